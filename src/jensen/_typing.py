@@ -1,0 +1,25 @@
+"""The glossary: array types with the axis names used throughout jensen.
+
+`dim` is the number of unconstrained coordinates D, `draws` the number of draws, `rows` data rows.
+Every log density and every bound is in nats; bounds are oriented so that higher is better.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+Scalar: TypeAlias = Float[Array, ""]
+PRNGKey: TypeAlias = Key[Array, ""]
+Flat: TypeAlias = Float[Array, " dim"]
+Flats: TypeAlias = Float[Array, "draws dim"]
+LogWeights: TypeAlias = Float[Array, " draws"]
+Latent: TypeAlias = dict[str, Array]
+"""Site name -> value on the site's support."""
+Terms: TypeAlias = dict[str, Array]
+"""Site name -> elementwise log density of that site over its plates, in nats."""
+Data: TypeAlias = Mapping[str, Any]
+HostArray: TypeAlias = np.ndarray
+
+__all__ = ["Array", "Data", "Flat", "Flats", "HostArray", "Latent", "LogWeights", "PRNGKey", "Scalar", "Terms"]

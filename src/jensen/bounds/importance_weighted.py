@@ -1,0 +1,34 @@
+"""The importance-weighted bound."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+
+from jensen._typing import LogWeights, Scalar
+from jensen.core import AbstractBound
+
+
+class ImportanceWeighted(AbstractBound):
+    """L_K = E[log (1/K) Σ_k w_k], w_k = p(x, z_k) / q(z_k): rises with K from the ELBO (K = 1) to log p(x).
+
+    The draws are split into as many groups of `num_particles` as fit; their number must be a multiple of it.
+    Burda, Grosse and Salakhutdinov (2016), equation 8.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> round(float(ImportanceWeighted(2)(jnp.log(jnp.array([1.0, 3.0])))), 4)  # log 2
+        0.6931
+    """
+
+    num_particles: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if self.num_particles < 1:
+            raise ValueError(f"num_particles must be at least 1, got {self.num_particles}")
+
+    def __call__(self, log_weights: LogWeights) -> Scalar:
+        """Mean over groups of the log mean weight, in nats."""
+        if log_weights.size % self.num_particles:
+            raise ValueError(f"{log_weights.size} draws do not make groups of {self.num_particles}")
+        groups = log_weights.reshape(-1, self.num_particles)
+        return jnp.mean(logsumexp(groups, axis=1)) - jnp.log(self.num_particles)

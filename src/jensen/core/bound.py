@@ -1,0 +1,15 @@
+"""Contract 3, the bound: a number from log importance weights."""
+
+import abc
+
+import equinox as eqx
+
+from jensen._typing import LogWeights, Scalar
+
+
+class AbstractBound(eqx.Module):
+    """A lower bound on log p(x) as a function of log w_s = log p(x, z_s) - log q(z_s), z_s ~ q."""
+
+    @abc.abstractmethod
+    def __call__(self, log_weights: LogWeights) -> Scalar:
+        """The bound in nats; its mean over draws is at most log p(x)."""

@@ -1,0 +1,21 @@
+"""Contract 4, the estimator: a scalar whose gradient by automatic differentiation estimates the bound's gradient."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+
+from jensen._typing import PRNGKey, Scalar
+from jensen.core.bound import AbstractBound
+from jensen.core.family import AbstractFamily
+from jensen.core.model import AbstractModel
+
+
+class AbstractEstimator(eqx.Module):
+    """How the expectation under q is replaced by something computable."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, bound: AbstractBound, model: AbstractModel, q: AbstractFamily, batch: Any, key: PRNGKey
+    ) -> Scalar:
+        """An estimate of the bound at q in nats, differentiable in q."""

@@ -1,0 +1,77 @@
+"""The full-rank Gaussian."""
+
+from typing import Self
+
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+import numpy as np
+
+from jensen._typing import Array, Flat, Float, Scalar
+from jensen.families.gaussian import AbstractGaussian, normal_log_prob
+from jensen.math import linalg
+
+
+class FullRank(AbstractGaussian):
+    """q(u) = N(u; m, LLᵀ), L lower triangular with diagonal exp(log_diagonal).
+
+    The chart (m, log diag L, strict lower part) is unconstrained and covers every positive definite covariance.
+
+    Attributes:
+        loc: m, shape (D,). log_diagonal: shape (D,). lower: shape (D, D), of which the strict lower triangle is used.
+    """
+
+    loc: Flat
+    log_diagonal: Flat
+    lower: Float[Array, "dim dim"]
+
+    @classmethod
+    def from_factor(cls, loc: np.ndarray, factor: np.ndarray) -> Self:
+        """From a mean and a lower triangular factor of the covariance."""
+        signs = np.sign(np.diag(factor))
+        factor = factor * signs
+        return cls(np.array(loc, float), np.log(np.diag(factor)), np.tril(factor, -1))  # type: ignore[arg-type]
+
+    @property
+    def noise_dim(self) -> int:  # type: ignore[override]
+        """D."""
+        return self.dim
+
+    def scale_tril(self) -> Array:
+        """L."""
+        return jnp.tril(self.lower, -1) + jnp.diag(jnp.exp(self.log_diagonal))
+
+    def transform(self, noise: Array) -> Flat:
+        """m + L ε."""
+        return self.loc + self.scale_tril() @ noise
+
+    def half_log_det(self) -> Scalar:
+        """Σ_d log L_dd."""
+        return jnp.sum(self.log_diagonal)
+
+    def log_prob(self, value: Flat) -> Scalar:
+        """log q(u) in nats; one triangular solve."""
+        whitened = jsl.solve_triangular(self.scale_tril(), value - self.loc, lower=True)
+        return normal_log_prob(whitened, self.half_log_det())
+
+    def factor(self) -> np.ndarray:
+        """L on the host."""
+        return np.tril(np.asarray(self.lower, float), -1) + np.diag(np.exp(np.asarray(self.log_diagonal, float)))
+
+    def covariance(self) -> np.ndarray:
+        """LLᵀ."""
+        factor = self.factor()
+        return factor @ factor.T
+
+    def scales(self) -> np.ndarray:
+        """Row norms of L."""
+        return np.linalg.norm(self.factor(), axis=1)
+
+    def host_transform(self, noise: np.ndarray) -> np.ndarray:
+        """m + L ε for rows of ε."""
+        return np.asarray(self.loc, float) + noise @ self.factor().T
+
+    def host_log_prob(self, points: np.ndarray) -> np.ndarray:
+        """log q for rows."""
+        factor = self.factor()
+        whitened = linalg.solve_lower(factor, (points - np.asarray(self.loc, float)).T).T
+        return normal_log_prob(whitened, linalg.log_det_factor(factor))

@@ -1,0 +1,1 @@
+"""Pure numerical functions: they know arrays, not models, families or fits."""

@@ -1,0 +1,58 @@
+"""Small dense linear algebra on the host, always in float64."""
+
+import numpy as np
+from scipy import linalg
+
+
+def symmetrise(matrix: np.ndarray) -> np.ndarray:
+    """(A + Aᵀ) / 2."""
+    return 0.5 * (matrix + matrix.T)
+
+
+def is_positive_definite(matrix: np.ndarray) -> bool:
+    """Whether a Cholesky factor of the diagonally scaled matrix exists (invariant to the coordinates' units)."""
+    diagonal = np.diag(matrix)
+    if not np.isfinite(matrix).all() or (diagonal <= 0).any():
+        return False
+    root = np.sqrt(diagonal)
+    try:
+        np.linalg.cholesky(matrix / np.outer(root, root))
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def cholesky(matrix: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor, computed in diagonally scaled coordinates so that wildly different units do no harm."""
+    root = np.sqrt(np.diag(matrix))
+    return root[:, None] * np.linalg.cholesky(symmetrise(matrix / np.outer(root, root)))
+
+
+def inverse_factor(precision: np.ndarray) -> np.ndarray:
+    """Lower triangular L with L Lᵀ = precision⁻¹, without forming the inverse of an ill-scaled matrix."""
+    root = 1.0 / np.sqrt(np.diag(precision))
+    scaled = symmetrise(precision * np.outer(root, root))
+    # With P = U Uᵀ, U upper triangular, U⁻ᵀ is lower triangular and its outer product is P⁻¹.
+    flipped = np.linalg.cholesky(scaled[::-1, ::-1])[::-1, ::-1]
+    return root[:, None] * linalg.solve_triangular(flipped, np.eye(len(root)), lower=False, trans="T")
+
+
+def solve_lower(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """L⁻¹ b for lower triangular L."""
+    return linalg.solve_triangular(factor, right, lower=True)
+
+
+def log_det_factor(factor: np.ndarray) -> float:
+    """log |det L| of a triangular factor."""
+    return float(np.log(np.abs(np.diag(factor))).sum())
+
+
+def regularised_inverse_factor(precision: np.ndarray, scale: np.ndarray, ceiling: float = 1.0) -> np.ndarray:
+    """A factor for an indefinite curvature: eigenvalues are taken by modulus, in coordinates scaled by `scale`.
+
+    Directions flatter than 1/ceiling² of those units get variance `ceiling`²; used only to start other methods.
+    """
+    scaled = symmetrise(precision * np.outer(scale, scale))
+    values, vectors = np.linalg.eigh(np.where(np.isfinite(scaled), scaled, 0.0))
+    root = 1.0 / np.sqrt(np.maximum(np.abs(values), 1.0 / ceiling**2))
+    return cholesky((scale[:, None] * (vectors * root)) @ (scale[:, None] * (vectors * root)).T)

@@ -1,0 +1,34 @@
+"""Working precision: float64 inside jensen, whatever the user's global flag says."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+import jax
+import numpy as np
+
+Precision: TypeAlias = Literal["double", "single"]
+
+
+def default_precision() -> Precision:
+    """`double` on CPU, `single` on accelerators, where float64 runs many times slower."""
+    return "double" if jax.default_backend() == "cpu" else "single"
+
+
+@contextlib.contextmanager
+def working(precision: Precision) -> Iterator[None]:
+    """Run JAX code in this precision; the caller's `jax_enable_x64` flag is back in force afterwards.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> with working("double"):
+        ...     jnp.ones(1).dtype
+        dtype('float64')
+    """
+    with jax.enable_x64(precision == "double"):
+        yield
+
+
+def float_type(precision: Precision) -> type:
+    """NumPy's float type for a precision."""
+    return np.float64 if precision == "double" else np.float32

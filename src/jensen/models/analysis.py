@@ -1,0 +1,200 @@
+"""One abstract run of a NumPyro program: sites, supports, plates and dependencies. Nothing is compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.ops.provenance import eval_provenance
+
+from jensen._errors import DataError, ModelError
+from jensen.models.numpyro import seeded
+from jensen.models.structure import Plate, Site, Structure
+from jensen.models.user_code import blame
+
+CONCRETE_NEEDED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+def analyse(fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any]) -> Structure:
+    """The structure of a program, `data` being traced and `fixed` concrete.
+
+    Raises one of `CONCRETE_NEEDED` when the program needs concrete values for something in `data`, and a `ModelError`
+    or `DataError` naming the site for everything that no method could use.
+    """
+    found: dict[str, Any] = {}
+
+    def run(arrays: dict[str, Any]) -> tuple[Any, ...]:
+        trace = feasible_trace(fn, {**arrays, **fixed})
+        by_identity = {id(v): k for k, v in arrays.items()}
+        found.update(_sites(trace, by_identity))
+        return ()
+
+    try:
+        jax.eval_shape(run, data)
+    except (*CONCRETE_NEEDED, ModelError, DataError):
+        raise
+    except Exception as error:
+        raise blame(error, fn, data | fixed) from error
+    sites: dict[str, Site] = found["sites"]
+    if not any(site.kind == "latent" for site in sites.values()):
+        raise ModelError(
+            "The model has no latent sites, so there is nothing to infer.",
+            f"Sites found: {', '.join(sites) or 'none'}.",
+            "Observed sites carry obs=...; leave it out at the site whose posterior you want.",
+        )
+    return Structure(sites, found["plates"])
+
+
+def feasible_trace(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The program's trace with every latent at a cheap point of its support."""
+    program = handlers.substitute(seeded(fn), substitute_fn=_feasible)
+    return handlers.trace(program).get_trace(**kwargs)
+
+
+def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Site -> the latents that its log density depends on, found by following values through the program.
+
+    A latent's density always depends on itself; it is not listed among its own parents.
+    """
+    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+
+    def terms(**values: Any) -> dict[str, Any]:
+        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
+        out = {}
+        for name, site in trace.items():
+            if site["type"] == "sample":
+                out[name] = site["fn"].log_prob(site["value"])
+            elif site["type"] == "deterministic":
+                out[name] = site["value"]
+        return out
+
+    provenance = eval_provenance(terms, **latents)
+    order = [site.name for site in structure.latents]
+    return {
+        name: tuple(latent for latent in order if latent in _union(sources) and latent != name)
+        for name, sources in provenance.items()
+    }
+
+
+def support_sources(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Latent -> the other latents that its *support* depends on."""
+    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+
+    def supports(**values: Any) -> dict[str, Any]:
+        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
+        return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in latents}
+
+    provenance = eval_provenance(supports, **latents)
+    return {name: tuple(sorted(_union(sources))) for name, sources in provenance.items()}
+
+
+def _union(sources: Any) -> frozenset[str]:
+    leaves = jax.tree.leaves(sources, is_leaf=lambda x: isinstance(x, frozenset))
+    return frozenset().union(*leaves)
+
+
+def _feasible(site: dict[str, Any]) -> Any:
+    """A cheap value on the support for a latent site: the image of the origin of the unconstrained space."""
+    if site["type"] != "sample" or site["is_observed"] or site["value"] is not None:
+        return None
+    if "_scan_current_index" in site["infer"]:
+        return None
+    support = site["fn"].support
+    if support.is_discrete:
+        return jnp.zeros(site["fn"].shape(), int)
+    transform = biject_to(support)
+    return transform(jnp.zeros(transform.inverse_shape(site["fn"].shape())))
+
+
+def _sites(trace: dict[str, Any], by_identity: dict[int, str]) -> dict[str, Any]:
+    sites: dict[str, Site] = {}
+    plates: dict[str, Plate] = {}
+    for name, site in trace.items():
+        if site["type"] == "param":
+            raise ModelError(
+                f"The model has a param site '{name}', which no method here learns: point estimates belong to variational EM.",
+                f"Site '{name}', shape {jnp.shape(site['value'])}.",
+                "Give it a prior with numpyro.sample, or fix it: handlers.substitute(model, data={...}).",
+            )
+        if site["type"] == "plate":
+            size, subsample = site["args"]
+            if subsample != size:
+                raise ModelError(
+                    f"Plate '{name}' subsamples {subsample} of {size} rows.",
+                    f"Plate '{name}'.",
+                    "Write the model for the full data, without subsample_size.",
+                )
+        elif site["type"] == "deterministic":
+            frames = _plates(site, plates)
+            shape = jnp.shape(site["value"])
+            event_dim = max(0, len(shape) + min((p.dim for p in frames), default=0)) if frames else len(shape)
+            sites[name] = Site(name, "deterministic", "Deterministic", None, shape, event_dim, frames)
+        elif site["type"] == "sample":
+            sites[name] = _sample_site(site, _plates(site, plates), by_identity)
+    return {"sites": sites, "plates": plates}
+
+
+def _plates(site: dict[str, Any], seen: dict[str, Plate]) -> tuple[Plate, ...]:
+    frames = tuple(Plate(f.name, f.dim, f.size) for f in site.get("cond_indep_stack", ()))
+    seen.update({plate.name: plate for plate in frames})
+    return tuple(sorted(frames, key=lambda plate: plate.dim))
+
+
+def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: dict[int, str]) -> Site:
+    name, fn, shape = site["name"], site["fn"], jnp.shape(site["value"])
+    base, masked = _unwrap(fn)
+    described = type(base).__name__
+    if site["is_observed"]:
+        if isinstance(base, dist.Unit):
+            return Site(name, "factor", "Factor", None, shape, 0, plates)
+        expected = tuple(fn.shape())
+        try:
+            together = np.broadcast_shapes(shape, expected)
+        except ValueError:
+            together = None
+        if together != shape:
+            raise DataError(
+                f"The values observed at '{name}' have shape {shape}, but its distribution {described} has shape {expected}.",
+                f"Site '{name}'"
+                + (f", data key '{by_identity[id(site['value'])]}'." if id(site["value"]) in by_identity else "."),
+                "Make the shapes agree: a silent broadcast would count every observation several times.",
+            )
+        key = by_identity.get(id(site["value"]))
+        return Site(name, "observed", described, None, shape, fn.event_dim, plates, masked=masked, data_key=key)
+    support = fn.support
+    if support.is_discrete:
+        raise ModelError(
+            f"The latent site '{name}' is discrete ({described}), which the Gaussian methods cannot approximate.",
+            f"Site '{name}', shape {shape}, support {support}.",
+            "Sum it out in the model (numpyro.distributions.MixtureSameFamily, or a forward recursion for a chain): "
+            "advi, pathfinder, laplace and auto then apply. Discrete latents themselves are for coordinate ascent "
+            "('cavi') and black-box VI ('bbvi').",
+        )
+    unconstrained = tuple(biject_to(support).inverse_shape(shape))
+    return Site(name, "latent", described, support, shape, fn.event_dim, plates, unconstrained, masked=masked)
+
+
+def _unwrap(fn: Any) -> tuple[Any, bool]:
+    masked = False
+    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        masked |= isinstance(fn, dist.MaskedDistribution)
+        fn = fn.base_dist
+    return fn, masked
+
+
+def is_fixed(support: Any) -> bool:
+    """Whether a support's parameters are plain Python numbers, the same for all data."""
+    return all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(support))
+
+
+__all__ = ["CONCRETE_NEEDED", "analyse", "blame", "dependencies", "feasible_trace", "is_fixed", "support_sources"]

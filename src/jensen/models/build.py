@@ -1,0 +1,122 @@
+"""From a user's model and data to a checked, analysed `Target`."""
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import ModelError
+from jensen.math.precision import Precision, working
+from jensen.models import analysis
+from jensen.models.bijection import SiteBijection
+from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.frozen import Frozen
+from jensen.models.log_density import LogDensity, LogDensityModel
+from jensen.models.numpyro import NumPyroModel
+from jensen.models.plain import analyse_plain
+from jensen.models.structure import Structure
+from jensen.models.target import Target
+
+_STRUCTURES: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Structure, frozenset[str]]]]" = weakref.WeakKeyDictionary()
+"""Structures by program and shapes: the same object again, so that compiled programs are found again."""
+
+
+def build(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision) -> Target:
+    """Check the data, analyse the model and bind the two; nothing is compiled here.
+
+    Array data become arguments of the compiled programs. Where the program needs concrete values (a size computed from
+    an array, say), first the integer arrays and then all arrays are fixed instead.
+    """
+    plain = isinstance(model, LogDensity)
+    fn = model.fn if plain else model
+    if not callable(fn):
+        raise ModelError(f"A model is a function or a LogDensity, not a {type(model).__name__}.")
+    check_names(fn, data or {}, skip=1 if plain else 0)
+    arguments = convert(data, precision)
+    with working(precision):
+        structure, fixed_names = _analyse_cached(model, fn, arguments, plain)
+        arrays = {k: v for k, v in arguments.items() if k not in fixed_names}
+        fixed = Frozen({k: v for k, v in arguments.items() if k in fixed_names})
+        masked = {site.data_key for site in structure.observed if site.masked and site.data_key}
+        check_missing(arguments, masked)
+        bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed)
+        bound = (LogDensityModel if plain else NumPyroModel)(fn, arrays, fixed, SiteBijection(structure, bounds))
+        bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
+    return Target(bound, structure, precision)
+
+
+def _analyse_cached(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tuple[Structure, frozenset[str]]:
+    signature = tuple(
+        (k, v.shape, v.dtype.str) if isinstance(v, np.ndarray) else (k, Frozen({k: v})) for k, v in arguments.items()
+    ) + (jnp.result_type(float).name,)
+    try:
+        known = _STRUCTURES.setdefault(model, {})
+    except TypeError:  # not weakly referable
+        known = {}
+    if signature not in known:
+        known[signature] = _analyse(model, fn, arguments, plain)
+    structure, fixed_names = known[signature]
+    return structure, fixed_names
+
+
+def _analyse(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tuple[Structure, frozenset[str]]:
+    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
+    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
+    error: BaseException | None = None
+    for fixed in (scalars, scalars | integers, set(arguments)):
+        arrays = {k: v for k, v in arguments.items() if k not in fixed}
+        concrete = {k: v for k, v in arguments.items() if k in fixed}
+        try:
+            if plain:
+                structure = analyse_plain(model, arrays, concrete)
+            else:
+                structure = analysis.analyse(fn, arrays, concrete)
+        except analysis.CONCRETE_NEEDED as needed:
+            error = needed
+            continue
+        return structure, frozenset(fixed)
+    assert error is not None
+    raise analysis.blame(error, fn, arguments) from error
+
+
+def _array_bounds(fn: Any, structure: Structure, arrays: dict[str, Any], fixed: Frozen) -> dict[str, Any]:
+    """Supports with array parameters, evaluated; refuses those that depend on another latent."""
+    moving = [site for site in structure.latents if not analysis.is_fixed(site.support)]
+    if not moving:
+        return {}
+    sources = analysis.support_sources(fn, structure, {**arrays, **fixed.value})
+    for site in moving:
+        if sources.get(site.name):
+            others = ", ".join(f"'{name}'" for name in sources[site.name])
+            raise ModelError(
+                f"The support of '{site.name}' ({site.distribution}) depends on the latent {others}.",
+                f"Site '{site.name}', shape {site.shape}.",
+                f"Sample a fraction on a fixed support and scale it: frac = sample('{site.name}_frac', Uniform(0, 1)); "
+                f"{site.name} = deterministic('{site.name}', low + (high - low) * frac), with the Jacobian as a "
+                "numpyro.factor if the prior was a density on the original scale.",
+            )
+    leaves = jax.jit(lambda data: _support_leaves(fn, structure, {**data, **fixed.value}))(arrays)
+    return {
+        site.name: jax.tree.unflatten(jax.tree.structure(site.support), jax.device_get(leaves[site.name]))
+        for site in moving
+    }
+
+
+def _support_leaves(fn: Any, structure: Structure, kwargs: dict[str, Any]) -> dict[str, Any]:
+    trace = analysis.feasible_trace(fn, kwargs)
+    return {site.name: jax.tree.leaves(trace[site.name]["fn"].support) for site in structure.latents}
+
+
+def with_dependencies(target: Target) -> Structure:
+    """The structure with every site's parents filled in (not needed for fitting, so found on demand)."""
+    structure = target.structure
+    if not isinstance(target.model, NumPyroModel):
+        return structure
+    with working(target.precision):
+        parents = analysis.dependencies(target.model.fn, structure, target.model.kwargs)
+    sites = {name: dataclasses.replace(site, parents=parents.get(name, ())) for name, site in structure.sites.items()}
+    return Structure(sites, structure.plates)

@@ -1,0 +1,119 @@
+"""The data, checked and converted before anything is traced or compiled."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jensen._errors import DataError, nearest
+from jensen.math.precision import Precision, float_type
+
+
+def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) -> None:
+    """Raise unless the data's names are exactly those that `fn` takes (`skip` leading arguments are not data)."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())[skip:]
+    except (TypeError, ValueError):
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = None
+    else:
+        known = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+        for name in data:
+            if name not in known:
+                raise DataError(f"The model takes no argument '{name}'.", f"Data key: '{name}'.", nearest(name, known))
+    required = [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)
+    ]
+    missing = [name for name in required if name not in data]
+    if missing:
+        raise DataError(
+            f"The model needs {', '.join(repr(m) for m in missing)}, which the data lack.",
+            f"The data hold {sorted(data) or 'nothing'}.",
+            "Pass the missing arrays in `data`, under the model's argument names.",
+        )
+
+
+def convert(data: Mapping[str, Any] | None, precision: Precision) -> dict[str, Any]:
+    """Data as the model will see them: arrays as NumPy arrays, floats in the working precision.
+
+    Raises a `DataError` that names the key (and the first offending row) for empty, infinite or non-numeric arrays.
+    Missing values (NaN) pass: whether the model masks them is for the analysis to say.
+    """
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise DataError(
+            f"`data` must map the model's argument names to arrays, not be a {type(data).__name__}.",
+            remedy="Pass a dict such as {'x': x, 'y': y}; a DataFrame works as dict(frame).",
+        )
+    return {str(name): _convert_one(str(name), value, precision) for name, value in data.items()}
+
+
+def _convert_one(name: str, value: Any, precision: Precision) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {k: _convert_one(f"{name}.{k}", v, precision) for k, v in value.items()}
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"'{name}' cannot be read as an array ({error}).",
+            f"Data key: '{name}'.",
+            "Pass a rectangular numeric array.",
+        ) from error
+    if array.dtype == object or array.dtype.kind in "OSUmMVc":
+        array = _numbers(name, array)
+    if array.size == 0:
+        raise DataError(
+            f"'{name}' is empty.",
+            f"Data key: '{name}', shape {array.shape}.",
+            "Leave the key out or pass at least one row.",
+        )
+    if array.dtype.kind == "f":
+        infinite = np.isinf(array)
+        if infinite.any():
+            raise DataError(
+                f"'{name}' holds {int(infinite.sum())} infinite values.",
+                _first(name, infinite),
+                "Remove or replace these rows.",
+            )
+        array = array.astype(float_type(precision))
+    return array
+
+
+def _numbers(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype == object:
+        try:
+            return array.astype(float)
+        except (TypeError, ValueError):
+            pass
+    kind = "text" if array.dtype.kind in "SU" else str(array.dtype)
+    raise DataError(
+        f"'{name}' has dtype {kind}, which no density can use.",
+        f"Data key: '{name}', shape {array.shape}.",
+        "Encode categories as integers 0..K-1 and dates as numbers.",
+    )
+
+
+def _first(name: str, bad: np.ndarray) -> str:
+    index = tuple(int(i) for i in np.argwhere(bad)[0])
+    place = f"row {index[0]}" if len(index) == 1 else f"index {index}" if index else "the scalar"
+    return f"Data key: '{name}', first at {place}."
+
+
+def check_missing(data: Mapping[str, Any], masked: set[str]) -> None:
+    """Raise for NaN in any array except those observed only at masked sites."""
+    for name, value in data.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name not in masked:
+            missing = np.isnan(value)
+            if missing.any():
+                raise DataError(
+                    f"'{name}' holds {int(missing.sum())} missing values (NaN).",
+                    _first(name, missing),
+                    "Drop these rows, or mask them in the model with numpyro.handlers.mask(mask=~isnan(...)).",
+                )

@@ -1,0 +1,90 @@
+"""Analysis of a `LogDensity`: shapes, supports, and that the function is one differentiable scalar."""
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import biject_to, constraints
+
+from jensen._errors import ModelError, OptionError, nearest
+from jensen.models.log_density import LogDensity
+from jensen.models.structure import Site, Structure
+from jensen.models.user_code import blame
+
+
+def analyse_plain(model: LogDensity, data: dict[str, Any], fixed: dict[str, Any]) -> Structure:
+    """One abstract evaluation; nothing is compiled."""
+    for name in model.supports:
+        if name not in model.shapes_or_init:
+            raise OptionError(
+                f"A support is given for '{name}', which is no site.", "", nearest(name, model.shapes_or_init)
+            )
+    if not model.shapes_or_init:
+        raise ModelError("The log density has no sites.", "", "Pass shapes_or_init={'name': shape}.")
+    sites = {
+        name: _site(name, shape, model.supports.get(name, constraints.real))
+        for name, shape in model.shapes_or_init.items()
+    }
+    structure = Structure(sites, {})
+
+    def value(latent: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        return model.fn(latent, **arrays, **fixed)
+
+    from jensen.models.analysis import CONCRETE_NEEDED
+
+    latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    where = f"In {getattr(model.fn, '__name__', 'the function')} ({_file(model.fn)})."
+    try:
+        out = jax.eval_shape(value, latent, data)
+    except CONCRETE_NEEDED:
+        if not data:
+            raise ModelError(
+                "The log density needs concrete numbers, so JAX cannot differentiate it.",
+                where,
+                "Write it with jax.numpy, and `jnp.where` or `lax.cond` instead of `if` on latents.",
+            ) from None
+        raise
+    except Exception as error:
+        raise blame(error, model.fn, data | fixed) from error
+    if not hasattr(out, "shape") or out.shape != ():
+        shape = getattr(out, "shape", type(out).__name__)
+        raise ModelError(
+            f"The log density must be one number, but it has shape {shape}.",
+            where,
+            "Sum over rows: return log_lik.sum() + log_prior.sum().",
+        )
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ModelError(
+            f"The log density must be a real float, but it has dtype {out.dtype}.",
+            where,
+            "Return a float array; integers and booleans have no gradient.",
+        )
+    try:
+        jax.eval_shape(jax.grad(value), latent, data)
+    except Exception as error:
+        raise ModelError(
+            f"The log density is not differentiable ({str(error).splitlines()[0]}).",
+            where,
+            "Write it with jax.numpy, or give a callback a custom derivative (jax.custom_vjp).",
+        ) from error
+    return structure
+
+
+def _file(fn: Any) -> str:
+    try:
+        return f"{inspect.getsourcefile(fn)}".rsplit("/", 1)[-1]
+    except TypeError:
+        return "built-in"
+
+
+def _site(name: str, shape_or_init: Any, support: Any) -> Site:
+    if isinstance(shape_or_init, (int, np.integer)):
+        shape: tuple[int, ...] = (int(shape_or_init),)
+    elif isinstance(shape_or_init, tuple):
+        shape = tuple(int(n) for n in shape_or_init)
+    else:
+        shape = np.shape(shape_or_init)
+    unconstrained = tuple(biject_to(support).inverse_shape(shape))
+    return Site(name, "latent", "LogDensity", support, shape, support.event_dim, (), unconstrained)

@@ -1,0 +1,107 @@
+"""What the analysis of a model finds: sites, supports, plates and who depends on whom."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate as declared: its name, its (negative) batch dimension and its size."""
+
+    name: str
+    dim: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site of the model.
+
+    `kind` is latent, observed, factor or deterministic. `shape` is the value's shape on the support, of which the
+    last `event_dim` axes are one event; `unconstrained_shape` is the shape in R^D (latents only). `parents` are the
+    latents that this site's log density depends on, itself excluded.
+    """
+
+    name: str
+    kind: Literal["latent", "observed", "factor", "deterministic"]
+    distribution: str
+    support: Any
+    shape: tuple[int, ...]
+    event_dim: int
+    plates: tuple[Plate, ...]
+    unconstrained_shape: tuple[int, ...] = ()
+    parents: tuple[str, ...] = ()
+    masked: bool = False
+    data_key: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of unconstrained coordinates."""
+        return int(np.prod(self.unconstrained_shape, dtype=int))
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Axis names of the value: plate names where a plate claims the axis, `site_dim_i` elsewhere."""
+        batch = len(self.shape) - self.event_dim
+        by_axis = {batch + plate.dim: plate for plate in self.plates}
+        return tuple(
+            by_axis[i].name if i in by_axis and by_axis[i].size == self.shape[i] else f"{self.name}_dim_{i}"
+            for i in range(len(self.shape))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """The analysed model. Two structures are equal only when they are the same object, which jit caches rely on."""
+
+    sites: dict[str, Site]
+    plates: dict[str, Plate]
+    offsets: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        start, offsets = 0, {}
+        for site in self.latents:
+            offsets[site.name] = start
+            start += site.size
+        object.__setattr__(self, "offsets", offsets)
+
+    def _of(self, kind: str) -> list[Site]:
+        return [site for site in self.sites.values() if site.kind == kind]
+
+    @property
+    def latents(self) -> list[Site]:
+        """Latent sites in the order of the model's own execution."""
+        return self._of("latent")
+
+    @property
+    def observed(self) -> list[Site]:
+        """Observed sites; factors apart."""
+        return self._of("observed")
+
+    @property
+    def deterministic(self) -> list[Site]:
+        """Deterministic sites."""
+        return self._of("deterministic")
+
+    @property
+    def dim(self) -> int:
+        """Number of unconstrained coordinates D."""
+        return sum(site.size for site in self.latents)
+
+    def slices(self) -> Iterator[tuple[Site, slice]]:
+        """Each latent with its slice of the flat unconstrained vector."""
+        for site in self.latents:
+            yield site, slice(self.offsets[site.name], self.offsets[site.name] + site.size)
+
+    def coordinate_names(self) -> list[str]:
+        """A label for each unconstrained coordinate: `tau`, `theta[0]`, `L[1,0]`."""
+        names: list[str] = []
+        for site in self.latents:
+            if not site.unconstrained_shape:
+                names.append(site.name)
+            else:
+                names.extend(f"{site.name}[{','.join(map(str, i))}]" for i in np.ndindex(site.unconstrained_shape))
+        return names
