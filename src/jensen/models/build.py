@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import ModelError
-from jensen.math.precision import Precision, working
+from jensen.math.precision import Precision, float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
 from jensen.models.data_check import check_missing, check_names, convert
@@ -46,7 +46,19 @@ def build(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed)
         bound = (LogDensityModel if plain else NumPyroModel)(fn, arrays, fixed, SiteBijection(structure, bounds))
         bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
-    return Target(bound, structure, precision)
+    target = Target(bound, structure, precision)
+    if plain:
+        target.initial = _initial(model, target)
+    return target
+
+
+def _initial(model: LogDensity, target: Target) -> np.ndarray | None:
+    """The user's initial values, unconstrained, when every site has some."""
+    values = {k: v for k, v in model.shapes_or_init.items() if not isinstance(v, (int, tuple))}
+    if len(values) < len(model.shapes_or_init):
+        return None
+    dtype = float_type(target.precision)
+    return target.unconstrain({k: np.asarray(v, dtype) for k, v in values.items()})
 
 
 def _analyse_cached(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tuple[Structure, frozenset[str]]:

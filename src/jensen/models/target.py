@@ -16,6 +16,7 @@ def _log_density(model: AbstractModel, point: jax.Array) -> jax.Array:
 _value_and_grad = jax.jit(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
 _value = jax.jit(jax.vmap(_log_density, (None, 0)))
 _constrain = jax.jit(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
+_terms = jax.jit(lambda model, point: model.log_joint(model.bijection.forward(point)[0]))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
 
 
@@ -33,11 +34,14 @@ class Target:
 
     Attributes:
         model: the model; structure: its analysis; dim: D.
+        initial: where the user asked climbs to start, if anywhere.
         gradients, values: log-density evaluations so far, with and without gradient.
     """
 
-    def __init__(self, model: AbstractModel, structure: Structure, precision: Precision):
-        self.model, self.structure, self.precision = model, structure, precision
+    def __init__(
+        self, model: AbstractModel, structure: Structure, precision: Precision, initial: np.ndarray | None = None
+    ):
+        self.model, self.structure, self.precision, self.initial = model, structure, precision, initial
         self.dim = structure.dim
         self.gradients = self.values = 0
         elements = sum(np.size(leaf) for leaf in jax.tree.leaves(model))
@@ -93,6 +97,11 @@ class Target:
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Latents and deterministic sites on their supports, each (rows, ...)."""
         return self._map(_constrain, points)
+
+    def terms(self, point: np.ndarray) -> dict[str, np.ndarray]:
+        """Elementwise log densities of every site at one point, in nats."""
+        with working(self.precision):
+            return jax.device_get(_terms(self.model, np.asarray(point, float_type(self.precision))))
 
     def unconstrain(self, latent: dict[str, np.ndarray]) -> np.ndarray:
         """u (D,) of one set of latent values."""

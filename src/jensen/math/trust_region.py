@@ -1,0 +1,77 @@
+"""Trust-region Newton ascent with a certificate, on the host."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+
+@dataclass
+class Newton:
+    """State of the ascent: point, value, gradient, negated Hessian (where known) and the trust radius."""
+
+    point: np.ndarray
+    value: float
+    gradient: np.ndarray
+    curvature: np.ndarray
+    radius: float = 1.0
+    rejected: int = 0
+
+    def step(self) -> np.ndarray:
+        """The unrestricted Newton step A⁻¹g where A = -Hessian is positive definite, else NaN."""
+        try:
+            factor = linalg.cho_factor(self.curvature)
+        except linalg.LinAlgError:
+            return np.full_like(self.point, np.nan)
+        return linalg.cho_solve(factor, self.gradient)
+
+    def decrement(self) -> float:
+        """gᵀA⁻¹g: twice the rise that the quadratic model still predicts, in nats; infinite off the concave region."""
+        step = self.step()
+        return float(self.gradient @ step) if np.isfinite(step).all() else np.inf
+
+
+def advance(
+    state: Newton,
+    value_and_grad: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    curvature: Callable[[np.ndarray], np.ndarray],
+) -> Newton:
+    """One trust-region step (Nocedal and Wright, algorithm 4.1) in coordinates of roughly unit scale.
+
+    The subproblem is solved exactly by an eigendecomposition. A trial point that is not finite or does not rise
+    enough shrinks the radius and leaves the state where it was.
+    """
+    values, vectors = np.linalg.eigh(state.curvature)
+    rotated = vectors.T @ state.gradient
+    step = vectors @ _subproblem(values, rotated, state.radius)
+    trial = state.point + step
+    predicted = state.gradient @ step - 0.5 * step @ state.curvature @ step
+    value, gradient = value_and_grad(trial)
+    slack = 1e-14 * (1.0 + abs(state.value))
+    finite = np.isfinite(value) and np.isfinite(gradient).all()
+    ratio = (value - state.value + slack) / (predicted + slack) if finite else -1.0
+    if ratio < 0.1:
+        state.radius = 0.25 * min(float(np.linalg.norm(step)), state.radius)
+        state.rejected += 1
+        return state
+    grown = 2.0 * state.radius if ratio > 0.75 and np.linalg.norm(step) > 0.9 * state.radius else state.radius
+    return Newton(trial, float(value), gradient, curvature(trial), min(grown, 1e4), 0)
+
+
+def _subproblem(values: np.ndarray, gradient: np.ndarray, radius: float) -> np.ndarray:
+    """Maximise gᵀs - ½ sᵀ diag(values) s over |s| ≤ radius."""
+    lowest = values.min()
+    if lowest > 0:
+        newton = gradient / values
+        if np.linalg.norm(newton) <= radius:
+            return newton
+    low = max(0.0, -lowest) + 1e-12 * max(1.0, abs(lowest))
+    high = max(low * 2, np.linalg.norm(gradient) / radius + max(0.0, -lowest)) + 1.0
+    for _ in range(100):
+        shift = 0.5 * (low + high)
+        if np.linalg.norm(gradient / (values + shift)) > radius:
+            low = shift
+        else:
+            high = shift
+    return gradient / (values + high)
