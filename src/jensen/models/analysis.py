@@ -12,6 +12,7 @@ from numpyro.distributions import biject_to
 from numpyro.ops.provenance import eval_provenance
 
 from jensen._errors import DataError, ModelError
+from jensen.models.data_check import named_arrays
 from jensen.models.numpyro import seeded
 from jensen.models.structure import Plate, Site, Structure
 from jensen.models.user_code import blame
@@ -35,7 +36,7 @@ def analyse(fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any])
 
     def run(arrays: dict[str, Any]) -> tuple[Any, ...]:
         trace = feasible_trace(fn, {**arrays, **fixed})
-        by_identity = {id(v): k for k, v in arrays.items()}
+        by_identity = {id(array): name for name, array in named_arrays({**arrays, **fixed})}
         found.update(_sites(trace, by_identity))
         return ()
 
@@ -156,7 +157,7 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
     described = type(base).__name__
     if site["is_observed"]:
         if isinstance(base, dist.Unit):
-            return Site(name, "factor", "Factor", None, shape, 0, plates)
+            return Site(name, "factor", "Factor", None, tuple(fn.batch_shape), 0, plates)
         expected = tuple(fn.shape())
         try:
             together = np.broadcast_shapes(shape, expected)

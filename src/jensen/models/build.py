@@ -13,7 +13,7 @@ from jensen._errors import ModelError
 from jensen.math.precision import Precision, float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
-from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert
 from jensen.models.frozen import Frozen
 from jensen.models.log_density import LogDensity, LogDensityModel
 from jensen.models.numpyro import NumPyroModel
@@ -35,14 +35,15 @@ def build(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None
     fn = model.fn if plain else model
     if not callable(fn):
         raise ModelError(f"A model is a function or a LogDensity, not a {type(model).__name__}.")
-    check_names(fn, data or {}, skip=1 if plain else 0)
+    data = as_mapping(data)
+    check_names(fn, data, skip=1 if plain else 0)
     arguments = convert(data, precision)
     with working(precision):
         structure, fixed_names = _analyse_cached(model, fn, arguments, plain)
         arrays = {k: v for k, v in arguments.items() if k not in fixed_names}
         fixed = Frozen({k: v for k, v in arguments.items() if k in fixed_names})
         masked = {site.data_key for site in structure.observed if site.masked and site.data_key}
-        check_missing(arguments, masked)
+        check_missing(arguments, masked - {site.data_key for site in structure.observed if not site.masked})
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed)
         bound = (LogDensityModel if plain else NumPyroModel)(fn, arrays, fixed, SiteBijection(structure, bounds))
         bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)

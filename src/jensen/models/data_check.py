@@ -1,13 +1,34 @@
 """The data, checked and converted before anything is traced or compiled."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jensen._errors import DataError, nearest
 from jensen.math.precision import Precision, float_type
+
+
+def as_mapping(data: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The data, no data being an empty mapping; raise for anything that does not map names to values."""
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise DataError(
+            f"`data` must map the model's argument names to arrays, not be a {type(data).__name__}.",
+            remedy="Pass a dict such as {'x': x, 'y': y}; a DataFrame works as dict(frame).",
+        )
+    return data
+
+
+def named_arrays(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every array of the data (traced ones too) with its name; arrays inside mappings are `outer.inner`."""
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from named_arrays(value, f"{prefix}{name}.")
+        elif hasattr(value, "dtype"):
+            yield f"{prefix}{name}", value
 
 
 def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) -> None:
@@ -37,19 +58,12 @@ def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) 
         )
 
 
-def convert(data: Mapping[str, Any] | None, precision: Precision) -> dict[str, Any]:
+def convert(data: Mapping[str, Any], precision: Precision) -> dict[str, Any]:
     """Data as the model will see them: arrays as NumPy arrays, floats in the working precision.
 
     Raises a `DataError` that names the key (and the first offending row) for empty, infinite or non-numeric arrays.
     Missing values (NaN) pass: whether the model masks them is for the analysis to say.
     """
-    if data is None:
-        return {}
-    if not isinstance(data, Mapping):
-        raise DataError(
-            f"`data` must map the model's argument names to arrays, not be a {type(data).__name__}.",
-            remedy="Pass a dict such as {'x': x, 'y': y}; a DataFrame works as dict(frame).",
-        )
     return {str(name): _convert_one(str(name), value, precision) for name, value in data.items()}
 
 
@@ -108,8 +122,8 @@ def _first(name: str, bad: np.ndarray) -> str:
 
 def check_missing(data: Mapping[str, Any], masked: set[str]) -> None:
     """Raise for NaN in any array except those observed only at masked sites."""
-    for name, value in data.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name not in masked:
+    for name, value in named_arrays(data):
+        if value.dtype.kind == "f" and name not in masked:
             missing = np.isnan(value)
             if missing.any():
                 raise DataError(

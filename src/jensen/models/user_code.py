@@ -26,10 +26,10 @@ def user_frame(error: BaseException) -> str:
 def blame(error: BaseException, fn: Callable[..., Any], data: Mapping[str, Any]) -> ModelError:
     """The model's own exception as a `ModelError` that shows the user's line and the shapes of the data."""
     shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in data.items() if np.ndim(value))
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "no message"
     place = user_frame(error)
     return ModelError(
-        f"The model raised {type(error).__name__}: {first_line}",
+        f"The model raised {type(error).__name__}: {first_line}.",
         f"At {place}." if place else f"In {getattr(fn, '__name__', 'the model')}.",
         f"Data shapes: {shapes}." if shapes else "Run the model by itself to see the whole traceback.",
     )
