@@ -1,1 +1,61 @@
-"""jensen"""
+"""jensen: variational inference with a verdict.
+
+import jensen as jn
+
+fit = jn.fit(model, data)          # a NumPyro model or a jn.LogDensity; nothing to tune
+fit.summary()                      # means, sds, quantiles, Monte Carlo errors
+fit.check()                        # trusted / usable with importance weights / untrusted, and why
+fit.evidence()                     # the ELBO, tighter bounds, an estimate of log p(x)
+fit.sample(1000); fit.predict(); fit.to_arviz(); fit.save("fit.jn"); jn.load("fit.jn")
+jn.explain(model, data)            # what jensen sees in the model
+jn.compare({"a": fit, "b": other}) # several fits side by side
+"""
+
+from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
+from jensen.fit import fit
+from jensen.methods import advi, auto, laplace, pathfinder
+from jensen.models import LogDensity
+from jensen.result import Fit
+
+__version__ = "0.1.0"
+
+
+def load(path):
+    """Read a fit written by `Fit.save`; see `jensen.interop.files.load`."""
+    from jensen.interop.files import load as read
+
+    return read(path)
+
+
+def explain(model, data=None):
+    """What jensen sees in a model: sites, supports, plates, dependencies; see `jensen.plan.Plan`."""
+    from jensen.plan import explain as plan
+
+    return plan(model, data)
+
+
+def compare(fits):
+    """Several fits side by side; see `jensen.diagnostics.comparison.compare`."""
+    from jensen.diagnostics.comparison import compare as table
+
+    return table(fits)
+
+
+__all__ = [
+    "DataError",
+    "Fit",
+    "JensenError",
+    "LogDensity",
+    "ModelError",
+    "OptionError",
+    "SavedFitError",
+    "UndefinedError",
+    "advi",
+    "auto",
+    "compare",
+    "explain",
+    "fit",
+    "laplace",
+    "load",
+    "pathfinder",
+]

@@ -36,7 +36,9 @@ class Mode:
         return float(np.linalg.norm(linalg.solve_lower(self.factor, point - self.point)))
 
 
-def climb(target: Target, seed: int, num_starts: int, max_steps: int = 500) -> Generator[Progress, None, list[lbfgs.Path]]:
+def climb(
+    target: Target, seed: int, num_starts: int, max_steps: int = 500
+) -> Generator[Progress, None, list[lbfgs.Path]]:
     """L-BFGS from `num_starts` points; the paths, highest first. Raises if no start has a finite density."""
     starts = find_starts(target, seed, num_starts)
     paths: list[lbfgs.Path] = []
@@ -71,7 +73,8 @@ def _no_start(target: Target, point: np.ndarray) -> ModelError:
     bad = [name for name, term in terms.items() if not np.isfinite(term).all()]
     if not bad:
         return ModelError(
-            "The log density is finite, but its gradient is not, at every start.", f"Sites: {', '.join(terms)}.",
+            "The log density is finite, but its gradient is not, at every start.",
+            f"Sites: {', '.join(terms)}.",
             "Look for sqrt or log of 0, 0/0, or jnp.where around an expression that is not finite off its branch.",
         )
     name = bad[0]

@@ -45,12 +45,16 @@ class Laplace(AbstractAlgorithm):
         decrement = float(gradient[0] @ step)
         polished = Mode(mode.point + step, mode.value, factor, decrement, True)
         fine = decrement < 1e-4
-        status = "The mode was found to within rounding." if fine else (
-            f"The climb stopped short of the mode: a Newton step still promises {decrement / 2:.2g} nats."
+        status = (
+            "The mode was found to within rounding."
+            if fine
+            else (f"The climb stopped short of the mode: a Newton step still promises {decrement / 2:.2g} nats.")
         )
         others = distinct([polished, *(settle(target, p) for p in paths[1:3] if paths[0].best[1] - p.best[1] > 1e-3)])
         return Outcome(
-            polished.gaussian(), fine, status,
+            polished.gaussian(),
+            fine,
+            status,
             {"decrement": decrement, "step_in_sd": float(np.sqrt(max(decrement, 0.0))), "modes": float(len(others))},
             restarts=restarts,
         )

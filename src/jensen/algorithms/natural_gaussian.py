@@ -29,7 +29,13 @@ def draws_per_step(dim: int) -> int:
 
 
 def ascend(
-    target: Target, start: FullRank, seed: int, *, max_steps: int = 40, tolerance: float = 0.01, phase: str = "full rank"
+    target: Target,
+    start: FullRank,
+    seed: int,
+    *,
+    max_steps: int = 40,
+    tolerance: float = 0.01,
+    phase: str = "full rank",
 ) -> Generator[Progress, None, Ascent]:
     """Maximise the ELBO over N(m, FFᵀ).
 

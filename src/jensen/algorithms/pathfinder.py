@@ -47,7 +47,11 @@ class Pathfinder(AbstractAlgorithm):
             q = FullRank.from_factor(paths[0].best[0], np.eye(target.dim))
             return Outcome(q, False, "No iterate gave a positive definite curvature.", {}, restarts=tuple(bounds))
         return Outcome(
-            best[0], True, f"The best Gaussian along {len(paths)} paths was taken.", {}, restarts=tuple(sorted(bounds)[::-1])
+            best[0],
+            True,
+            f"The best Gaussian along {len(paths)} paths was taken.",
+            {},
+            restarts=tuple(sorted(bounds)[::-1]),
         )
 
 
@@ -56,7 +60,9 @@ def best_along(
 ) -> tuple[FullRank | None, float]:
     """The Gaussian of highest estimated ELBO among (at most `max_points`, evenly spread) iterates of a path."""
     noise = normal_draws(num_draws, target.dim, seed)
-    wanted = np.unique(np.linspace(1, len(path.points) - 1, max_points).round().astype(int)) if len(path.points) > 1 else []
+    wanted = (
+        np.unique(np.linspace(1, len(path.points) - 1, max_points).round().astype(int)) if len(path.points) > 1 else []
+    )
     best: tuple[FullRank | None, float] = (None, -np.inf)
     for index in wanted:
         matrix = inverse_hessian(path, index, history)

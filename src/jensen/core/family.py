@@ -9,7 +9,6 @@ import jax.random as jr
 
 from jensen._typing import Array, PRNGKey, Scalar
 
-
 T = TypeVar("T")
 
 

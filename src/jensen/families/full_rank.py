@@ -57,6 +57,13 @@ class FullRank(AbstractGaussian):
         """L on the host."""
         return np.tril(np.asarray(self.lower, float), -1) + np.diag(np.exp(np.asarray(self.log_diagonal, float)))
 
+    def affine(self, shift: np.ndarray, scale: np.ndarray, dtype: type = np.float64) -> "FullRank":
+        """Shift + scale ∘ u, in the same family."""
+        loc = shift + scale * np.asarray(self.loc, float)
+        log_diagonal = np.asarray(self.log_diagonal, float) + np.log(scale)
+        lower = np.tril(np.asarray(self.lower, float), -1) * np.asarray(scale, float)[:, None]
+        return FullRank(loc.astype(dtype), log_diagonal.astype(dtype), lower.astype(dtype))  # type: ignore[arg-type]
+
     def covariance(self) -> np.ndarray:
         """LLᵀ."""
         factor = self.factor()

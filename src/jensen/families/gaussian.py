@@ -44,6 +44,10 @@ class AbstractGaussian(AbstractReparameterised):
         return Draw(value, log_prob, jnp.zeros_like(log_prob), log_prob)
 
     @abc.abstractmethod
+    def affine(self, shift: np.ndarray, scale: np.ndarray, dtype: type = np.float64) -> "AbstractGaussian":
+        """The Gaussian of shift + scale ∘ u, on the host."""
+
+    @abc.abstractmethod
     def covariance(self) -> np.ndarray:
         """Σ (D, D) on the host, float64."""
 

@@ -66,6 +66,13 @@ class LowRank(AbstractGaussian):
     def _host(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.asarray(self.loc, float), np.exp(np.asarray(self.log_scale, float)), np.asarray(self.factors, float)
 
+    def affine(self, shift: np.ndarray, scale: np.ndarray, dtype: type = np.float64) -> "LowRank":
+        """Shift + scale ∘ u, in the same family."""
+        loc, _, factors = self._host()
+        log_scale = np.asarray(self.log_scale, float) + np.log(scale)
+        factors = np.asarray(scale, float)[:, None] * factors
+        return LowRank((shift + scale * loc).astype(dtype), log_scale.astype(dtype), factors.astype(dtype))  # type: ignore[arg-type]
+
     def covariance(self) -> np.ndarray:
         """diag(s²) + BBᵀ."""
         _, scales, factors = self._host()

@@ -39,6 +39,11 @@ class MeanField(AbstractGaussian):
         """log q(u) in nats."""
         return normal_log_prob((value - self.loc) * jnp.exp(-self.log_scale), self.half_log_det())
 
+    def affine(self, shift: np.ndarray, scale: np.ndarray, dtype: type = np.float64) -> "MeanField":
+        """Shift + scale ∘ u, in the same family."""
+        loc = shift + scale * np.asarray(self.loc, float)
+        return MeanField(loc.astype(dtype), (np.asarray(self.log_scale, float) + np.log(scale)).astype(dtype))  # type: ignore[arg-type]
+
     def covariance(self) -> np.ndarray:
         """diag(s²)."""
         return np.diag(self.scales() ** 2)

@@ -1,0 +1,169 @@
+"""Automatic differentiation variational inference with Gaussian families, without a learning rate or step count to choose."""
+
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import numpy as np
+
+from jensen._errors import OptionError, nearest
+from jensen.algorithms import fixed_draws, natural_gaussian, stochastic
+from jensen.algorithms.explore import Mode, climb, settle
+from jensen.algorithms.pathfinder import best_along
+from jensen.bounds import ELBO
+from jensen.core import AbstractAlgorithm, Outcome
+from jensen.core.algorithm import Run
+from jensen.estimators import StickingTheLanding
+from jensen.families import FullRank, LowRank, MeanField
+from jensen.models import Target
+
+FAMILIES = ("mean_field", "full_rank", "low_rank")
+
+
+class ADVI(AbstractAlgorithm):
+    """Gaussian q on the unconstrained space, maximising the ELBO. Kucukelbir et al. (2017).
+
+    `mean_field`: fixed symmetric draws and trust-region Newton steps (Giordano et al. 2023), stopped by the Newton step in
+    posterior-sd units; a second fit on twice as many independent draws must agree, or the draws double (up to
+    `max_draws`); linear-response covariances come with it. `full_rank`: natural gradients on fresh symmetric draws.
+    `low_rank`: path derivatives on fresh draws with averaged iterates.
+
+    Args:
+        family: "mean_field", "full_rank" or "low_rank".
+        num_draws: fixed draws (mean field) or draws per step (low rank); full rank uses max(64, 4D).
+        max_draws: where doubling ends.
+        rank: columns of the low-rank factor; default min(D, 10).
+        num_starts: climbs from different starting points.
+        engine: "deterministic" or "stochastic"; the latter uses fresh draws and Adam with averaged iterates for any family.
+    """
+
+    name: ClassVar[str] = "advi"
+    family: Literal["mean_field", "full_rank", "low_rank"] = eqx.field(static=True, default="mean_field")
+    num_draws: int = eqx.field(static=True, default=64)
+    max_draws: int = eqx.field(static=True, default=1024)
+    rank: int | None = eqx.field(static=True, default=None)
+    num_starts: int = eqx.field(static=True, default=8)
+    engine: Literal["deterministic", "stochastic"] = eqx.field(static=True, default="deterministic")
+
+    def __check_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise OptionError(
+                f"advi has no family '{self.family}'.", "Option: family.", nearest(str(self.family), FAMILIES)
+            )
+        if self.engine not in ("deterministic", "stochastic"):
+            raise OptionError(
+                f"advi has no engine '{self.engine}'.",
+                "Option: engine.",
+                nearest(str(self.engine), ("deterministic", "stochastic")),
+            )
+        if self.num_draws < 2 or self.num_draws % 2:
+            raise OptionError(
+                f"num_draws must be even and at least 2, got {self.num_draws}.",
+                "Option: num_draws.",
+                "Draws come in mirrored pairs.",
+            )
+        if self.rank is not None and self.rank < 1:
+            raise OptionError(
+                f"rank must be at least 1, got {self.rank}.", "Option: rank.", "Use family='mean_field' for rank 0."
+            )
+
+    def run(self, target: Target, seed: int) -> Run:
+        """Climb to a start, then fit the family."""
+        paths = yield from climb(target, seed, self.num_starts)
+        mode = settle(target, paths[0])
+        restarts = tuple(path.best[1] for path in paths)
+        start = starting_gaussian(target, mode, paths, seed)
+        point, factor = np.asarray(start.loc, float), start.factor()
+        if self.engine == "stochastic":
+            return (yield from self._stochastic(target, start, restarts, seed))
+        if self.family == "mean_field":
+            return (
+                yield from fit_mean_field(
+                    target, fixed_draws.standard_start(point, factor), seed, self.num_draws, self.max_draws, restarts
+                )
+            )
+        if self.family == "full_rank":
+            return (yield from fit_full_rank(target, start, seed, restarts))
+        return (yield from self._stochastic(target, start, restarts, seed))
+
+    def _stochastic(self, target: Target, start: FullRank, restarts: tuple[float, ...], seed: int) -> Run:
+        rank = min(target.dim, 10) if self.rank is None else min(self.rank, target.dim)
+        point, factor = np.asarray(start.loc, float), start.factor()
+        family: Any = {
+            "mean_field": lambda: fixed_draws.standard_start(point, factor),
+            "full_rank": lambda: start,
+            "low_rank": lambda: LowRank.from_covariance(point, factor @ factor.T, rank),
+        }[self.family]()
+        fit = yield from stochastic.ascend(
+            target,
+            family,
+            ELBO(),
+            StickingTheLanding(max(16, self.num_draws // 4)),
+            seed,
+            phase=self.family.replace("_", " "),
+        )
+        status = (
+            f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
+            if fit.converged
+            else f"Stopped at the step limit; the last averages still differ by {fit.shift:.2g} posterior sd."
+        )
+        return Outcome(
+            fit.q,
+            fit.converged,
+            status,
+            {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)},
+            restarts=restarts,
+        )
+
+
+def starting_gaussian(target: Target, mode: Mode, paths: list[Any], seed: int) -> FullRank:
+    """The Gaussian at the mode, or the best along the climbs where the mode has no proper curvature."""
+    if mode.regular:
+        return mode.gaussian()
+    found = [best_along(target, path, seed, 64, 10) for path in paths[:4]]
+    q, bound = max(found, key=lambda pair: pair[1])
+    return q if q is not None and np.isfinite(bound) else mode.gaussian()
+
+
+def fit_mean_field(
+    target: Target, start: MeanField, seed: int, num_draws: int, max_draws: int, restarts: tuple[float, ...] = ()
+) -> Run:
+    """Fixed-draws fits on num_draws, 2·num_draws, ... independent draws until two in a row agree within 0.1 sd."""
+    fit = yield from fixed_draws.maximise(target, start, num_draws, seed)
+    moved, widened = np.inf, np.inf
+    while True:
+        num_draws *= 2
+        again = yield from fixed_draws.maximise(
+            target, fit.q, num_draws, seed + num_draws, phase=f"replicate, {num_draws} draws"
+        )
+        moved = float(np.abs((np.asarray(again.q.loc) - np.asarray(fit.q.loc)) / again.q.scales()).max())
+        widened = float(np.abs(np.asarray(again.q.log_scale) - np.asarray(fit.q.log_scale)).max())
+        fit = again
+        if max(moved, widened) < 0.1 or num_draws >= max_draws:
+            break
+    agree = max(moved, widened) < 0.1
+    certificate = {
+        "decrement": fit.decrement,
+        "step_in_sd": fit.step_in_sd,
+        "replicate_in_sd": moved,
+        "replicate_log_sd": widened,
+        "num_draws": float(num_draws),
+    }
+    status = (
+        f"The Newton step is {fit.step_in_sd:.1g} posterior sd, and a replicate on independent draws agrees to {max(moved, widened):.2g}."
+        if fit.converged and agree
+        else f"Newton step {fit.step_in_sd:.2g} sd, replicate difference {max(moved, widened):.2g} at {num_draws} draws: not certified."
+    )
+    return Outcome(fit.q, fit.converged and agree, status, certificate, fit.covariance, restarts)
+
+
+def fit_full_rank(target: Target, start: FullRank, seed: int, restarts: tuple[float, ...] = ()) -> Run:
+    """Natural-gradient ascent from `start`."""
+    fit = yield from natural_gaussian.ascend(target, start, seed)
+    status = (
+        f"The averaged natural-gradient step is {fit.shift:.1g} posterior sd."
+        if fit.converged
+        else f"Stopped at the step limit; the last step still moved {fit.shift:.2g} posterior sd."
+    )
+    return Outcome(
+        fit.q, fit.converged, status, {"shift_in_sd": fit.shift, "rollbacks": float(fit.rollbacks)}, restarts=restarts
+    )

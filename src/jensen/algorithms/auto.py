@@ -1,0 +1,187 @@
+"""The default: explore, then the richest Gaussian that the bound supports."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import numpy as np
+
+from jensen.algorithms import natural_gaussian, stochastic
+from jensen.algorithms.advi import starting_gaussian
+from jensen.algorithms.explore import Mode, climb, distinct, settle
+from jensen.bounds import ELBO
+from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.core.algorithm import Run
+from jensen.estimators import StickingTheLanding
+from jensen.families import AbstractGaussian, LowRank, MeanField
+from jensen.math import linalg
+from jensen.math.noise import symmetric_draws
+from jensen.models import Target
+
+
+class Auto(AbstractAlgorithm):
+    """Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
+
+    Up to `dense_limit` unconstrained coordinates: the Gaussian at the mode, then the full-rank Gaussian, which contains
+    the mean-field and low-rank ones. Beyond: mean field, then low rank, both on fresh draws. Families are compared by the
+    ELBO on common fresh draws; a richer one is kept only when it gains more than twice the standard error of the
+    difference. Other modes are looked at, and reported by their share of the evidence.
+
+    Args:
+        num_starts: climbs from different starting points (a quarter of them where the data are large).
+        dense_limit: largest number of coordinates with a full-rank covariance.
+        rank: columns of the low-rank factor beyond that.
+    """
+
+    name: ClassVar[str] = "auto"
+    num_starts: int = eqx.field(static=True, default=8)
+    dense_limit: int = eqx.field(static=True, default=300)
+    rank: int = eqx.field(static=True, default=20)
+
+    def run(self, target: Target, seed: int) -> Run:
+        """Explore, fit, compare."""
+        starts = max(2, self.num_starts // 4) if target.heavy else self.num_starts
+        if target.dim > self.dense_limit:
+            return (yield from self._large(target, seed, starts))
+        paths = yield from climb(target, seed, starts)
+        mode = settle(target, paths[0])
+        yield Progress("curvature", 0, mode.value, mode.gaussian())
+        others = [settle(target, p) for p in _elsewhere(mode, paths)[:3]]
+        modes = distinct([mode, *others])
+        mode = modes[0]
+        start = starting_gaussian(target, mode, paths, seed)
+        stages = [_Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
+        yield Progress("curvature", 1, _compare(target, stages, seed), start)
+        fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
+        stages.append(_Stage("full rank", fit.q, fit.converged))
+        best_bound = _compare(target, stages, seed)
+        best = stages[_choose(stages)]
+        yield Progress("comparing families", 0, best_bound, best.q)
+        share = _share_elsewhere(modes)
+        converged = fit.converged if best.q is fit.q else mode.regular and mode.decrement < 1e-4
+        status = (
+            f"The {best.name} Gaussian was kept; its last averaged step is {fit.shift:.1g} posterior sd."
+            if best.q is fit.q and converged
+            else f"The {best.name} Gaussian was kept."
+            if converged
+            else f"The {best.name} Gaussian was kept, but its last step still moved {fit.shift:.2g} posterior sd."
+        )
+        certificate = {
+            "shift_in_sd": fit.shift,
+            "rollbacks": float(fit.rollbacks),
+            "mode_decrement": mode.decrement,
+            "modes": float(len(modes)),
+            "share_elsewhere": share,
+        }
+        return Outcome(
+            best.q,
+            converged,
+            status,
+            certificate,
+            None,
+            tuple(p.best[1] for p in paths),
+            tuple(stage.row() for stage in stages),
+        )
+
+    def _large(self, target: Target, seed: int, starts: int) -> Run:
+        """Mean field and low rank on fresh draws; no D × D matrix is formed."""
+        paths = yield from climb(target, seed, starts)
+        point = paths[0].best[0]
+        spread = _diagonal_spread(target, point)
+        mean_field = MeanField(point, np.log(spread))  # type: ignore[arg-type]
+        first = yield from stochastic.ascend(
+            target, mean_field, ELBO(), StickingTheLanding(8), seed, phase="mean field"
+        )
+        scales = first.q.scales()
+        rank = min(self.rank, target.dim)
+        noise = np.random.default_rng(seed).normal(size=(target.dim, rank))
+        wide = LowRank(np.asarray(first.q.loc), np.log(scales), 0.1 * scales[:, None] * noise / np.sqrt(rank))  # type: ignore[arg-type]
+        second = yield from stochastic.ascend(target, wide, ELBO(), StickingTheLanding(8), seed + 1, phase="low rank")
+        stages = [_Stage("mean field", first.q, first.converged), _Stage("low rank", second.q, second.converged)]
+        bound = _compare(target, stages, seed)
+        best = stages[_choose(stages)]
+        fit = first if best.q is first.q else second
+        yield Progress("comparing families", 0, bound, best.q)
+        status = f"The {best.name} Gaussian was kept; averages at two step sizes agree to {fit.shift:.2g} posterior sd."
+        return Outcome(
+            best.q,
+            fit.converged,
+            status,
+            {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)},
+            None,
+            tuple(p.best[1] for p in paths),
+            tuple(stage.row() for stage in stages),
+        )
+
+
+class _Stage:
+    """A family that was tried, with its log weights on common noise."""
+
+    def __init__(self, name: str, q: AbstractGaussian, converged: bool = True):
+        self.name, self.q, self.converged = name, q, converged
+        self.log_weights: np.ndarray | None = None
+        self.kept = False
+
+    @property
+    def bound(self) -> float:
+        return float(np.mean(self.log_weights)) if self.log_weights is not None else -np.inf
+
+    def row(self) -> dict[str, Any]:
+        weights = self.log_weights if self.log_weights is not None else np.array([np.nan])
+        return {
+            "family": self.name,
+            "elbo": self.bound,
+            "se": float(weights.std() / np.sqrt(len(weights))),
+            "kept": self.kept,
+        }
+
+
+def _compare(target: Target, stages: list[_Stage], seed: int) -> float:
+    """Fill in the log weights of every stage on one set of noise; the best bound."""
+    count = max(64 if target.heavy else 256, 4 * target.dim)
+    for stage in stages:
+        if stage.log_weights is None:
+            noise = symmetric_draws(count, stage.q.noise_dim, seed + 104729)
+            points = stage.q.host_transform(noise)
+            stage.log_weights = target.value(points) - stage.q.host_log_prob(points)
+    return max(stage.bound for stage in stages)
+
+
+def _choose(stages: list[_Stage]) -> int:
+    """The last stage whose gain over the best before it exceeds twice its standard error."""
+    best = 0
+    for index, stage in enumerate(stages[1:], start=1):
+        gain = stage.log_weights - stages[best].log_weights  # type: ignore[operator]
+        if not np.isfinite(stages[best].bound) or (np.isfinite(stage.bound) and gain.mean() > 2.0 * gain.std() / np.sqrt(len(gain)) and gain.mean() > 0):
+            best = index
+        elif np.isfinite(stage.bound) and abs(gain.mean()) < 1e-3:
+            best = index  # as good, and its optimum is certified for the ELBO itself
+    stages[best].kept = True
+    return best
+
+
+def _elsewhere(mode: Mode, paths: list[Any]) -> list[Any]:
+    """Climbs that ended more than 3 sd from the mode, one for each distinct height."""
+    found: list[Any] = []
+    for path in paths[1:]:
+        point, value, _ = path.best
+        if mode.distance(point) > 3.0 and all(abs(value - other.best[1]) > 1e-2 for other in found):
+            found.append(path)
+    return found
+
+
+def _share_elsewhere(modes: list[Mode]) -> float:
+    """Share of the summed Laplace evidences that belongs to modes other than the first."""
+    logs = np.array([m.value + linalg.log_det_factor(m.factor) for m in modes if m.regular or m is modes[0]])
+    weights = np.exp(logs - logs.max())
+    return float(1.0 - weights[0] / weights.sum())
+
+
+def _diagonal_spread(target: Target, point: np.ndarray) -> np.ndarray:
+    """Standard deviations from the diagonal of the curvature, by random sign probes (Bekas et al. 2007)."""
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], size=(16, target.dim))
+    step = 1e-4 * (1.0 + np.abs(point))
+    _, plus = target.value_and_grad(point + step * signs)
+    _, minus = target.value_and_grad(point - step * signs)
+    diagonal = -((plus - minus) * signs).mean(axis=0) / (2.0 * step)
+    return 1.0 / np.sqrt(np.maximum(diagonal, 1e-4 * max(np.median(np.abs(diagonal)), 1e-12)))

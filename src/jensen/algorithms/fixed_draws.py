@@ -1,0 +1,144 @@
+"""Mean-field ADVI as a deterministic optimisation: fixed draws, second-order steps, a certificate and linear response."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jensen.bounds import ELBO
+from jensen.core import AbstractBound, AbstractModel, Progress
+from jensen.estimators import FixedDraws
+from jensen.families import MeanField
+from jensen.math import linalg
+from jensen.math.noise import symmetric_draws
+from jensen.math.precision import float_type, working
+from jensen.math.trust_region import Newton, advance
+from jensen.models import Target
+from jensen.models.views import Affine, Unconstrained
+
+
+@dataclass(frozen=True)
+class FixedDrawsFit:
+    """A maximum of the fixed-draws ELBO in coordinates scaled by the starting q.
+
+    Attributes:
+        q: the mean-field optimum on the unconstrained space.
+        bound: the fixed-draws ELBO there, in nats. decrement: gᵀ(-H)⁻¹g in nats.
+        step_in_sd: largest coordinate of the remaining Newton step of the means, in q's standard deviations.
+        covariance: (D, D) linear-response covariance, or None where -H is not positive definite.
+        converged: whether both certificates are met.
+    """
+
+    q: MeanField
+    bound: float
+    decrement: float
+    step_in_sd: float
+    covariance: np.ndarray | None
+    converged: bool
+
+
+def _objective(bound: AbstractBound, estimator: FixedDraws, model: AbstractModel, flat: jax.Array) -> jax.Array:
+    dim = flat.shape[0] // 2
+    return estimator(bound, model, MeanField(flat[:dim], flat[dim:]), None, None)
+
+
+_value_and_grad = jax.jit(jax.value_and_grad(_objective, argnums=3))
+
+
+@jax.jit
+def _hessian_vectors(
+    bound: AbstractBound, estimator: FixedDraws, model: AbstractModel, flat: jax.Array, directions: jax.Array
+) -> jax.Array:
+    gradient = jax.grad(lambda point: _objective(bound, estimator, model, point))
+    return jax.vmap(lambda v: jax.jvp(gradient, (flat,), (v,))[1])(directions)
+
+
+class FixedDrawsProblem:
+    """The objective L̂(m, log s | Z) for one set of draws, on the host, in coordinates (m - m₀)/s₀ and log s - log s₀."""
+
+    def __init__(self, target: Target, start: MeanField, num_draws: int, seed: int):
+        self.target, self.dim = target, target.dim
+        dtype = float_type(target.precision)
+        self.shift, self.scale = np.asarray(start.loc, dtype), start.scales().astype(dtype)
+        noise = symmetric_draws(num_draws, target.dim, seed, dtype=dtype)
+        self.arguments = (ELBO(), FixedDraws(noise), Unconstrained(target.model, Affine(self.shift, self.scale)))
+        self.num_draws, self.dtype = num_draws, dtype
+
+    def value_and_grad(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """The bound in nats and its gradient (2D,)."""
+        self.target.gradients += self.num_draws
+        with working(self.target.precision):
+            value, gradient = jax.device_get(_value_and_grad(*self.arguments, flat.astype(self.dtype)))
+        return float(value), np.asarray(gradient, float)
+
+    def curvature(self, flat: np.ndarray) -> np.ndarray:
+        """Minus the Hessian (2D, 2D)."""
+        size = len(flat)
+        block = min(size, 1 if self.target.heavy else 16)
+        directions = np.concatenate([np.eye(size), np.zeros((-size % block, size))]).astype(self.dtype)
+        self.target.gradients += 2 * self.num_draws * size
+        with working(self.target.precision):
+            point = flat.astype(self.dtype)
+            columns = [
+                _hessian_vectors(*self.arguments, point, directions[i : i + block])
+                for i in range(0, len(directions), block)
+            ]
+            columns = np.concatenate(jax.device_get(columns))[:size]
+        return -linalg.symmetrise(np.asarray(columns, float))
+
+    def family(self, flat: np.ndarray) -> MeanField:
+        """q on the unconstrained space."""
+        flat = np.asarray(flat, float)
+        loc = self.shift + self.scale * flat[: self.dim]
+        return MeanField(loc, np.log(self.scale) + flat[self.dim :])  # type: ignore[arg-type]
+
+    def coordinates(self, q: MeanField) -> np.ndarray:
+        """The flat point of q."""
+        loc = (np.asarray(q.loc, float) - self.shift) / self.scale
+        return np.concatenate([loc, np.asarray(q.log_scale, float) - np.log(self.scale)])
+
+
+def maximise(
+    target: Target, start: MeanField, num_draws: int, seed: int, *, max_steps: int = 60, phase: str = "mean field"
+) -> Generator[Progress, None, FixedDrawsFit]:
+    """Trust-region Newton on the fixed-draws ELBO until the decrement is below 10⁻⁶ nats and the step below 10⁻⁴ sd."""
+    problem = FixedDrawsProblem(target, start, num_draws, seed)
+    flat = problem.coordinates(start)
+    value, gradient = problem.value_and_grad(flat)
+    state = Newton(flat, value, gradient, problem.curvature(flat), radius=np.sqrt(target.dim))
+    step, decrement, in_sd = 0, np.inf, np.inf
+    for step in range(max_steps):
+        newton = state.step()
+        decrement = state.decrement()
+        q = problem.family(state.point)
+        in_sd = float(np.abs(newton[: target.dim] * problem.scale / q.scales()).max())
+        yield Progress(phase, step, state.value, q)
+        if decrement < 1e-6 and in_sd < 1e-4:
+            break
+        if state.rejected > 12:
+            break
+        state = advance(state, problem.value_and_grad, problem.curvature)
+    q = problem.family(state.point)
+    converged = bool(decrement < 1e-4 and in_sd < 1e-2)
+    return FixedDrawsFit(q, state.value, decrement, in_sd, linear_response(problem, state.curvature), converged)
+
+
+def linear_response(problem: FixedDrawsProblem, curvature: np.ndarray) -> np.ndarray | None:
+    """Σ_LR = (∂m/∂η)ᵀ (-H)⁻¹ (∂m/∂η): for a mean-field Gaussian the block of (-H)⁻¹ that belongs to the means.
+
+    It answers how the optimal means move when the log density is tilted by tᵀu, which for exact posteriors is the
+    covariance. Giordano, Broderick and Jordan (2018), equation 11. None where the optimum is not a strict one.
+    """
+    if not linalg.is_positive_definite(curvature):
+        return None
+    factor = linalg.inverse_factor(curvature)
+    block = (factor @ factor.T)[: problem.dim, : problem.dim]
+    return block * np.outer(problem.scale, problem.scale).astype(float)
+
+
+def standard_start(point: np.ndarray, factor: np.ndarray) -> MeanField:
+    """The mean-field optimum for N(point, FFᵀ): its means, and the inverse roots of the precision's diagonal."""
+    inverse = linalg.solve_lower(factor, np.eye(len(point)))
+    precision = (inverse**2).sum(axis=0)
+    return MeanField(np.asarray(point, float), -0.5 * np.log(precision))  # type: ignore[arg-type]

@@ -1,0 +1,255 @@
+"""The verdict: several independent checks, said in sentences."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from jensen.core import Outcome
+from jensen.diagnostics.importance import Pool, weighted_moments
+from jensen.diagnostics.kinetic import Drift, drift
+from jensen.diagnostics.moments import Agreement, compare
+from jensen.families import AbstractGaussian
+from jensen.math import linalg
+from jensen.models import Target
+
+Verdict = Literal["trusted", "usable", "untrusted"]
+
+MEAN, RATIO, DRIFT, ESS, SHARE = 0.1, 1.1, 0.15, 400.0, 0.01
+"""Tolerances: q's means in sd and its sd ratio for *trusted*; drift in sd; effective draws for *usable*; evidence elsewhere."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report: what was measured, its value, the threshold, and whether it passed."""
+
+    name: str
+    value: float
+    threshold: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on a fit.
+
+    Attributes:
+        verdict: "trusted": q's own draws have the posterior's means within 0.1 sd and sds within 10 %, as far as independent
+            checks can see. "usable": q is off, but importance-corrected draws (the default of `Fit.sample`) are right.
+            "untrusted": neither is established.
+        reasons: why, in sentences. remedy: what to do next.
+        khat: Pareto k̂ of p/q with khat_interval, its 95 % interval. khat_corrected: that of the corrected weights.
+        ess: effective number of corrected draws. checks: the table behind it.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    remedy: str
+    khat: float
+    khat_interval: tuple[float, float]
+    khat_corrected: float
+    ess: float
+    checks: tuple[Check, ...] = field(default=())
+
+    def __str__(self) -> str:
+        words = {"usable": "usable with importance weights"}.get(self.verdict, self.verdict)
+        lines = [f"Verdict: {words}"]
+        lines += [f"  - {reason}" for reason in self.reasons]
+        if self.remedy:
+            lines.append(f"  What to do: {self.remedy}")
+        lines += [
+            f"  {'ok ' if c.passed else 'NO '} {c.name:<38} {c.value:>10.3g}   {c.threshold}" for c in self.checks
+        ]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def judge(
+    target: Target, q: AbstractGaussian, outcome: Outcome, pool: Pool, draws: dict[str, np.ndarray], seed: int
+) -> Report:
+    """Combine the checks. `draws` are the pool's points on their supports."""
+    agreement = compare(draws, pool.weights)
+    motion = _motion(target, q, pool, seed)
+    limit = min(1.0 - 1.0 / np.log10(pool.half), 0.7)
+    share = outcome.certificate.get("share_elsewhere", 0.0)
+    finite = float(np.isfinite(pool.log_ratios).mean())
+    noise = 3.0 * agreement.error
+    interval = (pool.khat_q - 1.96 * pool.khat_q_se, pool.khat_q + 1.96 * pool.khat_q_se)
+    stays = motion.shift < DRIFT and motion.spread < 2 * DRIFT and motion.acceptance > 0.3
+    mild_k = pool.khat_q < limit
+    checks = (
+        Check("optimiser met its stopping rule", float(outcome.converged), "1", outcome.converged),
+        Check("Pareto k of p/q", pool.khat_q, f"< {limit:.2f}", mild_k),
+        Check("means of q, distance in sd", agreement.mean, f"< {MEAN}", agreement.mean < MEAN),
+        Check(
+            "sd of q / corrected sd, worst", agreement.ratio, f"in 1/{RATIO}..{RATIO}", _close(agreement.ratio, RATIO)
+        ),
+        Check("Pareto k of corrected weights", pool.khat, f"< {limit:.2f}", pool.khat < limit),
+        Check("effective corrected draws", pool.ess, f"> {ESS:.0f}", pool.ess > ESS),
+        Check(
+            "corrected means, error in sd",
+            max(noise / 3, agreement.halves / 3),
+            "< 0.05",
+            max(noise, agreement.halves) < 0.15,
+        ),
+        Check("Hamiltonian drift of means, in sd", motion.shift, f"< {DRIFT}", motion.shift < DRIFT),
+        Check("Hamiltonian drift of log sds", motion.spread, f"< {2 * DRIFT}", motion.spread < 2 * DRIFT),
+        Check("Hamiltonian acceptance", motion.acceptance, "> 0.3", motion.acceptance > 0.3),
+        Check("evidence in other modes", share, f"< {SHARE}", share < SHARE),
+        Check("draws of q with finite density", finite, "> 0.999", finite > 0.999),
+        *_linear_response(outcome, q),
+    )
+    corrected = pool.khat < limit and pool.ess > ESS and max(noise, agreement.halves) < 0.15
+    sound = stays and share < SHARE and finite > 0.9
+    own = outcome.converged and mild_k and agreement.mean < MEAN and _close(agreement.ratio, RATIO)
+    verdict: Verdict = (
+        "trusted"
+        if corrected and sound and own and finite > 0.999
+        else "usable"
+        if corrected and sound
+        else "untrusted"
+    )
+    reasons = _reasons(verdict, target, outcome, pool, agreement, motion, limit, share, finite)
+    return Report(
+        verdict,
+        reasons,
+        _remedy(verdict, share, motion, pool, limit, outcome),
+        pool.khat_q,
+        interval,
+        pool.khat,
+        pool.ess,
+        checks,
+    )
+
+
+def _close(ratio: float, bound: float) -> bool:
+    return 1.0 / bound <= ratio <= bound
+
+
+def _motion(target: Target, q: AbstractGaussian, pool: Pool, seed: int) -> Drift:
+    count = 64 if target.heavy else 512
+    start = pool.points[pool.resample(count, seed + 11)]
+    if pool.ess > 2.0 * target.dim and pool.ess > 100 and target.dim <= 1000:
+        mean, _, _ = weighted_moments(pool.points, pool.weights)
+        centred = (pool.points - mean) * np.sqrt(pool.weights)[:, None]
+        covariance = centred.T @ centred
+        if linalg.is_positive_definite(covariance):
+            return drift(target, start, linalg.cholesky(covariance), seed)
+    factor = linalg.cholesky(q.covariance()) if target.dim <= 1000 else np.diag(q.scales())
+    return drift(target, start, factor, seed)
+
+
+def _linear_response(outcome: Outcome, q: AbstractGaussian) -> tuple[Check, ...]:
+    if outcome.linear_response is None:
+        return ()
+    ratio = float((np.sqrt(np.maximum(np.diag(outcome.linear_response), 0.0)) / q.scales()).max())
+    return (Check("linear-response sd / sd of q, worst", ratio, "< 3", ratio < 3),)
+
+
+def _reasons(
+    verdict: Verdict,
+    target: Target,
+    outcome: Outcome,
+    pool: Pool,
+    agreement: Agreement,
+    motion: Drift,
+    limit: float,
+    share: float,
+    finite: float,
+) -> tuple[str, ...]:
+    out: list[str] = []
+    names = target.structure.coordinate_names()
+    if verdict == "trusted":
+        out.append(
+            f"The means of q agree with importance-corrected means within {agreement.mean:.2g} sd and its sds within "
+            f"{100 * abs(agreement.ratio - 1):.0f} %, and k̂ = {pool.khat_q:.2f} lets the correction be believed."
+        )
+        out.append(
+            f"{512 if not target.heavy else 64} draws did not drift under Hamiltonian steps (largest {motion.shift:.2g} sd)."
+        )
+        return tuple(out)
+    if not outcome.converged:
+        out.append(f"The optimiser did not certify its answer: {outcome.status}")
+    if finite < 0.999:
+        out.append(_not_finite(target, pool, finite))
+    if pool.khat_q >= limit:
+        out.append(f"q misses part of the posterior's tails: k̂ = {pool.khat_q:.2f} is above {limit:.2f}.")
+    if agreement.mean >= MEAN and np.isfinite(pool.khat):
+        out.append(f"The mean of {agreement.site} under q is {agreement.mean:.2g} sd from the corrected one.")
+    if not _close(agreement.ratio, RATIO) and np.isfinite(pool.khat):
+        out.append(f"A standard deviation of q is {agreement.ratio:.2g} times the corrected one.")
+    if pool.khat >= limit:
+        out.append(f"The importance weights cannot be trusted either: k̂ = {pool.khat:.2f} after correction.")
+    if pool.ess <= ESS:
+        out.append(f"The correction rests on only {pool.ess:.0f} effective draws of {len(pool.points)}.")
+    if motion.shift >= DRIFT or motion.spread >= 2 * DRIFT:
+        out.append(
+            f"Draws move away under Hamiltonian steps, which leave the posterior where it is: {names[motion.coordinate]} by "
+            f"{motion.shift:.2g} sd, a log sd by {motion.spread:.2g}."
+        )
+    if motion.acceptance <= 0.3:
+        out.append(
+            f"The posterior's scale changes from place to place: Hamiltonian steps of one size are accepted at only {motion.acceptance:.0%}."
+        )
+    if share >= SHARE:
+        out.append(f"Other modes hold about {share:.0%} of the evidence, and q covers one.")
+    if verdict == "usable":
+        out.append(
+            f"Importance weights mend it: {pool.ess:.0f} effective draws of {len(pool.points)}, k̂ = {pool.khat:.2f} after "
+            "correction, and the corrected draws do not drift."
+        )
+    return tuple(out) or ("The corrected means are too noisy to confirm q.",)
+
+
+def _not_finite(target: Target, pool: Pool, finite: float) -> str:
+    bad = pool.points[: pool.half][~np.isfinite(pool.log_ratios)]
+    terms = target.terms(bad[0])
+    sites = [name for name, term in terms.items() if not np.isfinite(term).all()]
+    named = f" (site {', '.join(sites)})" if sites else ""
+    return f"{1 - finite:.1%} of the draws from q have a log density that is not finite{named}."
+
+
+def _remedy(verdict: Verdict, share: float, motion: Drift, pool: Pool, limit: float, outcome: Outcome) -> str:
+    if verdict == "trusted":
+        return ""
+    if verdict == "usable":
+        return "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
+    if share >= SHARE:
+        return "Fit again from other seeds and compare, break the symmetry by an ordered prior, or run NUTS."
+    if outcome.certificate.get("interrupted"):
+        return "Let the fit run to its end."
+    if motion.acceptance <= 0.3 or motion.spread >= 2 * DRIFT:
+        return (
+            "Write hierarchical scales non-centred (numpyro.infer.reparam.LocScaleReparam), fit with "
+            "method=jn.advi(family='full_rank'), or run NUTS."
+        )
+    return "Fit with method=jn.advi(family='full_rank'), write hierarchical scales non-centred, or run NUTS."
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """A JSON-ready form."""
+    return {
+        "verdict": report.verdict,
+        "reasons": list(report.reasons),
+        "remedy": report.remedy,
+        "khat": report.khat,
+        "khat_interval": list(report.khat_interval),
+        "khat_corrected": report.khat_corrected,
+        "ess": report.ess,
+        "checks": [vars(check) for check in report.checks],
+    }
+
+
+def from_dict(data: dict[str, Any]) -> Report:
+    """The inverse of `as_dict`."""
+    return Report(
+        data["verdict"],
+        tuple(data["reasons"]),
+        data["remedy"],
+        data["khat"],
+        tuple(data["khat_interval"]),  # type: ignore[arg-type]
+        data["khat_corrected"],
+        data["ess"],
+        tuple(Check(**check) for check in data["checks"]),
+    )

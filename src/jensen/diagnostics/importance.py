@@ -1,0 +1,154 @@
+"""A pool of importance draws from q and from a heavier-tailed relative of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special, stats
+
+from jensen.families import AbstractGaussian, FullRank
+from jensen.math import linalg
+from jensen.math.noise import normal_draws
+from jensen.models import Target
+
+TAIL = 4.0
+"""Degrees of freedom of the heavier proposal."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Draws with log joint and proposal densities, all on the unconstrained space, in nats.
+
+    The first half comes from q, the second from a Student-t of q's location and scatter. The importance weights of the
+    whole are p / (½ q + ½ t) (balance heuristic, Veach and Guibas 1995): bounded wherever either proposal covers the
+    posterior. `khat_q` is the Pareto shape of the raw weights p / q on the first half, the honest verdict on q;
+    `khat` is that of the corrected weights. Shapes are `points` (n, D), the rest (n,).
+    """
+
+    points: np.ndarray
+    log_joint: np.ndarray
+    log_q: np.ndarray
+    log_proposal: np.ndarray
+    weights: np.ndarray
+    khat: float
+    khat_q: float
+    khat_q_se: float
+
+    @property
+    def half(self) -> int:
+        """Number of draws from q."""
+        return len(self.points) // 2
+
+    @property
+    def log_ratios(self) -> np.ndarray:
+        """log p - log q for the draws from q: their mean is the ELBO."""
+        return self.log_joint[: self.half] - self.log_q[: self.half]
+
+    @property
+    def ess(self) -> float:
+        """Effective number of corrected draws, 1 / Σ w²."""
+        return float(1.0 / np.sum(self.weights**2))
+
+    @property
+    def log_evidence(self) -> tuple[float, float]:
+        """Log mean corrected weight and its standard error, in nats."""
+        logs = self.log_joint - self.log_proposal
+        top = logs.max()
+        ratio = np.exp(logs - top)
+        return float(top + np.log(ratio.mean())), float(ratio.std() / np.sqrt(len(ratio)) / ratio.mean())
+
+    def resample(self, count: int, seed: int) -> np.ndarray:
+        """Indices of `count` draws in proportion to the corrected weights (systematic, in random order)."""
+        rng = np.random.default_rng(seed)
+        positions = (rng.uniform() + np.arange(count)) / count
+        indices = np.searchsorted(np.cumsum(self.weights), positions * self.weights.sum() * (1 - 1e-15))
+        return rng.permutation(np.minimum(indices, len(self.weights) - 1))
+
+
+def pool_size(target: Target) -> int:
+    """16384 draws where the data are small; fewer, at least 2048, where a log density costs much."""
+    elements = max(1, sum(np.size(leaf) for leaf in _leaves(target)))
+    return int(2 ** np.clip(np.floor(np.log2(1e10 / elements)), 11, 14))
+
+
+def _leaves(target: Target) -> list[Any]:
+    import jax
+
+    return jax.tree.leaves(target.model)
+
+
+def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None = None) -> Pool:
+    """Draw and weigh. `covariance` (linear response, say) replaces q's own as the heavier proposal's scatter."""
+    count = pool_size(target) // 2
+    wide = _wide(q, covariance)
+    rng = np.random.default_rng([seed, 1])
+    own = q.host_transform(normal_draws(count, q.noise_dim, seed))
+    noise = normal_draws(count, wide.noise_dim, seed + 1)
+    stretch = np.sqrt(TAIL / rng.chisquare(TAIL, size=(count, 1)))
+    location = np.asarray(wide.loc, float)
+    heavy = location + stretch * (wide.host_transform(noise) - location)
+    points = np.concatenate([own, heavy])
+    log_joint = target.value(points)
+    log_q = q.host_log_prob(points)
+    log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
+    weights, khat = smooth(log_joint - log_proposal)
+    _, khat_q = smooth(log_joint[:count] - log_q[:count])
+    tail = min(count / 5, 3 * np.sqrt(count))
+    error = (1.0 + max(khat_q, 0.0)) / np.sqrt(tail) if np.isfinite(khat_q) else np.inf
+    return Pool(points, log_joint, log_q, log_proposal, weights, khat, khat_q, error)
+
+
+def _wide(q: AbstractGaussian, covariance: np.ndarray | None) -> AbstractGaussian:
+    if covariance is None or not linalg.is_positive_definite(covariance):
+        return q
+    return FullRank.from_factor(np.asarray(q.loc, float), linalg.cholesky(covariance))
+
+
+def student_log_prob(q: AbstractGaussian, points: np.ndarray) -> np.ndarray:
+    """Log density of the Student-t with q's location and scatter and `TAIL` degrees of freedom, in nats."""
+    at_mode = float(q.host_log_prob(np.asarray(q.loc, float)[None])[0])
+    squared = 2.0 * (at_mode - q.host_log_prob(points))
+    half_log_det = -at_mode - 0.5 * q.dim * np.log(2 * np.pi)
+    constant = (
+        special.gammaln(0.5 * (TAIL + q.dim))
+        - special.gammaln(0.5 * TAIL)
+        - 0.5 * q.dim * np.log(TAIL * np.pi)
+        - half_log_det
+    )
+    return constant - 0.5 * (TAIL + q.dim) * np.log1p(squared / TAIL)
+
+
+def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pareto-smoothed weights that sum to one, and k̂ (Vehtari et al. 2024).
+
+    k̂ is infinite when a weight is not finite from above, or fewer than 25 draws have any weight.
+    """
+    from arviz_stats.base import array_stats
+
+    finite = np.isfinite(log_weights)
+    if finite.sum() < 25 or np.isposinf(log_weights).any():
+        weights = np.where(finite, 1.0, 0.0)
+        return weights / max(weights.sum(), 1.0), np.inf
+    logs = np.where(finite, log_weights, -np.inf)
+    spread = logs[finite].max() - logs[finite].min()
+    if spread < 1e-9:
+        return finite / finite.sum(), -np.inf
+    floor = logs[finite].max() - 700.0
+    smoothed, khat = array_stats.psislw(-np.where(logs > floor, logs, floor))
+    weights = np.exp(np.asarray(smoothed, float) - np.max(smoothed))
+    weights = np.where(finite, weights, 0.0)
+    return weights / weights.sum(), float(np.asarray(khat))
+
+
+def weighted_moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, standard deviation and Monte Carlo standard error of the mean of rows under weights that sum to one."""
+    mean = np.tensordot(weights, values, axes=1)
+    centred = values - mean
+    sd = np.sqrt(np.tensordot(weights, centred**2, axes=1))
+    error = np.sqrt(np.tensordot(weights**2, centred**2, axes=1))
+    return mean, sd, error
+
+
+def normal_quantile(level: float) -> float:
+    """Standard normal quantile."""
+    return float(stats.norm.ppf(level))

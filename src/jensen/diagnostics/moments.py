@@ -1,0 +1,61 @@
+"""Raw moments of q against importance-corrected ones, quantity by quantity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jensen.diagnostics.importance import weighted_moments
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Largest differences over all scalars of all sites, in corrected standard deviations.
+
+    `mean` and `ratio` compare q with the corrected draws (`ratio` is the sd ratio furthest from 1); `halves` compares the
+    correction on every other draw with that on the rest; `error` is the largest Monte Carlo error of a corrected
+    mean. `site` names where `mean` is largest.
+    """
+
+    mean: float
+    ratio: float
+    halves: float
+    error: float
+    site: str
+
+
+def flatten(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
+    """Columns (n, K) with a name for each scalar."""
+    columns, names = [], []
+    for name, values in draws.items():
+        flat = values.reshape(len(values), -1)
+        columns.append(flat)
+        indices = np.ndindex(values.shape[1:])
+        names.extend(name if values.ndim == 1 else f"{name}[{','.join(map(str, i))}]" for i in indices)
+    return np.concatenate(columns, axis=1), names
+
+
+def compare(draws: dict[str, np.ndarray], weights: np.ndarray) -> Agreement:
+    """`draws`: pool draws on their supports, the first half from q; `weights` sum to one over the pool."""
+    table, names = flatten(draws)
+    half = len(weights) // 2
+    varying = table.std(axis=0) > 0
+    table, names = table[:, varying], [n for n, keep in zip(names, varying, strict=True) if keep]
+    if not names:
+        return Agreement(0.0, 1.0, 0.0, 0.0, "")
+    # The correction wants finite moments: heavy proposals reach where exp() overflows, at weight zero.
+    table = np.where(np.isfinite(table), table, 0.0)
+    mean, sd, error = weighted_moments(table, weights)
+    sd = np.maximum(sd, 1e-300)
+    raw_mean, raw_sd = table[:half].mean(axis=0), table[:half].std(axis=0)
+    difference = np.abs(raw_mean - mean) / sd
+    ratios = raw_sd / sd
+    worst = int(np.abs(np.log(np.maximum(ratios, 1e-300))).argmax())
+    first, second = (weighted_moments(table[i::2], weights[i::2] / max(weights[i::2].sum(), 1e-300))[0] for i in (0, 1))
+    top = int(difference.argmax())
+    return Agreement(
+        float(difference[top]),
+        float(ratios[worst]),
+        float((np.abs(first - second) / sd).max()),
+        float((error / sd).max()),
+        names[top],
+    )

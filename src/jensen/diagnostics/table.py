@@ -1,0 +1,63 @@
+"""The summary table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jensen._errors import OptionError, nearest
+from jensen.diagnostics.importance import weighted_moments
+from jensen.diagnostics.moments import flatten
+
+if TYPE_CHECKING:
+    from jensen.result import Fit
+
+
+def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
+    """One row per scalar; weighted moments of the pool where the verdict says usable, plain ones of q otherwise."""
+    pool, draws = fit.pool, fit._pool_draws
+    for name in var_names or ():
+        if name not in draws:
+            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, draws))
+    draws = {name: draws[name] for name in (var_names or draws)}
+    corrected = not raw and fit.check().verdict == "usable"
+    table, names = flatten(draws)
+    half = pool.half
+    weights = pool.weights if corrected else np.concatenate([np.full(half, 1.0 / half), np.zeros(len(table) - half)])
+    used = weights > 0
+    table_used, weights_used = table[used], weights[used]
+    mean, sd, error = weighted_moments(table_used, weights_used)
+    q5, median, q95 = _quantiles(table_used, weights_used, (0.05, 0.5, 0.95))
+    columns = {"mean": mean, "sd": sd, "q5": q5, "median": median, "q95": q95, "mcse_mean": error}
+    if corrected:
+        columns |= {"q_mean": table[:half].mean(axis=0), "q_sd": table[:half].std(axis=0)}
+    frame = pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
+    response = fit.outcome.linear_response
+    if response is not None:
+        frame["lr_sd"] = _linear_response(fit, response, names)
+    return frame
+
+
+def _quantiles(table: np.ndarray, weights: np.ndarray, levels: tuple[float, ...]) -> list[np.ndarray]:
+    order = np.argsort(table, axis=0)
+    cumulative = np.cumsum(weights[order], axis=0)
+    rows = [np.minimum((cumulative < level).sum(axis=0), len(table) - 1) for level in levels]
+    ordered = np.take_along_axis(table, order, axis=0)
+    return [ordered[row, np.arange(table.shape[1])] for row in rows]
+
+
+def _linear_response(fit: Fit, covariance: np.ndarray, names: list[str]) -> np.ndarray:
+    """Linear-response sds on the sites' own scale: Σ_LR pushed through draws of N(m, Σ_LR)."""
+    from jensen.families import FullRank
+    from jensen.math import linalg
+    from jensen.math.noise import normal_draws
+
+    if fit.target is None:
+        return np.full(len(names), np.nan)
+    q = FullRank.from_factor(np.asarray(fit.q.loc, float), linalg.cholesky(covariance))
+    wide = fit.target.constrain(q.host_transform(normal_draws(4096, q.dim, fit.seed)))
+    table, all_names = flatten(wide)
+    by_name = dict(zip(all_names, table.std(axis=0), strict=True))
+    return np.array([by_name[name] for name in names])

@@ -1,0 +1,96 @@
+"""The one loop: analyse the model, drive the algorithm, keep the best q, stop on Ctrl-C with what there is."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jensen._errors import ModelError
+from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.families import AbstractGaussian
+from jensen.math.clock import Stopwatch
+from jensen.math.precision import Precision, default_precision
+from jensen.methods import resolve
+from jensen.models import LogDensity, Target, build
+from jensen.progress import reporter
+from jensen.result import Fit
+
+Model = Callable[..., Any] | LogDensity
+
+
+def fit(
+    model: Model,
+    data: Mapping[str, Any] | None = None,
+    method: str | AbstractAlgorithm = "auto",
+    *,
+    seed: int = 0,
+    progress: bool | Callable[[Progress], None] | None = None,
+    precision: Precision | None = None,
+) -> Fit:
+    """Approximate the posterior p(z | x) of a model by variational inference.
+
+    There is no learning rate, step count or guide to choose. The result carries its own verdict: see `Fit.check`.
+
+    Args:
+        model: a NumPyro model written for the full data, or a `jn.LogDensity`.
+        data: argument names of the model -> arrays.
+        method: "auto", "advi", "laplace", "pathfinder", or a method object such as `jn.advi(family="full_rank")`.
+        seed: the same seed gives the same bits.
+        progress: a live line in the terminal (default: when there is one), or a function called with each `Progress`.
+        precision: "double" or "single"; default double on CPU and single on accelerators. The user's JAX flags stay.
+
+    Returns:
+        A `Fit`. Interrupted by Ctrl-C, it holds the best approximation found so far and says so in `status`.
+
+    Raises:
+        ModelError, DataError, OptionError: before any compilation where the input allows it, naming site, shape or key.
+
+    Example:
+        >>> import jensen as jn, numpyro, numpyro.distributions as dist
+        >>> def model(y):
+        ...     mu = numpyro.sample("mu", dist.Normal(0, 10))
+        ...     numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+        >>> jn.fit(model, {"y": [1.0, 2.0, 3.0]}).check().verdict
+        'trusted'
+    """
+    watch = Stopwatch()
+    algorithm = resolve(method)
+    target = build(model, data, precision or default_precision())
+    with reporter(progress, algorithm.name) as report:
+        outcome, history = _drive(algorithm, target, seed, report, watch)
+    return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
+
+
+def _drive(
+    algorithm: AbstractAlgorithm, target: Target, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
+) -> tuple[Outcome, list[dict[str, Any]]]:
+    history: list[dict[str, Any]] = []
+    best: Progress | None = None
+    run = algorithm.run(target, seed)
+    try:
+        while True:
+            item = next(run)
+            seconds = watch.read()["total"]
+            history.append({"phase": item.phase, "step": item.step, "bound": item.bound, "seconds": seconds})
+            if item.q is not None and all(np.isfinite(leaf).all() for leaf in (item.q.loc, item.q.scales())):
+                best = item
+            report(item, seconds)
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        status = (
+            f"Interrupted by the user in phase '{best.phase}', step {best.step}; this is the best approximation so far."
+        )
+        return Outcome(best.q, False, status, {"interrupted": 1.0}), history
+    if not isinstance(outcome.q, AbstractGaussian) or not np.isfinite(outcome.q.scales()).all():
+        if best is None:
+            raise ModelError(
+                "The fit became non-finite before any approximation was found.",
+                f"Last phase: {history[-1]['phase'] if history else 'start'}.",
+                "Check the scale of priors and data; try method='pathfinder'.",
+            )
+        status = f"The fit became non-finite and was rolled back to phase '{best.phase}', step {best.step}."
+        return Outcome(best.q, False, status, {"rolled_back": 1.0}), history
+    return outcome, history

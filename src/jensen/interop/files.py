@@ -1,0 +1,171 @@
+"""Saved fits: a zip of plain arrays and one JSON text. Reading one cannot run code."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jensen._errors import SavedFitError
+from jensen.core import Outcome
+from jensen.diagnostics.check import as_dict, from_dict
+from jensen.diagnostics.importance import Pool
+from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField
+from jensen.models.structure import Plate, Site, Structure
+from jensen.result import Estimate, Fit
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+FORMAT = "jensen-fit"
+VERSION = 1
+_FAMILIES: dict[str, type[AbstractGaussian]] = {cls.__name__: cls for cls in (MeanField, FullRank, LowRank)}
+_POOL = ("points", "log_joint", "log_q", "log_proposal", "weights")
+
+
+def save(fit: Fit, path: str | PathLike[str]) -> None:
+    """Write a fit: parameters of q, the importance pool with its draws on the support, verdict, history and structure."""
+    pool, report = fit.pool, fit.check()
+    arrays: dict[str, np.ndarray] = {f"pool/{name}": getattr(pool, name) for name in _POOL}
+    arrays |= {f"draws/{name}": values for name, values in fit._pool_draws.items()}
+    arrays |= {f"q/{name}": np.asarray(value) for name, value in vars(fit.q).items()}
+    if fit.outcome.linear_response is not None:
+        arrays["linear_response"] = fit.outcome.linear_response
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "method": fit.method,
+        "options": _plain(fit.options),
+        "seed": fit.seed,
+        "status": fit.status,
+        "converged": fit.converged,
+        "elbo": [fit.elbo.value, fit.elbo.se],
+        "history": fit.history,
+        "timings": fit.timings,
+        "family": type(fit.q).__name__,
+        "certificate": fit.outcome.certificate,
+        "restarts": list(fit.outcome.restarts),
+        "stages": list(fit.outcome.stages),
+        "report": as_dict(report),
+        "khats": [pool.khat, pool.khat_q, pool.khat_q_se],
+        "structure": _structure_out(fit.structure),
+    }
+    arrays["header"] = np.frombuffer(json.dumps(header, default=_number).encode(), np.uint8)
+    with Path(path).open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load(path: str | PathLike[str]) -> Fit:
+    """Read a fit written by `Fit.save`, without its model: `summary`, `check`, `evidence`, `sample` and `to_arviz` work at once.
+
+    `Fit.attach(model, data)` brings back what needs the model. Raises `SavedFitError` for a file that is missing,
+    truncated, of another kind, or from a newer version. Nothing in the file is executed.
+    """
+    where = f"File: {path}."
+    remedy = "Save it again with Fit.save."
+    try:
+        with np.load(Path(path), allow_pickle=False) as archive:
+            if not hasattr(archive, "files") or "header" not in archive.files:
+                raise SavedFitError("This file is not a saved jensen fit.", where, "Pass a file written by Fit.save.")
+            header = json.loads(bytes(archive["header"]))
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise SavedFitError("This file is not a saved jensen fit.", where, "Pass a file written by Fit.save.")
+            if header.get("version", 0) > VERSION:
+                raise SavedFitError(
+                    f"The file has format version {header['version']}, newer than {VERSION}.", where, "Update jensen."
+                )
+            arrays = {name: archive[name] for name in archive.files if name != "header"}
+        return _rebuild(header, arrays)
+    except FileNotFoundError as error:
+        raise SavedFitError("There is no such file.", where) from error
+    except SavedFitError:
+        raise
+    except (zipfile.BadZipFile, EOFError, OSError, zipfile.LargeZipFile) as error:
+        raise SavedFitError(f"The file is truncated or damaged ({error}).", where, remedy) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SavedFitError(
+            f"The file cannot be read as a saved fit ({type(error).__name__}: {error}).", where, remedy
+        ) from error
+
+
+def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
+    family = _FAMILIES[header["family"]]
+    q = family(**{name.removeprefix("q/"): value for name, value in arrays.items() if name.startswith("q/")})
+    outcome = Outcome(
+        q,
+        header["converged"],
+        header["status"],
+        header["certificate"],
+        arrays.get("linear_response"),
+        tuple(header["restarts"]),
+        tuple(header["stages"]),
+    )
+    pool = Pool(*(arrays[f"pool/{name}"] for name in _POOL), *header["khats"])
+    draws = {name.removeprefix("draws/"): value for name, value in arrays.items() if name.startswith("draws/")}
+    stored = {"pool": pool, "draws": draws, "report": from_dict(header["report"])}
+    return Fit(
+        header["method"],
+        header["options"],
+        header["seed"],
+        header["status"],
+        header["converged"],
+        Estimate(*header["elbo"]),
+        header["history"],
+        header["timings"],
+        outcome,
+        _structure_in(header["structure"]),
+        None,
+        stored,
+    )
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if isinstance(value, (str, int, float, bool, type(None)))}
+
+
+def _number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _structure_out(structure: Structure) -> dict[str, Any]:
+    sites = [
+        {
+            "name": s.name,
+            "kind": s.kind,
+            "distribution": s.distribution,
+            "support": str(s.support),
+            "shape": list(s.shape),
+            "event_dim": s.event_dim,
+            "plates": [p.name for p in s.plates],
+            "dims": [p.dim for p in s.plates],
+            "unconstrained_shape": list(s.unconstrained_shape),
+            "data_key": s.data_key,
+            "masked": s.masked,
+        }
+        for s in structure.sites.values()
+    ]
+    return {"sites": sites, "plates": {p.name: p.size for p in structure.plates.values()}}
+
+
+def _structure_in(data: dict[str, Any]) -> Structure:
+    sizes = data["plates"]
+    sites = {}
+    for s in data["sites"]:
+        plates = tuple(Plate(name, dim, sizes[name]) for name, dim in zip(s["plates"], s["dims"], strict=True))
+        sites[s["name"]] = Site(
+            s["name"],
+            s["kind"],
+            s["distribution"],
+            s["support"],
+            tuple(s["shape"]),
+            s["event_dim"],
+            plates,
+            tuple(s["unconstrained_shape"]),
+            (),
+            s["masked"],
+            s["data_key"],
+        )
+    return Structure(sites, {p.name: p for site in sites.values() for p in site.plates})

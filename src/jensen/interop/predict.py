@@ -1,0 +1,96 @@
+"""Posterior predictive draws."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jensen._errors import DataError, UndefinedError
+from jensen.math.precision import float_type, working
+from jensen.models.analysis import feasible_trace
+from jensen.models.data_check import check_names, convert
+from jensen.models.numpyro import NumPyroModel, seeded
+
+if TYPE_CHECKING:
+    from jensen.models import Target
+    from jensen.result import Fit
+
+
+def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: int) -> dict[str, np.ndarray]:
+    """Run the model forward at posterior draws, with NumPyro's own `Predictive`."""
+    from numpyro import handlers
+    from numpyro.infer import Predictive
+
+    target = fit._attached("predictions")
+    if not isinstance(target.model, NumPyroModel):
+        raise UndefinedError("A LogDensity has no observed sites to predict.", "", "Write the model in NumPyro.")
+    fn = target.model.fn
+    if new_data is None:
+        arguments: dict[str, Any] = target.model.kwargs
+    else:
+        arguments = _complete(target, new_data)
+    draws = fit.sample(num_draws, seed=seed)
+    names = [site.name for site in target.structure.observed]
+    if not names:
+        raise UndefinedError(
+            "The model has no observed sites to predict; its likelihood is a factor.",
+            f"Sites: {', '.join(target.structure.sites)}.",
+            "Observe with numpyro.sample(..., obs=y).",
+        )
+    dtype = float_type(target.precision)
+    with working(target.precision):
+        keep = _matching(target, arguments, draws)
+        posterior = {name: np.asarray(draws[name], dtype) for name in keep}
+        forward = handlers.uncondition(fn)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
+            out = sampler(jax.random.key(seed), **arguments)
+    return {name: np.asarray(values) for name, values in out.items()}
+
+
+def _complete(target: Target, new_data: Mapping[str, Any]) -> dict[str, Any]:
+    """New inputs, with the fit's own scalars where they are not given; observed arrays default to None."""
+    model = target.model
+    assert isinstance(model, NumPyroModel)
+    arguments = convert(new_data, target.precision)
+    outcomes = {site.data_key for site in target.structure.observed if site.data_key}
+    for name, value in model.kwargs.items():
+        if name in arguments:
+            continue
+        if name in outcomes:
+            arguments[name] = None
+        elif np.ndim(value) == 0:
+            arguments[name] = value
+    check_names(model.fn, arguments)
+    return arguments
+
+
+def _matching(target: Target, arguments: dict[str, Any], draws: dict[str, np.ndarray]) -> list[str]:
+    """Latents whose shape under the new inputs is that of the fit; the others are drawn from their priors."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    model = target.model
+    assert isinstance(model, NumPyroModel)
+    names = [site.name for site in target.structure.latents]
+
+    def run() -> None:
+        for name, site in feasible_trace(model.fn, arguments).items():
+            if site["type"] == "sample":
+                shapes[name] = np.shape(site["value"])
+
+    try:
+        jax.eval_shape(run)
+    except Exception as error:
+        from jensen.models.user_code import blame
+
+        wrapped = blame(error, seeded(model.fn), arguments)
+        raise DataError(
+            f"The model cannot be run on the new data: {wrapped.what}",
+            wrapped.where,
+            "Give every input the model needs; the outcome may be left out if the model accepts None for it.",
+        ) from error
+    return [name for name in names if shapes.get(name) == draws[name].shape[1:]]

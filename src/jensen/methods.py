@@ -1,0 +1,58 @@
+"""Methods by name: `jn.advi(family="full_rank")`, or the string "advi" for the defaults."""
+
+import dataclasses
+from typing import Any
+
+from jensen._errors import OptionError, nearest
+from jensen.algorithms import ADVI, Auto, Laplace, Pathfinder
+from jensen.core import AbstractAlgorithm
+
+METHODS: dict[str, type[AbstractAlgorithm]] = {cls.name: cls for cls in (Auto, ADVI, Laplace, Pathfinder)}
+
+
+def _make(cls: type[AbstractAlgorithm], options: dict[str, Any]) -> AbstractAlgorithm:
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"{cls.name} has no option '{name}'.", f"Option: {name}.", nearest(name, known))
+    return cls(**options)
+
+
+def auto(**options: Any) -> Auto:
+    """The default method; options as documented in `jensen.algorithms.Auto`."""
+    return _make(Auto, options)  # type: ignore[return-value]
+
+
+def advi(**options: Any) -> ADVI:
+    """Gaussian ADVI without a learning rate; options as documented in `jensen.algorithms.ADVI`.
+
+    Example:
+        >>> advi(family="full_rank").family
+        'full_rank'
+    """
+    return _make(ADVI, options)  # type: ignore[return-value]
+
+
+def laplace(**options: Any) -> Laplace:
+    """The Laplace approximation; options as documented in `jensen.algorithms.Laplace`."""
+    return _make(Laplace, options)  # type: ignore[return-value]
+
+
+def pathfinder(**options: Any) -> Pathfinder:
+    """Multi-path Pathfinder; options as documented in `jensen.algorithms.Pathfinder`."""
+    return _make(Pathfinder, options)  # type: ignore[return-value]
+
+
+def resolve(method: str | AbstractAlgorithm) -> AbstractAlgorithm:
+    """The method object for an alias or an object."""
+    if isinstance(method, AbstractAlgorithm):
+        return method
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise OptionError(f"There is no method '{method}'.", "Argument: method.", nearest(method, METHODS))
+        return METHODS[method]()
+    raise OptionError(
+        f"`method` must be a name or a method object, not {type(method).__name__}.",
+        "Argument: method.",
+        f"Known: {', '.join(sorted(METHODS))}.",
+    )

@@ -1,0 +1,245 @@
+"""`Fit`: what a method found, how it got there, and how far to trust it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jensen._errors import OptionError, UndefinedError
+from jensen.core import AbstractAlgorithm, Outcome
+from jensen.families import AbstractGaussian, OnSupport
+from jensen.math.clock import Stopwatch
+from jensen.models import Target
+from jensen.models.structure import Structure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from jensen.diagnostics.check import Report
+    from jensen.diagnostics.evidence import Decomposition, Evidence
+    from jensen.diagnostics.importance import Pool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its Monte Carlo standard error, in nats."""
+
+    value: float
+    se: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} ± {self.se:.4f} nats"
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The result of `jn.fit`.
+
+    Attributes:
+        elbo: the bound E_q[log p(x, z) - log q(z)] on fresh draws, `.value` and `.se` in nats.
+        status: why it stopped, a sentence. converged: whether the stopping rule was met.
+        history: one row per reported step: phase, step, bound (nats), seconds.
+        timings: seconds in total, compiling and running; programs compiled; gradient and value evaluations.
+        method, seed: how to do it again.
+    """
+
+    method: str
+    options: dict[str, Any]
+    seed: int
+    status: str
+    converged: bool
+    elbo: Estimate
+    history: list[dict[str, Any]]
+    timings: dict[str, float]
+    outcome: Outcome
+    structure: Structure
+    target: Target | None = field(repr=False, default=None)
+    stored: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    @classmethod
+    def from_outcome(
+        cls,
+        outcome: Outcome,
+        target: Target,
+        algorithm: AbstractAlgorithm,
+        seed: int,
+        history: list[dict[str, Any]],
+        watch: Stopwatch,
+    ) -> Fit:
+        """Measure the bound on fresh draws and pack everything up."""
+        q = outcome.q
+        assert isinstance(q, AbstractGaussian)
+        from jensen.math.noise import symmetric_draws
+
+        count = max(64 if target.heavy else 512, 2 * (target.dim // 4))
+        points = q.host_transform(symmetric_draws(count, q.noise_dim, seed + 15485863))
+        ratios = target.value(points) - q.host_log_prob(points)
+        elbo = Estimate(float(ratios.mean()), float(ratios.std() / np.sqrt(count)))
+        timings = {**watch.read(), "gradients": float(target.gradients), "values": float(target.values)}
+        return cls(
+            algorithm.name,
+            dict(vars(algorithm)),
+            seed,
+            outcome.status,
+            outcome.converged,
+            elbo,
+            history,
+            timings,
+            outcome,
+            target.structure,
+            target,
+        )
+
+    @property
+    def q(self) -> AbstractGaussian:
+        """The Gaussian on the unconstrained space."""
+        assert isinstance(self.outcome.q, AbstractGaussian)
+        return self.outcome.q
+
+    @property
+    def approximation(self) -> OnSupport:
+        """q over the latents on their own supports, with `log_prob`, `draw` and `exact_entropy`."""
+        return OnSupport(self.q, self._attached("the approximation on the support").model.bijection)
+
+    def _attached(self, wanted: str) -> Target:
+        if self.target is None:
+            raise UndefinedError(
+                f"A fit loaded from a file needs its model for {wanted}.",
+                "",
+                "Attach it: fit = jn.load(path).attach(model, data).",
+            )
+        return self.target
+
+    def attach(self, model: Any, data: Mapping[str, Any] | None = None) -> Fit:
+        """The same fit with its model and data again; raises if their sites differ from the saved ones."""
+        from jensen.math.precision import default_precision
+        from jensen.models import build
+
+        target = build(model, data, default_precision())
+        for name, site in self.structure.sites.items():
+            other = target.structure.sites.get(name)
+            if other is None or (site.kind == "latent" and other.unconstrained_shape != site.unconstrained_shape):
+                raise OptionError(
+                    f"This model does not match the saved fit at site '{name}'.",
+                    f"Saved shape {site.shape}, model's {other.shape if other else 'none'}.",
+                    "Attach the model it was fitted with.",
+                )
+        return replace(self, target=target, structure=target.structure)
+
+    # ---- draws -------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def pool(self) -> Pool:
+        """Importance draws from q and a heavier-tailed relative, with weights; computed once."""
+        if "pool" in self.stored:
+            return self.stored["pool"]
+        from jensen.diagnostics.importance import draw_pool
+
+        return draw_pool(self._attached("new draws"), self.q, self.seed + 1, self.outcome.linear_response)
+
+    @functools.cached_property
+    def _pool_draws(self) -> dict[str, np.ndarray]:
+        if "draws" in self.stored:
+            return self.stored["draws"]
+        return self._attached("new draws").constrain(self.pool.points)
+
+    def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
+        """Draws: site -> array (num_draws, ...) on the model's support, deterministic sites included.
+
+        By default the draws are importance-corrected where the verdict is "usable": resampled in proportion to the smoothed
+        weights. Where it is "trusted" or "untrusted", and with `raw=True`, they are q's own.
+        """
+        if num_draws < 1:
+            raise OptionError(f"num_draws must be at least 1, got {num_draws}.", "Argument: num_draws.")
+        corrected = not raw and self.check().verdict == "usable"
+        if corrected or self.target is None:
+            indices = (
+                self.pool.resample(num_draws, seed)
+                if corrected
+                else np.random.default_rng(seed).integers(self.pool.half, size=num_draws)
+            )
+            return {name: values[indices] for name, values in self._pool_draws.items()}
+        noise = np.random.default_rng([seed, self.seed]).normal(size=(num_draws, self.q.noise_dim))
+        return self.target.constrain(self.q.host_transform(noise))
+
+    # ---- reports -----------------------------------------------------------------------------------------------
+
+    def check(self) -> Report:
+        """The verdict, from independent checks; computed once. See `jensen.diagnostics.check.Report`."""
+        return self._report
+
+    @functools.cached_property
+    def _report(self) -> Report:
+        if "report" in self.stored:
+            return self.stored["report"]
+        from jensen.diagnostics.check import judge
+
+        return judge(self._attached("a check"), self.q, self.outcome, self.pool, self._pool_draws, self.seed + 2)
+
+    def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:
+        """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.
+
+        Columns: mean, sd, q5, median, q95, mcse_mean; q_mean and q_sd where the rows are corrected; lr_sd where
+        the method gives linear-response covariances (unconstrained sites only).
+        """
+        from jensen.diagnostics.table import summarise
+
+        return summarise(self, var_names, raw)
+
+    def evidence(self) -> Evidence:
+        """Bounds on log p(x) and its importance-sampling estimate."""
+        from jensen.diagnostics.evidence import evidence
+
+        if "evidence" in self.stored:
+            return self.stored["evidence"]
+        return evidence(self.pool)
+
+    def decompose(self, log_evidence: float | None = None, num_draws: int | None = None) -> Decomposition:
+        """L = energy + entropy = reconstruction - KL = evidence - gap, in nats.
+
+        `log_evidence` is the exact log p(x) where known; otherwise the estimate of `evidence` stands in.
+        """
+        from jensen.diagnostics.evidence import decompose
+
+        value = self.evidence().log_evidence if log_evidence is None else log_evidence
+        return decompose(self._attached("a decomposition"), self.q, value, self.seed + 3, num_draws)
+
+    # ---- out of here -------------------------------------------------------------------------------------------
+
+    def to_arviz(self, num_draws: int = 1000, *, log_likelihood: bool = True) -> xr.DataTree:
+        """An ArviZ DataTree: posterior, log_likelihood, observed_data, with dims and coords from the plates."""
+        from jensen.interop.arviz import to_arviz
+
+        return to_arviz(self, num_draws, log_likelihood)
+
+    def predict(
+        self, new_data: Mapping[str, Any] | None = None, *, num_draws: int = 1000, seed: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Posterior predictive draws of the observed sites: site -> (num_draws, ...).
+
+        Without `new_data`, replicated data at the inputs of the fit. With it, the model is run on the new inputs, and the
+        outcome may be left out. A latent whose shape does not fit the new inputs is drawn from its prior.
+        """
+        from jensen.interop.predict import predict
+
+        return predict(self, new_data, num_draws, seed)
+
+    def save(self, path: Any) -> None:
+        """Write everything but the model to one file; read it with `jn.load`. No pickle is involved."""
+        from jensen.interop.files import save
+
+        save(self, path)
+
+    def report(self, path: Any) -> None:
+        """Write a self-contained HTML report: plan, summary, verdict and plots."""
+        from jensen.report.html import write
+
+        write(self, path)
+
+    def __repr__(self) -> str:
+        return f"Fit(method={self.method!r}, elbo={self.elbo}, converged={self.converged}, status={self.status!r})"
