@@ -23,6 +23,7 @@ class Path:
     converged: bool = False
     stopped: str = ""
     _pairs: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    _diagonal: np.ndarray | None = None
 
     @property
     def best(self) -> tuple[np.ndarray, float, np.ndarray]:
@@ -31,7 +32,11 @@ class Path:
         return self.points[top], self.values[top], self.gradients[top]
 
     def direction(self, history: int) -> np.ndarray:
-        """Quasi-Newton ascent direction by the two-loop recursion (Nocedal and Wright, algorithm 7.4)."""
+        """Quasi-Newton ascent direction by the two-loop recursion (Nocedal and Wright, algorithm 7.4).
+
+        It starts from a diagonal rather than a multiple of the identity: with coordinates in very different units the
+        latter underrates the wide ones, and with them the rise that is still to come.
+        """
         gradient = self.gradients[-1]
         pairs = self._pairs[-history:]
         if not pairs:
@@ -41,8 +46,7 @@ class Path:
             weight = (step @ work) / (step @ change)
             work -= weight * change
             weights.append(weight)
-        step, change = pairs[-1]
-        work *= (step @ change) / (change @ change)
+        work *= self._diagonal
         for (step, change), weight in zip(pairs, reversed(weights), strict=True):
             work += step * (weight - (change @ work) / (step @ change))
         return work
@@ -51,26 +55,43 @@ class Path:
         """Append an iterate, keeping its curvature pair when the curvature is positive."""
         step, change = point - self.points[-1], self.gradients[-1] - gradient
         if step @ change > 1e-14 * np.linalg.norm(step) * np.linalg.norm(change) > 0:
+            start = np.full_like(step, (step @ change) / (change @ change))
+            self._diagonal = diagonal_update(start if self._diagonal is None else self._diagonal, step, change)
             self._pairs.append((step, change))
         self.points.append(point)
         self.values.append(value)
         self.gradients.append(gradient)
 
+    def forget(self) -> None:
+        """Drop the curvature, so that the next direction is the gradient's."""
+        self._pairs.clear()
+        self._diagonal = None
+
+
+def diagonal_update(diagonal: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The diagonal of the BFGS update of a diagonal inverse Hessian (Gilbert and Lemaréchal 1989, equation 4.9)."""
+    a, b, c = change @ (diagonal * change), change @ step, step @ (step / diagonal)
+    inverse = a / (b * diagonal) + change**2 / b - a * step**2 / (b * c * diagonal**2)
+    updated = 1.0 / inverse
+    return np.where(np.isfinite(updated) & (updated > 0), updated, diagonal)
+
 
 def maximise(
     evaluate: Evaluate, starts: np.ndarray, *, max_steps: int = 1000, history: int = 20, tolerance: float = 1e-9
 ) -> Iterator[list[Path]]:
-    """Maximise from every start (rows of `starts`), yielding the paths after each common step.
+    """Maximise from every start (rows of `starts`), yielding the paths at the start and after each common step.
 
     A start has converged when the predicted further rise, gᵀH⁻¹g/2, falls below `tolerance` nats (relative to
-    the rounding error of the value), and stops when no representable step rises any more. Step lengths satisfy the
-    weak Wolfe conditions by bisection (Lewis and Overton 2013).
+    the rounding error of the value), and stops when no representable step rises any more. The prediction is only as
+    good as the curvature learned on the way: a caller who needs a certificate takes Newton steps from there. Step
+    lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013).
     """
     values, gradients = evaluate(starts)
     paths = [Path([x], [float(v)], [g]) for x, v, g in zip(starts, values, gradients, strict=True)]
     for path in paths:
         if not (np.isfinite(path.values[0]) and np.isfinite(path.gradients[0]).all()):
             path.stopped = "the start is not finite"
+    yield paths
     for _ in range(max_steps):
         active = [path for path in paths if not path.stopped]
         if not active:
@@ -92,7 +113,7 @@ def _line_search(evaluate: Evaluate, paths: list[Path], directions: list[np.ndar
         if len(path.points) > 1 and 0 <= slopes[i] < max(2 * tolerance, rounding) and np.isfinite(slopes[i]):
             path.converged, path.stopped = True, "converged"
         elif not np.isfinite(slopes[i]) or slopes[i] <= 0:
-            path._pairs.clear()
+            path.forget()
             directions[i] = path.direction(1)
             slopes[i] = path.gradients[-1] @ directions[i]
             pending.append(i)
@@ -124,6 +145,6 @@ def _line_search(evaluate: Evaluate, paths: list[Path], directions: list[np.ndar
             value, gradient = evaluate(point)
             paths[i].accept(point[0], float(value[0]), gradient[0])
         elif paths[i]._pairs:
-            paths[i]._pairs.clear()  # once more along the plain gradient before giving up
+            paths[i].forget()  # once more along the plain gradient before giving up
         else:
             paths[i].stopped = "no step along the gradient rises"

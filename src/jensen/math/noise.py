@@ -10,8 +10,8 @@ def symmetric_draws(num_draws: int, dim: int, seed: int, *, dtype: type = np.flo
     The draws come in pairs ±z, so odd moments vanish exactly, and each coordinate is scaled to unit second moment.
     For a log density that is a polynomial of degree two, the mean and the linear-response covariance of the
     mean-field optimum are then exact; otherwise the error is three to five times below that of as many
-    independent draws. When there are at least `dim` pairs, the columns are also made orthogonal, so that the
-    sample covariance is the identity. `num_draws` must be even.
+    independent draws. When there are at least twice as many pairs as dimensions, the columns are also made
+    orthogonal, so that the sample covariance is the identity. `num_draws` must be even.
 
     Reference: Giordano, Ingram and Broderick (2023) fix independent draws; Sobol points: Owen (1998) scrambling.
 

@@ -19,7 +19,7 @@ def inverse_hessian(path: lbfgs.Path, index: int, history: int = 30) -> np.ndarr
         step = path.points[before + 1] - path.points[before]
         change = path.gradients[before] - path.gradients[before + 1]
         if step @ change > 1e-12 * (change @ change) > 0:
-            diagonal = _diagonal_update(diagonal, step, change)
+            diagonal = lbfgs.diagonal_update(diagonal, step, change)
             pairs.append((step, change))
     matrix: Any = np.diag(diagonal)
     for step, change in pairs[-history:]:
@@ -31,10 +31,3 @@ def inverse_hessian(path: lbfgs.Path, index: int, history: int = 30) -> np.ndarr
             + (rho**2 * (change @ product) + rho) * np.outer(step, step)
         )
     return linalg.symmetrise(matrix)
-
-
-def _diagonal_update(diagonal: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
-    a, b, c = change @ (diagonal * change), change @ step, step @ (step / diagonal)
-    inverse = a / (b * diagonal) + change**2 / b - a * step**2 / (b * c * diagonal**2)
-    updated = 1.0 / inverse
-    return np.where(np.isfinite(updated) & (updated > 0), updated, diagonal)
