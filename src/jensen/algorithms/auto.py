@@ -147,14 +147,20 @@ def _compare(target: Target, stages: list[_Stage], seed: int) -> float:
 
 
 def _choose(stages: list[_Stage]) -> int:
-    """The last stage whose gain over the best before it exceeds twice its standard error."""
+    """The last stage that beats the best before it: by any amount within one family, significantly by a richer one.
+
+    The draws are mirrored pairs, so the error of a difference is that of its pair averages.
+    """
     best = 0
     for index, stage in enumerate(stages[1:], start=1):
-        gain = stage.log_weights - stages[best].log_weights  # type: ignore[operator]
-        if not np.isfinite(stages[best].bound) or (np.isfinite(stage.bound) and gain.mean() > 2.0 * gain.std() / np.sqrt(len(gain)) and gain.mean() > 0):
+        if not np.isfinite(stages[best].bound):
             best = index
-        elif np.isfinite(stage.bound) and abs(gain.mean()) < 1e-3:
-            best = index  # as good, and its optimum is certified for the ELBO itself
+            continue
+        gain = stage.log_weights - stages[best].log_weights  # type: ignore[operator]
+        pairs = gain.reshape(2, -1).mean(axis=0)
+        error = 0.0 if type(stage.q) is type(stages[best].q) else 2.0 * pairs.std() / np.sqrt(len(pairs))
+        if np.isfinite(stage.bound) and gain.mean() > error:
+            best = index
     stages[best].kept = True
     return best
 

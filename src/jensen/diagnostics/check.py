@@ -15,6 +15,9 @@ from jensen.models import Target
 
 Verdict = Literal["trusted", "usable", "untrusted"]
 
+_MOVED, _MOVED_HEAVY = 256, 64
+"""Draws moved by the Hamiltonian test; fewer where the data are large."""
+
 MEAN, RATIO, DRIFT, ESS, SHARE = 0.1, 1.1, 0.15, 400.0, 0.01
 """Tolerances: q's means in sd and its sd ratio for *trusted*; drift in sd; effective draws for *usable*; evidence elsewhere."""
 
@@ -128,16 +131,17 @@ def _close(ratio: float, bound: float) -> bool:
 
 
 def _motion(target: Target, q: AbstractGaussian, pool: Pool, seed: int) -> Drift:
-    count = 64 if target.heavy else 512
+    count = _MOVED_HEAVY if target.heavy else _MOVED
     start = pool.points[pool.resample(count, seed + 11)]
-    if pool.ess > 2.0 * target.dim and pool.ess > 100 and target.dim <= 1000:
+    mean, factor = np.asarray(q.loc, float), None
+    if pool.ess > max(2.0 * target.dim, 100.0) and target.dim <= 1000:
         mean, _, _ = weighted_moments(pool.points, pool.weights)
         centred = (pool.points - mean) * np.sqrt(pool.weights)[:, None]
         covariance = centred.T @ centred
-        if linalg.is_positive_definite(covariance):
-            return drift(target, start, linalg.cholesky(covariance), seed)
-    factor = linalg.cholesky(q.covariance()) if target.dim <= 1000 else np.diag(q.scales())
-    return drift(target, start, factor, seed)
+        factor = linalg.cholesky(covariance) if linalg.is_positive_definite(covariance) else None
+    if factor is None:
+        factor = linalg.cholesky(q.covariance()) if target.dim <= 1000 else np.diag(q.scales())
+    return drift(target, start, mean, factor, seed)
 
 
 def _linear_response(outcome: Outcome, q: AbstractGaussian) -> tuple[Check, ...]:
@@ -166,7 +170,7 @@ def _reasons(
             f"{100 * abs(agreement.ratio - 1):.0f} %, and k̂ = {pool.khat_q:.2f} lets the correction be believed."
         )
         out.append(
-            f"{512 if not target.heavy else 64} draws did not drift under Hamiltonian steps (largest {motion.shift:.2g} sd)."
+            f"{_MOVED_HEAVY if target.heavy else _MOVED} draws did not drift under Hamiltonian steps."
         )
         return tuple(out)
     if not outcome.converged:

@@ -1,10 +1,10 @@
 """A pool of importance draws from q and from a heavier-tailed relative of it."""
 
 from dataclasses import dataclass
-from typing import Any
 
+import jax
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from jensen.families import AbstractGaussian, FullRank
 from jensen.math import linalg
@@ -66,20 +66,23 @@ class Pool:
 
 
 def pool_size(target: Target) -> int:
-    """16384 draws where the data are small; fewer, at least 2048, where a log density costs much."""
-    elements = max(1, sum(np.size(leaf) for leaf in _leaves(target)))
-    return int(2 ** np.clip(np.floor(np.log2(1e10 / elements)), 11, 14))
-
-
-def _leaves(target: Target) -> list[Any]:
-    import jax
-
-    return jax.tree.leaves(target.model)
+    """8192 draws where the data are small; fewer, at least 2048, where a log density costs much."""
+    elements = max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(target.model)))
+    return int(2 ** np.clip(np.floor(np.log2(1e10 / elements)), 11, 13))
 
 
 def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None = None) -> Pool:
-    """Draw and weigh. `covariance` (linear response, say) replaces q's own as the heavier proposal's scatter."""
-    count = pool_size(target) // 2
+    """Draw and weigh; four times as many draws where the first give a usable but small effective number.
+
+    `covariance` (linear response, say) replaces q's own as the heavier proposal's scatter.
+    """
+    pool = _draw(target, q, seed, covariance, pool_size(target))
+    scarce = 50.0 < pool.ess < 2000.0 and not target.heavy
+    return _draw(target, q, seed, covariance, 4 * pool_size(target)) if scarce else pool
+
+
+def _draw(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None, size: int) -> Pool:
+    count = size // 2
     wide = _wide(q, covariance)
     rng = np.random.default_rng([seed, 1])
     own = q.host_transform(normal_draws(count, q.noise_dim, seed))
@@ -147,8 +150,3 @@ def weighted_moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarra
     sd = np.sqrt(np.tensordot(weights, centred**2, axes=1))
     error = np.sqrt(np.tensordot(weights**2, centred**2, axes=1))
     return mean, sd, error
-
-
-def normal_quantile(level: float) -> float:
-    """Standard normal quantile."""
-    return float(stats.norm.ppf(level))
