@@ -1,4 +1,4 @@
-"""The zoo: one line for everything that a law must hold for. Adding a model, family, bound or estimator adds a line here."""
+"""The zoo: one line for everything that a law must hold for. A new model, family, bound or estimator adds a line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What must hold for every model of the zoo: the density, the bijection and the deterministic sites are NumPyro's own."""
+"""What must hold for every model of the zoo: density, bijection and deterministic sites are NumPyro's own."""
 
 import functools
 from typing import Any, NamedTuple
