@@ -119,9 +119,15 @@ def maximise(
         if state.rejected > 12:
             break
         state = advance(state, problem.value_and_grad, problem.curvature)
-    q = problem.family(state.point)
+    point, value = state.point, state.value
     converged = bool(decrement < 1e-4 and in_sd < 1e-2)
-    return FixedDrawsFit(q, state.value, decrement, in_sd, linear_response(problem, state.curvature), converged)
+    if converged:  # take the step that was certified: on a quadratic it leads to the exact optimum
+        last = point + state.step()
+        higher, _ = problem.value_and_grad(last)
+        if higher >= value - 1e-12 * (1.0 + abs(value)):
+            point, value = last, higher
+    q = problem.family(point)
+    return FixedDrawsFit(q, value, decrement, in_sd, linear_response(problem, state.curvature), converged)
 
 
 def linear_response(problem: FixedDrawsProblem, curvature: np.ndarray) -> np.ndarray | None:

@@ -25,11 +25,19 @@ _STRUCTURES: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Structure, frozense
 """Structures by program and shapes: the same object again, so that compiled programs are found again."""
 
 
-def build(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision) -> Target:
-    """Check the data, analyse the model and bind the two; nothing is compiled here.
+def build(
+    model: Callable[..., Any] | LogDensity,
+    data: Mapping[str, Any] | None,
+    precision: Precision,
+    *,
+    evaluable: bool = True,
+) -> Target:
+    """Check the data, analyse the model and bind the two.
 
     Array data become arguments of the compiled programs. Where the program needs concrete values (a size computed from
-    an array, say), first the integer arrays and then all arrays are fixed instead.
+    an array, say), first the integer arrays and then all arrays are fixed instead. Nothing is compiled, except one small
+    program when supports have array parameters; with `evaluable=False` those are left out and the target can be looked at
+    but not evaluated.
     """
     plain = isinstance(model, LogDensity)
     fn = model.fn if plain else model
@@ -44,11 +52,12 @@ def build(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None
         fixed = Frozen({k: v for k, v in arguments.items() if k in fixed_names})
         masked = {site.data_key for site in structure.observed if site.masked and site.data_key}
         check_missing(arguments, masked - {site.data_key for site in structure.observed if not site.masked})
-        bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed)
+        bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed, evaluable)
         bound = (LogDensityModel if plain else NumPyroModel)(fn, arrays, fixed, SiteBijection(structure, bounds))
-        bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
+        if evaluable:
+            bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
     target = Target(bound, structure, precision)
-    if plain:
+    if plain and evaluable:
         target.initial = _initial(model, target)
     return target
 
@@ -96,7 +105,9 @@ def _analyse(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tup
     raise analysis.blame(error, fn, arguments) from error
 
 
-def _array_bounds(fn: Any, structure: Structure, arrays: dict[str, Any], fixed: Frozen) -> dict[str, Any]:
+def _array_bounds(
+    fn: Any, structure: Structure, arrays: dict[str, Any], fixed: Frozen, evaluable: bool
+) -> dict[str, Any]:
     """Supports with array parameters, evaluated; refuses those that depend on another latent."""
     moving = [site for site in structure.latents if not analysis.is_fixed(site.support)]
     if not moving:
@@ -112,6 +123,8 @@ def _array_bounds(fn: Any, structure: Structure, arrays: dict[str, Any], fixed: 
                 f"{site.name} = deterministic('{site.name}', low + (high - low) * frac), with the Jacobian as a "
                 "numpyro.factor if the prior was a density on the original scale.",
             )
+    if not evaluable:
+        return {}
     leaves = jax.jit(lambda data: _support_leaves(fn, structure, {**data, **fixed.value}))(arrays)
     return {
         site.name: jax.tree.unflatten(jax.tree.structure(site.support), jax.device_get(leaves[site.name]))
