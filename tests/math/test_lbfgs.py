@@ -108,11 +108,18 @@ def test_when_every_start_is_lost_the_paths_still_say_so():
     assert path.stopped == "the start is not finite"
 
 
-def test_an_unbounded_function_stops_at_the_step_limit_unconverged():
+def test_an_unbounded_function_stops_unconverged():
     (path,) = maximise(lambda x: (x[:, 0], np.ones_like(x)), [[0.0]], max_steps=15)
     assert not path.converged
-    assert path.stopped == "15 steps"
+    assert path.stopped
     assert path.best[1] > 10
+
+
+def test_the_step_limit_is_no_convergence():
+    (path,) = maximise(rosenbrock, [[-1.2, 1.0]], max_steps=3)
+    assert not path.converged
+    assert path.stopped == "3 steps"
+    assert len(path.points) == 4
 
 
 def test_a_kink_ends_the_path_without_a_claim_of_convergence():

@@ -66,6 +66,16 @@ def test_solve_lower_and_symmetrise():
     np.testing.assert_array_equal(linalg.symmetrise(np.array([[1.0, 2.0], [4.0, 3.0]])), [[1.0, 3.0], [3.0, 3.0]])
 
 
+@units
+def test_lower_factor_keeps_the_outer_product(scale):
+    root = scale[:, None] * np.random.default_rng(3).normal(size=(4, 6))
+    factor = linalg.lower_factor(root)
+    np.testing.assert_array_equal(factor, np.tril(factor))
+    assert (np.diag(factor) > 0).all()
+    assert np.abs(factor @ factor.T - root @ root.T).max() <= 1e-12 * (scale**2).max() * 10
+    np.testing.assert_allclose((factor @ factor.T) / np.outer(scale, scale), (root @ root.T) / np.outer(scale, scale))
+
+
 def test_regularised_factor_of_a_definite_precision_is_the_exact_one():
     precision = np.linalg.inv(correlation())
     factor = linalg.regularised_inverse_factor(precision, np.ones(4), ceiling=100.0)

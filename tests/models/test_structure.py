@@ -178,6 +178,32 @@ def test_the_data_key_is_known_for_fixed_arrays_and_never_guessed_from_a_number(
     assert (sites["y"].data_key, sites["one"].data_key) == (None, None)
 
 
+def test_sizes_computed_from_data_follow_the_data():
+    """Same shapes, another number of groups: the analysis of the first data set must not serve the second."""
+    entry = MODELS["size_from_data"]
+    first = build(entry.model, entry.data, "double")
+    second = build(entry.model, entry.data | {"group": np.array([0, 4, 1, 3, 2])}, "double")
+    third = build(entry.model, entry.data, "double")
+    assert (first.dim, second.dim) == (3, 5)
+    assert third.structure is first.structure
+    assert np.isfinite(second.value(np.zeros((1, 5)))).all()
+
+
+def test_nested_data_are_known_by_shape_and_fixed_ones_by_content():
+    entry = MODELS["dict_data"]
+    rows = entry.data["rows"]
+    first = build(entry.model, entry.data, "double")
+    assert build(entry.model, {"rows": {k: v + 1 for k, v in rows.items()}}, "double").structure is first.structure
+    longer = build(entry.model, {"rows": {k: np.tile(v, 2) for k, v in rows.items()}}, "double")
+    assert longer.structure.sites["y"].shape == (10,)
+
+    def model(rows):
+        numpyro.sample("w", dist.Normal(0, 1).expand([int(rows["n"].sum())]).to_event(1))
+
+    sizes = [build(model, {"rows": {"n": np.full(2, n)}}, "double").dim for n in (1, 2, 1)]
+    assert sizes == [2, 4, 2]
+
+
 def test_a_latent_scale_parameter_is_no_bound():
     def model(y):
         scale = numpyro.sample("scale", dist.HalfNormal(1.0))

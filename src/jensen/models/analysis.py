@@ -123,7 +123,8 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str]) -> dict[str, Any]
     for name, site in trace.items():
         if site["type"] == "param":
             raise ModelError(
-                f"The model has a param site '{name}', which no method here learns: point estimates belong to variational EM.",
+                f"The model has a param site '{name}', which no method here learns: point estimates belong to "
+                "variational EM.",
                 f"Site '{name}', shape {jnp.shape(site['value'])}.",
                 "Give it a prior with numpyro.sample, or fix it: handlers.substitute(model, data={...}).",
             )
@@ -165,7 +166,8 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
             together = None
         if together != shape:
             raise DataError(
-                f"The values observed at '{name}' have shape {shape}, but its distribution {described} has shape {expected}.",
+                f"The values observed at '{name}' have shape {shape}, but its distribution {described} has shape "
+                f"{expected}.",
                 f"Site '{name}'"
                 + (f", data key '{by_identity[id(site['value'])]}'." if id(site["value"]) in by_identity else "."),
                 "Make the shapes agree: a silent broadcast would count every observation several times.",

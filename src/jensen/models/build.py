@@ -21,8 +21,11 @@ from jensen.models.plain import analyse_plain
 from jensen.models.structure import Structure
 from jensen.models.target import Target
 
-_STRUCTURES: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Structure, frozenset[str]]]]" = weakref.WeakKeyDictionary()
-"""Structures by program and shapes: the same object again, so that compiled programs are found again."""
+_STRUCTURES: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
+"""Structures by program and shapes: the same object again, so that compiled programs are found again.
+
+Under each program: signature -> names of the fixed arguments, and (signature, their content) -> structure.
+"""
 
 
 def build(
@@ -35,9 +38,9 @@ def build(
     """Check the data, analyse the model and bind the two.
 
     Array data become arguments of the compiled programs. Where the program needs concrete values (a size computed from
-    an array, say), first the integer arrays and then all arrays are fixed instead. Nothing is compiled, except one small
-    program when supports have array parameters; with `evaluable=False` those are left out and the target can be looked at
-    but not evaluated.
+    an array, say), first the integer arrays and then all arrays are fixed instead. Nothing is compiled, except one
+    small program when supports have array parameters; with `evaluable=False` those are left out and the target can be
+    looked at but not evaluated.
     """
     plain = isinstance(model, LogDensity)
     fn = model.fn if plain else model
@@ -72,17 +75,30 @@ def _initial(model: LogDensity, target: Target) -> np.ndarray | None:
 
 
 def _analyse_cached(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tuple[Structure, frozenset[str]]:
-    signature = tuple(
-        (k, v.shape, v.dtype.str) if isinstance(v, np.ndarray) else (k, Frozen({k: v})) for k, v in arguments.items()
-    ) + (jnp.result_type(float).name,)
+    signature = (_signature(arguments), jnp.result_type(float).name)
     try:
         known = _STRUCTURES.setdefault(model, {})
     except TypeError:  # not weakly referable
         known = {}
-    if signature not in known:
-        known[signature] = _analyse(model, fn, arguments, plain)
-    structure, fixed_names = known[signature]
+    if signature in known:
+        fixed_names = known[signature]
+        # A size may have been computed from the fixed arrays: their content belongs to the key, not only their shape.
+        content = signature, Frozen({k: arguments[k] for k in fixed_names})
+        if content in known:
+            return known[content], fixed_names
+    structure, fixed_names = _analyse(model, fn, arguments, plain)
+    known[signature] = fixed_names
+    known[signature, Frozen({k: arguments[k] for k in fixed_names})] = structure
     return structure, fixed_names
+
+
+def _signature(value: Any) -> Any:
+    """Shapes and types of arrays, everything else by content."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str
+    if isinstance(value, Mapping):
+        return tuple((name, _signature(item)) for name, item in value.items())
+    return Frozen({"": value})
 
 
 def _analyse(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tuple[Structure, frozenset[str]]:

@@ -26,6 +26,8 @@ class Frozen:
 def _content(item: Any) -> Any:
     if isinstance(item, np.ndarray):
         return item.shape, item.dtype.str, hashlib.sha256(np.ascontiguousarray(item).tobytes()).hexdigest()
+    if isinstance(item, dict):
+        return tuple((name, _content(inner)) for name, inner in sorted(item.items()))
     try:
         hash(item)
     except TypeError:

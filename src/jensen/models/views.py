@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jensen._typing import Flat, Latent, Scalar, Terms
-from jensen.core import AbstractBijection, AbstractModel
+from jensen.core import AbstractBijection, AbstractModel, total
 
 
 class Affine(AbstractBijection):
@@ -43,6 +43,10 @@ class Unconstrained(AbstractModel):
         del batch
         value, log_det = self.bijection.forward(latent)
         return {"log_density": self.model.log_density(value["u"]) + log_det}
+
+    def log_density(self, point: Flat) -> Scalar:
+        """The density at v: the Jacobian of the rescaling is in `log_joint` already."""
+        return total(self.log_joint(point))
 
     def constrain(self, point: Flat) -> Latent:
         """The model's own latents at v."""
