@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jensen._errors import ModelError
+from jensen._errors import ModelError, OptionError, nearest
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.families import AbstractGaussian
 from jensen.math.clock import Stopwatch
@@ -55,10 +55,20 @@ def fit(
     """
     watch = Stopwatch()
     algorithm = resolve(method)
+    _check(seed, precision)
     target = build(model, data, precision or default_precision())
     with reporter(progress, algorithm.name) as report:
         outcome, history = _drive(algorithm, target, seed, report, watch)
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
+
+
+def _check(seed: Any, precision: Any) -> None:
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise OptionError(f"seed must be a whole number of at least 0, got {seed!r}.", "Argument: seed.")
+    if precision not in (None, "double", "single"):
+        raise OptionError(
+            f"There is no precision {precision!r}.", "Argument: precision.", nearest(str(precision), ("double", "single"))
+        )
 
 
 def _drive(

@@ -76,7 +76,7 @@ class Fit:
         assert isinstance(q, AbstractGaussian)
         from jensen.math.noise import symmetric_draws
 
-        count = max(64 if target.heavy else 512, 2 * (target.dim // 4))
+        count = 32 if target.heavy else max(512, 2 * (target.dim // 4))
         points = q.host_transform(symmetric_draws(count, q.noise_dim, seed + 15485863))
         ratios = target.value(points) - q.host_log_prob(points)
         elbo = Estimate(float(ratios.mean()), float(ratios.std() / np.sqrt(count)))

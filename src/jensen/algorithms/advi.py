@@ -1,5 +1,6 @@
 """Automatic differentiation variational inference with Gaussian families, without a learning rate or step count to choose."""
 
+import dataclasses
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -7,7 +8,7 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms import fixed_draws, natural_gaussian, stochastic
-from jensen.algorithms.explore import Mode, climb, settle
+from jensen.algorithms.explore import Mode, climb, survey
 from jensen.algorithms.pathfinder import best_along
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome
@@ -69,21 +70,19 @@ class ADVI(AbstractAlgorithm):
     def run(self, target: Target, seed: int) -> Run:
         """Climb to a start, then fit the family."""
         paths = yield from climb(target, seed, self.num_starts)
-        mode = settle(target, paths[0])
+        found = survey(target, paths)
+        mode = found.mode
         restarts = tuple(path.best[1] for path in paths)
         start = starting_gaussian(target, mode, paths, seed)
         point, factor = np.asarray(start.loc, float), start.factor()
-        if self.engine == "stochastic":
-            return (yield from self._stochastic(target, start, restarts, seed))
-        if self.family == "mean_field":
-            return (
-                yield from fit_mean_field(
-                    target, fixed_draws.standard_start(point, factor), seed, self.num_draws, self.max_draws, restarts
-                )
-            )
-        if self.family == "full_rank":
-            return (yield from fit_full_rank(target, start, seed, restarts))
-        return (yield from self._stochastic(target, start, restarts, seed))
+        if self.engine == "stochastic" or self.family == "low_rank":
+            outcome = yield from self._stochastic(target, start, restarts, seed)
+        elif self.family == "mean_field":
+            begin = fixed_draws.standard_start(point, factor)
+            outcome = yield from fit_mean_field(target, begin, seed, self.num_draws, self.max_draws, restarts)
+        else:
+            outcome = yield from fit_full_rank(target, start, seed, restarts)
+        return dataclasses.replace(outcome, certificate={**found.certificate(), **outcome.certificate})
 
     def _stochastic(self, target: Target, start: FullRank, restarts: tuple[float, ...], seed: int) -> Run:
         rank = min(target.dim, 10) if self.rank is None else min(self.rank, target.dim)

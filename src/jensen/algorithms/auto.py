@@ -7,13 +7,12 @@ import numpy as np
 
 from jensen.algorithms import natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
-from jensen.algorithms.explore import Mode, climb, distinct, settle
+from jensen.algorithms.explore import climb, survey
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.estimators import StickingTheLanding
 from jensen.families import AbstractGaussian, LowRank, MeanField
-from jensen.math import linalg
 from jensen.math.noise import symmetric_draws
 from jensen.models import Target
 
@@ -43,12 +42,25 @@ class Auto(AbstractAlgorithm):
         if target.dim > self.dense_limit:
             return (yield from self._large(target, seed, starts))
         paths = yield from climb(target, seed, starts)
-        mode = settle(target, paths[0])
-        yield Progress("curvature", 0, mode.value, mode.gaussian())
-        others = [settle(target, p) for p in _elsewhere(mode, paths)[:3]]
-        modes = distinct([mode, *others])
-        mode = modes[0]
+        found = survey(target, paths)
+        mode = found.mode
         start = starting_gaussian(target, mode, paths, seed)
+        if target.heavy and mode.regular:
+            yield Progress("curvature", 0, mode.value, start)
+            polished, spread = natural_gaussian.shift_mean(target, start, seed)
+            if spread < 0.1:
+                status = (
+                    f"The posterior is Gaussian to within {0.5 * spread**2:.1g} nats at the mode, so the curvature there was "
+                    "kept and the mean corrected by one natural-gradient step."
+                )
+                return Outcome(
+                    polished,
+                    True,
+                    status,
+                    {"shift_in_sd": spread, **found.certificate()},
+                    None,
+                    tuple(p.best[1] for p in paths),
+                )
         stages = [_Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
         yield Progress("curvature", 1, _compare(target, stages, seed), start)
         fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
@@ -56,7 +68,6 @@ class Auto(AbstractAlgorithm):
         best_bound = _compare(target, stages, seed)
         best = stages[_choose(stages)]
         yield Progress("comparing families", 0, best_bound, best.q)
-        share = _share_elsewhere(modes)
         converged = fit.converged if best.q is fit.q else mode.regular and mode.decrement < 1e-4
         status = (
             f"The {best.name} Gaussian was kept; its last averaged step is {fit.shift:.1g} posterior sd."
@@ -65,13 +76,7 @@ class Auto(AbstractAlgorithm):
             if converged
             else f"The {best.name} Gaussian was kept, but its last step still moved {fit.shift:.2g} posterior sd."
         )
-        certificate = {
-            "shift_in_sd": fit.shift,
-            "rollbacks": float(fit.rollbacks),
-            "mode_decrement": mode.decrement,
-            "modes": float(len(modes)),
-            "share_elsewhere": share,
-        }
+        certificate = {"shift_in_sd": fit.shift, "rollbacks": float(fit.rollbacks), **found.certificate()}
         return Outcome(
             best.q,
             converged,
@@ -163,23 +168,6 @@ def _choose(stages: list[_Stage]) -> int:
             best = index
     stages[best].kept = True
     return best
-
-
-def _elsewhere(mode: Mode, paths: list[Any]) -> list[Any]:
-    """Climbs that ended more than 3 sd from the mode, one for each distinct height."""
-    found: list[Any] = []
-    for path in paths[1:]:
-        point, value, _ = path.best
-        if mode.distance(point) > 3.0 and all(abs(value - other.best[1]) > 1e-2 for other in found):
-            found.append(path)
-    return found
-
-
-def _share_elsewhere(modes: list[Mode]) -> float:
-    """Share of the summed Laplace evidences that belongs to modes other than the first."""
-    logs = np.array([m.value + linalg.log_det_factor(m.factor) for m in modes if m.regular or m is modes[0]])
-    weights = np.exp(logs - logs.max())
-    return float(1.0 - weights[0] / weights.sum())
 
 
 def _diagonal_spread(target: Target, point: np.ndarray) -> np.ndarray:

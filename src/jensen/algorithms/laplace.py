@@ -5,7 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 import numpy as np
 
-from jensen.algorithms.explore import Mode, climb, distinct, settle
+from jensen.algorithms.explore import Mode, climb, survey
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.math import linalg
@@ -29,7 +29,8 @@ class Laplace(AbstractAlgorithm):
     def run(self, target: Target, seed: int) -> Run:
         """Climb, polish, differentiate twice."""
         paths = yield from climb(target, seed, self.num_starts)
-        mode = settle(target, paths[0])
+        found = survey(target, paths)
+        mode = found.mode
         yield Progress("curvature", 0, mode.value, mode.gaussian())
         precision = -target.hessian(mode.point)
         restarts = tuple(path.best[1] for path in paths)
@@ -37,7 +38,7 @@ class Laplace(AbstractAlgorithm):
             factor = linalg.regularised_inverse_factor(precision, np.sqrt((mode.factor**2).sum(axis=1)))
             q = Mode(mode.point, mode.value, factor, mode.decrement, False).gaussian()
             status = "The Hessian at the highest point is not negative definite, so there is no Laplace approximation."
-            return Outcome(q, False, status, {"decrement": mode.decrement}, restarts=restarts)
+            return Outcome(q, False, status, found.certificate(), restarts=restarts)
         factor = linalg.inverse_factor(precision)
         # one exact Newton step removes what is left of the gradient
         _, gradient = target.value_and_grad(mode.point[None])
@@ -50,11 +51,14 @@ class Laplace(AbstractAlgorithm):
             if fine
             else (f"The climb stopped short of the mode: a Newton step still promises {decrement / 2:.2g} nats.")
         )
-        others = distinct([polished, *(settle(target, p) for p in paths[1:3] if paths[0].best[1] - p.best[1] > 1e-3)])
         return Outcome(
             polished.gaussian(),
             fine,
             status,
-            {"decrement": decrement, "step_in_sd": float(np.sqrt(max(decrement, 0.0))), "modes": float(len(others))},
+            {
+                **found.certificate(),
+                "decrement": decrement,
+                "step_in_sd": float(np.sqrt(max(decrement, 0.0))),
+            },
             restarts=restarts,
         )

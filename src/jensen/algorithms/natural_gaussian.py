@@ -54,7 +54,7 @@ def ascend(
     count = draws_per_step(dim)
     bounds: list[float] = []
     best: tuple[float, np.ndarray, np.ndarray] = (-np.inf, mean, factor)
-    ceiling, settled, shift, previous, rollbacks = 1.0, 0, np.inf, np.inf, 0
+    ceiling, settled, flat, shift, previous, rollbacks = 1.0, 0, 0, np.inf, np.inf, 0
     for step in range(max_steps):
         noise = symmetric_draws(count, dim, seed + 7919 * step)
         values, gradients = target.value_and_grad(mean + noise @ factor.T)
@@ -74,6 +74,7 @@ def ascend(
                 break
             continue
         bounds.append(bound)
+        flat = 0 if bound > best[0] + error else flat + 1
         if bound > best[0] - error:
             best = (max(bound, best[0]), mean, factor)
         whitened = gradients @ factor
@@ -90,12 +91,26 @@ def ascend(
         scales = np.linalg.norm(factor, axis=1)
         mean = mean + factor @ move
         raw = float(max(np.abs(factor @ move / scales).max(), 0.5 * np.abs(np.log(eigenvalues)).max())) / rho
-        factor = linalg.cholesky((factor @ (vectors / eigenvalues)) @ (factor @ vectors).T)
+        factor = linalg.lower_factor(factor @ (vectors / np.sqrt(eigenvalues)))
         yield Progress(phase, step, bound, FullRank.from_factor(mean, factor))
-        if raw < 0.3 and raw > 0.5 * previous:
-            settled += 1
+        if flat > 1 or 0.5 * previous < raw < 0.3:
+            settled += 1  # noise dominates: average from here on
         previous = raw
         shift = raw / (1 + settled)  # the averaged iterate moves by about this much from here on
         if shift < tolerance or raw < 1e-9:
             return Ascent(FullRank.from_factor(mean, factor), True, shift, tuple(bounds), rollbacks)
     return Ascent(FullRank.from_factor(mean, factor), False, float(shift), tuple(bounds), rollbacks)
+
+
+def shift_mean(target: Target, start: FullRank, seed: int, num_draws: int = 32) -> tuple[FullRank, float]:
+    """One natural-gradient step of the mean alone, m ← m + F E[Fᵀ∇log p], and the sd of the log weights before it.
+
+    Half the variance of the log weights is the divergence from the posterior to second order, so a small sd says that
+    the covariance needs no step. Cost: `num_draws` gradients, whatever the dimension.
+    """
+    mean, factor = np.asarray(start.loc, float), start.factor()
+    noise = symmetric_draws(num_draws, len(mean), seed)
+    values, gradients = target.value_and_grad(mean + noise @ factor.T)
+    log_weights = values + 0.5 * (noise**2).sum(axis=1)
+    pull = (gradients @ factor).mean(axis=0)
+    return FullRank.from_factor(mean + factor @ pull, factor), float(log_weights.std())

@@ -5,7 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 import numpy as np
 
-from jensen.algorithms.explore import climb
+from jensen.algorithms.explore import climb, survey
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.families import FullRank
@@ -36,6 +36,7 @@ class Pathfinder(AbstractAlgorithm):
     def run(self, target: Target, seed: int) -> Run:
         """Climb, then compare the Gaussians along all paths on common draws."""
         paths = yield from climb(target, seed, self.num_paths, self.max_steps)
+        found = survey(target, paths)
         best, bounds = None, []
         for number, path in enumerate(paths):
             q, bound = best_along(target, path, seed, self.num_draws, self.history)
@@ -45,12 +46,14 @@ class Pathfinder(AbstractAlgorithm):
             yield Progress("comparing", number, max(bounds), None if best is None else best[0])
         if best is None:
             q = FullRank.from_factor(paths[0].best[0], np.eye(target.dim))
-            return Outcome(q, False, "No iterate gave a positive definite curvature.", {}, restarts=tuple(bounds))
+            return Outcome(
+                q, False, "No iterate gave a positive definite curvature.", found.certificate(), restarts=tuple(bounds)
+            )
         return Outcome(
             best[0],
             True,
             f"The best Gaussian along {len(paths)} paths was taken.",
-            {},
+            found.certificate(),
             restarts=tuple(sorted(bounds)[::-1]),
         )
 

@@ -6,6 +6,7 @@ compose by `yield from`.
 """
 
 import abc
+import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import equinox as eqx
 import numpy as np
 
+from jensen._errors import OptionError
 from jensen.core.family import AbstractDensity
 
 
@@ -57,6 +59,22 @@ class AbstractAlgorithm(eqx.Module):
     """A variational method with its options; a small frozen object."""
 
     name: eqx.AbstractClassVar[str]
+
+    def __check_init__(self) -> None:
+        """Whole-number options are at least 1, limits at least 0; the rest is for each method to say."""
+        for option in dataclasses.fields(self):
+            optional = option.type == int | None
+            value = getattr(self, option.name)
+            if option.type is not int and not (optional and value is not None):
+                continue
+            least = 0 if option.name.endswith("_limit") else 1
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if not whole or value < least:
+                raise OptionError(
+                    f"{option.name} must be a whole number of at least {least}, got {value!r}.",
+                    f"Option: {option.name} of {self.name}.",
+                    f"The default is {option.default}.",
+                )
 
     @abc.abstractmethod
     def run(self, target: Any, seed: int) -> Run:

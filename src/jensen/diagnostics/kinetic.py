@@ -58,8 +58,14 @@ def drift(
 
 
 def _transition(
-    target: Target, points: np.ndarray, values: np.ndarray, gradients: np.ndarray, momentum: np.ndarray,
-    factor: np.ndarray, length: float, leapfrog: int,
+    target: Target,
+    points: np.ndarray,
+    values: np.ndarray,
+    gradients: np.ndarray,
+    momentum: np.ndarray,
+    factor: np.ndarray,
+    length: float,
+    leapfrog: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """End points and acceptance probabilities of leapfrog trajectories."""
     where, value, gradient, speed = points, values, gradients, momentum

@@ -9,6 +9,7 @@ import numpy as np
 
 from jensen._typing import Array, Flat, Scalar
 from jensen.core import AbstractReparameterised, Draw
+from jensen.math import linalg
 
 
 class AbstractGaussian(AbstractReparameterised):
@@ -50,6 +51,10 @@ class AbstractGaussian(AbstractReparameterised):
     @abc.abstractmethod
     def covariance(self) -> np.ndarray:
         """Σ (D, D) on the host, float64."""
+
+    def factor(self) -> np.ndarray:
+        """A lower triangular L with LLᵀ = Σ, (D, D) on the host."""
+        return linalg.cholesky(self.covariance())
 
     @abc.abstractmethod
     def scales(self) -> np.ndarray:

@@ -50,7 +50,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         "restarts": list(fit.outcome.restarts),
         "stages": list(fit.outcome.stages),
         "report": as_dict(report),
-        "khats": [pool.khat, pool.khat_q, pool.khat_q_se],
+        "khats": [pool.khat, pool.khat_q, pool.khat_q_se, pool.even, pool.even_q],
         "structure": _structure_out(fit.structure),
     }
     arrays["header"] = np.frombuffer(json.dumps(header, default=_number).encode(), np.uint8)

@@ -12,6 +12,9 @@ import numpy as np
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """(rows, dim) -> values (rows,), gradients (rows, dim)."""
 
+RUNAWAY = 1e12
+RAN_AWAY = "ran away: the function has no maximum in reach"
+
 
 @dataclass
 class Path:
@@ -97,6 +100,9 @@ def maximise(
         if not active:
             return
         _line_search(evaluate, active, [path.direction(history) for path in active], tolerance)
+        for path in active:
+            if np.abs(path.points[-1]).max() > RUNAWAY:
+                path.stopped = RAN_AWAY
         yield paths
     for path in paths:
         path.stopped = path.stopped or f"{max_steps} steps"

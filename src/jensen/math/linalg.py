@@ -37,6 +37,13 @@ def inverse_factor(precision: np.ndarray) -> np.ndarray:
     return root[:, None] * linalg.solve_triangular(flipped, np.eye(len(root)), lower=False, trans="T")
 
 
+def lower_factor(root: np.ndarray) -> np.ndarray:
+    """Lower triangular L with L Lᵀ = A Aᵀ, by a QR factorisation: the product, whose condition is squared, is not formed."""
+    upper = np.linalg.qr(root.T, mode="r")
+    signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
+    return (signs[:, None] * upper).T
+
+
 def solve_lower(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
     """L⁻¹ b for lower triangular L."""
     return linalg.solve_triangular(factor, right, lower=True)

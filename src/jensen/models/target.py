@@ -29,8 +29,8 @@ def _hessian_columns(model: AbstractModel, point: jax.Array, directions: jax.Arr
 class Target:
     """log p(x, T(u)) + log|det| over u ∈ R^D, evaluated in batches of few distinct sizes.
 
-    Every distinct batch size is one compilation, so batches are padded to `narrow` or `wide` rows: one size where the
-    data are small (compilation dominates), two where they are large (evaluation dominates).
+    Every distinct batch size is one compilation, so batches are padded to few sizes: one where the data are small
+    (compilation dominates), a few where they are large (evaluation dominates).
 
     Attributes:
         model: the model; structure: its analysis; dim: D.
@@ -47,11 +47,11 @@ class Target:
         elements = sum(np.size(leaf) for leaf in jax.tree.leaves(model))
         self.heavy = elements >= 200_000
         self.wide = int(np.clip(2 ** int(np.log2(max(4e8 / max(elements, 1), 1))), 1, 64))
-        self.narrow = min(8, self.wide) if self.heavy else self.wide
+        self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
 
     def _pad(self, points: np.ndarray) -> tuple[np.ndarray, int]:
         rows = len(points)
-        width = self.narrow if rows <= self.narrow else self.wide
+        width = next((w for w in self.widths if rows <= w), self.wide)
         missing = -rows % width
         points = np.asarray(points, float_type(self.precision))
         return (np.concatenate([points, np.repeat(points[-1:], missing, axis=0)]) if missing else points), width

@@ -1,0 +1,113 @@
+"""What the commands do; every function returns the exit status."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from jensen.cli import exit_codes, show
+from jensen.cli.data_file import read_data
+from jensen.cli.model_file import ModelFile, load_model
+from jensen.cli.options import parse_method
+from jensen.cli.outputs import Outputs
+from jensen.cli.record import record
+from jensen.cli.session import Session
+from jensen.core import AbstractAlgorithm
+from jensen.result import Fit
+
+
+def load(session: Session, path: Path, data: Path | None, name: str | None) -> tuple[ModelFile, dict[str, Any]]:
+    """The model and its data; the columns of a table that the model does not take are left out, with a note."""
+    file = load_model(path, name)
+    if data is None:
+        return file, {}
+    content = read_data(data)
+    arrays, taken = file.prepared(content.arrays), file.arguments()
+    if content.is_table and taken is not None:
+        spare = [key for key in arrays if key not in taken]
+        arrays = {key: value for key, value in arrays.items() if key in taken}
+        if spare and arrays:
+            session.note(f"columns that {file.name} does not take are ignored: {', '.join(spare)}")
+    return file, arrays
+
+
+def fit(
+    session: Session,
+    path: Path,
+    data: Path | None,
+    name: str | None,
+    method: str,
+    options: list[str],
+    seed: int,
+    outputs: Outputs,
+) -> int:
+    """`jensen fit`."""
+    outputs.check()
+    algorithm = parse_method(method, options)
+    file, arrays = load(session, path, data, name)
+    return run(session, file, arrays, algorithm, seed, outputs)
+
+
+def run(
+    session: Session, file: ModelFile, arrays: dict[str, Any], algorithm: AbstractAlgorithm, seed: int, outputs: Outputs
+) -> int:
+    """Fit, judge, show and write."""
+    import jensen
+
+    result = jensen.fit(file.model, arrays, algorithm, seed=seed, progress=not session.silent)
+    with session.working("checking the answer"):
+        report = result.check()
+        frame, bounds = result.summary(), result.evidence()
+    for part in show.result(result, report, frame, bounds):
+        session.show(part)
+    if result.outcome.certificate.get("interrupted"):
+        session.err.print(Text("interrupted: this is the best approximation found so far", style="bold yellow"))
+    problems: list[str] = []
+    files = write(session, result, outputs, problems)
+    status = exit_codes.FAILED if problems else exit_codes.of(report.verdict)
+    session.emit({**record(result, report, frame, bounds, files), "exit_status": status, "problems": problems})
+    return status
+
+
+def write(session: Session, result: Fit, outputs: Outputs, problems: list[str]) -> dict[str, Any]:
+    """Write what was asked for and list it."""
+    with session.working("writing"):
+        files = outputs.write(result, problems.append)
+    for problem in problems:
+        session.err.print(Text.assemble(("error: ", "bold red"), problem), soft_wrap=True)
+    if files:
+        paths = [p for item in files.values() for p in (item if isinstance(item, list) else [item])]
+        session.show(Text("\nWritten: " + ", ".join(paths), style="dim"))
+    return files
+
+
+def explain(session: Session, path: Path, data: Path | None, name: str | None, latex: bool) -> None:
+    """`jensen explain`."""
+    import jensen
+
+    file, arrays = load(session, path, data, name)
+    plan = jensen.explain(file.model, arrays)
+    if latex:
+        session.emit({**plan.as_dict(), "latex": plan.latex()})
+        if not session.as_json:
+            print(plan.latex())
+        return
+    session.emit(plan.as_dict())
+    session.show(plan)
+
+
+def check(session: Session, path: Path, outputs: Outputs) -> int:
+    """`jensen check`."""
+    import jensen
+
+    outputs.check()
+    result = jensen.load(path)
+    report, frame, bounds = result.check(), result.summary(), result.evidence()
+    problems: list[str] = []
+    session.show(show.summary(frame, result), show.checks(report), show.evidence(bounds))
+    session.show(Text(f"Method {result.method}, seed {result.seed}."), show.footing(result), Text())
+    session.show(show.verdict(report))
+    files = write(session, result, outputs, problems)
+    status = exit_codes.FAILED if problems else exit_codes.of(report.verdict)
+    session.emit({**record(result, report, frame, bounds, files), "exit_status": status, "problems": problems})
+    return status

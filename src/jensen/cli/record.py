@@ -1,0 +1,47 @@
+"""A fit as the JSON object that `--json` prints."""
+
+from typing import Any
+
+import pandas as pd
+
+from jensen.cli import exit_codes
+from jensen.diagnostics.check import Report, as_dict
+from jensen.diagnostics.evidence import Evidence
+from jensen.result import Fit
+
+
+def record(
+    fit: Fit, report: Report, frame: pd.DataFrame | None, bounds: Evidence, files: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Verdict, bound, evidence, summary, stages, timings and files; docs/command-line.md has the fields."""
+    from jensen import __version__
+
+    out: dict[str, Any] = {
+        "jensen": __version__,
+        "verdict": report.verdict,
+        "reasons": report.reasons,
+        "remedy": report.remedy,
+        "exit_status": exit_codes.of(report.verdict),
+        "interrupted": bool(fit.outcome.certificate.get("interrupted")),
+        "converged": fit.converged,
+        "status": fit.status,
+        "method": fit.method,
+        "options": fit.options,
+        "seed": fit.seed,
+        "elbo": {"value": fit.elbo.value, "se": fit.elbo.se},
+        "evidence": _evidence(bounds),
+        "check": {k: v for k, v in as_dict(report).items() if k not in ("verdict", "reasons", "remedy")},
+        "stages": fit.outcome.stages,
+        "timings": fit.timings,
+    }
+    if frame is not None:
+        out["summary_of"] = "importance-corrected draws" if "q_mean" in frame else "draws from q"
+        out["summary"] = frame.to_dict(orient="index")
+    out["files"] = files or {}
+    return out
+
+
+def _evidence(bounds: Evidence) -> dict[str, Any]:
+    weighted = [{"draws": k, "value": value, "se": se} for k, (value, se) in bounds.importance_weighted.items()]
+    estimate = {"value": bounds.log_evidence, "se": bounds.log_evidence_se, "khat": bounds.khat}
+    return {"importance_weighted": weighted, "log_evidence": estimate}

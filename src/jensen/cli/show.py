@@ -1,0 +1,157 @@
+"""Results as rich renderables."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from jensen.diagnostics.check import Report
+from jensen.diagnostics.evidence import Evidence
+from jensen.result import Fit
+
+COLOUR = {"trusted": "green", "usable": "yellow", "untrusted": "red"}
+WORDS = {"trusted": "trusted", "usable": "usable with importance weights", "untrusted": "untrusted"}
+ROWS_PER_SITE, ROWS = 8, 40
+HEADINGS = {
+    "mean": "mean", "sd": "sd", "q5": "5 %", "median": "50 %", "q95": "95 %", "mcse_mean": "± mcse",
+    "q_mean": "mean of q", "q_sd": "sd of q", "lr_sd": "lin. resp. sd",
+}  # fmt: skip
+
+
+def verdict(report: Report) -> Panel:
+    """The verdict with its reasons and the remedy."""
+    lines = [Text.assemble(("• ", "bold"), reason) for reason in report.reasons]
+    if report.remedy:
+        lines.append(Text.assemble(("What to do: ", "bold"), report.remedy))
+    title = Text.assemble("Verdict: ", (WORDS[report.verdict], f"bold {COLOUR[report.verdict]}"))
+    return Panel(Group(*lines), title=title, title_align="left", border_style=COLOUR[report.verdict], padding=(0, 1))
+
+
+def checks(report: Report) -> Table:
+    """What was measured, against which threshold."""
+    table = _table("Checks", "what was measured")
+    table.add_column("value", justify="right")
+    table.add_column("wanted")
+    table.add_column("")
+    for check in report.checks:
+        mark = Text("ok", "green") if check.passed else Text("no", "bold red")
+        table.add_row(Text(check.name), f"{check.value:.3g}", check.threshold, mark)
+    return table
+
+
+def evidence(value: Evidence) -> Table:
+    """Bounds on log p(x), rising, and its estimate."""
+    table = _table("Evidence, in nats", "")
+    table.add_column("value", justify="right")
+    table.add_column("± s.e.", justify="right")
+    table.add_row("ELBO", f"{value.elbo:,.3f}", f"{value.elbo_se:.3f}")
+    for count, (bound, se) in value.importance_weighted.items():
+        table.add_row(f"importance-weighted bound, {count} draws", f"{bound:,.3f}", f"{se:.3f}")
+    table.add_row("log p(x), estimated", f"{value.log_evidence:,.3f}", f"{value.log_evidence_se:.3f}", style="bold")
+    return table
+
+
+def stages(fit: Fit) -> Table | None:
+    """The families that were tried."""
+    if not fit.outcome.stages:
+        return None
+    table = _table("Families tried", "family")
+    table.add_column("ELBO", justify="right")
+    table.add_column("± s.e.", justify="right")
+    table.add_column("")
+    for stage in fit.outcome.stages:
+        kept = Text("kept", "green") if stage.get("kept") else ""
+        table.add_row(str(stage.get("family", "")), f"{stage['elbo']:,.3f}", f"{stage['se']:.3f}", kept)
+    return table
+
+
+def summary(frame: pd.DataFrame, fit: Fit, rows: int = ROWS, per_site: int = ROWS_PER_SITE) -> RenderableType:
+    """The summary table, sites in the model's order, long sites cut short."""
+    corrected = "q_mean" in frame
+    kind = "importance-corrected draws" if corrected else "draws from q"
+    table = _table(f"Posterior summary ({kind})", "parameter")
+    for column in frame.columns:
+        dim = column in ("mcse_mean", "q_mean", "q_sd", "lr_sd")
+        table.add_column(HEADINGS.get(column, column), justify="right", style="dim" if dim else "")
+    for label, values, scale in summary_rows(frame, fit, rows, per_site):
+        if values is None:
+            table.add_row(Text(label, "dim italic"), *[""] * len(frame.columns))
+        else:
+            table.add_row(Text(label), *(number(value, scale) for value in values))
+    return table
+
+
+def summary_rows(
+    frame: pd.DataFrame, fit: Fit, rows: int, per_site: int
+) -> Iterator[tuple[str, np.ndarray | None, float]]:
+    """(label, values, sd) for the rows that are shown; values are None where rows are left out."""
+    order = [site.name for site in fit.structure.latents + fit.structure.deterministic]
+    owner = pd.Series([str(name).partition("[")[0] for name in frame.index], index=frame.index)
+    shown = left = 0
+    for name in order:
+        part = frame[owner == name]
+        count = min(len(part), per_site, max(rows - shown, 0))
+        if len(part) - count == 1 and count:
+            count += 1  # a line that says "1 more" would be no shorter
+        if not count:
+            left += len(part)
+            continue
+        for label, values in part.iloc[:count].iterrows():
+            yield str(label), values.to_numpy(float), float(values["sd"])
+        shown += count
+        if len(part) > count:
+            yield f"… {len(part) - count:,} more of {name}", None, 1.0
+    if left:
+        yield f"… {left:,} more rows", None, 1.0
+
+
+def number(value: float, scale: float) -> str:
+    """A number with three significant digits of its scale (a standard deviation)."""
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else str(value)
+    if not (scale > 0 and math.isfinite(scale)):
+        return f"{value:.4g}"
+    decimals = 2 - math.floor(math.log10(scale))
+    if decimals > 6 or abs(value) >= 1e7:
+        return f"{value:.4g}"
+    return f"{value:,.{max(decimals, 0)}f}"
+
+
+def footing(fit: Fit) -> Text:
+    """Why it stopped, and what it cost."""
+    return Text.assemble(fit.status, "\n", (cost(fit), "dim"))
+
+
+def cost(fit: Fit) -> str:
+    """Seconds and evaluations, in words."""
+    t = fit.timings
+    gradients, values = int(t.get("gradients", 0)), int(t.get("values", 0))
+    return (
+        f"{t['total']:.1f} s, of these {t['compile']:.1f} s compiling and {t['run']:.1f} s running; "
+        f"{gradients:,} gradients, {values:,} values of the log density."
+    )
+
+
+def result(fit: Fit, report: Report, frame: pd.DataFrame, bounds: Evidence) -> Iterator[Any]:
+    """Everything that `jensen fit` prints."""
+    yield summary(frame, fit)
+    yield evidence(bounds)
+    tried = stages(fit)
+    if tried is not None:
+        yield tried
+    yield footing(fit)
+    yield Text()
+    yield verdict(report)
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    return table
