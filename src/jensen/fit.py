@@ -67,7 +67,9 @@ def _check(seed: Any, precision: Any) -> None:
         raise OptionError(f"seed must be a whole number of at least 0, got {seed!r}.", "Argument: seed.")
     if precision not in (None, "double", "single"):
         raise OptionError(
-            f"There is no precision {precision!r}.", "Argument: precision.", nearest(str(precision), ("double", "single"))
+            f"There is no precision {precision!r}.",
+            "Argument: precision.",
+            nearest(str(precision), ("double", "single")),
         )
 
 
