@@ -12,6 +12,8 @@ jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
 from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
+from jensen.bounds import ELBO, ImportanceWeighted
+from jensen.estimators import ExactEntropy, Pathwise, StickingTheLanding
 from jensen.fit import fit
 from jensen.methods import advi, auto, laplace, pathfinder
 from jensen.models import LogDensity
@@ -42,13 +44,18 @@ def compare(fits):
 
 
 __all__ = [
+    "ELBO",
     "DataError",
+    "ExactEntropy",
     "Fit",
+    "ImportanceWeighted",
     "JensenError",
     "LogDensity",
     "ModelError",
     "OptionError",
+    "Pathwise",
     "SavedFitError",
+    "StickingTheLanding",
     "UndefinedError",
     "advi",
     "auto",

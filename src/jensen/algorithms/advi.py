@@ -8,14 +8,17 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms import fixed_draws, natural_gaussian, stochastic
-from jensen.algorithms.explore import Mode, climb, survey
+from jensen.algorithms.explore import Mode, climb, diagonal_gaussian, survey
 from jensen.algorithms.pathfinder import best_along
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, Outcome
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome
 from jensen.core.algorithm import Run
-from jensen.estimators import StickingTheLanding
-from jensen.families import FullRank, LowRank, MeanField
+from jensen.estimators import Pathwise, StickingTheLanding
+from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField
 from jensen.models import Target
+
+LARGE = 1000
+"""Coordinates beyond which no D × D matrix is formed unless asked for."""
 
 FAMILIES = ("mean_field", "full_rank", "low_rank")
 
@@ -35,6 +38,8 @@ class ADVI(AbstractAlgorithm):
         rank: columns of the low-rank factor; default min(D, 10).
         num_starts: climbs from different starting points.
         engine: "deterministic" or "stochastic"; the latter uses fresh draws and Adam with averaged iterates for any family.
+        bound, estimator: what the stochastic engine maximises, and how it differentiates it: the ELBO by path derivatives,
+            unless told otherwise (`jn.ImportanceWeighted(10)`, `jn.Pathwise(20)`).
     """
 
     name: ClassVar[str] = "advi"
@@ -44,8 +49,23 @@ class ADVI(AbstractAlgorithm):
     rank: int | None = eqx.field(static=True, default=None)
     num_starts: int = eqx.field(static=True, default=8)
     engine: Literal["deterministic", "stochastic"] = eqx.field(static=True, default="deterministic")
+    bound: AbstractBound = ELBO()
+    estimator: AbstractEstimator | None = None
 
     def __check_init__(self) -> None:
+        chosen = not self.bound.linear or self.estimator is not None
+        if chosen and self.engine == "deterministic" and self.family != "low_rank":
+            raise OptionError(
+                "A bound or estimator of one's own needs fresh draws.",
+                "Options: bound, estimator.",
+                "Add engine='stochastic'.",
+            )
+        if self.estimator is not None and self.estimator.linear_only and not self.bound.linear:
+            raise OptionError(
+                f"{type(self.estimator).__name__} is biased for {type(self.bound).__name__}.",
+                "Options: bound, estimator.",
+                "Use jn.Pathwise.",
+            )
         if self.family not in FAMILIES:
             raise OptionError(
                 f"advi has no family '{self.family}'.", "Option: family.", nearest(str(self.family), FAMILIES)
@@ -70,33 +90,45 @@ class ADVI(AbstractAlgorithm):
     def run(self, target: Target, seed: int) -> Run:
         """Climb to a start, then fit the family."""
         paths = yield from climb(target, seed, self.num_starts)
-        found = survey(target, paths)
-        mode = found.mode
         restarts = tuple(path.best[1] for path in paths)
-        start = starting_gaussian(target, mode, paths, seed)
-        point, factor = np.asarray(start.loc, float), start.factor()
-        if self.engine == "stochastic" or self.family == "low_rank":
-            outcome = yield from self._stochastic(target, start, restarts, seed)
-        elif self.family == "mean_field":
-            begin = fixed_draws.standard_start(point, factor)
-            outcome = yield from fit_mean_field(target, begin, seed, self.num_draws, self.max_draws, restarts)
+        if target.dim > LARGE and self.family != "full_rank":
+            begin: AbstractGaussian = diagonal_gaussian(target, paths[0].best[0])
+            certificate: dict[str, float] = {}
         else:
-            outcome = yield from fit_full_rank(target, start, seed, restarts)
-        return dataclasses.replace(outcome, certificate={**found.certificate(), **outcome.certificate})
+            found = survey(target, paths)
+            begin, certificate = starting_gaussian(target, found.mode, paths, seed), found.certificate()
+        if self.engine == "stochastic" or self.family == "low_rank":
+            outcome = yield from self._stochastic(target, self._family(begin, seed), restarts, seed)
+        elif self.family == "mean_field":
+            start = begin if isinstance(begin, MeanField) else fixed_draws.standard_start(begin)
+            outcome = yield from fit_mean_field(target, start, seed, self.num_draws, self.max_draws, restarts)
+        else:
+            assert isinstance(begin, FullRank)
+            outcome = yield from fit_full_rank(target, begin, seed, restarts)
+        return dataclasses.replace(outcome, certificate={**certificate, **outcome.certificate})
 
-    def _stochastic(self, target: Target, start: FullRank, restarts: tuple[float, ...], seed: int) -> Run:
-        rank = min(target.dim, 10) if self.rank is None else min(self.rank, target.dim)
-        point, factor = np.asarray(start.loc, float), start.factor()
-        family: Any = {
-            "mean_field": lambda: fixed_draws.standard_start(point, factor),
-            "full_rank": lambda: start,
-            "low_rank": lambda: LowRank.from_covariance(point, factor @ factor.T, rank),
-        }[self.family]()
+    def _family(self, begin: AbstractGaussian, seed: int) -> AbstractGaussian:
+        """The family asked for, started at `begin`."""
+        if self.family == "low_rank":
+            rank = min(begin.dim, 10 if self.rank is None else self.rank)
+            if isinstance(begin, FullRank):
+                return LowRank.from_covariance(np.asarray(begin.loc, float), begin.covariance(), rank)
+            return LowRank.around(begin, rank, seed)
+        if self.family == "mean_field" and isinstance(begin, FullRank):
+            return fixed_draws.standard_start(begin)
+        return begin
+
+    def _default_estimator(self) -> AbstractEstimator:
+        if self.bound.linear:
+            return StickingTheLanding(max(16, self.num_draws // 4))
+        return Pathwise(self.bound.group * max(1, 16 // self.bound.group))
+
+    def _stochastic(self, target: Target, family: AbstractGaussian, restarts: tuple[float, ...], seed: int) -> Run:
         fit = yield from stochastic.ascend(
             target,
             family,
-            ELBO(),
-            StickingTheLanding(max(16, self.num_draws // 4)),
+            self.bound,
+            self.estimator or self._default_estimator(),
             seed,
             phase=self.family.replace("_", " "),
         )
@@ -157,12 +189,8 @@ def fit_mean_field(
 
 def fit_full_rank(target: Target, start: FullRank, seed: int, restarts: tuple[float, ...] = ()) -> Run:
     """Natural-gradient ascent from `start`."""
-    fit = yield from natural_gaussian.ascend(target, start, seed)
-    status = (
-        f"The averaged natural-gradient step is {fit.shift:.1g} posterior sd."
-        if fit.converged
-        else f"Stopped at the step limit; the last step still moved {fit.shift:.2g} posterior sd."
-    )
+    fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
+    status = natural_gaussian.describe(target, fit)
     return Outcome(
         fit.q, fit.converged, status, {"shift_in_sd": fit.shift, "rollbacks": float(fit.rollbacks)}, restarts=restarts
     )

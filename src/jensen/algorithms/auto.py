@@ -7,12 +7,12 @@ import numpy as np
 
 from jensen.algorithms import natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
-from jensen.algorithms.explore import climb, survey
+from jensen.algorithms.explore import climb, diagonal_gaussian, survey
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.estimators import StickingTheLanding
-from jensen.families import AbstractGaussian, LowRank, MeanField
+from jensen.families import AbstractGaussian, LowRank
 from jensen.math.noise import symmetric_draws
 from jensen.models import Target
 
@@ -69,13 +69,8 @@ class Auto(AbstractAlgorithm):
         best = stages[_choose(stages)]
         yield Progress("comparing families", 0, best_bound, best.q)
         converged = fit.converged if best.q is fit.q else mode.regular and mode.decrement < 1e-4
-        status = (
-            f"The {best.name} Gaussian was kept; its last averaged step is {fit.shift:.1g} posterior sd."
-            if best.q is fit.q and converged
-            else f"The {best.name} Gaussian was kept."
-            if converged
-            else f"The {best.name} Gaussian was kept, but its last step still moved {fit.shift:.2g} posterior sd."
-        )
+        why = natural_gaussian.describe(target, fit) if best.q is fit.q or not fit.converged else ""
+        status = f"The {best.name} Gaussian was kept. {why}".strip()
         certificate = {"shift_in_sd": fit.shift, "rollbacks": float(fit.rollbacks), **found.certificate()}
         return Outcome(
             best.q,
@@ -90,16 +85,11 @@ class Auto(AbstractAlgorithm):
     def _large(self, target: Target, seed: int, starts: int) -> Run:
         """Mean field and low rank on fresh draws; no D × D matrix is formed."""
         paths = yield from climb(target, seed, starts)
-        point = paths[0].best[0]
-        spread = _diagonal_spread(target, point)
-        mean_field = MeanField(point, np.log(spread))  # type: ignore[arg-type]
+        mean_field = diagonal_gaussian(target, paths[0].best[0])
         first = yield from stochastic.ascend(
             target, mean_field, ELBO(), StickingTheLanding(8), seed, phase="mean field"
         )
-        scales = first.q.scales()
-        rank = min(self.rank, target.dim)
-        noise = np.random.default_rng(seed).normal(size=(target.dim, rank))
-        wide = LowRank(np.asarray(first.q.loc), np.log(scales), 0.1 * scales[:, None] * noise / np.sqrt(rank))  # type: ignore[arg-type]
+        wide = LowRank.around(first.q, min(self.rank, target.dim), seed)
         second = yield from stochastic.ascend(target, wide, ELBO(), StickingTheLanding(8), seed + 1, phase="low rank")
         stages = [_Stage("mean field", first.q, first.converged), _Stage("low rank", second.q, second.converged)]
         bound = _compare(target, stages, seed)
@@ -168,14 +158,3 @@ def _choose(stages: list[_Stage]) -> int:
             best = index
     stages[best].kept = True
     return best
-
-
-def _diagonal_spread(target: Target, point: np.ndarray) -> np.ndarray:
-    """Standard deviations from the diagonal of the curvature, by random sign probes (Bekas et al. 2007)."""
-    rng = np.random.default_rng(0)
-    signs = rng.choice([-1.0, 1.0], size=(16, target.dim))
-    step = 1e-4 * (1.0 + np.abs(point))
-    _, plus = target.value_and_grad(point + step * signs)
-    _, minus = target.value_and_grad(point - step * signs)
-    diagonal = -((plus - minus) * signs).mean(axis=0) / (2.0 * step)
-    return 1.0 / np.sqrt(np.maximum(diagonal, 1e-4 * max(np.median(np.abs(diagonal)), 1e-12)))

@@ -9,13 +9,17 @@ import numpy as np
 from jensen.bounds import ELBO
 from jensen.core import AbstractBound, AbstractModel, Progress
 from jensen.estimators import FixedDraws
-from jensen.families import MeanField
+from jensen.families import FullRank, MeanField
 from jensen.math import linalg
+from jensen.math.curvature import AbstractCurvature, Dense, MatrixFree
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import float_type, working
 from jensen.math.trust_region import Newton, advance
 from jensen.models import Target
 from jensen.models.views import Affine, Unconstrained
+
+DENSE = 800
+"""Most variational parameters (2D) for which the Hessian is formed."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +76,25 @@ class FixedDrawsProblem:
             value, gradient = jax.device_get(_value_and_grad(*self.arguments, flat.astype(self.dtype)))
         return float(value), np.asarray(gradient, float)
 
-    def curvature(self, flat: np.ndarray) -> np.ndarray:
-        """Minus the Hessian (2D, 2D)."""
-        size = len(flat)
-        block = min(size, 1 if self.target.heavy else 16)
-        directions = np.concatenate([np.eye(size), np.zeros((-size % block, size))]).astype(self.dtype)
-        self.target.gradients += 2 * self.num_draws * size
+    def curvature(self, flat: np.ndarray) -> AbstractCurvature:
+        """Minus the Hessian: a matrix up to `DENSE` parameters, products with vectors beyond."""
+        if len(flat) > DENSE:
+            return MatrixFree(lambda direction: self._products(flat, direction[None])[0])
+        return Dense(linalg.symmetrise(self._products(flat, np.eye(len(flat)))))
+
+    def _products(self, flat: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Minus the Hessian times each row."""
+        rows = len(directions)
+        block = 1 if rows == 1 or self.target.heavy else 16
+        self.target.gradients += 2 * self.num_draws * rows
+        directions = np.concatenate([directions, np.zeros((-rows % block, len(flat)))]).astype(self.dtype)
         with working(self.target.precision):
             point = flat.astype(self.dtype)
-            columns = [
+            parts = [
                 _hessian_vectors(*self.arguments, point, directions[i : i + block])
                 for i in range(0, len(directions), block)
             ]
-            columns = np.concatenate(jax.device_get(columns))[:size]
-        return -linalg.symmetrise(np.asarray(columns, float))
+            return -np.concatenate(jax.device_get(parts))[:rows].astype(float)
 
     def family(self, flat: np.ndarray) -> MeanField:
         """q on the unconstrained space."""
@@ -110,7 +119,7 @@ def maximise(
     step, decrement, in_sd = 0, np.inf, np.inf
     for step in range(max_steps):
         newton = state.step()
-        decrement = state.decrement()
+        decrement = float(state.gradient @ newton) if np.isfinite(newton).all() else np.inf
         q = problem.family(state.point)
         in_sd = float(np.abs(newton[: target.dim] * problem.scale / q.scales()).max())
         yield Progress(phase, step, state.value, q)
@@ -130,21 +139,22 @@ def maximise(
     return FixedDrawsFit(q, value, decrement, in_sd, linear_response(problem, state.curvature), converged)
 
 
-def linear_response(problem: FixedDrawsProblem, curvature: np.ndarray) -> np.ndarray | None:
+def linear_response(problem: FixedDrawsProblem, curvature: AbstractCurvature) -> np.ndarray | None:
     """Σ_LR = (∂m/∂η)ᵀ (-H)⁻¹ (∂m/∂η): for a mean-field Gaussian the block of (-H)⁻¹ that belongs to the means.
 
     It answers how the optimal means move when the log density is tilted by tᵀu, which for exact posteriors is the
-    covariance. Giordano, Broderick and Jordan (2018), equation 11. None where the optimum is not a strict one.
+    covariance. Giordano, Broderick and Jordan (2018), equation 11. None where the optimum is not a strict one,
+    or too large for a matrix.
     """
-    if not linalg.is_positive_definite(curvature):
+    if not isinstance(curvature, Dense) or not linalg.is_positive_definite(curvature.matrix):
         return None
-    factor = linalg.inverse_factor(curvature)
+    factor = linalg.inverse_factor(curvature.matrix)
     block = (factor @ factor.T)[: problem.dim, : problem.dim]
     return block * np.outer(problem.scale, problem.scale).astype(float)
 
 
-def standard_start(point: np.ndarray, factor: np.ndarray) -> MeanField:
-    """The mean-field optimum for N(point, FFᵀ): its means, and the inverse roots of the precision's diagonal."""
-    inverse = linalg.solve_lower(factor, np.eye(len(point)))
+def standard_start(q: FullRank) -> MeanField:
+    """The mean-field optimum for a Gaussian: its means, and the inverse roots of the precision's diagonal."""
+    inverse = linalg.solve_lower(q.factor(), np.eye(q.dim))
     precision = (inverse**2).sum(axis=0)
-    return MeanField(np.asarray(point, float), -0.5 * np.log(precision))  # type: ignore[arg-type]
+    return MeanField(np.asarray(q.loc, float), -0.5 * np.log(precision))  # type: ignore[arg-type]

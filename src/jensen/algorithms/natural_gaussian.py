@@ -14,13 +14,17 @@ from jensen.models import Target
 
 @dataclass(frozen=True)
 class Ascent:
-    """Result of `ascend`: q, whether it settled, the last shift in posterior sd, and the bounds by step."""
+    """Result of `ascend`: q, whether it settled, the last shift in posterior sd, and the bounds by step.
+
+    `trouble` is a point at which the density was not finite, if the ascent ended among such points.
+    """
 
     q: FullRank
     converged: bool
     shift: float
     bounds: tuple[float, ...]
     rollbacks: int
+    trouble: np.ndarray | None = None
 
 
 def draws_per_step(dim: int) -> int:
@@ -55,6 +59,7 @@ def ascend(
     bounds: list[float] = []
     best: tuple[float, np.ndarray, np.ndarray] = (-np.inf, mean, factor)
     ceiling, settled, flat, shift, previous, rollbacks = 1.0, 0, 0, np.inf, np.inf, 0
+    trouble: np.ndarray | None = None
     for step in range(max_steps):
         noise = symmetric_draws(count, dim, seed + 7919 * step)
         values, gradients = target.value_and_grad(mean + noise @ factor.T)
@@ -65,6 +70,8 @@ def ascend(
         if not fine.all() or bound < best[0] - 3.0 - 5.0 * error:
             # Off the support or overshot: back to the best q, with a smaller and more careful step.
             rollbacks += 1
+            if not fine.all():
+                trouble = (mean + noise @ factor.T)[~fine][0]
             if np.isfinite(best[0]):
                 mean, factor = best[1], best[2]
                 ceiling *= 0.5
@@ -99,7 +106,24 @@ def ascend(
         shift = raw / (1 + settled)  # the averaged iterate moves by about this much from here on
         if shift < tolerance or raw < 1e-9:
             return Ascent(FullRank.from_factor(mean, factor), True, shift, tuple(bounds), rollbacks)
-    return Ascent(FullRank.from_factor(mean, factor), False, float(shift), tuple(bounds), rollbacks)
+    if np.isfinite(best[0]) and rollbacks > 15:
+        mean, factor = best[1], best[2]
+    trouble = trouble if rollbacks > 15 else None
+    return Ascent(FullRank.from_factor(mean, factor), False, float(shift), tuple(bounds), rollbacks, trouble)
+
+
+def describe(target: Target, fit: Ascent) -> str:
+    """Why the ascent stopped, in a sentence; names the site where the density is not finite."""
+    if fit.converged:
+        return f"The averaged natural-gradient step is {fit.shift:.1g} posterior sd."
+    if fit.trouble is not None:
+        terms = target.terms(fit.trouble)
+        names = [name for name, term in terms.items() if not np.isfinite(term).all()]
+        return (
+            f"Draws kept meeting a density that is not finite (site {', '.join(names) or 'unknown'}); "
+            "this is the last finite approximation."
+        )
+    return f"Stopped at the step limit; the last step still moved {fit.shift:.2g} posterior sd."
 
 
 def shift_mean(target: Target, start: FullRank, seed: int, num_draws: int = 32) -> tuple[FullRank, float]:

@@ -1,5 +1,7 @@
 """The evidence lower bound."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 
 from jensen._typing import LogWeights, Scalar
@@ -16,6 +18,8 @@ class ELBO(AbstractBound):
         >>> float(ELBO()(jnp.array([-1.0, -3.0])))
         -2.0
     """
+
+    linear: ClassVar[bool] = True
 
     def __call__(self, log_weights: LogWeights) -> Scalar:
         """The mean, in nats."""

@@ -1,5 +1,7 @@
 """The importance-weighted bound."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
@@ -20,7 +22,13 @@ class ImportanceWeighted(AbstractBound):
         0.6931
     """
 
+    linear: ClassVar[bool] = False
     num_particles: int = eqx.field(static=True)
+
+    @property
+    def group(self) -> int:
+        """K."""
+        return self.num_particles
 
     def __check_init__(self) -> None:
         if self.num_particles < 1:

@@ -8,7 +8,19 @@ from jensen._typing import LogWeights, Scalar
 
 
 class AbstractBound(eqx.Module):
-    """A lower bound on log p(x) as a function of log w_s = log p(x, z_s) - log q(z_s), z_s ~ q."""
+    """A lower bound on log p(x) as a function of log w_s = log p(x, z_s) - log q(z_s), z_s ~ q.
+
+    Attributes:
+        linear: whether it is linear in the log weights, so that zero-mean terms may be added to them.
+        group: number of draws that enter together; the number of draws must be a multiple of it.
+    """
+
+    linear: eqx.AbstractClassVar[bool]
+
+    @property
+    def group(self) -> int:
+        """One, unless the bound says otherwise."""
+        return 1
 
     @abc.abstractmethod
     def __call__(self, log_weights: LogWeights) -> Scalar:

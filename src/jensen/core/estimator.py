@@ -12,7 +12,12 @@ from jensen.core.model import AbstractModel
 
 
 class AbstractEstimator(eqx.Module):
-    """How the expectation under q is replaced by something computable."""
+    """How the expectation under q is replaced by something computable.
+
+    `linear_only` says that it is unbiased only for bounds that are linear in the log weights.
+    """
+
+    linear_only: eqx.AbstractClassVar[bool]
 
     @abc.abstractmethod
     def __call__(

@@ -1,6 +1,6 @@
 """Monte Carlo energy, closed-form entropy."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ class ExactEntropy(AbstractEstimator):
     far from the optimum, higher than `StickingTheLanding` near it.
     """
 
+    linear_only: ClassVar[bool] = True
     num_draws: int = eqx.field(static=True, default=16)
 
     def __call__(

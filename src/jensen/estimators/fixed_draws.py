@@ -1,6 +1,6 @@
 """A deterministic objective from fixed base draws."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -19,6 +19,7 @@ class FixedDraws(AbstractEstimator):
     `jensen.math.noise.symmetric_draws`.
     """
 
+    linear_only: ClassVar[bool] = True
     noise: Float[Array, "draws noise_dim"]
 
     def __call__(

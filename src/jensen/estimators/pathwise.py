@@ -1,6 +1,6 @@
 """Reparameterisation gradients with the total derivative."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ class Pathwise(AbstractEstimator):
     Rezende, Mohamed and Wierstra (2014). Cost: `num_draws` gradients of the log joint.
     """
 
+    linear_only: ClassVar[bool] = False
     num_draws: int = eqx.field(static=True, default=16)
 
     def __call__(

@@ -1,6 +1,6 @@
 """The path derivative alone."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ class StickingTheLanding(AbstractEstimator):
     reparameterised form). Roeder, Wu and Duvenaud (2017), equation 8.
     """
 
+    linear_only: ClassVar[bool] = True
     num_draws: int = eqx.field(static=True, default=16)
 
     def __call__(

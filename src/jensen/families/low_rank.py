@@ -32,6 +32,13 @@ class LowRank(AbstractGaussian):
         rest = np.maximum(1.0 - (factors**2).sum(axis=1), 1e-6)
         return cls(np.array(loc, float), np.log(scales) + 0.5 * np.log(rest), scales[:, None] * factors)  # type: ignore[arg-type]
 
+    @classmethod
+    def around(cls, q: AbstractGaussian, rank: int, seed: int) -> Self:
+        """q's mean and spread with a small random factor to grow from."""
+        scales = q.scales()
+        noise = np.random.default_rng(seed).normal(size=(q.dim, rank))
+        return cls(np.asarray(q.loc, float), np.log(scales), 0.1 * scales[:, None] * noise / np.sqrt(rank))  # type: ignore[arg-type]
+
     @property
     def rank(self) -> int:
         """R."""

@@ -4,27 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
+
+from jensen.math.curvature import AbstractCurvature
 
 
 @dataclass
 class Newton:
-    """State of the ascent: point, value, gradient, negated Hessian (where known) and the trust radius."""
+    """State of the ascent: point, value, gradient, curvature (minus the Hessian) and the trust radius."""
 
     point: np.ndarray
     value: float
     gradient: np.ndarray
-    curvature: np.ndarray
+    curvature: AbstractCurvature
     radius: float = 1.0
     rejected: int = 0
 
     def step(self) -> np.ndarray:
-        """The unrestricted Newton step A⁻¹g where A = -Hessian is positive definite, else NaN."""
-        try:
-            factor = linalg.cho_factor(self.curvature)
-        except linalg.LinAlgError:
-            return np.full_like(self.point, np.nan)
-        return linalg.cho_solve(factor, self.gradient)
+        """The unrestricted Newton step A⁻¹g where A is positive definite, else NaN."""
+        return self.curvature.newton(self.gradient)
 
     def decrement(self) -> float:
         """gᵀA⁻¹g: twice the rise that the quadratic model still predicts, in nats; infinite off the concave region."""
@@ -35,18 +32,15 @@ class Newton:
 def advance(
     state: Newton,
     value_and_grad: Callable[[np.ndarray], tuple[float, np.ndarray]],
-    curvature: Callable[[np.ndarray], np.ndarray],
+    curvature: Callable[[np.ndarray], AbstractCurvature],
 ) -> Newton:
     """One trust-region step (Nocedal and Wright, algorithm 4.1) in coordinates of roughly unit scale.
 
-    The subproblem is solved exactly by an eigendecomposition. A trial point that is not finite or does not rise
-    enough shrinks the radius and leaves the state where it was.
+    A trial point that is not finite or does not rise enough shrinks the radius and leaves the state where it was.
     """
-    values, vectors = np.linalg.eigh(state.curvature)
-    rotated = vectors.T @ state.gradient
-    step = vectors @ _subproblem(values, rotated, state.radius)
+    step = state.curvature.within(state.gradient, state.radius)
     trial = state.point + step
-    predicted = state.gradient @ step - 0.5 * step @ state.curvature @ step
+    predicted = state.gradient @ step - 0.5 * step @ state.curvature.product(step)
     value, gradient = value_and_grad(trial)
     slack = 1e-14 * (1.0 + abs(state.value))
     finite = np.isfinite(value) and np.isfinite(gradient).all()
@@ -57,21 +51,3 @@ def advance(
         return state
     grown = 2.0 * state.radius if ratio > 0.75 and np.linalg.norm(step) > 0.9 * state.radius else state.radius
     return Newton(trial, float(value), gradient, curvature(trial), min(grown, 1e4), 0)
-
-
-def _subproblem(values: np.ndarray, gradient: np.ndarray, radius: float) -> np.ndarray:
-    """Maximise gᵀs - ½ sᵀ diag(values) s over |s| ≤ radius."""
-    lowest = values.min()
-    if lowest > 0:
-        newton = gradient / values
-        if np.linalg.norm(newton) <= radius:
-            return newton
-    low = max(0.0, -lowest) + 1e-12 * max(1.0, abs(lowest))
-    high = max(low * 2, np.linalg.norm(gradient) / radius + max(0.0, -lowest)) + 1.0
-    for _ in range(100):
-        shift = 0.5 * (low + high)
-        if np.linalg.norm(gradient / (values + shift)) > radius:
-            low = shift
-        else:
-            high = shift
-    return gradient / (values + high)
