@@ -49,9 +49,16 @@ def fit(
 
 
 def run(
-    session: Session, file: ModelFile, arrays: dict[str, Any], algorithm: AbstractAlgorithm, seed: int, outputs: Outputs
+    session: Session,
+    file: ModelFile,
+    arrays: dict[str, Any],
+    algorithm: AbstractAlgorithm,
+    seed: int,
+    outputs: Outputs,
+    *,
+    listing: bool = True,
 ) -> int:
-    """Fit, judge, show and write."""
+    """Fit, judge, show and write; `listing` says whether to name the files."""
     import jensen
 
     result = jensen.fit(file.model, arrays, algorithm, seed=seed, progress=not session.silent)
@@ -63,19 +70,19 @@ def run(
     if result.outcome.certificate.get("interrupted"):
         session.err.print(Text("interrupted: this is the best approximation found so far", style="bold yellow"))
     problems: list[str] = []
-    files = write(session, result, outputs, problems)
+    files = write(session, result, outputs, problems, listing)
     status = exit_codes.FAILED if problems else exit_codes.of(report.verdict)
     session.emit({**record(result, report, frame, bounds, files), "exit_status": status, "problems": problems})
     return status
 
 
-def write(session: Session, result: Fit, outputs: Outputs, problems: list[str]) -> dict[str, Any]:
+def write(session: Session, result: Fit, outputs: Outputs, problems: list[str], listing: bool = True) -> dict[str, Any]:
     """Write what was asked for and list it."""
     with session.working("writing"):
         files = outputs.write(result, problems.append)
     for problem in problems:
         session.err.print(Text.assemble(("error: ", "bold red"), problem), soft_wrap=True)
-    if files:
+    if files and listing:
         paths = [p for item in files.values() for p in (item if isinstance(item, list) else [item])]
         session.show(Text("\nWritten: " + ", ".join(paths), style="dim"))
     return files
@@ -93,7 +100,7 @@ def explain(session: Session, path: Path, data: Path | None, name: str | None, l
             print(plan.latex())
         return
     session.emit(plan.as_dict())
-    session.show(plan)
+    session.show(show.plan(plan, session.out.width))
 
 
 def check(session: Session, path: Path, outputs: Outputs) -> int:
@@ -104,9 +111,9 @@ def check(session: Session, path: Path, outputs: Outputs) -> int:
     result = jensen.load(path)
     report, frame, bounds = result.check(), result.summary(), result.evidence()
     problems: list[str] = []
-    session.show(show.summary(frame, result), show.checks(report), show.evidence(bounds))
-    session.show(Text(f"Method {result.method}, seed {result.seed}."), show.footing(result), Text())
-    session.show(show.verdict(report))
+    foot = Text.assemble(f"Method {result.method}, seed {result.seed}. ", show.footing(result))
+    for part in (show.summary(frame, result), show.checks(report), show.evidence(bounds), foot, show.verdict(report)):
+        session.show(Text(), part)
     files = write(session, result, outputs, problems)
     status = exit_codes.FAILED if problems else exit_codes.of(report.verdict)
     session.emit({**record(result, report, frame, bounds, files), "exit_status": status, "problems": problems})

@@ -25,7 +25,8 @@ def read_data(path: Path) -> DataFile:
     """Read a file by its suffix.
 
     JSON: an object of names -> numbers or (nested) lists, or a list of rows; npz: arrays by name (without pickle);
-    CSV, TSV and Parquet: one array for each column. Raises a `DataError` that names the file and, where known, the line.
+    CSV, TSV and Parquet: one array for each column. Raises a `DataError` that names the file and
+    the line, where known.
     """
     readers = {".json": _json, ".npz": _npz, ".parquet": _parquet, ".pq": _parquet}
     readers |= {".csv": _csv, ".tsv": _csv, ".csv.gz": _csv}

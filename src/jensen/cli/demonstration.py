@@ -18,7 +18,7 @@ from rich.text import Text
 
 import jensen
 from jensen import datasets, methods
-from jensen.cli import commands, exit_codes
+from jensen.cli import commands, exit_codes, show
 from jensen.cli.data_file import read_data
 from jensen.cli.model_file import load_model
 from jensen.cli.outputs import Outputs
@@ -50,7 +50,7 @@ def run(session: Session, out: Path, seed: int) -> int:
     """Fit both and leave models, data, fits, plots and reports in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     out_ok = [_tell(session, story, out / story.name, seed) for story in STORIES]
-    session.show(Rule(style="dim"), _files(out))
+    session.show(Text(), Rule(style="dim"), _files(out))
     name = STORIES[0].name
     again = f"jensen fit {out / name / 'model.py'} --data {out / name / 'data.json'}"
     session.show(Text.assemble("\nNow yours, in the same way:  ", (again, "bold"), "\n"))
@@ -64,12 +64,12 @@ def _tell(session: Session, story: Story, folder: Path, seed: int) -> int:
     _write(story.data(), data)
     file, arrays = load_model(model), read_data(data).arrays
     about = _module_docstring(model).partition("\n\n")[2].replace("\n", " ").strip()
-    session.show(Rule(Text(story.title, "bold"), style="cyan", align="left"))
+    session.show(Text(), Rule(Text(story.title, "bold"), style="cyan", align="left"))
     session.show(Panel(Group(Text(about)), border_style="dim", padding=(0, 1)))
     plan = jensen.explain(file.model, arrays)
-    session.show(plan, Text())
+    session.show(show.plan(plan, session.out.width), Text())
     outputs = Outputs(folder / "fit.jn", folder / "report.html", folder / "plots")
-    return commands.run(session, file, arrays, methods.auto(), seed, outputs)
+    return commands.run(session, file, arrays, methods.auto(), seed, outputs, listing=False)
 
 
 def _module_docstring(path: Path) -> str:

@@ -52,8 +52,8 @@ def load_model(path: Path, name: str | None = None) -> ModelFile:
     """Run a Python file and pick its model: `name`, else the one called `model`, else the only one there is.
 
     Candidates are the file's public functions that call NumPyro, themselves or through the file's other functions, and
-    its `jn.LogDensity` objects; a function that another candidate calls is a part, not a model. Raises a `ModelError` that
-    lists the candidates where the choice is not clear, or shows the user's line where the file raises.
+    its `jn.LogDensity` objects; a function that another candidate calls is a part, not a model. Raises a `ModelError`
+    that lists the candidates where the choice is not clear, or shows the user's line where the file raises.
     """
     module = _run(path)
     found = candidates(module)

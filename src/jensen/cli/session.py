@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import os
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,8 +31,8 @@ class Session:
     as_json: bool = False
     quiet: bool = False
     debug: bool = False
-    out: Console = field(default_factory=Console)
-    err: Console = field(default_factory=lambda: Console(stderr=True))
+    out: Console = field(default_factory=lambda: _console(sys.stdout))
+    err: Console = field(default_factory=lambda: _console(sys.stderr))
 
     @property
     def silent(self) -> bool:
@@ -98,6 +100,12 @@ class Session:
                 "" if self.debug else "Run again with --debug for the traceback.",
                 kind,
             )
+
+
+def _console(stream: Any) -> Console:
+    """A console on a stream; what goes to a file or a pipe is 120 columns wide."""
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else 120
+    return Console(file=stream, width=width)
 
 
 def plain(value: Any) -> Any:

@@ -14,24 +14,29 @@ from rich.text import Text
 
 from jensen.diagnostics.check import Report
 from jensen.diagnostics.evidence import Evidence
+from jensen.plan import Plan
 from jensen.result import Fit
 
 COLOUR = {"trusted": "green", "usable": "yellow", "untrusted": "red"}
 WORDS = {"trusted": "trusted", "usable": "usable with importance weights", "untrusted": "untrusted"}
 ROWS_PER_SITE, ROWS = 8, 40
+WIDE = 150
+"""Columns that the whole plan needs."""
 HEADINGS = {
     "mean": "mean", "sd": "sd", "q5": "5 %", "median": "50 %", "q95": "95 %", "mcse_mean": "± mcse",
-    "q_mean": "mean of q", "q_sd": "sd of q", "lr_sd": "lin. resp. sd",
+    "q_mean": "q mean", "q_sd": "q sd", "lr_sd": "lr sd",
 }  # fmt: skip
 
 
 def verdict(report: Report) -> Panel:
     """The verdict with its reasons and the remedy."""
-    lines = [Text.assemble(("• ", "bold"), reason) for reason in report.reasons]
+    lines = Table.grid(padding=(0, 1))
+    for reason in report.reasons:
+        lines.add_row("•", Text(reason))
     if report.remedy:
-        lines.append(Text.assemble(("What to do: ", "bold"), report.remedy))
+        lines.add_row(Text("→", "bold"), Text.assemble(("What to do: ", "bold"), report.remedy))
     title = Text.assemble("Verdict: ", (WORDS[report.verdict], f"bold {COLOUR[report.verdict]}"))
-    return Panel(Group(*lines), title=title, title_align="left", border_style=COLOUR[report.verdict], padding=(0, 1))
+    return Panel(lines, title=title, title_align="left", border_style=COLOUR[report.verdict], padding=(0, 1))
 
 
 def checks(report: Report) -> Table:
@@ -139,19 +144,32 @@ def cost(fit: Fit) -> str:
     )
 
 
+def plan(value: Plan, width: int) -> RenderableType:
+    """The plan as it is, or in narrow windows without the column of words."""
+    if width >= WIDE:
+        return value
+    table = _table(value.title, "site")
+    for name in ("kind", "distribution", "support", "shape", "depends on"):
+        table.add_column(name, overflow="fold")
+    for row in value.rows:
+        site, kind, distribution, support, shape, plates, parents, _ = row.cells()
+        table.add_row(*map(Text, (site, kind, distribution, support, plates if row.plates else shape, parents)))
+    notes = Table.grid(padding=(0, 1))
+    for sentence in value.method:
+        notes.add_row("•", Text(sentence))
+    return Group(table, Text('method="auto" will do this:', "bold"), notes)
+
+
 def result(fit: Fit, report: Report, frame: pd.DataFrame, bounds: Evidence) -> Iterator[Any]:
     """Everything that `jensen fit` prints."""
-    yield summary(frame, fit)
-    yield evidence(bounds)
     tried = stages(fit)
-    if tried is not None:
-        yield tried
-    yield footing(fit)
-    yield Text()
-    yield verdict(report)
+    parts = [summary(frame, fit), evidence(bounds), *([tried] if tried else []), footing(fit), verdict(report)]
+    for part in parts:
+        yield Text()
+        yield part
 
 
 def _table(title: str, first: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="fold")
+    table.add_column(first, no_wrap=True)
     return table
