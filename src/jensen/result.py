@@ -79,7 +79,9 @@ class Fit:
         count = 32 if target.heavy else max(512, 2 * (target.dim // 4))
         points = q.host_transform(symmetric_draws(count, q.noise_dim, seed + 15485863))
         ratios = target.value(points) - q.host_log_prob(points)
-        elbo = Estimate(float(ratios.mean()), float(ratios.std() / np.sqrt(count)))
+        pairs = ratios.reshape(2, -1).mean(axis=0)  # mirrored draws are not independent, pairs of them are
+        error = float(pairs.std() / np.sqrt(len(pairs))) if np.isfinite(pairs).all() else np.inf
+        elbo = Estimate(float(ratios.mean()), error)
         timings = {**watch.read(), "gradients": float(target.gradients), "values": float(target.values)}
         return cls(
             algorithm.name,

@@ -24,6 +24,7 @@ class Drift:
     acceptance: float
 
 
+@np.errstate(over="ignore", invalid="ignore")  # trajectories may run off where the density is steep
 def drift(
     target: Target, points: np.ndarray, mean: np.ndarray, factor: np.ndarray, seed: int, *, leapfrog: int = 12
 ) -> Drift:
@@ -36,8 +37,9 @@ def drift(
     whitened by `factor`; one transition has unit length. Kernel: Neal (2011), section 2.
 
     Args:
-        target: the log density. points: draws to test, (n, D). mean, factor: posterior mean and covariance factor as
-            estimated from all draws. leapfrog: steps a transition; the cost is 2 n · leapfrog gradients.
+        target: the log density. points: draws to test, (n, D). mean, factor: of the posterior, as estimated from all
+            draws (with a mean that is not the draws' own, the regression would take a displacement for noise).
+            leapfrog: steps a transition; the cost is 2 n · leapfrog gradients.
     """
     rng = np.random.default_rng(seed)
     momentum = rng.normal(size=points.shape)

@@ -62,4 +62,4 @@ def regularised_inverse_factor(precision: np.ndarray, scale: np.ndarray, ceiling
     scaled = symmetrise(precision * np.outer(scale, scale))
     values, vectors = np.linalg.eigh(np.where(np.isfinite(scaled), scaled, 0.0))
     root = 1.0 / np.sqrt(np.maximum(np.abs(values), 1.0 / ceiling**2))
-    return cholesky((scale[:, None] * (vectors * root)) @ (scale[:, None] * (vectors * root)).T)
+    return lower_factor(scale[:, None] * (vectors * root))
