@@ -1,5 +1,7 @@
 """Estimators: unbiased against quadrature, silent at the posterior, exact on quadratics; the law sees a 2 % bias."""
 
+from typing import ClassVar
+
 import functools
 
 import equinox as eqx
@@ -102,6 +104,7 @@ def test_several_draws_are_averaged(name):
 class _Biased(AbstractEstimator):
     """An estimator whose energy is 2 % too large."""
 
+    linear_only: ClassVar[bool] = False
     inner: AbstractEstimator
     energy: float = 1.02
 
@@ -111,6 +114,8 @@ class _Biased(AbstractEstimator):
 
 class _Forgetful(AbstractEstimator):
     """Differentiates through log q's parameters only: what is dropped, the path through log q, has a mean."""
+
+    linear_only: ClassVar[bool] = False
 
     def __call__(self, bound, model, q, batch, key):
         draw = q.draw(key)

@@ -13,6 +13,10 @@ from jensen.math.quasi_newton import inverse_hessian
 from jensen.models import Target
 
 
+FLAT = 1e8
+"""A standard deviation of an unconstrained coordinate beyond which its direction counts as flat."""
+
+
 @dataclass(frozen=True)
 class Mode:
     """A local maximum of the unconstrained log density with a Gaussian of its curvature.
@@ -124,6 +128,9 @@ def settle(target: Target, path: lbfgs.Path, max_steps: int = 20) -> Mode:
         candidate = factor @ (vectors * root)
         step = candidate @ (candidate.T @ gradient)
         decrement = float(gradient @ step)
+        if np.linalg.norm(candidate, axis=1).max() > FLAT:
+            regular = False
+            break
         factor = linalg.lower_factor(candidate)
         accurate = np.abs(curvature - np.eye(target.dim)).max() < 0.5
         if regular and accurate and decrement < 1e-10:

@@ -21,6 +21,9 @@ from jensen.models.views import Affine, Unconstrained
 DENSE = 800
 """Most variational parameters (2D) for which the Hessian is formed."""
 
+RUNAWAY = 30.0
+"""Log ratio of a standard deviation to its start beyond which the objective has no maximum."""
+
 
 @dataclass(frozen=True)
 class FixedDrawsFit:
@@ -127,7 +130,11 @@ def maximise(
             break
         if state.rejected > 12:
             break
-        state = advance(state, problem.value_and_grad, problem.curvature)
+        ahead = advance(state, problem.value_and_grad, problem.curvature)
+        if np.abs(ahead.point[target.dim :]).max() > RUNAWAY:
+            decrement = in_sd = np.inf  # a variance grows or vanishes without end: the last sane q is the answer
+            break
+        state = ahead
     point, value = state.point, state.value
     converged = bool(decrement < 1e-4 and in_sd < 1e-2)
     if converged:  # take the step that was certified: on a quadratic it leads to the exact optimum
