@@ -52,8 +52,10 @@ def measure(harness, clock_class, run, X, y, reference, sd, options) -> dict:
 
     run(X, y, options, snap)
     wall0, cpu0 = snapshots[0][:2]
-    errors = [(w - wall0, c - cpu0, float(np.sqrt(np.mean(((m - reference) / sd) ** 2))), float(np.median(s / sd)))
-              for w, c, m, s in snapshots]
+    errors = [
+        (w - wall0, c - cpu0, float(np.sqrt(np.mean(((m - reference) / sd) ** 2))), float(np.median(s / sd)))
+        for w, c, m, s in snapshots
+    ]
     out = {"wall": errors[-1][0], "cpu": errors[-1][1], "final_rms": errors[-1][2], "sd_ratio": errors[-1][3]}
     for level in (0.1, 0.05, 0.02):
         first = len(errors)
@@ -85,24 +87,50 @@ def main() -> None:
         schedules = arguments.schedules if name.startswith("numpyro") else ["0.01:0"]
         for schedule in schedules:
             rate, decay = schedule.split(":")
-            options = SimpleNamespace(lr=float(rate), decay=int(decay), seed=0, chunk=50, batch=1000,
-                                      limit=arguments.limit, method=arguments.method)
+            options = SimpleNamespace(
+                lr=float(rate),
+                decay=int(decay),
+                seed=0,
+                chunk=50,
+                batch=1000,
+                limit=arguments.limit,
+                method=arguments.method,
+            )
             run = jensen if name == "jensen" else harness.IMPLS[name]
             row = measure(harness, Clock, run, X, y, reference, sd, options)
             if name == "jensen":
                 exact = np.linalg.inv(hessian)
                 scale = np.sqrt(np.diag(exact))
                 correlation = options.covariance / np.outer(*[np.sqrt(np.diag(options.covariance))] * 2)
-                row |= {"compile": options.compiled, "verdict": options.fit.check().verdict, "reasons": options.fit.check().reasons, "status": options.fit.status,
-                        "correlation_error": float(np.abs(correlation - exact / np.outer(scale, scale)).max()),
-                        "gradients": options.fit.timings["gradients"], "elbo": options.fit.elbo.value}
-            print(json.dumps({"impl": name, "schedule": schedule, "n": arguments.n, "d": arguments.d,
-                              "mode_to_mean_in_sd": shift, **row}), flush=True)
+                row |= {
+                    "compile": options.compiled,
+                    "verdict": options.fit.check().verdict,
+                    "reasons": options.fit.check().reasons,
+                    "status": options.fit.status,
+                    "correlation_error": float(np.abs(correlation - exact / np.outer(scale, scale)).max()),
+                    "gradients": options.fit.timings["gradients"],
+                    "elbo": options.fit.elbo.value,
+                }
+            print(
+                json.dumps(
+                    {
+                        "impl": name,
+                        "schedule": schedule,
+                        "n": arguments.n,
+                        "d": arguments.d,
+                        "mode_to_mean_in_sd": shift,
+                        **row,
+                    }
+                ),
+                flush=True,
+            )
             if row["cpu_to_0.02"] is not None:
                 best[name] = min(best.get(name, np.inf), row["cpu_to_0.02"])
     for name, seconds in best.items():
         if name != "jensen" and "jensen" in best:
-            print(f"CPU seconds to 0.02 sd: {name} {seconds:.2f} / jensen {best['jensen']:.2f} = {seconds / best['jensen']:.1f}")
+            print(
+                f"CPU seconds to 0.02 sd: {name} {seconds:.2f} / jensen {best['jensen']:.2f} = {seconds / best['jensen']:.1f}"
+            )
 
 
 if __name__ == "__main__":

@@ -40,4 +40,3 @@ PEERS = {
     "automultivariatenormal": _svi(autoguide.AutoMultivariateNormal),
 }
 """Name -> function (model, data, seed) -> draws and seconds. SVI peers: Adam 0.01, 5,000 steps."""
-

@@ -55,11 +55,21 @@ def run_jensen(module, data, method: str, num_draws: int, seed: int) -> dict:
     draws = fit.sample(num_draws, seed=seed)
     seconds = watch.read()
     return {
-        "draws": draws, "verdict": report.verdict, "reasons": list(report.reasons), "khat": report.khat,
-        "khat_corrected": report.khat_corrected, "ess": report.ess, "checks": {c.name: c.value for c in report.checks},
-        "elbo": fit.elbo.value, "stages": list(fit.outcome.stages), "status": fit.status,
-        "seconds": seconds["total"], "compile": seconds["compile"], "run": seconds["run"],
-        "cpu": time.process_time() - cpu, "gradients": fit.target.gradients + fit.target.values,
+        "draws": draws,
+        "verdict": report.verdict,
+        "reasons": list(report.reasons),
+        "khat": report.khat,
+        "khat_corrected": report.khat_corrected,
+        "ess": report.ess,
+        "checks": {c.name: c.value for c in report.checks},
+        "elbo": fit.elbo.value,
+        "stages": list(fit.outcome.stages),
+        "status": fit.status,
+        "seconds": seconds["total"],
+        "compile": seconds["compile"],
+        "run": seconds["run"],
+        "cpu": time.process_time() - cpu,
+        "gradients": fit.target.gradients + fit.target.values,
     }
 
 
@@ -72,28 +82,38 @@ def score(evaluator, figures: dict, reference: dict) -> dict:
 
 def row(name: str, r: dict) -> str:
     """One line of the table."""
-    flag = "SILENT" if r.get("verdict") == "trusted" and not r["pass"] else (
-        "false alarm" if r.get("verdict") == "untrusted" and r["pass"] else "")
-    return (f"{name:48.48} {'PASS' if r['pass'] else 'fail':4} {'strict' if r['strict'] else '':6} "
-            f"{r['max_mean_err']:7.3f} [{r['min_sd_ratio']:5.2f} {r['max_sd_ratio']:5.2f}] {r.get('verdict', ''):10} "
-            f"{r.get('khat', float('nan')):5.2f} {r['seconds']:6.2f} {r.get('compile', float('nan')):6.2f} "
-            f"{r.get('run', float('nan')):6.2f} {r.get('gradients', 0):8d} {flag}")
+    flag = (
+        "SILENT"
+        if r.get("verdict") == "trusted" and not r["pass"]
+        else ("false alarm" if r.get("verdict") == "untrusted" and r["pass"] else "")
+    )
+    return (
+        f"{name:48.48} {'PASS' if r['pass'] else 'fail':4} {'strict' if r['strict'] else '':6} "
+        f"{r['max_mean_err']:7.3f} [{r['min_sd_ratio']:5.2f} {r['max_sd_ratio']:5.2f}] {r.get('verdict', ''):10} "
+        f"{r.get('khat', float('nan')):5.2f} {r['seconds']:6.2f} {r.get('compile', float('nan')):6.2f} "
+        f"{r.get('run', float('nan')):6.2f} {r.get('gradients', 0):8d} {flag}"
+    )
 
 
-HEADER = (f"{'posterior':48} {'':4} {'':6} {'mean':>7} [{'sd lo':>5} {'hi':>5}] {'verdict':10} {'k':>5} "
-          f"{'wall s':>6} {'comp.':>6} {'run':>6} {'logdens.':>8}")
+HEADER = (
+    f"{'posterior':48} {'':4} {'':6} {'mean':>7} [{'sd lo':>5} {'hi':>5}] {'verdict':10} {'k':>5} "
+    f"{'wall s':>6} {'comp.':>6} {'run':>6} {'logdens.':>8}"
+)
 
 
 def totals(results: dict) -> dict:
     """Counts over posteriors."""
     done = [r for r in results.values() if "error" not in r]
     return {
-        "posteriors": len(results), "crashed": len(results) - len(done), "pass": sum(r["pass"] for r in done),
+        "posteriors": len(results),
+        "crashed": len(results) - len(done),
+        "pass": sum(r["pass"] for r in done),
         "strict": sum(r["strict"] for r in done),
         "silent_failures": sum(r.get("verdict") == "trusted" and not r["pass"] for r in done),
         "false_alarms": sum(r.get("verdict") == "untrusted" and r["pass"] for r in done),
         "verdicts": {v: sum(r.get("verdict") == v for r in done) for v in ("trusted", "usable", "untrusted")},
-        "seconds": sum(r["seconds"] for r in done), "compile": sum(r.get("compile", 0.0) for r in done),
+        "seconds": sum(r["seconds"] for r in done),
+        "compile": sum(r.get("compile", 0.0) for r in done),
         "cpu": sum(r.get("cpu", 0.0) for r in done),
     }
 
@@ -111,8 +131,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     evaluator = load_evaluator(options.evaluator or options.db.parent / "bench")
-    names = [n for n in evaluator.list_posteriors(options.db)
-             if not options.posterior or any(part in n for part in options.posterior)]
+    names = [
+        n
+        for n in evaluator.list_posteriors(options.db)
+        if not options.posterior or any(part in n for part in options.posterior)
+    ]
     report: dict = {"method": options.method, "seed": options.seed, "results": {}, "peers": {}}
     runners = {"jensen": lambda m, d: run_jensen(m, d, options.method, options.draws, options.seed)}
     runners |= {p: (lambda m, d, p=p: PEERS[p](static_model(m), d, options.seed)) for p in options.peer}

@@ -123,6 +123,13 @@ class Fit:
         from jensen.models import build
 
         target = build(model, data, default_precision())
+        for site in target.structure.latents:
+            if site.name not in self.structure.sites:
+                raise OptionError(
+                    f"This model does not match the saved fit: its latent site '{site.name}' was not there.",
+                    f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",
+                    "Attach the model it was fitted with.",
+                )
         for name, site in self.structure.sites.items():
             other = target.structure.sites.get(name)
             if other is None or (site.kind == "latent" and other.unconstrained_shape != site.unconstrained_shape):

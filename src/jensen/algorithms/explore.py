@@ -49,7 +49,7 @@ def climb(
     # Where a gradient is dear, Newton steps take over earlier.
     tolerance = 1.0 if target.heavy else 1e-9
     for step, paths in enumerate(
-        lbfgs.maximise(target.value_and_grad, starts, max_steps=max_steps, tolerance=tolerance)
+        lbfgs.maximise(target.value_and_grad, starts, max_steps=max_steps, tolerance=tolerance, eps=target.eps)
     ):
         if step % 5 == 0:
             yield Progress("climbing", step, max(path.best[1] for path in paths))
@@ -136,7 +136,7 @@ def settle(target: Target, path: lbfgs.Path, max_steps: int = 20) -> Mode:
         if regular and accurate and decrement < 1e-10:
             break
         trials, values, gradients, best = _try_lengths(target, point, value, step)
-        rounding = 1e-14 * (1.0 + abs(value))
+        rounding = 50.0 * target.eps * (1.0 + abs(value))
         if not values[best] > value - rounding:
             break
         stalled = values[best] <= value + rounding and accurate
@@ -165,9 +165,9 @@ def whitened_curvature(target: Target, point: np.ndarray, factor: np.ndarray, st
     """-Fᵀ H F for the Hessian H at `point` and a factor F (D, D): near the identity where F Fᵀ ≈ (-H)⁻¹.
 
     By central differences of exact gradients, which compile nothing new; by second derivatives where the data are large
-    and one evaluation costs more than a compilation.
+    and one evaluation costs more than a compilation, and in single precision, where differences drown in rounding.
     """
-    if target.heavy:
+    if target.heavy or target.precision == "single":
         return -linalg.symmetrise(factor.T @ target.hessian(point) @ factor)
     moves = step * factor.T
     _, gradients = target.value_and_grad(np.concatenate([point + moves, point - moves]))

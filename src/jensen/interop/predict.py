@@ -12,7 +12,7 @@ import numpy as np
 from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace
-from jensen.models.data_check import check_names, convert
+from jensen.models.data_check import check_missing, check_names, convert
 from jensen.models.numpyro import NumPyroModel, seeded
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _complete(target: Target, new_data: Mapping[str, Any]) -> dict[str, Any]:
         elif np.ndim(value) == 0:
             arguments[name] = value
     check_names(model.fn, arguments)
+    check_missing(arguments, outcomes)
     return arguments
 
 

@@ -80,12 +80,18 @@ def diagonal_update(diagonal: np.ndarray, step: np.ndarray, change: np.ndarray) 
 
 
 def maximise(
-    evaluate: Evaluate, starts: np.ndarray, *, max_steps: int = 1000, history: int = 20, tolerance: float = 1e-9
+    evaluate: Evaluate,
+    starts: np.ndarray,
+    *,
+    max_steps: int = 1000,
+    history: int = 20,
+    tolerance: float = 1e-9,
+    eps: float = 2.2e-16,
 ) -> Iterator[list[Path]]:
     """Maximise from every start (rows of `starts`), yielding the paths at the start and after each common step.
 
     A start has converged when the predicted further rise, gᵀH⁻¹g/2, falls below `tolerance` nats (relative to
-    the rounding error of the value), and stops when no representable step rises any more. The prediction is only as
+    the rounding error of the value, `eps` being that of the arithmetic), and stops when no representable step rises any more. The prediction is only as
     good as the curvature learned on the way: a caller who needs a certificate takes Newton steps from there. Step
     lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013).
     """
@@ -99,7 +105,7 @@ def maximise(
         active = [path for path in paths if not path.stopped]
         if not active:
             return
-        _line_search(evaluate, active, [path.direction(history) for path in active], tolerance)
+        _line_search(evaluate, active, [path.direction(history) for path in active], tolerance, eps)
         for path in active:
             if np.abs(path.points[-1]).max() > RUNAWAY:
                 path.stopped = RAN_AWAY
@@ -108,14 +114,16 @@ def maximise(
         path.stopped = path.stopped or f"{max_steps} steps"
 
 
-def _line_search(evaluate: Evaluate, paths: list[Path], directions: list[np.ndarray], tolerance: float) -> None:
+def _line_search(
+    evaluate: Evaluate, paths: list[Path], directions: list[np.ndarray], tolerance: float, eps: float
+) -> None:
     """One accepted step for every path, all trial points evaluated together."""
     count = len(paths)
     low, high, length = np.zeros(count), np.full(count, np.inf), np.ones(count)
     slopes = np.array([p.gradients[-1] @ d for p, d in zip(paths, directions, strict=True)])
     pending = []
     for i, path in enumerate(paths):
-        rounding = 1e-15 * (1.0 + abs(path.values[-1]))
+        rounding = 5.0 * eps * (1.0 + abs(path.values[-1]))
         if len(path.points) > 1 and 0 <= slopes[i] < max(2 * tolerance, rounding) and np.isfinite(slopes[i]):
             path.converged, path.stopped = True, "converged"
         elif not np.isfinite(slopes[i]) or slopes[i] <= 0:
@@ -133,7 +141,7 @@ def _line_search(evaluate: Evaluate, paths: list[Path], directions: list[np.ndar
         left = []
         for i, point, value, gradient in zip(pending, trial, values, gradients, strict=True):
             start = paths[i].values[-1]
-            slack = 4e-16 * abs(start)
+            slack = 2.0 * eps * abs(start)
             finite = np.isfinite(value) and np.isfinite(gradient).all()
             if not finite or value < start + 1e-4 * length[i] * slopes[i] - slack:
                 high[i] = length[i]

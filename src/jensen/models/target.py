@@ -49,6 +49,11 @@ class Target:
         self.wide = int(np.clip(2 ** int(np.log2(max(4e8 / max(elements, 1), 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
 
+    @property
+    def eps(self) -> float:
+        """Rounding error of the working precision."""
+        return float(np.finfo(float_type(self.precision)).eps)
+
     def _pad(self, points: np.ndarray) -> tuple[np.ndarray, int]:
         rows = len(points)
         width = next((w for w in self.widths if rows <= w), self.wide)

@@ -111,8 +111,8 @@ def _stages(fit: Fit) -> Html:
 
 def _plots(fit: Fit) -> Html:
     shown = [
-        tag("figure", image(figure, CAPTIONS[name]), tag("figcaption", CAPTIONS[name], class_="note"))
-        for name, figure in plots.figures(fit)
+        tag("figure", image(data, CAPTIONS[name]), tag("figcaption", CAPTIONS[name], class_="note"))
+        for name, data in plots.images(fit).items()
     ]
     return tag("section", tag("h2", "Plots"), *shown)
 

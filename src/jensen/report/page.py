@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,11 +59,9 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[Any]], numeric: froze
     return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="scroll")
 
 
-def image(figure: Any, alt: str) -> Html:
-    """A Matplotlib figure as a PNG inside the page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    data = base64.b64encode(buffer.getvalue()).decode()
+def image(png: bytes, alt: str) -> Html:
+    """A picture inside the page."""
+    data = base64.b64encode(png).decode()
     return Html(f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{data}">')
 
 

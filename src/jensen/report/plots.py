@@ -6,7 +6,8 @@ arviz-plots from the draws that `Fit.sample` gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MARGINALS, PAIRS, DRAWS, POINTS = 12, 5, 10_000, 1500
 """Scalars shown where none are asked for; draws behind curves and in clouds."""
+
+_IMAGES: weakref.WeakKeyDictionary[Fit, dict[str, bytes]] = weakref.WeakKeyDictionary()
 
 
 def marginals(fit: Fit, var_names: list[str] | None = None, *, limit: int = MARGINALS) -> Figure:
@@ -100,15 +103,20 @@ def pairs(fit: Fit, var_names: list[str] | None = None, *, limit: int = PAIRS) -
     return figure
 
 
-def figures(fit: Fit) -> Iterator[tuple[str, Figure]]:
-    """Name -> figure of every plot that this fit allows, one after the other; each is closed after use."""
-    import matplotlib.pyplot as plt
+def images(fit: Fit) -> dict[str, bytes]:
+    """Name -> PNG of every plot that this fit allows; drawn once for each fit."""
+    if fit not in _IMAGES:
+        import matplotlib.pyplot as plt
 
-    several = len(choose(fit, fit.sample(50), None, 2).draws) > 1
-    for draw in (bound_trace, marginals, pareto, *([pairs] if several else [])):
-        figure = draw(fit)
-        yield draw.__name__, figure
-        plt.close(figure)
+        found = {}
+        several = len(choose(fit, fit.sample(50), None, 2).draws) > 1
+        for draw in (bound_trace, marginals, pareto, *([pairs] if several else [])):
+            figure, buffer = draw(fit), io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=DPI)
+            plt.close(figure)
+            found[draw.__name__] = buffer.getvalue()
+        _IMAGES[fit] = found
+    return _IMAGES[fit]
 
 
 def save(fit: Fit, folder: Any) -> list[Path]:
@@ -116,9 +124,9 @@ def save(fit: Fit, folder: Any) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, figure in figures(fit):
+    for name, image in images(fit).items():
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=DPI)
+        path.write_bytes(image)
         written.append(path)
     return written
 
@@ -133,7 +141,8 @@ def _within(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _tree(draws: dict[str, np.ndarray]) -> Any:
     from arviz_base import from_dict
 
-    return from_dict({"posterior": {name: values[None] for name, values in draws.items()}})
+    # xarray takes "/" in a name for a path; sites in a numpyro scope have it
+    return from_dict({"posterior": {name.replace("/", "∕"): values[None] for name, values in draws.items()}})
 
 
-__all__ = ["bound_trace", "figures", "marginals", "pairs", "pareto", "save"]
+__all__ = ["bound_trace", "images", "marginals", "pairs", "pareto", "save"]
