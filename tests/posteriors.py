@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 
 import jensen as jn
 
-# ---- Gaussian posteriors, given by mean and precision ---------------------------------------------------------------
+# ---- Gaussian posteriors, given by mean and precision ------------------------------------
 
 
 def quadratic(z, mean, precision):
@@ -34,7 +34,7 @@ def gaussian(dim, correlation, seed=0):
     return mean, covariance, np.linalg.inv(covariance)
 
 
-# ---- NumPyro models --------------------------------------------------------------------------------------------------
+# ---- NumPyro models ------------------------------------
 
 
 def conjugate(x, y):
@@ -157,7 +157,7 @@ def schools_answer():
     return {name: (mean[name], np.sqrt(square[name] - mean[name] ** 2)) for name in mean}
 
 
-# ---- plain log densities -------------------------------------------------------------------------------------------
+# ---- plain log densities ------------------------------------
 
 FUNNEL_SCALE = 3.0
 

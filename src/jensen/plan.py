@@ -101,8 +101,10 @@ class Plan:
 
         table = Table(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         styles = {"latent": "bold", "observed": "green", "deterministic": "dim", "factor": "yellow"}
+        longest = max((len(row.site) for row in self.rows), default=0)
         for name in _COLUMNS:
-            table.add_column(name, overflow="fold", no_wrap=name in ("kind",))
+            least = {"site": min(longest, 24), "kind": 8}.get(name)
+            table.add_column(name, overflow="fold", min_width=least)
         for row in self.rows:
             table.add_row(*(_plain(cell) for cell in row.cells()), style=styles[row.kind])
         return table

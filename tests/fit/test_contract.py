@@ -1,4 +1,4 @@
-"""What `jn.fit` promises besides the answer: reproducible, no second compilation, flags untouched, nothing lost, plain words."""
+"""What `jn.fit` promises besides the answer: the same bits, no second compilation, flags untouched, nothing lost."""
 
 import functools
 
@@ -14,7 +14,7 @@ from jensen.core import Progress
 from jensen.math.clock import programs_compiled
 from tests.posteriors import METHODS, conjugate, conjugate_data, counts, counts_data, fitted, logistic, logistic_data
 
-# ---- the same again ------------------------------------------------------------------------------------------------
+# ---- the same again ------------------------------------
 
 
 def leaves(fit):
@@ -41,7 +41,7 @@ def test_draws_depend_on_their_seed_only():
     assert not np.array_equal(fit.sample(20, seed=3)["w"], fit.sample(20, seed=4)["w"])
 
 
-# ---- compilation ------------------------------------------------------------------------------------------------------
+# ---- compilation ------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -71,7 +71,7 @@ def test_new_data_give_a_new_answer():
     assert np.abs(fits[0].q.loc - fits[1].q.loc).max() > 0.05
 
 
-# ---- precision ---------------------------------------------------------------------------------------------------------
+# ---- precision ------------------------------------
 
 
 @pytest.mark.parametrize("flag", [False, True])
@@ -109,7 +109,7 @@ def far_away(y):
         numpyro.sample("y", dist.Normal(mu, 0.1), obs=y)
 
 
-# ---- progress and interruption ----------------------------------------------------------------------------------------
+# ---- progress and interruption ------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -165,7 +165,7 @@ def test_a_late_interruption_keeps_a_good_answer():
     assert not fit.converged
 
 
-# ---- regions where the density is not finite -----------------------------------------------------------------------------
+# ---- regions where the density is not finite ------------------------------------
 
 
 def _not_a_number_beyond(z, radius):
@@ -233,7 +233,7 @@ def test_starts_are_found_in_a_small_corner():
     np.testing.assert_allclose(fit.q.scales(), 0.005, rtol=1e-3)
 
 
-# ---- densities without a maximum ----------------------------------------------------------------------------------------
+# ---- densities without a maximum ------------------------------------
 
 
 IMPROPER = {
@@ -263,7 +263,7 @@ def test_laplace_says_that_there_is_no_maximum(name):
     assert "not negative definite" in fit.status
 
 
-# ---- names and options ----------------------------------------------------------------------------------------------------
+# ---- names and options ------------------------------------
 
 
 @pytest.mark.parametrize(
