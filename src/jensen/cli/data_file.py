@@ -135,7 +135,9 @@ def _columns(frame: Any, path: Path) -> DataFile:
 
 
 def _stacked(values: np.ndarray) -> np.ndarray:
-    """A column of equally long lists as one array of two axes or more."""
+    """A column of text as text, and one of equally long lists as one array of two axes or more."""
+    if values.dtype == object and all(isinstance(value, str) for value in values):
+        return values.astype(str)
     if values.dtype == object and isinstance(values[0], (np.ndarray, list)):
         try:
             return np.stack([_stacked(np.asarray(value)) for value in values])

@@ -16,13 +16,14 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-import jensen
-from jensen import datasets, methods
 from jensen.cli import commands, exit_codes, show
 from jensen.cli.data_file import read_data
 from jensen.cli.model_file import load_model
 from jensen.cli.outputs import Outputs
 from jensen.cli.session import Session
+from jensen.datasets import MODELS, doctor_visits, eight_schools
+from jensen.methods import auto
+from jensen.plan import explain
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Story:
 
 
 STORIES = (
-    Story("eight_schools", "Eight schools: does coaching raise test scores?", datasets.eight_schools, ".json"),
+    Story("eight_schools", "Eight schools: does coaching raise test scores?", eight_schools, ".json"),
     Story(
         "doctor_visits",
         "Doctor visits: 20,190 person-years of the RAND Health Insurance Experiment",
-        datasets.doctor_visits,
+        doctor_visits,
         ".csv",
     ),
 )
@@ -60,16 +61,16 @@ def run(session: Session, out: Path, seed: int) -> int:
 def _tell(session: Session, story: Story, folder: Path, seed: int) -> int:
     folder.mkdir(exist_ok=True)
     model, data = folder / "model.py", folder / f"data{story.suffix}"
-    shutil.copyfile(datasets.MODELS / f"{story.name}.py", model)
+    shutil.copyfile(MODELS / f"{story.name}.py", model)
     _write(story.data(), data)
     file, arrays = load_model(model), read_data(data).arrays
     about = _module_docstring(model).partition("\n\n")[2].replace("\n", " ").strip()
     session.show(Text(), Rule(Text(story.title, "bold"), style="cyan", align="left"))
     session.show(Panel(Group(Text(about)), border_style="dim", padding=(0, 1)))
-    plan = jensen.explain(file.model, arrays)
+    plan = explain(file.model, arrays)
     session.show(show.plan(plan, session.out.width), Text())
     outputs = Outputs(folder / "fit.jn", folder / "report.html", folder / "plots")
-    return commands.run(session, file, arrays, methods.auto(), seed, outputs, listing=False)
+    return commands.run(session, file, arrays, auto(), seed, outputs, listing=False)
 
 
 def _module_docstring(path: Path) -> str:

@@ -1,0 +1,28 @@
+"""Three small fits: eight schools (usable), a line (one scalar trusted), and a hostile name."""
+
+import matplotlib as mpl
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import jensen as jn
+from jensen import datasets
+from jensen.cli.model_file import load_model
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="session")
+def schools():
+    return jn.fit(load_model(datasets.MODELS / "eight_schools.py").model, datasets.eight_schools())
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    """One latent scalar, whose name is markup."""
+
+    def model(y):
+        mu = numpyro.sample("<script>alert(1)</script>", dist.Normal(0, 10))
+        numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+    return jn.fit(model, {"y": [1.0, 2.0, 3.0]}, "laplace")
