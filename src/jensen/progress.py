@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[Progress, float], None]
 
-SEARCHING = ("climbing",)
+SEARCHING = ("climbing", "mode")
 """Phases whose number is a log joint density at a point, not yet a bound."""
 
 

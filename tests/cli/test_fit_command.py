@@ -16,7 +16,7 @@ def test_everything_at_once(jensen, folder):
     assert done.exit_code == 0, done.stderr
     for text in ("Posterior summary", "slope", "log p(x), estimated", "Verdict:", "Written: f.jn"):
         assert text in done.stdout
-    for text in ("climbing", "curvature", "bound", "nats"):
+    for text in ("climbing", "mode", "log joint", "nats"):
         assert text in done.stderr
     fit = jn.load(folder / "f.jn")
     assert (fit.method, fit.seed) == ("laplace", 3)

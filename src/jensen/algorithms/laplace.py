@@ -16,8 +16,8 @@ class Laplace(AbstractAlgorithm):
     """q = N(û, (-∇² log p(x, û))⁻¹) at the highest mode û of the unconstrained log density.
 
     Exact for Gaussian posteriors. The mode is found by L-BFGS from several starts and polished by Newton steps, the
-    Hessian by automatic differentiation. Where it is not negative definite (a ridge, or a density without a maximum) the
-    result says so. Tierney and Kadane (1986).
+    Hessian by automatic differentiation. Where it is not negative definite (a ridge, or a density without a maximum)
+    the result says so. Tierney and Kadane (1986).
 
     Args:
         num_starts: climbs from different starting points.
@@ -31,7 +31,7 @@ class Laplace(AbstractAlgorithm):
         paths = yield from climb(target, seed, self.num_starts)
         found = survey(target, paths)
         mode = found.mode
-        yield Progress("curvature", 0, mode.value, mode.gaussian())
+        yield Progress("mode", 0, mode.value, mode.gaussian())
         precision = -target.hessian(mode.point)
         restarts = tuple(path.best[1] for path in paths)
         if not linalg.is_positive_definite(precision):

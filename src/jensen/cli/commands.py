@@ -112,8 +112,8 @@ def check(session: Session, path: Path, outputs: Outputs) -> int:
     report, frame, bounds = result.check(), result.summary(), result.evidence()
     problems: list[str] = []
     foot = Text.assemble(f"Method {result.method}, seed {result.seed}. ", show.footing(result))
-    for part in (show.summary(frame, result), show.checks(report), show.evidence(bounds), foot, show.verdict(report)):
-        session.show(Text(), part)
+    session.show(show.summary(frame, result), show.checks(report), show.evidence(bounds), foot, Text())
+    session.show(show.verdict(report))
     files = write(session, result, outputs, problems)
     status = exit_codes.FAILED if problems else exit_codes.of(report.verdict)
     session.emit({**record(result, report, frame, bounds, files), "exit_status": status, "problems": problems})

@@ -3,7 +3,9 @@
 import ast
 import csv
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +55,9 @@ def run(session: Session, out: Path, seed: int) -> int:
     out_ok = [_tell(session, story, out / story.name, seed) for story in STORIES]
     session.show(Text(), Rule(style="dim"), _files(out))
     name = STORIES[0].name
-    again = f"jensen fit {out / name / 'model.py'} --data {out / name / 'data.json'}"
-    session.show(Text.assemble("\nNow yours, in the same way:  ", (again, "bold"), "\n"))
+    again = f"{_command()} fit {out / name / 'model.py'} --data {out / name / 'data.json'}"
+    session.show(Text("\nNow yours, in the same way:", "bold"))
+    session.out.print(Text(again), soft_wrap=True)
     return exit_codes.FAILED if exit_codes.FAILED in out_ok else exit_codes.OK
 
 
@@ -86,6 +89,14 @@ def _write(arrays: dict[str, np.ndarray], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(lists)
         writer.writerows(zip(*lists.values(), strict=True))
+
+
+def _command() -> str:
+    """How to call jensen from here: it may be in an environment that is not active."""
+    if shutil.which("jensen"):
+        return "jensen"
+    script = Path(sys.argv[0])
+    return os.path.relpath(script) if script.name == "jensen" else f"{sys.executable} -m jensen"
 
 
 WHAT: dict[str, str] = {

@@ -29,8 +29,9 @@ class ModelFile:
     def arguments(self) -> set[str] | None:
         """Names of the data the model takes; None where it takes any."""
         plain = isinstance(self.model, LogDensity)
+        function = self.model.fn if isinstance(self.model, LogDensity) else self.model
         try:
-            parameters = list(inspect.signature(self.model.fn if plain else self.model).parameters.values())
+            parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
             return None
         parameters = parameters[1:] if plain else parameters

@@ -82,7 +82,7 @@ def summary(frame: pd.DataFrame, fit: Fit, rows: int = ROWS, per_site: int = ROW
     corrected = "q_mean" in frame
     kind = "importance-corrected draws" if corrected else "draws from q"
     table = _table(f"Posterior summary ({kind})", "parameter")
-    for column in frame.columns:
+    for column in map(str, frame.columns):
         dim = column in ("mcse_mean", "q_mean", "q_sd", "lr_sd")
         table.add_column(HEADINGS.get(column, column), justify="right", style="dim" if dim else "")
     for label, values, scale in summary_rows(frame, fit, rows, per_site):
@@ -163,10 +163,11 @@ def plan(value: Plan, width: int) -> RenderableType:
 def result(fit: Fit, report: Report, frame: pd.DataFrame, bounds: Evidence) -> Iterator[Any]:
     """Everything that `jensen fit` prints."""
     tried = stages(fit)
-    parts = [summary(frame, fit), evidence(bounds), *([tried] if tried else []), footing(fit), verdict(report)]
-    for part in parts:
-        yield Text()
-        yield part
+    yield Text()
+    yield from (summary(frame, fit), evidence(bounds), *([tried] if tried else []))
+    yield footing(fit)
+    yield Text()
+    yield verdict(report)
 
 
 def _table(title: str, first: str) -> Table:

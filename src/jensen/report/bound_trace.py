@@ -25,7 +25,7 @@ def bound_trace(fit: Fit) -> Figure:
     """
     search = [row for row in fit.history if row["phase"] in SEARCHING]
     bounds = [row for row in fit.history if row["phase"] not in SEARCHING]
-    parts = [(search, _search)] * bool(search) + [(bounds, _bounds)]
+    parts = [(search, _search)] * bool(search) + [(bounds, _bounds)] * bool(bounds or not search)
     with styled() as plt:
         figure, axes = plt.subplots(1, len(parts), figsize=(5.2 * len(parts), 3.8), layout="constrained", squeeze=False)
         for axis, (rows, draw) in zip(axes[0], parts, strict=True):
@@ -34,7 +34,8 @@ def bound_trace(fit: Fit) -> Figure:
             axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:+,.0f}" if value else "0"))
             axis.xaxis.set_major_locator(plt.MaxNLocator(6, integer=True))
             axis.set_xlabel("progress report")
-        headline(figure, f"How the fit got there: method {fit.method}, {fit.timings['total']:.1f} s")
+        note = f"method {fit.method}, {fit.timings['total']:.1f} s, ELBO {fit.elbo.value:,.2f} nats"
+        headline(figure, "How the fit got there", note)
     return figure
 
 

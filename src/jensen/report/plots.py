@@ -51,7 +51,10 @@ def marginals(fit: Fit, var_names: list[str] | None = None, *, limit: int = MARG
             kind="kde",
             stats={"dist": {"bw": "silverman"}},  # resampled draws repeat, which misleads a fitted bandwidth
             backend="matplotlib",
-            visuals={"credible_interval": False, "point_estimate": False, "point_estimate_text": False, "title": False},
+            visuals={
+                "dist": {} if corrected else {"color": CORRECTED},
+                **dict.fromkeys(("credible_interval", "point_estimate", "point_estimate_text", "title"), False),
+            },
             figure_kwargs={"figsize": size, "layout": "constrained"},
             col_wrap=columns,
             **({"aes": {"color": ["model"]}, "color": [colour for _, colour in kinds.values()]} if corrected else {}),
