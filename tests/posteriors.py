@@ -179,10 +179,16 @@ def _two_modes(z, weight, distance):
     return jnp.logaddexp(near, jnp.log1p(-weight) - 0.5 * (z["x"] + distance) ** 2)
 
 
+def _far_mode(z, place, width):
+    """Half the mass at 0, half far outside the region where climbs start."""
+    return jnp.logaddexp(-0.5 * z["x"] ** 2, -0.5 * ((z["x"] - place) / width) ** 2 - jnp.log(width))
+
+
 funnel = jn.LogDensity(_funnel, {"v": (), "x": 9})
 banana = jn.LogDensity(_banana, {"x": (), "y": ()})
 sharp_banana = jn.LogDensity(_sharp_banana, {"x": (), "y": ()})
 two_modes = jn.LogDensity(_two_modes, {"x": ()})
+far_mode = jn.LogDensity(_far_mode, {"x": ()})
 cauchy = jn.LogDensity(lambda z: -jnp.log1p(z["x"] ** 2), {"x": ()})
 student = jn.LogDensity(lambda z: -3.0 * jnp.log1p(z["x"] ** 2 / 5.0), {"x": ()})
 exponential = jn.LogDensity(lambda z: -z["rate"], {"rate": ()}, {"rate": constraints.positive})
@@ -202,6 +208,9 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sharp_banana": (sharp_banana, {}),
     "two_modes": (two_modes, {"weight": 0.5, "distance": 10.0}),
     "uneven_modes": (two_modes, {"weight": 0.8, "distance": 5.0}),
+    "far_mode": (far_mode, {"place": 15.0, "width": 1.0}),
+    "far_narrow_mode": (far_mode, {"place": 6.0, "width": 0.3}),
+    "far_wide_mode": (far_mode, {"place": 15.0, "width": 3.0}),
     "cauchy": (cauchy, {}),
     "student": (student, {}),
     "exponential": (exponential, {}),

@@ -81,7 +81,7 @@ def test_other_modes_are_never_trusted():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["two_modes", "uneven_modes"])
+@pytest.mark.parametrize("name", ["two_modes", "uneven_modes", "far_mode"])
 def test_separated_modes_are_untrusted_and_named(name, method):
     report = fitted(name, method).check()
     assert report.verdict == "untrusted"

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.diagnostics.importance import Pool, draw_pool, smooth, student_log_prob, weighted_moments
+from jensen.diagnostics.importance import Pool, draw_pool, even, smooth, student_log_prob, weighted_moments
 from jensen.families import FullRank, LowRank, MeanField
 from tests.posteriors import conjugate_answer, conjugate_data, fitted, gaussian, quadratic_model
 
@@ -35,6 +35,16 @@ def test_the_sign_of_psis():
     heavy = 1.2 * np.random.default_rng(1).exponential(size=20_000)
     assert smooth(heavy)[1] > 1.0
     assert smooth(-heavy)[1] < 0.2
+
+
+def test_one_draw_in_another_mode_is_not_smoothed_away():
+    """Even weights but for one that holds a third of the mass: what a pool sees of a far mode."""
+    logs = 0.1 * np.random.default_rng(1).normal(size=8000)
+    assert smooth(logs)[1] < 0.7
+    assert even(logs)
+    logs[77] = np.log(4000.0)
+    assert smooth(logs)[1] >= 1.0
+    assert not even(logs)
 
 
 def test_smoothing_keeps_the_order_and_moves_only_the_tail():

@@ -207,10 +207,15 @@ class Survey:
 
 
 def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
-    """Settle the highest climb, and up to `most` - 1 others that ended more than 5 sd from it."""
+    """Settle the highest climb, and up to `most` - 1 others that ended more than 5 sd from it.
+
+    The starts of the climbs know nothing of the posterior's scale, so where a climb costs little others start from far
+    around the mode found; they come back to it when it is the only one.
+    """
     mode = settle(target, paths[0])
+    further = [] if target.heavy or not mode.regular else _climb_from_afar(target, mode)
     ends: list[lbfgs.Path] = []
-    for path in paths[1:]:
+    for path in sorted([*paths[1:], *further], key=lambda p: -p.best[1]):
         point = path.best[0]
         apart = all(np.linalg.norm(point - other.best[0]) > 1e-3 * (1 + np.linalg.norm(point)) for other in ends)
         if mode.distance(point) > 5.0 and apart:
@@ -219,6 +224,18 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
     logs = np.array([m.value + linalg.log_det_factor(m.factor) for m in modes if m.regular or m is modes[0]])
     weights = np.exp(logs - logs.max())
     return Survey(tuple(modes), float(1.0 - weights[0] / weights.sum()))
+
+
+def _climb_from_afar(target: Target, mode: Mode, pairs: int = 8) -> list[lbfgs.Path]:
+    """Climbs from mirrored pairs of points 4 to 30 sd beyond the mode's bulk, in random directions."""
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(pairs, target.dim))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    lengths = np.sqrt(target.dim) + np.geomspace(4.0, 30.0, pairs)
+    moves = (lengths[:, None] * directions) @ mode.factor.T
+    starts = np.concatenate([mode.point + moves, mode.point - moves])
+    *_, paths = lbfgs.maximise(target.value_and_grad, starts, max_steps=100, tolerance=1e-6, eps=target.eps)
+    return [p for p in paths if np.isfinite(p.best[1]) and np.isfinite(p.best[0]).all() and p.stopped != lbfgs.RAN_AWAY]
 
 
 def distinct(modes: list[Mode], tolerance: float = 1.0) -> list[Mode]:

@@ -22,7 +22,9 @@ class Pool:
     The first half comes from q, the second from a Student-t of q's location and scatter. The importance weights of the
     whole are p / (½ q + ½ t) (balance heuristic, Veach and Guibas 1995): bounded wherever either proposal covers the
     posterior. `khat_q` is the Pareto shape of the raw weights p / q on the first half, the honest verdict on q;
-    `khat` is that of the corrected weights; `even_q` and `even` say whether the weights are so even that neither matters. Shapes are `points` (n, D), the rest (n,).
+    `khat` is that of the corrected weights; `even_q` and `even` say whether the weights are so even that neither
+    matters.
+    Shapes are `points` (n, D), the rest (n,).
     """
 
     points: np.ndarray
@@ -107,11 +109,12 @@ def _draw(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray
     log_joint = target.value(points)
     log_q = q.host_log_prob(points)
     log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
-    weights, khat = smooth(log_joint - log_proposal)
-    weights_q, khat_q = smooth(log_joint[:count] - log_q[:count])
+    corrected, own_ratios = log_joint - log_proposal, log_joint[:count] - log_q[:count]
+    weights, khat = smooth(corrected)
+    _, khat_q = smooth(own_ratios)
     tail = min(count / 5, 3 * np.sqrt(count))
     error = (1.0 + max(khat_q, 0.0)) / np.sqrt(tail) if np.isfinite(khat_q) else np.inf
-    return Pool(points, log_joint, log_q, log_proposal, weights, khat, khat_q, error, even(weights), even(weights_q))
+    return Pool(points, log_joint, log_q, log_proposal, weights, khat, khat_q, error, even(corrected), even(own_ratios))
 
 
 def _wide(q: AbstractGaussian, covariance: np.ndarray | None) -> AbstractGaussian:
@@ -156,16 +159,24 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     except ValueError:  # ties over the whole tail
         weights = np.where(finite, np.exp(np.where(finite, logs, floor) - logs[finite].max()), 0.0)
         return weights / weights.sum(), np.inf
+    raw = np.exp(np.where(logs > floor, logs, floor) - logs[finite].max())
+    if raw.max() > 0.1 * raw.sum():
+        khat = max(float(np.asarray(khat)), 1.0)  # one draw outweighs what smoothing may level: another mode, say
     weights = np.exp(np.asarray(smoothed, float) - np.max(smoothed))
     weights = np.where(finite, weights, 0.0)
     return weights / weights.sum(), float(np.asarray(khat))
 
 
-def even(weights: np.ndarray) -> bool:
-    """Whether no tail matters: over 80 % effective draws and no weight above 20 times the average.
+def even(log_weights: np.ndarray) -> bool:
+    """Whether no tail matters: over 80 % effective draws and no weight above 20 times the average, unsmoothed.
 
-    k̂ describes the shape of a tail, not its mass; for weights as even as this its value changes nothing.
+    k̂ describes the shape of a tail, not its mass; for weights as even as this its value changes nothing. Smoothed
+    weights would not do: they hide a single draw that fell into another mode.
     """
+    if not np.isfinite(log_weights.max()):
+        return False
+    weights = np.exp(log_weights - log_weights.max())
+    weights /= weights.sum()
     return bool(1.0 / np.sum(weights**2) > 0.8 * len(weights) and weights.max() * len(weights) < 20.0)
 
 
