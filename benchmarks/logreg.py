@@ -2,13 +2,14 @@
 
     python benchmarks/logreg.py --harness PATH [--n 1e5] [--d 50] [--impl jensen numpyro_mf ...] [--limit 60]
 
-PATH is the folder with `bench_logreg.py`, whose data, reference posterior, peers and clock are used unchanged; jensen is
-added as one more implementation. As for the peers, compilation is left out of the clock (jensen: a first fit of the same
-shapes compiles everything) and stated beside it. Errors are |mean - reference| / reference sd, root mean square.
+PATH is the folder with `bench_logreg.py`, whose data, reference posterior, peers and clock are used unchanged; jensen
+is added as one more implementation. As for the peers, compilation is left out of the clock (jensen: a first fit of the
+same shapes compiles everything) and stated beside it. Errors are |mean - reference| / reference sd, root mean square.
 `numpyro_mf` runs at the schedules in --schedules (learning rate:halving steps) and the best one counts.
 """
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -77,8 +78,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=60.0)
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.harness))
-    import bench_logreg as harness
-    from common import Clock
+    harness, Clock = importlib.import_module("bench_logreg"), importlib.import_module("common").Clock
 
     X, y = harness.make(arguments.n, arguments.d)
     reference, sd, shift, _, hessian = harness.reference(X, y)
@@ -128,9 +128,8 @@ def main() -> None:
                 best[name] = min(best.get(name, np.inf), row["cpu_to_0.02"])
     for name, seconds in best.items():
         if name != "jensen" and "jensen" in best:
-            print(
-                f"CPU seconds to 0.02 sd: {name} {seconds:.2f} / jensen {best['jensen']:.2f} = {seconds / best['jensen']:.1f}"
-            )
+            ratio = seconds / best["jensen"]
+            print(f"CPU seconds to 0.02 sd: {name} {seconds:.2f} / jensen {best['jensen']:.2f} = {ratio:.1f}")
 
 
 if __name__ == "__main__":

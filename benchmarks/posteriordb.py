@@ -1,14 +1,15 @@
 """Accuracy and honesty on posteriordb: fit each posterior, score its draws against reference draws, and time it.
 
-    python benchmarks/posteriordb.py --db PATH [--posterior NAME ...] [--method auto] [--peer nuts ...] [--out FILE.json]
+    python benchmarks/posteriordb.py --db PATH [--posterior NAME ...] [--method auto] [--peer nuts ...] [--out FILE]
 
-PATH is a folder in posteriordb's layout with NumPyro models (numpyro_models/MODEL.py: `model`, `prepare`); the evaluator
-`posteriordb_eval.py` is looked for in --evaluator, by default the folder `bench` beside PATH. A model whose support
-depends on another latent is replaced by the module's `model_static`, where it has one.
+PATH is a folder in posteriordb's layout with NumPyro models (numpyro_models/MODEL.py: `model`, `prepare`); the
+evaluator `posteriordb_eval.py` is looked for in --evaluator, by default the folder `bench` beside PATH. A model whose
+support depends on another latent is replaced by the module's `model_static`, where it has one. FILE is JSON.
 
-Scored are the draws that `fit.sample` gives by default. PASS: every mean within 0.3 sd and every sd ratio in [0.7, 1.4];
-strict: 0.1 and [0.9, 1.1]. A *silent failure* is a verdict of trusted on draws that do not PASS; a *false alarm* is
-untrusted on draws that do. Times are wall seconds from model and data to scored draws, verdict included, compilation included.
+Scored are the draws that `fit.sample` gives by default. PASS: every mean within 0.3 sd and every sd ratio in
+[0.7, 1.4]; strict: 0.1 and [0.9, 1.1]. A *silent failure* is a verdict of trusted on draws that do not PASS; a *false
+alarm* is untrusted on draws that do. Times are wall seconds from model and data to scored draws, verdict and
+compilation included.
 """
 
 import argparse
@@ -31,6 +32,8 @@ from peers import PEERS
 def load_evaluator(folder: Path):
     """The scoring module."""
     spec = importlib.util.spec_from_file_location("posteriordb_eval", folder / "posteriordb_eval.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -51,6 +54,7 @@ def run_jensen(module, data, method: str, num_draws: int, seed: int) -> dict:
         if "support" not in error.what or not hasattr(module, "model_static"):
             raise
         fit = jn.fit(module.model_static, data, method, seed=seed, progress=False)
+    assert fit.target is not None
     report = fit.check()
     draws = fit.sample(num_draws, seed=seed)
     seconds = watch.read()

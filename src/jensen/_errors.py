@@ -44,7 +44,7 @@ class UndefinedError(JensenError, ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ "Did you mean ...?" for a name that is not among the known ones, with the list of those.
+    """A sentence for a name that is not among the known ones: the closest of them, if any is close, and their list.
 
     >>> nearest("lapalce", ["laplace", "advi"])
     "Did you mean 'laplace'? Known: advi, laplace."

@@ -5,7 +5,7 @@ Every log density and every bound is in nats; bounds are oriented so that higher
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -22,4 +22,10 @@ Terms: TypeAlias = dict[str, Array]
 Data: TypeAlias = Mapping[str, Any]
 HostArray: TypeAlias = np.ndarray
 
-__all__ = ["Array", "Data", "Flat", "Flats", "HostArray", "Latent", "LogWeights", "PRNGKey", "Scalar", "Terms"]
+
+def leaf(values: np.ndarray) -> Array:
+    """A NumPy array as a leaf of a module, unchanged: JAX computes with it, and on the host it stays where it is."""
+    return cast(Array, values)
+
+
+__all__ = ["Array", "Data", "Flat", "Flats", "HostArray", "Latent", "LogWeights", "PRNGKey", "Scalar", "Terms", "leaf"]

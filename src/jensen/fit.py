@@ -77,25 +77,26 @@ def _drive(
     algorithm: AbstractAlgorithm, target: Target, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     history: list[dict[str, Any]] = []
-    best: Progress | None = None
+    best: tuple[Progress, AbstractGaussian] | None = None
     run = algorithm.run(target, seed)
     try:
         while True:
             item = next(run)
             seconds = watch.read()["total"]
             history.append({"phase": item.phase, "step": item.step, "bound": item.bound, "seconds": seconds})
-            if item.q is not None and all(np.isfinite(leaf).all() for leaf in (item.q.loc, item.q.scales())):
-                best = item
+            if isinstance(item.q, AbstractGaussian) and _finite(item.q):
+                best = item, item.q
             report(item, seconds)
     except StopIteration as stop:
         outcome: Outcome = stop.value
     except KeyboardInterrupt:
         if best is None:
             raise
+        item, q = best
         status = (
-            f"Interrupted by the user in phase '{best.phase}', step {best.step}; this is the best approximation so far."
+            f"Interrupted by the user in phase '{item.phase}', step {item.step}; this is the best approximation so far."
         )
-        return Outcome(best.q, False, status, {"interrupted": 1.0}), history
+        return Outcome(q, False, status, {"interrupted": 1.0}), history
     if not isinstance(outcome.q, AbstractGaussian) or not np.isfinite(outcome.q.scales()).all():
         if best is None:
             raise ModelError(
@@ -103,6 +104,11 @@ def _drive(
                 f"Last phase: {history[-1]['phase'] if history else 'start'}.",
                 "Check the scale of priors and data; try method='pathfinder'.",
             )
-        status = f"The fit became non-finite and was rolled back to phase '{best.phase}', step {best.step}."
-        return Outcome(best.q, False, status, {"rolled_back": 1.0}), history
+        item, q = best
+        status = f"The fit became non-finite and was rolled back to phase '{item.phase}', step {item.step}."
+        return Outcome(q, False, status, {"rolled_back": 1.0}), history
     return outcome, history
+
+
+def _finite(q: AbstractGaussian) -> bool:
+    return bool(np.isfinite(q.loc).all() and np.isfinite(q.scales()).all())

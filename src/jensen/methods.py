@@ -1,7 +1,8 @@
 """Methods by name: `jn.advi(family="full_rank")`, or the string "advi" for the defaults."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms import ADVI, Auto, Laplace, Pathfinder
@@ -9,18 +10,20 @@ from jensen.core import AbstractAlgorithm
 
 METHODS: dict[str, type[AbstractAlgorithm]] = {cls.name: cls for cls in (Auto, ADVI, Laplace, Pathfinder)}
 
+Method = TypeVar("Method", bound=AbstractAlgorithm)
 
-def _make(cls: type[AbstractAlgorithm], options: dict[str, Any]) -> AbstractAlgorithm:
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+
+def _make(cls: type[Method], options: dict[str, Any]) -> Method:
+    known = [field.name for field in dataclasses.fields(cast(Any, cls))]
     for name in options:
         if name not in known:
             raise OptionError(f"{cls.name} has no option '{name}'.", f"Option: {name}.", nearest(name, known))
-    return cls(**options)
+    return cast(Callable[..., Method], cls)(**options)
 
 
 def auto(**options: Any) -> Auto:
     """The default method; options as documented in `jensen.algorithms.Auto`."""
-    return _make(Auto, options)  # type: ignore[return-value]
+    return _make(Auto, options)
 
 
 def advi(**options: Any) -> ADVI:
@@ -30,17 +33,17 @@ def advi(**options: Any) -> ADVI:
         >>> advi(family="full_rank").family
         'full_rank'
     """
-    return _make(ADVI, options)  # type: ignore[return-value]
+    return _make(ADVI, options)
 
 
 def laplace(**options: Any) -> Laplace:
     """The Laplace approximation; options as documented in `jensen.algorithms.Laplace`."""
-    return _make(Laplace, options)  # type: ignore[return-value]
+    return _make(Laplace, options)
 
 
 def pathfinder(**options: Any) -> Pathfinder:
     """Multi-path Pathfinder; options as documented in `jensen.algorithms.Pathfinder`."""
-    return _make(Pathfinder, options)  # type: ignore[return-value]
+    return _make(Pathfinder, options)
 
 
 def resolve(method: str | AbstractAlgorithm) -> AbstractAlgorithm:
@@ -50,7 +53,7 @@ def resolve(method: str | AbstractAlgorithm) -> AbstractAlgorithm:
     if isinstance(method, str):
         if method not in METHODS:
             raise OptionError(f"There is no method '{method}'.", "Argument: method.", nearest(method, METHODS))
-        return METHODS[method]()
+        return _make(METHODS[method], {})
     raise OptionError(
         f"`method` must be a name or a method object, not {type(method).__name__}.",
         "Argument: method.",

@@ -106,7 +106,8 @@ class Fit:
     @property
     def approximation(self) -> OnSupport:
         """q over the latents on their own supports, with `log_prob`, `draw` and `exact_entropy`."""
-        return OnSupport(self.q, self._attached("the approximation on the support").model.bijection)
+        target = self._attached("the approximation on the support")
+        return OnSupport(base=self.q, bijection=target.model.bijection)
 
     def _attached(self, wanted: str) -> Target:
         if self.target is None:
@@ -160,8 +161,8 @@ class Fit:
     def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
         """Draws: site -> array (num_draws, ...) on the model's support, deterministic sites included.
 
-        By default the draws are importance-corrected where the verdict is "usable": resampled in proportion to the smoothed
-        weights. Where it is "trusted" or "untrusted", and with `raw=True`, they are q's own.
+        By default the draws are importance-corrected where the verdict is "usable": resampled in proportion to the
+        smoothed weights. Where it is "trusted" or "untrusted", and with `raw=True`, they are q's own.
         """
         if num_draws < 1:
             raise OptionError(f"num_draws must be at least 1, got {num_draws}.", "Argument: num_draws.")
@@ -231,8 +232,8 @@ class Fit:
     ) -> dict[str, np.ndarray]:
         """Posterior predictive draws of the observed sites: site -> (num_draws, ...).
 
-        Without `new_data`, replicated data at the inputs of the fit. With it, the model is run on the new inputs, and the
-        outcome may be left out. A latent whose shape does not fit the new inputs is drawn from its prior.
+        Without `new_data`, replicated data at the inputs of the fit. With it, the model is run on the new inputs, and
+        the outcome may be left out. A latent whose shape does not fit the new inputs is drawn from its prior.
         """
         from jensen.interop.predict import predict
 

@@ -1,4 +1,4 @@
-"""Automatic differentiation variational inference with Gaussian families, without a learning rate or step count to choose."""
+"""Automatic differentiation variational inference with Gaussians: no learning rate or step count to choose."""
 
 import dataclasses
 from typing import Any, ClassVar, Literal
@@ -26,8 +26,8 @@ FAMILIES = ("mean_field", "full_rank", "low_rank")
 class ADVI(AbstractAlgorithm):
     """Gaussian q on the unconstrained space, maximising the ELBO. Kucukelbir et al. (2017).
 
-    `mean_field`: fixed symmetric draws and trust-region Newton steps (Giordano et al. 2023), stopped by the Newton step in
-    posterior-sd units; a second fit on twice as many independent draws must agree, or the draws double (up to
+    `mean_field`: fixed symmetric draws and trust-region Newton steps (Giordano et al. 2023), stopped by the Newton step
+    in posterior-sd units; a second fit on twice as many independent draws must agree, or the draws double (up to
     `max_draws`); linear-response covariances come with it. `full_rank`: natural gradients on fresh symmetric draws.
     `low_rank`: path derivatives on fresh draws with averaged iterates.
 
@@ -37,9 +37,10 @@ class ADVI(AbstractAlgorithm):
         max_draws: where doubling ends.
         rank: columns of the low-rank factor; default min(D, 10).
         num_starts: climbs from different starting points.
-        engine: "deterministic" or "stochastic"; the latter uses fresh draws and Adam with averaged iterates for any family.
-        bound, estimator: what the stochastic engine maximises, and how it differentiates it: the ELBO by path derivatives,
-            unless told otherwise (`jn.ImportanceWeighted(10)`, `jn.Pathwise(20)`).
+        engine: "deterministic" or "stochastic"; the latter uses fresh draws and Adam with averaged iterates for any
+            family.
+        bound, estimator: what the stochastic engine maximises, and how it differentiates it: the ELBO by path
+            derivatives, unless told otherwise (`jn.ImportanceWeighted(10)`, `jn.Pathwise(20)`).
     """
 
     name: ClassVar[str] = "advi"
@@ -179,11 +180,13 @@ def fit_mean_field(
         "replicate_log_sd": widened,
         "num_draws": float(num_draws),
     }
-    status = (
-        f"The Newton step is {fit.step_in_sd:.1g} posterior sd, and a replicate on independent draws agrees to {max(moved, widened):.2g}."
-        if fit.converged and agree
-        else f"Newton step {fit.step_in_sd:.2g} sd, replicate difference {max(moved, widened):.2g} at {num_draws} draws: not certified."
-    )
+    apart = max(moved, widened)
+    if fit.converged and agree:
+        step = f"The Newton step is {fit.step_in_sd:.1g} posterior sd"
+        status = f"{step}, and a replicate on independent draws agrees to {apart:.2g}."
+    else:
+        step = f"Newton step {fit.step_in_sd:.2g} sd"
+        status = f"{step}, replicate difference {apart:.2g} at {num_draws} draws: not certified."
     return Outcome(fit.q, fit.converged and agree, status, certificate, fit.covariance, restarts)
 
 

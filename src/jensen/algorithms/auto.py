@@ -21,8 +21,8 @@ class Auto(AbstractAlgorithm):
     """Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
 
     Up to `dense_limit` unconstrained coordinates: the Gaussian at the mode, then the full-rank Gaussian, which contains
-    the mean-field and low-rank ones. Beyond: mean field, then low rank, both on fresh draws. Families are compared by the
-    ELBO on common fresh draws; a richer one is kept only when it gains more than twice the standard error of the
+    the mean-field and low-rank ones. Beyond: mean field, then low rank, both on fresh draws. Families are compared by
+    the ELBO on common fresh draws; a richer one is kept only when it gains more than twice the standard error of the
     difference. Other modes are looked at, and reported by their share of the evidence.
 
     Args:
@@ -50,8 +50,8 @@ class Auto(AbstractAlgorithm):
             polished, spread = natural_gaussian.shift_mean(target, start, seed)
             if spread < 0.1:
                 status = (
-                    f"The posterior is Gaussian to within {0.5 * spread**2:.1g} nats at the mode, so the curvature there was "
-                    "kept and the mean corrected by one natural-gradient step."
+                    f"The posterior is Gaussian to within {0.5 * spread**2:.1g} nats at the mode, so the curvature "
+                    "there was kept and the mean corrected by one natural-gradient step."
                 )
                 return Outcome(
                     polished,
@@ -148,10 +148,12 @@ def _choose(stages: list[_Stage]) -> int:
     """
     best = 0
     for index, stage in enumerate(stages[1:], start=1):
-        if not np.isfinite(stages[best].bound):
+        own, leading = stage.log_weights, stages[best].log_weights
+        if leading is None or not np.isfinite(stages[best].bound):
             best = index
             continue
-        gain = stage.log_weights - stages[best].log_weights  # type: ignore[operator]
+        assert own is not None  # filled in by `_compare`
+        gain = own - leading
         pairs = gain.reshape(2, -1).mean(axis=0)
         error = 0.0 if type(stage.q) is type(stages[best].q) else 2.0 * pairs.std() / np.sqrt(len(pairs))
         if np.isfinite(stage.bound) and gain.mean() > error:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from jensen._errors import ModelError
+from jensen._typing import leaf
 from jensen.core import Progress
 from jensen.families import FullRank, MeanField
 from jensen.math import lbfgs, linalg
 from jensen.math.quasi_newton import inverse_hessian
 from jensen.models import Target
-
 
 FLAT = 1e8
 """A standard deviation of an unconstrained coordinate beyond which its direction counts as flat."""
@@ -259,4 +259,4 @@ def diagonal_gaussian(target: Target, point: np.ndarray) -> MeanField:
     _, minus = target.value_and_grad(point - step * signs)
     diagonal = -((plus - minus) * signs).mean(axis=0) / (2.0 * step)
     floor = 1e-4 * max(float(np.median(np.abs(diagonal))), 1e-12)
-    return MeanField(point, -0.5 * np.log(np.maximum(diagonal, floor)))  # type: ignore[arg-type]
+    return MeanField(leaf(point), leaf(-0.5 * np.log(np.maximum(diagonal, floor))))

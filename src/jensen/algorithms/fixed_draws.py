@@ -1,4 +1,4 @@
-"""Mean-field ADVI as a deterministic optimisation: fixed draws, second-order steps, a certificate and linear response."""
+"""Mean-field ADVI as a deterministic optimisation: fixed draws, Newton steps, a certificate and linear response."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from jensen._typing import leaf
 from jensen.bounds import ELBO
 from jensen.core import AbstractBound, AbstractModel, Progress
 from jensen.estimators import FixedDraws
@@ -62,14 +63,15 @@ def _hessian_vectors(
 
 
 class FixedDrawsProblem:
-    """The objective L̂(m, log s | Z) for one set of draws, on the host, in coordinates (m - m₀)/s₀ and log s - log s₀."""
+    """The objective L̂(m, log s | Z) for one set of draws, on the host, in coordinates (m - m₀)/s₀, log s - log s₀."""
 
     def __init__(self, target: Target, start: MeanField, num_draws: int, seed: int):
         self.target, self.dim = target, target.dim
         dtype = float_type(target.precision)
         self.shift, self.scale = np.asarray(start.loc, dtype), start.scales().astype(dtype)
         noise = symmetric_draws(num_draws, target.dim, seed, dtype=dtype)
-        self.arguments = (ELBO(), FixedDraws(noise), Unconstrained(target.model, Affine(self.shift, self.scale)))
+        view = Unconstrained(model=target.model, bijection=Affine(leaf(self.shift), leaf(self.scale)))
+        self.arguments = (ELBO(), FixedDraws(noise=leaf(noise)), view)
         self.num_draws, self.dtype = num_draws, dtype
 
     def value_and_grad(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -103,7 +105,7 @@ class FixedDrawsProblem:
         """q on the unconstrained space."""
         flat = np.asarray(flat, float)
         loc = self.shift + self.scale * flat[: self.dim]
-        return MeanField(loc, np.log(self.scale) + flat[self.dim :])  # type: ignore[arg-type]
+        return MeanField(leaf(loc), leaf(np.log(self.scale) + flat[self.dim :]))
 
     def coordinates(self, q: MeanField) -> np.ndarray:
         """The flat point of q."""
@@ -164,4 +166,4 @@ def standard_start(q: FullRank) -> MeanField:
     """The mean-field optimum for a Gaussian: its means, and the inverse roots of the precision's diagonal."""
     inverse = linalg.solve_lower(q.factor(), np.eye(q.dim))
     precision = (inverse**2).sum(axis=0)
-    return MeanField(np.asarray(q.loc, float), -0.5 * np.log(precision))  # type: ignore[arg-type]
+    return MeanField(leaf(np.asarray(q.loc, float)), leaf(-0.5 * np.log(precision)))

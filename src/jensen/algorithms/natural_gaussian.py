@@ -28,7 +28,7 @@ class Ascent:
 
 
 def draws_per_step(dim: int) -> int:
-    """64, or four per dimension: twice as many mirrored pairs as coordinates, so that the draws' covariance is exactly I."""
+    """64, or four per dimension: twice as many mirrored pairs as coordinates, so the draws' covariance is exactly I."""
     return max(64, 4 * dim)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,14 +11,13 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from jensen._typing import leaf
 from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel, Progress
 from jensen.families import AbstractGaussian
 from jensen.math.precision import float_type, working
 from jensen.models import Target
 from jensen.models.views import Affine, Unconstrained
 from jensen.rules import Gradient
-
-Family = TypeVar("Family", bound=AbstractGaussian)
 
 
 class Ascent(eqx.Module):
@@ -48,8 +47,7 @@ def _many(ascent: Ascent, model: AbstractModel, q: Any, state: Any, keys: jax.Ar
         new, value, new_state = ascent.step(model, q, state, key)
         leaves = jax.tree.leaves(new)
         fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
-        keep = lambda a, b: jax.tree.map(lambda x, y: jnp.where(fine, x, y), a, b)  # noqa: E731
-        q, state = keep(new, q), keep(new_state, state)
+        q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
         weight = (index >= half) / (keys.shape[0] - half)
         average = jax.tree.map(lambda a, x: a + weight * x, average, q)
         return (q, state, average), (value, fine)
@@ -72,7 +70,7 @@ class StochasticFit:
 
 def ascend(
     target: Target,
-    start: Family,
+    start: AbstractGaussian,
     bound: AbstractBound,
     estimator: AbstractEstimator,
     seed: int,
@@ -82,18 +80,19 @@ def ascend(
     tolerance: float = 0.05,
     phase: str = "stochastic",
 ) -> Generator[Progress, None, StochasticFit]:
-    """Adam on fresh draws in coordinates scaled by the starting q, halving the step size until the average stands still.
+    """Adam on fresh draws in coordinates scaled by the starting q, halving the step size until the average settles.
 
-    In those coordinates one unit is one posterior standard deviation, so the first step size (0.1) suits every model. At
-    each step size chunks run until the bound no longer rises by more than twice its error; then the averages of two
+    In those coordinates one unit is one posterior standard deviation, so the first step size (0.1) suits every model.
+    At each step size chunks run until the bound no longer rises by more than twice its error; then the averages of two
     successive step sizes are compared (means in sd, log scales) and it ends when they agree to `tolerance`. Compare
     Welandawe et al. (2022), which models the same decay. Steps that are not finite are taken back.
     """
     dtype = float_type(target.precision)
     shift, scale = np.asarray(start.loc, dtype), start.scales().astype(dtype)
-    model = Unconstrained(target.model, Affine(shift, scale))
+    model = Unconstrained(model=target.model, bijection=Affine(leaf(shift), leaf(scale)))
     q = start.affine(-shift / scale, 1.0 / scale, dtype)
     ascent = Ascent(bound, estimator, _ADAM)
+    num_draws: int = getattr(estimator, "num_draws", 1)
     history: list[float] = []
     previous, rejected, change, chunks = None, 0, np.inf, 0
     with working(target.precision):
@@ -109,7 +108,7 @@ def ascend(
                 state.hyperparams["learning_rate"] = np.asarray(rate, dtype)
                 q, state, average, (values, fine) = jax.device_get(_many(ascent, model, q, state, jr.split(sub, chunk)))
             chunks += 1
-            target.gradients += chunk * estimator.num_draws
+            target.gradients += chunk * num_draws
             rejected += int((~fine).sum())
             tail = np.asarray(values, float)[fine][chunk // 2 :]
             mean = float(tail.mean()) if len(tail) else -np.inf

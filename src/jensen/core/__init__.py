@@ -1,4 +1,7 @@
-"""The six contracts: model, family, bound, estimator, rule, algorithm. A fit repeats draw → weigh → bound → estimate → step."""
+"""The six contracts: model, family, bound, estimator, rule, algorithm.
+
+A fit repeats draw → weigh → bound → estimate → step.
+"""
 
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress
 from jensen.core.bound import AbstractBound

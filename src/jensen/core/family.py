@@ -59,7 +59,10 @@ class AbstractDensity(AbstractFamily):
 class AbstractReparameterised(AbstractDensity):
     """A density whose draws are a smooth function of standard normal noise: z = push(ε)."""
 
-    noise_dim: eqx.AbstractVar[int]
+    @property
+    @abc.abstractmethod
+    def noise_dim(self) -> int:
+        """Number of standard normal variables that one draw takes."""
 
     @abc.abstractmethod
     def push(self, noise: Array, *, scored_by: Self | None = None) -> Draw:

@@ -19,7 +19,10 @@ def total(terms: Any) -> Scalar:
 class AbstractBijection(eqx.Module):
     """A smooth one-to-one map T from R^D onto the support of all latents together."""
 
-    dim: eqx.AbstractVar[int]
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """D."""
 
     @abc.abstractmethod
     def forward(self, point: Flat) -> tuple[Latent, Scalar]:

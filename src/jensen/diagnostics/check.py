@@ -1,7 +1,7 @@
 """The verdict: several independent checks, said in sentences."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -19,7 +19,8 @@ _MOVED, _MOVED_HEAVY = 256, 64
 """Draws moved by the Hamiltonian test; fewer where the data are large."""
 
 MEAN, RATIO, DRIFT, ESS, SHARE = 0.1, 1.1, 0.15, 400.0, 0.01
-"""Tolerances: q's means in sd and its sd ratio for *trusted*; drift in sd; effective draws for *usable*; evidence elsewhere."""
+"""Tolerances: q's means in sd and its sd ratio for *trusted*; drift in sd; effective draws for *usable*; evidence
+elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Report:
     """The verdict on a fit.
 
     Attributes:
-        verdict: "trusted": q's own draws have the posterior's means within 0.1 sd and sds within 10 %, as far as independent
-            checks can see. "usable": q is off, but importance-corrected draws (the default of `Fit.sample`) are right.
+        verdict: "trusted": q's own draws have the posterior's means within 0.1 sd and sds within 10 %, as far as
+            independent checks can see. "usable": q is off, but importance-corrected draws (the default of
+            `Fit.sample`) are right.
             "untrusted": neither is established.
         reasons: why, in sentences. remedy: what to do next.
         khat: Pareto k̂ of p/q with khat_interval, its 95 % interval. khat_corrected: that of the corrected weights.
@@ -192,19 +194,20 @@ def _reasons(
         out.append(f"The correction rests on only {pool.ess:.0f} effective draws of {len(pool.points)}.")
     if motion.shift >= DRIFT or motion.spread >= 2 * DRIFT:
         out.append(
-            f"Draws move away under Hamiltonian steps, which leave the posterior where it is: {names[motion.coordinate]} by "
-            f"{motion.shift:.2g} sd, a log sd by {motion.spread:.2g}."
+            "Draws move away under Hamiltonian steps, which leave the posterior where it is: "
+            f"{names[motion.coordinate]} by {motion.shift:.2g} sd, a log sd by {motion.spread:.2g}."
         )
     if motion.acceptance <= 0.3:
         out.append(
-            f"The posterior's scale changes from place to place: Hamiltonian steps of one size are accepted at only {motion.acceptance:.0%}."
+            "The posterior's scale changes from place to place: Hamiltonian steps of one size are accepted at only "
+            f"{motion.acceptance:.0%}."
         )
     if share >= SHARE:
         out.append(f"Other modes hold about {share:.0%} of the evidence, and q covers one.")
     if verdict == "usable":
         out.append(
-            f"Importance weights mend it: {pool.ess:.0f} effective draws of {len(pool.points)}, k̂ = {pool.khat:.2f} after "
-            "correction, and the corrected draws do not drift."
+            f"Importance weights mend it: {pool.ess:.0f} effective draws of {len(pool.points)}, "
+            f"k̂ = {pool.khat:.2f} after correction, and the corrected draws do not drift."
         )
     return tuple(out) or ("The corrected means are too noisy to confirm q.",)
 
@@ -255,7 +258,7 @@ def from_dict(data: dict[str, Any]) -> Report:
         tuple(data["reasons"]),
         data["remedy"],
         data["khat"],
-        tuple(data["khat_interval"]),  # type: ignore[arg-type]
+        cast(tuple[float, float], tuple(data["khat_interval"])),
         data["khat_corrected"],
         data["ess"],
         tuple(Check(**check) for check in data["checks"]),

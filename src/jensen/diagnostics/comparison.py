@@ -91,7 +91,7 @@ def _difference(first: Fit, other: Fit) -> str:
         return f"Observed shapes: {shapes[0]} and {shapes[1]}."
     if first.target is None or other.target is None:
         return ""
-    values = [observed_values(fit.target) for fit in (first, other)]
+    values = [observed_values(target) for target in (first.target, other.target)]
     if set(values[0]) == set(values[1]):
         return _unequal(values[0], values[1], "Site")
     pools = [sorted((v.shape, np.asarray(v, float).tobytes()) for v in value.values()) for value in values]

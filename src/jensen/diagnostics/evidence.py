@@ -18,8 +18,8 @@ class Evidence:
     Attributes:
         elbo, elbo_se: E_q[log p(x, z) - log q(z)] and its standard error.
         importance_weighted: K -> (L_K, standard error), rising with K towards log p(x).
-        log_evidence, log_evidence_se: log mean importance weight over both proposals, and its error; believe it as far as
-            `khat` < 0.7.
+        log_evidence, log_evidence_se: log mean importance weight over both proposals, and its error; believe it as far
+            as `khat` < 0.7.
     """
 
     elbo: float
@@ -88,7 +88,7 @@ def decompose(
     points = q.host_transform(symmetric_draws(count, q.noise_dim, seed))
     observed = {site.name for site in target.structure.sites.values() if site.kind != "latent"}
 
-    def parts(point: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def parts(point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         latent, log_det = target.model.bijection.forward(point)
         terms = target.model.log_joint(latent)
         seen = total({name: term for name, term in terms.items() if name in observed})

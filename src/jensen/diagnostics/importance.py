@@ -57,8 +57,8 @@ class Pool:
     def log_evidence(self) -> tuple[float, float]:
         """Log mean corrected weight and its standard error, in nats.
 
-        The ratio q / proposal, whose mean is one, is a control variate: the error is never above that of either proposal
-        alone, and zero where q is the posterior (Owen and Zhou 2000, section 4).
+        The ratio q / proposal, whose mean is one, is a control variate: the error is never above that of either
+        proposal alone, and zero where q is the posterior (Owen and Zhou 2000, section 4).
         """
         logs = self.log_joint - self.log_proposal
         top = logs.max()
@@ -143,7 +143,7 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     k̂ is infinite when a weight is not finite from above, fewer than 25 draws have any weight, or the tail cannot be
     fitted; constant weights, which have no tail, count as k̂ = -1.
     """
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     finite = np.isfinite(log_weights)
     if finite.sum() < 25 or np.isposinf(log_weights).any():

@@ -32,14 +32,18 @@ def drift(
 
     The transition leaves the posterior invariant, so for posterior draws every mean change is zero up to Monte Carlo
     error, whatever the posterior's shape and however it was approximated: a test that shares nothing with importance
-    weights but the starting points. Each draw is moved with a momentum and with its negative, and the change is regressed
-    on the start's own distance from the posterior mean, so that for a Gaussian the noise cancels exactly. Coordinates are
-    whitened by `factor`; one transition has unit length. Kernel: Neal (2011), section 2.
+    weights but the starting points. Each draw is moved with a momentum and with its negative, and the change is
+    regressed on the start's own distance from the posterior mean, so that for a Gaussian the noise cancels exactly.
+    Coordinates are whitened by `factor`; one transition has unit length. Kernel: Neal (2011), section 2.
 
     Args:
-        target: the log density. points: draws to test, (n, D). mean, factor: of the posterior, as estimated from all
-            draws (with a mean that is not the draws' own, the regression would take a displacement for noise).
-            leapfrog: steps a transition; the cost is 2 n · leapfrog gradients.
+        target: the log density.
+        points: draws to test, (n, D).
+        mean: of the posterior, as estimated from all draws (with a mean that is not the draws' own, the regression
+            would take a displacement for noise).
+        factor: lower triangular, of the posterior's covariance as estimated from all draws.
+        seed: of the momenta.
+        leapfrog: steps a transition; the cost is 2 n · leapfrog gradients.
     """
     rng = np.random.default_rng(seed)
     momentum = rng.normal(size=points.shape)

@@ -11,9 +11,9 @@ from jensen.diagnostics.importance import weighted_moments
 class Agreement:
     """Largest differences over all scalars of all sites, in corrected standard deviations.
 
-    `mean` and `ratio` compare q with the corrected draws (`ratio` is the sd ratio furthest from 1); `halves` compares the
-    correction on a random half of the draws with that on the rest; `error` is the largest Monte Carlo error of a corrected
-    mean. `site` names where `mean` is largest.
+    `mean` and `ratio` compare q with the corrected draws (`ratio` is the sd ratio furthest from 1); `halves` compares
+    the correction on a random half of the draws with that on the rest; `error` is the largest Monte Carlo error of a
+    corrected mean. `site` names where `mean` is largest.
     """
 
     mean: float

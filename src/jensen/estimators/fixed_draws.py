@@ -14,13 +14,18 @@ class FixedDraws(AbstractEstimator):
     """L̂(λ | Z) = (1/M) Σ_m log p(x, z(λ, ε_m)) + H[q_λ] for the same noise ε_1..ε_M at every λ.
 
     A smooth deterministic function, so second-order optimisers, exact convergence tests and linear response apply.
-    Use mean-field families: with a full-rank family and M ≤ D draws the objective has no maximum, and it overfits until M
-    is many times D. Giordano, Ingram and Broderick (2023), equation 4; make the noise with
+    Use mean-field families: with a full-rank family and M ≤ D draws the objective has no maximum, and it overfits until
+    M is many times D. Giordano, Ingram and Broderick (2023), equation 4; make the noise with
     `jensen.math.noise.symmetric_draws`.
     """
 
     linear_only: ClassVar[bool] = True
     noise: Float[Array, "draws noise_dim"]
+
+    @property
+    def num_draws(self) -> int:
+        """M."""
+        return self.noise.shape[0]
 
     def __call__(
         self, bound: AbstractBound, model: AbstractModel, q: AbstractFamily, batch: Any, key: PRNGKey | None = None

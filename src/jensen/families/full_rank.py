@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
 
-from jensen._typing import Array, Flat, Float, Scalar
+from jensen._typing import Array, Flat, Float, Scalar, leaf
 from jensen.families.gaussian import AbstractGaussian, normal_log_prob
 from jensen.math import linalg
 
@@ -29,10 +29,10 @@ class FullRank(AbstractGaussian):
         """From a mean and a lower triangular factor of the covariance."""
         signs = np.sign(np.diag(factor))
         factor = factor * signs
-        return cls(np.array(loc, float), np.log(np.diag(factor)), np.tril(factor, -1))  # type: ignore[arg-type]
+        return cls(leaf(np.array(loc, float)), leaf(np.log(np.diag(factor))), leaf(np.tril(factor, -1)))
 
     @property
-    def noise_dim(self) -> int:  # type: ignore[override]
+    def noise_dim(self) -> int:
         """D."""
         return self.dim
 
@@ -62,7 +62,7 @@ class FullRank(AbstractGaussian):
         loc = shift + scale * np.asarray(self.loc, float)
         log_diagonal = np.asarray(self.log_diagonal, float) + np.log(scale)
         lower = np.tril(np.asarray(self.lower, float), -1) * np.asarray(scale, float)[:, None]
-        return FullRank(loc.astype(dtype), log_diagonal.astype(dtype), lower.astype(dtype))  # type: ignore[arg-type]
+        return FullRank(leaf(loc.astype(dtype)), leaf(log_diagonal.astype(dtype)), leaf(lower.astype(dtype)))
 
     def covariance(self) -> np.ndarray:
         """LLᵀ."""

@@ -1,7 +1,7 @@
 """What every Gaussian family on R^D shares."""
 
 import abc
-from typing import Self
+from typing import Any, Self, overload
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -69,7 +69,11 @@ class AbstractGaussian(AbstractReparameterised):
         """log q for rows of points, in NumPy, in nats."""
 
 
-def normal_log_prob(whitened: Array, half_log_det: Scalar) -> Scalar:
-    """log N(u; m, SSᵀ) from S⁻¹(u - m)."""
+@overload
+def normal_log_prob(whitened: Array, half_log_det: Scalar) -> Scalar: ...
+@overload
+def normal_log_prob(whitened: np.ndarray, half_log_det: float) -> np.ndarray: ...
+def normal_log_prob(whitened: Any, half_log_det: Any) -> Any:
+    """log N(u; m, SSᵀ) from S⁻¹(u - m), in JAX or in NumPy."""
     dim = whitened.shape[-1]
     return -0.5 * (whitened**2).sum(-1) - 0.5 * dim * np.log(2.0 * np.pi) - half_log_det

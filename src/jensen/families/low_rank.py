@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
 
-from jensen._typing import Array, Flat, Float, Scalar
+from jensen._typing import Array, Flat, Float, Scalar, leaf
 from jensen.families.gaussian import AbstractGaussian, normal_log_prob
 
 
 class LowRank(AbstractGaussian):
     """q(u) = N(u; m, diag(s²) + BBᵀ), s = exp(log_scale), B of shape (D, R).
 
-    Draws use D + R noise variables: u = m + s ∘ ε₁ + B ε₂. Density and entropy cost O(D R²) by the Woodbury identity and
-    the matrix determinant lemma, det(S² + BBᵀ) = det(S²) det(I + BᵀS⁻²B).
+    Draws use D + R noise variables: u = m + s ∘ ε₁ + B ε₂. Density and entropy cost O(D R²) by the Woodbury identity
+    and the matrix determinant lemma, det(S² + BBᵀ) = det(S²) det(I + BᵀS⁻²B).
     """
 
     loc: Flat
@@ -23,21 +23,23 @@ class LowRank(AbstractGaussian):
 
     @classmethod
     def from_covariance(cls, loc: np.ndarray, covariance: np.ndarray, rank: int) -> Self:
-        """Closest in the scaled eigenvalue sense: leading `rank` directions of the correlation, the rest on the diagonal."""
+        """Closest in the scaled eigenvalue sense: `rank` leading directions of the correlation, the rest diagonal."""
         scales = np.sqrt(np.diag(covariance))
         values, vectors = np.linalg.eigh(covariance / np.outer(scales, scales))
         values, vectors = values[::-1], vectors[:, ::-1]
         floor = max(float(values[rank:].mean()) if rank < len(values) else 1e-4, 1e-6)
         factors = vectors[:, :rank] * np.sqrt(np.maximum(values[:rank] - floor, 0.0))
         rest = np.maximum(1.0 - (factors**2).sum(axis=1), 1e-6)
-        return cls(np.array(loc, float), np.log(scales) + 0.5 * np.log(rest), scales[:, None] * factors)  # type: ignore[arg-type]
+        log_scale = np.log(scales) + 0.5 * np.log(rest)
+        return cls(leaf(np.array(loc, float)), leaf(log_scale), leaf(scales[:, None] * factors))
 
     @classmethod
     def around(cls, q: AbstractGaussian, rank: int, seed: int) -> Self:
         """q's mean and spread with a small random factor to grow from."""
         scales = q.scales()
         noise = np.random.default_rng(seed).normal(size=(q.dim, rank))
-        return cls(np.asarray(q.loc, float), np.log(scales), 0.1 * scales[:, None] * noise / np.sqrt(rank))  # type: ignore[arg-type]
+        factors = 0.1 * scales[:, None] * noise / np.sqrt(rank)
+        return cls(leaf(np.asarray(q.loc, float)), leaf(np.log(scales)), leaf(factors))
 
     @property
     def rank(self) -> int:
@@ -45,7 +47,7 @@ class LowRank(AbstractGaussian):
         return self.factors.shape[-1]
 
     @property
-    def noise_dim(self) -> int:  # type: ignore[override]
+    def noise_dim(self) -> int:
         """D + R."""
         return self.dim + self.rank
 
@@ -78,7 +80,8 @@ class LowRank(AbstractGaussian):
         loc, _, factors = self._host()
         log_scale = np.asarray(self.log_scale, float) + np.log(scale)
         factors = np.asarray(scale, float)[:, None] * factors
-        return LowRank((shift + scale * loc).astype(dtype), log_scale.astype(dtype), factors.astype(dtype))  # type: ignore[arg-type]
+        loc = (shift + scale * loc).astype(dtype)
+        return LowRank(leaf(loc), leaf(log_scale.astype(dtype)), leaf(factors.astype(dtype)))
 
     def covariance(self) -> np.ndarray:
         """diag(s²) + BBᵀ."""

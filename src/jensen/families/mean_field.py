@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._typing import Array, Flat, Scalar
+from jensen._typing import Array, Flat, Scalar, leaf
 from jensen.families.gaussian import AbstractGaussian, normal_log_prob
 
 
@@ -23,7 +23,7 @@ class MeanField(AbstractGaussian):
     log_scale: Flat
 
     @property
-    def noise_dim(self) -> int:  # type: ignore[override]
+    def noise_dim(self) -> int:
         """D."""
         return self.dim
 
@@ -42,7 +42,8 @@ class MeanField(AbstractGaussian):
     def affine(self, shift: np.ndarray, scale: np.ndarray, dtype: type = np.float64) -> "MeanField":
         """Shift + scale ∘ u, in the same family."""
         loc = shift + scale * np.asarray(self.loc, float)
-        return MeanField(loc.astype(dtype), (np.asarray(self.log_scale, float) + np.log(scale)).astype(dtype))  # type: ignore[arg-type]
+        log_scale = np.asarray(self.log_scale, float) + np.log(scale)
+        return MeanField(leaf(loc.astype(dtype)), leaf(log_scale.astype(dtype)))
 
     def covariance(self) -> np.ndarray:
         """diag(s²)."""

@@ -20,7 +20,7 @@ class OnSupport(AbstractReparameterised):
     bijection: AbstractBijection
 
     @property
-    def noise_dim(self) -> int:  # type: ignore[override]
+    def noise_dim(self) -> int:
         """That of the base."""
         return self.base.noise_dim
 

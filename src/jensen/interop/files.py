@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from jensen.models.structure import Plate, Site, Structure
 from jensen.result import Estimate, Fit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
 
 FORMAT = "jensen-fit"
@@ -27,7 +28,7 @@ _POOL = ("points", "log_joint", "log_q", "log_proposal", "weights")
 
 
 def save(fit: Fit, path: str | PathLike[str]) -> None:
-    """Write a fit: parameters of q, the importance pool with its draws on the support, verdict, history and structure."""
+    """Write a fit: q's parameters, the importance pool with its draws on the support, verdict, history, structure."""
     pool, report = fit.pool, fit.check()
     arrays: dict[str, np.ndarray] = {f"pool/{name}": getattr(pool, name) for name in _POOL}
     arrays |= {f"draws/{name}": values for name, values in fit._pool_draws.items()}
@@ -59,9 +60,10 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
 
 
 def load(path: str | PathLike[str]) -> Fit:
-    """Read a fit written by `Fit.save`, without its model: `summary`, `check`, `evidence`, `sample` and `to_arviz` work at once.
+    """Read a fit written by `Fit.save`, without its model.
 
-    `Fit.attach(model, data)` brings back what needs the model. Raises `SavedFitError` for a file that is missing,
+    `summary`, `check`, `evidence`, `sample` and `to_arviz` work at once; `Fit.attach(model, data)` brings back what
+    needs the model. Raises `SavedFitError` for a file that is missing,
     truncated, of another kind, or from a newer version. Nothing in the file is executed.
     """
     where = f"File: {path}."
@@ -92,7 +94,7 @@ def load(path: str | PathLike[str]) -> Fit:
 
 
 def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
-    family = _FAMILIES[header["family"]]
+    family = cast("Callable[..., AbstractGaussian]", _FAMILIES[header["family"]])
     q = family(**{name.removeprefix("q/"): value for name, value in arrays.items() if name.startswith("q/")})
     outcome = Outcome(
         q,
@@ -103,7 +105,8 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         tuple(header["restarts"]),
         tuple(header["stages"]),
     )
-    pool = Pool(*(arrays[f"pool/{name}"] for name in _POOL), *header["khats"])
+    points, log_joint, log_q, log_proposal, weights = (arrays[f"pool/{name}"] for name in _POOL)
+    pool = Pool(points, log_joint, log_q, log_proposal, weights, *header["khats"])
     draws = {name.removeprefix("draws/"): value for name, value in arrays.items() if name.startswith("draws/")}
     stored = {"pool": pool, "draws": draws, "report": from_dict(header["report"])}
     return Fit(

@@ -20,10 +20,10 @@ class _Meter:
         self._lock = threading.Lock()
         jax.monitoring.register_event_duration_secs_listener(self._hear)
 
-    def _hear(self, event: str, duration: float, **_: object) -> None:
+    def _hear(self, event: str, duration_secs: float, **_: object) -> None:
         if event in _COMPILE_EVENTS:
             with self._lock:
-                self.seconds += duration
+                self.seconds += duration_secs
                 self.programs += event == _COMPILE_EVENTS[-1]
 
 

@@ -90,10 +90,10 @@ def maximise(
 ) -> Iterator[list[Path]]:
     """Maximise from every start (rows of `starts`), yielding the paths at the start and after each common step.
 
-    A start has converged when the predicted further rise, gᵀH⁻¹g/2, falls below `tolerance` nats (relative to
-    the rounding error of the value, `eps` being that of the arithmetic), and stops when no representable step rises any more. The prediction is only as
-    good as the curvature learned on the way: a caller who needs a certificate takes Newton steps from there. Step
-    lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013).
+    A start has converged when the predicted further rise, gᵀH⁻¹g/2, falls below `tolerance` nats (relative to the
+    rounding error of the value, `eps` being that of the arithmetic), and stops when no representable step rises any
+    more. The prediction is only as good as the curvature learned on the way: a caller who needs a certificate takes
+    Newton steps from there. Step lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013).
     """
     values, gradients = evaluate(starts)
     paths = [Path([x], [float(v)], [g]) for x, v, g in zip(starts, values, gradients, strict=True)]

@@ -34,11 +34,11 @@ def inverse_factor(precision: np.ndarray) -> np.ndarray:
     scaled = symmetrise(precision * np.outer(root, root))
     # With P = U Uᵀ, U upper triangular, U⁻ᵀ is lower triangular and its outer product is P⁻¹.
     flipped = np.linalg.cholesky(scaled[::-1, ::-1])[::-1, ::-1]
-    return root[:, None] * linalg.solve_triangular(flipped, np.eye(len(root)), lower=False, trans="T")
+    return root[:, None] * linalg.solve_triangular(flipped, np.eye(len(root)), lower=False, trans=1)
 
 
 def lower_factor(root: np.ndarray) -> np.ndarray:
-    """Lower triangular L with L Lᵀ = A Aᵀ, by a QR factorisation: the product, whose condition is squared, is not formed."""
+    """Lower triangular L with L Lᵀ = A Aᵀ, by QR: the product, whose condition number is squared, is not formed."""
     upper = np.linalg.qr(root.T, mode="r")
     signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
     return (signs[:, None] * upper).T

@@ -23,7 +23,7 @@ class SiteBijection(AbstractBijection):
     bounds: dict[str, Any]
 
     @property
-    def dim(self) -> int:  # type: ignore[override]
+    def dim(self) -> int:
         """D."""
         return self.structure.dim
 

@@ -56,7 +56,8 @@ def build(
         masked = {site.data_key for site in structure.observed if site.masked and site.data_key}
         check_missing(arguments, masked - {site.data_key for site in structure.observed if not site.masked})
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed, evaluable)
-        bound = (LogDensityModel if plain else NumPyroModel)(fn, arrays, fixed, SiteBijection(structure, bounds))
+        kind = LogDensityModel if plain else NumPyroModel
+        bound = kind(fn=fn, data=arrays, fixed=fixed, bijection=SiteBijection(structure, bounds))
         if evaluable:
             bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
     target = Target(bound, structure, precision)
@@ -109,10 +110,7 @@ def _analyse(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tup
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         try:
-            if plain:
-                structure = analyse_plain(model, arrays, concrete)
-            else:
-                structure = analysis.analyse(fn, arrays, concrete)
+            structure = analyse_plain(model, arrays, concrete) if plain else analysis.analyse(fn, arrays, concrete)
         except analysis.CONCRETE_NEEDED as needed:
             error = needed
             continue

@@ -15,7 +15,7 @@ class Affine(AbstractBijection):
     scale: Flat
 
     @property
-    def dim(self) -> int:  # type: ignore[override]
+    def dim(self) -> int:
         """D."""
         return self.shift.shape[-1]
 
