@@ -41,7 +41,8 @@ class Target:
     def __init__(
         self, model: AbstractModel, structure: Structure, precision: Precision, initial: np.ndarray | None = None
     ):
-        self.model, self.structure, self.precision, self.initial = model, structure, precision, initial
+        self.model, self.structure, self.initial = model, structure, initial
+        self.precision: Precision = precision
         self.dim = structure.dim
         self.gradients = self.values = 0
         elements = sum(np.size(leaf) for leaf in jax.tree.leaves(model))
