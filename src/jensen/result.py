@@ -124,13 +124,6 @@ class Fit:
         from jensen.models import build
 
         target = build(model, data, default_precision())
-        for site in target.structure.latents:
-            if site.name not in self.structure.sites:
-                raise OptionError(
-                    f"This model does not match the saved fit: its latent site '{site.name}' was not there.",
-                    f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",
-                    "Attach the model it was fitted with.",
-                )
         for name, site in self.structure.sites.items():
             other = target.structure.sites.get(name)
             if other is None or (site.kind == "latent" and other.unconstrained_shape != site.unconstrained_shape):
@@ -139,7 +132,15 @@ class Fit:
                     f"Saved shape {site.shape}, model's {other.shape if other else 'none'}.",
                     "Attach the model it was fitted with.",
                 )
-        return replace(self, target=target, structure=target.structure)
+        for site in target.structure.latents:
+            if site.name not in self.structure.sites:
+                raise OptionError(
+                    f"This model does not match the saved fit: its latent site '{site.name}' was not there.",
+                    f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",
+                    "Attach the model it was fitted with.",
+                )
+        known = {name: value for name, value in self.stored.items() if name not in ("pool", "draws")}
+        return replace(self, target=target, structure=target.structure, stored=known)
 
     # ---- draws -------------------------------------------------------------------------------------------------
 

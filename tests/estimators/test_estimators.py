@@ -1,8 +1,7 @@
 """Estimators: unbiased against quadrature, silent at the posterior, exact on quadratics; the law sees a 2 % bias."""
 
-from typing import ClassVar
-
 import functools
+from typing import ClassVar
 
 import equinox as eqx
 import jax

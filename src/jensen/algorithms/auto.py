@@ -46,7 +46,7 @@ class Auto(AbstractAlgorithm):
         mode = found.mode
         start = starting_gaussian(target, mode, paths, seed)
         if target.heavy and mode.regular:
-            yield Progress("curvature", 0, mode.value, start)
+            yield Progress("mode", 0, mode.value, start)
             polished, spread = natural_gaussian.shift_mean(target, start, seed)
             if spread < 0.1:
                 status = (

@@ -184,17 +184,20 @@ def _quasi_newton_factor(path: lbfgs.Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Survey:
-    """The modes that a set of climbs found, highest first, and the share of evidence outside the first.
+    """The modes that a set of climbs found, the one with most evidence first, and what the others amount to.
 
-    Shares are those of the Laplace evidences, p(û) |2πΣ|^½: a rough but telling weight for modes far apart.
+    Evidence is that of Laplace, p(û) |2πΣ|^½: a rough but telling weight for modes far apart. `share_elsewhere` is the
+    share of the other modes, `variance_elsewhere` what they add to the variance of a coordinate, in units of the first
+    mode's variance: Σ share · distance².
     """
 
     modes: tuple[Mode, ...]
     share_elsewhere: float
+    variance_elsewhere: float
 
     @property
     def mode(self) -> Mode:
-        """The highest."""
+        """The one with most evidence."""
         return self.modes[0]
 
     def certificate(self) -> dict[str, float]:
@@ -203,6 +206,7 @@ class Survey:
             "mode_decrement": self.mode.decrement,
             "modes": float(len(self.modes)),
             "share_elsewhere": self.share_elsewhere,
+            "variance_elsewhere": self.variance_elsewhere,
         }
 
 
@@ -221,9 +225,15 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
         if mode.distance(point) > 5.0 and apart:
             ends.append(path)
     modes = distinct([mode, *(settle(target, path) for path in ends[: most - 1])])
-    logs = np.array([m.value + linalg.log_det_factor(m.factor) for m in modes if m.regular or m is modes[0]])
-    weights = np.exp(logs - logs.max())
-    return Survey(tuple(modes), float(1.0 - weights[0] / weights.sum()))
+    proper = [m for m in modes if m.regular]
+    if not proper or not mode.regular:
+        return Survey(tuple(modes), 0.0, 0.0)
+    logs = np.array([m.value + linalg.log_det_factor(m.factor) for m in proper])
+    order = np.argsort(-logs)
+    shares = np.exp(logs[order] - np.logaddexp.reduce(logs))
+    ranked = [proper[i] for i in order]
+    distances = np.array([ranked[0].distance(m.point) for m in ranked])
+    return Survey(tuple(ranked), float(shares[1:].sum()), float((shares * distances**2)[1:].sum()))
 
 
 def _climb_from_afar(target: Target, mode: Mode, pairs: int = 8) -> list[lbfgs.Path]:

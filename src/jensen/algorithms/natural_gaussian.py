@@ -90,8 +90,9 @@ def ascend(
         rho = min(ceiling, 1.0 / (1 + settled))
         precision = np.eye(dim) - rho * excess + 0.5 * rho**2 * excess @ excess
         eigenvalues, vectors = np.linalg.eigh(precision)
+        # The spread changes by at most a factor √10 a step; the mean's step keeps the whole curvature.
+        move = rho * (vectors @ ((vectors.T @ pull) / np.maximum(eigenvalues, 0.1)))
         eigenvalues = np.clip(eigenvalues, 0.1, 10.0)
-        move = rho * (vectors @ ((vectors.T @ pull) / eigenvalues))
         length = float(np.linalg.norm(move))
         limit = 3.0 + np.sqrt(dim)
         move *= min(1.0, limit / max(length, 1e-300))
@@ -102,7 +103,7 @@ def ascend(
         yield Progress(phase, step, bound, FullRank.from_factor(mean, factor))
         if flat > 1 or 0.5 * previous < raw < 0.3:
             settled += 1  # noise dominates: average from here on
-        previous = raw
+        previous, ceiling = raw, min(1.0, 1.5 * ceiling)
         shift = raw / (1 + settled)  # the averaged iterate moves by about this much from here on
         if shift < tolerance or raw < 1e-9:
             return Ascent(FullRank.from_factor(mean, factor), True, shift, tuple(bounds), rollbacks)

@@ -18,7 +18,7 @@ Verdict = Literal["trusted", "usable", "untrusted"]
 _MOVED, _MOVED_HEAVY = 256, 64
 """Draws moved by the Hamiltonian test; fewer where the data are large."""
 
-MEAN, RATIO, DRIFT, ESS, SHARE = 0.1, 1.1, 0.15, 400.0, 0.01
+MEAN, RATIO, DRIFT, ESS, SHARE, VARIANCE = 0.1, 1.1, 0.15, 400.0, 0.01, 0.1
 """Tolerances: q's means in sd and its sd ratio for *trusted*; drift in sd; effective draws for *usable*; evidence
 elsewhere."""
 
@@ -78,6 +78,7 @@ def judge(
     motion = _motion(target, q, pool, seed)
     limit = min(1.0 - 1.0 / np.log10(pool.half), 0.7)
     share = outcome.certificate.get("share_elsewhere", 0.0)
+    alone = share < SHARE and outcome.certificate.get("variance_elsewhere", 0.0) < VARIANCE
     finite = float(np.isfinite(pool.log_ratios).mean())
     precise = (
         agreement.error < 0.05 and agreement.halves < 10.0 * agreement.error
@@ -106,12 +107,12 @@ def judge(
         Check("Hamiltonian drift of means, in sd", motion.shift, f"< {DRIFT}", motion.shift < DRIFT),
         Check("Hamiltonian drift of log sds", motion.spread, f"< {2 * DRIFT}", motion.spread < 2 * DRIFT),
         Check("Hamiltonian acceptance", motion.acceptance, "> 0.3", motion.acceptance > 0.3),
-        Check("evidence in other modes", share, f"< {SHARE}", share < SHARE),
+        Check("evidence in other modes", share, f"< {SHARE}, and near", alone),
         Check("draws of q with finite density", finite, "> 0.999", finite > 0.999),
         *_linear_response(outcome, q),
     )
     corrected = corrected_k and pool.ess > ESS and precise
-    sound = stays and share < SHARE and finite > 0.9
+    sound = stays and alone and finite > 0.9
     own = outcome.converged and mild_k and same
     verdict: Verdict = (
         "trusted"
@@ -120,11 +121,11 @@ def judge(
         if corrected and sound
         else "untrusted"
     )
-    reasons = _reasons(verdict, target, outcome, pool, agreement, motion, limit, share, finite)
+    reasons = _reasons(verdict, target, outcome, pool, agreement, motion, limit, None if alone else share, finite)
     return Report(
         verdict,
         reasons,
-        _remedy(verdict, share, motion, pool, limit, outcome),
+        _remedy(verdict, alone, motion, pool, limit, outcome),
         pool.khat_q,
         interval,
         pool.khat,
@@ -166,15 +167,20 @@ def _reasons(
     agreement: Agreement,
     motion: Drift,
     limit: float,
-    share: float,
+    elsewhere: float | None,
     finite: float,
 ) -> tuple[str, ...]:
     out: list[str] = []
     names = target.structure.coordinate_names()
     if verdict == "trusted":
+        ground = (
+            f"k̂ = {pool.khat_q:.2f} lets the correction be believed"
+            if pool.khat_q < limit
+            else f"importance weights are even ({pool.ess:.0f} effective draws of {len(pool.points)})"
+        )
         out.append(
             f"The means of q agree with importance-corrected means within {agreement.mean:.2g} sd and its sds within "
-            f"{100 * abs(agreement.ratio - 1):.0f} %, and k̂ = {pool.khat_q:.2f} lets the correction be believed."
+            f"{100 * abs(agreement.ratio - 1):.0f} %, and {ground}."
         )
         out.append(f"{_MOVED_HEAVY if target.heavy else _MOVED} draws did not drift under Hamiltonian steps.")
         return tuple(out)
@@ -202,8 +208,8 @@ def _reasons(
             "The posterior's scale changes from place to place: Hamiltonian steps of one size are accepted at only "
             f"{motion.acceptance:.0%}."
         )
-    if share >= SHARE:
-        out.append(f"Other modes hold about {share:.0%} of the evidence, and q covers one.")
+    if elsewhere is not None:
+        out.append(f"Other modes hold about {elsewhere:.2g} of the evidence, and q covers one.")
     if verdict == "usable":
         out.append(
             f"Importance weights mend it: {pool.ess:.0f} effective draws of {len(pool.points)}, "
@@ -220,12 +226,12 @@ def _not_finite(target: Target, pool: Pool, finite: float) -> str:
     return f"{1 - finite:.1%} of the draws from q have a log density that is not finite{named}."
 
 
-def _remedy(verdict: Verdict, share: float, motion: Drift, pool: Pool, limit: float, outcome: Outcome) -> str:
+def _remedy(verdict: Verdict, alone: bool, motion: Drift, pool: Pool, limit: float, outcome: Outcome) -> str:
     if verdict == "trusted":
         return ""
     if verdict == "usable":
         return "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
-    if share >= SHARE:
+    if not alone:
         return "Fit again from other seeds and compare, break the symmetry by an ordered prior, or run NUTS."
     if outcome.certificate.get("interrupted"):
         return "Let the fit run to its end."

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     """One row per scalar; weighted moments of the pool where the verdict says usable, plain ones of q otherwise."""
+    if "summary" in fit.stored:
+        return _rows(fit.stored["summary"]["raw" if raw else "best"], var_names)
     pool, draws = fit.pool, fit._pool_draws
     for name in var_names or ():
         if name not in draws:
@@ -38,6 +40,15 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     if response is not None:
         frame["lr_sd"] = _linear_response(fit, response, names)
     return frame
+
+
+def _rows(table: pd.DataFrame, var_names: list[str] | None) -> pd.DataFrame:
+    """The rows of a saved table that belong to these sites."""
+    sites = [str(name).partition("[")[0] for name in table.index]
+    for name in var_names or ():
+        if name not in sites:
+            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, set(sites)))
+    return table if var_names is None else table.loc[[site in var_names for site in sites], :]
 
 
 def _quantiles(table: np.ndarray, weights: np.ndarray, levels: tuple[float, ...]) -> list[np.ndarray]:

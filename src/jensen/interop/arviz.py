@@ -38,6 +38,7 @@ def to_arviz(fit: Fit, num_draws: int, log_likelihood: bool) -> xr.DataTree:
             groups["log_likelihood"] = {k: v[None] for k, v in pointwise(fit.target, draws, list(observed)).items()}
         if observed:
             groups["observed_data"] = observed
+    groups = {group: {flat_name(k): v for k, v in values.items()} for group, values in groups.items()}
     tree = from_dict(groups, dims=_dims(fit.structure), coords=_coords(fit.structure))
     report = fit.check()
     tree["posterior"].attrs.update(
@@ -82,9 +83,18 @@ def observed_values(target: Target) -> dict[str, np.ndarray]:
         return jax.device_get(jax.jit(values)(target.model.data))
 
 
+def flat_name(name: str) -> str:
+    """A site's name without the slash that scoped programs put in, which a tree of groups cannot hold."""
+    return name.replace("/", ".")
+
+
 def _dims(structure: Structure) -> dict[str, list[str]]:
-    return {site.name: list(site.dims) for site in structure.sites.values() if site.shape and site.kind != "factor"}
+    return {
+        flat_name(site.name): [flat_name(dim) for dim in site.dims]
+        for site in structure.sites.values()
+        if site.shape and site.kind != "factor"
+    }
 
 
 def _coords(structure: Structure) -> dict[str, np.ndarray]:
-    return {plate.name: np.arange(plate.size) for plate in structure.plates.values()}
+    return {flat_name(plate.name): np.arange(plate.size) for plate in structure.plates.values()}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pandas as pd
 
 from jensen._errors import SavedFitError
 from jensen.core import Outcome
 from jensen.diagnostics.check import as_dict, from_dict
+from jensen.diagnostics.evidence import Evidence
 from jensen.diagnostics.importance import Pool
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField
 from jensen.models.structure import Plate, Site, Structure
@@ -23,18 +26,28 @@ if TYPE_CHECKING:
 
 FORMAT = "jensen-fit"
 VERSION = 1
+KEPT = 4096
+"""Draws of each kind that a file keeps."""
 _FAMILIES: dict[str, type[AbstractGaussian]] = {cls.__name__: cls for cls in (MeanField, FullRank, LowRank)}
 _POOL = ("points", "log_joint", "log_q", "log_proposal", "weights")
 
 
 def save(fit: Fit, path: str | PathLike[str]) -> None:
-    """Write a fit: q's parameters, the importance pool with its draws on the support, verdict, history, structure."""
-    pool, report = fit.pool, fit.check()
+    """Write a fit: parameters of q, verdict, evidence, tables, history, structure, and draws in single precision.
+
+    Of the importance pool, up to 4096 draws of q and 4096 corrected ones (resampled in proportion to their weights) are
+    kept, so that the file stays small.
+    """
+    pool, draws = _thin(fit.pool, fit._pool_draws, fit.seed)
     arrays: dict[str, np.ndarray] = {f"pool/{name}": getattr(pool, name) for name in _POOL}
-    arrays |= {f"draws/{name}": values for name, values in fit._pool_draws.items()}
+    arrays |= {f"draws/{name}": values for name, values in draws.items()}
     arrays |= {f"q/{name}": np.asarray(value) for name, value in vars(fit.q).items()}
     if fit.outcome.linear_response is not None:
         arrays["linear_response"] = fit.outcome.linear_response
+    tables = {kind: fit.summary(raw=kind == "raw") for kind in ("best", "raw")}
+    for kind, table in tables.items():
+        arrays |= {f"summary/{kind}/{column}": table[column].to_numpy() for column in table.columns}
+    evidence = dataclasses.asdict(fit.evidence())
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -50,13 +63,32 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         "certificate": fit.outcome.certificate,
         "restarts": list(fit.outcome.restarts),
         "stages": list(fit.outcome.stages),
-        "report": as_dict(report),
+        "report": as_dict(fit.check()),
+        "evidence": evidence,
+        "parameters": list(tables["best"].index),
         "khats": [pool.khat, pool.khat_q, pool.khat_q_se, pool.even, pool.even_q],
         "structure": _structure_out(fit.structure),
     }
     arrays["header"] = np.frombuffer(json.dumps(header, default=_number).encode(), np.uint8)
     with Path(path).open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _thin(pool: Pool, draws: dict[str, np.ndarray], seed: int) -> tuple[Pool, dict[str, np.ndarray]]:
+    """The pool as draws of q (weight 0) and as many corrected draws (equal weights), without unconstrained points."""
+    if not pool.points.shape[1]:
+        return pool, {name: values.astype(np.float32) for name, values in draws.items()}  # came from a file
+    count = min(KEPT, pool.half)
+    rows = np.concatenate([np.arange(count), pool.resample(count, seed)])
+    thin = dataclasses.replace(
+        pool,
+        points=np.zeros((2 * count, 0)),
+        log_joint=pool.log_joint[rows],
+        log_q=pool.log_q[rows],
+        log_proposal=pool.log_proposal[rows],
+        weights=np.repeat([0.0, 1.0 / count], count),
+    )
+    return thin, {name: values[rows].astype(np.float32) for name, values in draws.items()}
 
 
 def load(path: str | PathLike[str]) -> Fit:
@@ -107,8 +139,18 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     )
     points, log_joint, log_q, log_proposal, weights = (arrays[f"pool/{name}"] for name in _POOL)
     pool = Pool(points, log_joint, log_q, log_proposal, weights, *header["khats"])
-    draws = {name.removeprefix("draws/"): value for name, value in arrays.items() if name.startswith("draws/")}
-    stored = {"pool": pool, "draws": draws, "report": from_dict(header["report"])}
+    draws = {
+        name.removeprefix("draws/"): value.astype(float) for name, value in arrays.items() if name.startswith("draws/")
+    }
+    evidence = header["evidence"]
+    bounds = {int(k): tuple(pair) for k, pair in evidence.pop("importance_weighted").items()}
+    stored = {
+        "pool": pool,
+        "draws": draws,
+        "report": from_dict(header["report"]),
+        "evidence": Evidence(importance_weighted=bounds, **evidence),
+        "summary": {kind: _table(arrays, kind, header["parameters"]) for kind in ("best", "raw")},
+    }
     return Fit(
         header["method"],
         header["options"],
@@ -123,6 +165,12 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         None,
         stored,
     )
+
+
+def _table(arrays: dict[str, np.ndarray], kind: str, parameters: list[str]) -> pd.DataFrame:
+    prefix = f"summary/{kind}/"
+    columns = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    return pd.DataFrame(columns, index=pd.Index(parameters, name="parameter"))
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

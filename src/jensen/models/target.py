@@ -35,6 +35,7 @@ class Target:
     Attributes:
         model: the model; structure: its analysis; dim: D.
         initial: where the user asked climbs to start, if anywhere.
+        elements: data values that one evaluation reads; heavy: whether they are so many that evaluation dominates.
         gradients, values: log-density evaluations so far, with and without gradient.
     """
 
@@ -45,9 +46,11 @@ class Target:
         self.precision: Precision = precision
         self.dim = structure.dim
         self.gradients = self.values = 0
-        elements = sum(np.size(leaf) for leaf in jax.tree.leaves(model))
-        self.heavy = elements >= 200_000
-        self.wide = int(np.clip(2 ** int(np.log2(max(4e8 / max(elements, 1), 1))), 1, 64))
+        constants = getattr(model, "fixed", None)
+        arrays = [*jax.tree.leaves(model), *(jax.tree.leaves(constants.value) if constants is not None else ())]
+        self.elements = max(1, sum(np.size(leaf) for leaf in arrays))
+        self.heavy = self.elements >= 200_000
+        self.wide = int(np.clip(2 ** int(np.log2(max(4e8 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
 
     @property

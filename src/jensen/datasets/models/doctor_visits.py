@@ -23,7 +23,7 @@ def model(plan, health, limited, ill, years, visits=None):
     cell_sd = numpyro.sample("cell_sd", dist.HalfNormal(0.5))
 
     by_health = jnp.concatenate([jnp.zeros(1), health_effect])[health]
-    expected = plan_rate[plan] + by_health + limited_effect * limited + ill_effect * (ill - 2.0)
+    expected = jnp.asarray(plan_rate)[plan] + by_health + limited_effect * limited + ill_effect * (ill - 2.0)
     with numpyro.plate("cell", len(years)):
         log_rate = numpyro.sample("log_rate", dist.Normal(expected, cell_sd))
         numpyro.sample("visits", dist.Poisson(years * jnp.exp(log_rate)), obs=visits)
