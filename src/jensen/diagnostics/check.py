@@ -209,7 +209,7 @@ def _reasons(
             f"{motion.acceptance:.0%}."
         )
     if elsewhere is not None:
-        out.append(f"Other modes hold about {elsewhere:.2g} of the evidence, and q covers one.")
+        out.append(f"Other modes hold about {100 * elsewhere:.2g}% of the evidence, and q covers one.")
     if verdict == "usable":
         out.append(
             f"Importance weights mend it: {pool.ess:.0f} effective draws of {len(pool.points)}, "

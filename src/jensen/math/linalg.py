@@ -10,16 +10,13 @@ def symmetrise(matrix: np.ndarray) -> np.ndarray:
 
 
 def is_positive_definite(matrix: np.ndarray) -> bool:
-    """Whether a Cholesky factor of the diagonally scaled matrix exists (invariant to the coordinates' units)."""
+    """Whether the diagonally scaled matrix is positive definite beyond rounding (invariant to the coordinates' units)."""
     diagonal = np.diag(matrix)
     if not np.isfinite(matrix).all() or (diagonal <= 0).any():
         return False
     root = np.sqrt(diagonal)
-    try:
-        np.linalg.cholesky(matrix / np.outer(root, root))
-    except np.linalg.LinAlgError:
-        return False
-    return True
+    values = np.linalg.eigvalsh(symmetrise(matrix / np.outer(root, root)))
+    return bool(values[0] > 10.0 * len(root) * np.finfo(float).eps * values[-1])
 
 
 def cholesky(matrix: np.ndarray) -> np.ndarray:
