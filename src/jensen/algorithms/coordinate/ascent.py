@@ -1,0 +1,144 @@
+"""Compiled sweeps with their accounts: the gain of every update, and the exact bound they must add up to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import JensenError, ModelError
+from jensen.families.exponential.contract import inner
+from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the ascent stands: the moments and natural parameters of every block and the bounds so far (nats)."""
+
+    moments: Moments
+    naturals: Naturals
+    history: tuple[float, ...]
+    sweeps: int
+
+    @property
+    def elbo(self) -> float:
+        """The exact bound after the last sweep; -inf before the first."""
+        return self.history[-1] if self.history else -np.inf
+
+
+class Ascent:
+    """Sweeps over the blocks of a model.
+
+    `first` are sites whose starting values were given: their blocks are updated last, so that the others see them.
+    Discrete blocks come after the continuous ones, which then see the responsibilities of the start.
+    """
+
+    def __init__(self, model: ConjugateModel, first: tuple[str, ...] = ()):
+        self.model = model
+        given = {model.layout.owner[s] for s in first}
+        rank = {name: (name in given, block.discrete, -i) for i, (name, block) in enumerate(model.blocks.items())}
+        self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
+        elements = sum(np.size(a) for a in model.energy.arrays)
+        self.stride = 1 if elements > 1_000_000 else 10
+
+    def noise(self, elbo: float) -> float:
+        """Rounding of a bound, in nats."""
+        scale = 1e-11 if jnp.result_type(float) == jnp.float64 else 3e-5
+        return scale * (abs(elbo) + self.model.rows)
+
+    def begin(self, moments: Moments) -> State:
+        """The state after one sweep from these moments (which need belong to no factor)."""
+        naturals = {name: block.zeros() for name, block in self.model.blocks.items()}
+        moments, naturals, elbos, _, inside = _sweeps(self.model, moments, naturals, self.order, 1)
+        self._check_inside(inside, naturals)
+        return State(moments, naturals, (self._finite(float(elbos[0])),), 1)
+
+    def advance(self, state: State, count: int) -> State:
+        """`count` more sweeps, each checked."""
+        done = 0
+        while done < count:
+            steps = self.stride if count - done >= self.stride else 1
+            moments, naturals, elbos, gains, inside = _sweeps(
+                self.model, state.moments, state.naturals, self.order, steps
+            )
+            self._check_inside(inside, naturals)
+            new = [self._finite(float(e)) for e in np.asarray(elbos)]
+            self._check_gains(state, (state.elbo, *new), np.asarray(gains))
+            state = State(moments, naturals, (*state.history, *new), state.sweeps + steps)
+            done += steps
+        return state
+
+    def _check_inside(self, inside: Any, naturals: Naturals) -> None:
+        for name, ok in zip(self.order, np.asarray(inside), strict=True):
+            if not ok:
+                site = self.model.sites[self.model.blocks[name].sites[0]]
+                bad = np.argwhere(~np.asarray(self.model.factor(name, naturals[name]).contains()))
+                place = f" First at position {tuple(int(i) for i in bad[0])}." if bad.size and bad.shape[1] else ""
+                raise ModelError(
+                    f"The conditional of block '{name}' is improper: its optimal factor cannot be normalised.{place}",
+                    site.where,
+                    "Give the block a proper prior, and look for data that leave it undetermined.",
+                )
+
+    def _finite(self, elbo: float) -> float:
+        if not np.isfinite(elbo):
+            raise JensenError(
+                f"The bound became {elbo}.",
+                f"After a sweep over {', '.join(self.order)}.",
+                "Rescale the data, or start from other values.",
+            )
+        return elbo
+
+    def _check_gains(self, state: State, elbos: tuple[float, ...], gains: np.ndarray) -> None:
+        """Each sweep must raise the exact bound by exactly the sum of the gains of its updates, none negative."""
+        noise = 100.0 * self.noise(max(map(abs, elbos)))
+        for i, row in enumerate(gains):
+            rise = elbos[i + 1] - elbos[i]
+            if row.min() < -noise or rise < -noise or abs(rise - row.sum()) > noise + 1e-6 * abs(row).sum():
+                self._blame(state)
+                name = self.order[int(row.argmin())]
+                raise JensenError(
+                    f"A sweep changed the bound by {rise:.6g} nats where its updates add up to {row.sum():.6g}.",
+                    f"The smallest gain, {row.min():.6g} nats, is that of block '{name}'.",
+                    "The bound can no longer be trusted here; please report the model.",
+                )
+
+    def _blame(self, state: State) -> None:
+        """Repeat a sweep with the exact bound after every update, and name the block that lowers it."""
+        moments, naturals = dict(state.moments), dict(state.naturals)
+        bound = float(self.model.elbo(moments, naturals))
+        for name in self.order:
+            naturals[name] = self.model.message(name, moments)
+            moments[name] = self.model.factor(name, naturals[name]).mean_params()
+            after = float(self.model.elbo(moments, naturals))
+            if after < bound - 100.0 * self.noise(bound):
+                raise JensenError(
+                    f"The update of block '{name}' lowered the bound from {bound:.10g} to {after:.10g} nats.",
+                    f"Block '{name}', sites {', '.join(self.model.blocks[name].sites)}.",
+                    "An exact update cannot do that; please report the model.",
+                )
+            bound = after
+
+
+@eqx.filter_jit
+def _sweeps(model: ConjugateModel, moments: Moments, naturals: Naturals, order: tuple[str, ...], count: int) -> Any:
+    """`count` sweeps: (moments, naturals, bounds (count,), gains (count, blocks), blocks inside their domain)."""
+
+    def sweep(carry: Any, _: None) -> Any:
+        moments, naturals, inside = carry
+        gains, still = [], []
+        for i, name in enumerate(order):
+            old = model.factor(name, naturals[name])
+            natural = model.message(name, moments)
+            new = model.factor(name, natural)
+            gains.append(jnp.sum(new.log_normalizer()) - inner(natural, moments[name]) - old.entropy())
+            still.append(inside[i] & jnp.all(new.contains()))
+            moments = {**moments, name: new.mean_params()}
+            naturals = {**naturals, name: natural}
+        return (moments, naturals, jnp.stack(still)), (model.elbo(moments, naturals), jnp.stack(gains))
+
+    start = (moments, naturals, jnp.ones(len(order), bool))
+    (moments, naturals, inside), (elbos, gains) = jax.lax.scan(sweep, start, None, length=count)
+    return moments, naturals, elbos, gains, inside
