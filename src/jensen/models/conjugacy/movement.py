@@ -7,7 +7,7 @@ import numpy as np
 
 from jensen.models.conjugacy.arrays import compact, is_concrete, namespace
 from jensen.models.conjugacy.terms import Axis, Gather, Map, Term, fresh, substituted
-from jensen.models.conjugacy.value import Opaque, Value, add, log, on_representations, times
+from jensen.models.conjugacy.value import Opaque, Value, add, log_of_case, on_representations, times
 
 MAX_INDEX = 20_000_000
 
@@ -123,11 +123,3 @@ def _with_logs(result: Value, pieces: Sequence[tuple[Value, np.ndarray, np.ndarr
     if exponent is None or exponent.why is not None:
         return result
     return Value(shape, terms=result.terms, exponent=exponent)
-
-
-def log_of_case(value: Value) -> Value | None:
-    """The log of a case of a choice, or `None` where it has none."""
-    if value.is_known and not (is_concrete(value.known) and (value.known > 0).all()):
-        return None
-    logs = log(value)
-    return None if logs.why is not None else logs

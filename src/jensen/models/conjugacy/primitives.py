@@ -8,8 +8,8 @@ import numpy as np
 from jensen.models.conjugacy import value as algebra
 from jensen.models.conjugacy.arrays import is_concrete, namespace
 from jensen.models.conjugacy.folding import fold
-from jensen.models.conjugacy.movement import indexed, log_of_case, moved, relabelled
-from jensen.models.conjugacy.value import Opaque, Value, power, times, total
+from jensen.models.conjugacy.movement import indexed, moved, relabelled
+from jensen.models.conjugacy.value import Opaque, Value, log_of_case, power, times, total
 
 Rule: TypeAlias = Callable[[list[Value], dict[str, Any], tuple[int, ...]], Value]
 RULES: dict[str, Rule] = {}

@@ -213,7 +213,8 @@ def substituted(term: Term, positions: Mapping[Axis, Map], out: Sequence[Axis | 
         else:
             array, axes = taken(factor.array, [positions.get(a, a) for a in factor.maps])
             factors.append(Known(array, axes))
-    return normalised(term.coefficient, factors, out, term.inner)
+    inner = {axis for factor in factors for axis in factor_axes(factor)} - set(out)
+    return normalised(term.coefficient, factors, out, inner)
 
 
 def _composed(position: Map, positions: Mapping[Axis, Map]) -> Map:

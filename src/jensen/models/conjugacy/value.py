@@ -199,19 +199,18 @@ def times(left: Value, right: Value, shape: tuple[int, ...]) -> Value:
     if left.is_known and right.is_known:
         return Value(shape, known=left.known * right.known)
     exponent = None
-    if left.exponent is not None and right.exponent is not None:
-        exponent = add(left.exponent, right.exponent)
-        if left.terms is None or right.terms is None:
-            return Value(shape, exponent=exponent)
+    if left.exponent is not None or right.exponent is not None:
+        logs = [log_of_case(left), log_of_case(right)]
+        if None not in logs:
+            exponent = add(*logs)  # type: ignore[arg-type]
+    if exponent is not None and left.terms is None and right.terms is None:
+        return Value(shape, exponent=exponent)
     try:
         terms = merged([multiply(x, y) for x in left.polynomial() for y in right.polynomial()])
     except Opaque:
-        if left.exponent is None and right.exponent is None:
+        if exponent is None:
             raise
-        logs = add(log(left), log(right))
-        if logs.why is not None:
-            raise
-        return Value(shape, exponent=logs)
+        return Value(shape, exponent=exponent)
     return Value(shape, terms=_bounded(terms), exponent=exponent)
 
 
@@ -270,6 +269,14 @@ def log(value: Value) -> Value:
     if complement is not None:
         return Value(value.shape, terms=[complement])
     return Value(value.shape, why=f"the log of the sum [{describe(value)}]")
+
+
+def log_of_case(value: Value) -> Value | None:
+    """The log of a case of a choice, or `None` where it has none."""
+    if value.is_known and not (is_concrete(value.known) and (value.known > 0).all()):
+        return None
+    logs = log(value)
+    return None if logs.why is not None else logs
 
 
 def _log_factors(term: Term) -> list[Term]:

@@ -1,6 +1,6 @@
 """Multivariate normal and Wishart densities, in nats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jensen.models.conjugacy.arrays import namespace
 from jensen.models.conjugacy.densities.registry import density
 from jensen.models.conjugacy.densities.scalars import HALF_LOG_2PI
 from jensen.models.conjugacy.movement import relabelled
-from jensen.models.conjugacy.terms import Atom, Factor, Stat, Term, normalised
+from jensen.models.conjugacy.terms import Atom, Axis, Factor, Known, Stat, factor_axes, normalised
 from jensen.models.conjugacy.value import Value, describe, known_function, log, ranked, times, total
 
 
@@ -46,43 +46,59 @@ def log_det(matrix: Value) -> Value:
     split = _scaled_matrix(matrix)
     if split is None:
         return Value(shape, why=f"the log determinant of the latent matrix [{describe(matrix)}]")
-    scale, atom, out = split
-    sign = -1.0 if atom.stat.kind == "inverse" else 1.0
-    latent = normalised(sign, [Atom(atom.site, Stat("logdet"), atom.maps[:-2])], out, set())
-    return float(matrix.shape[-1]) * log(scale) + Value(shape, terms=[latent])
+    scale, factor, out = split
+    if isinstance(factor, Known):
+        rest = log_det(_known_matrix(factor, matrix.shape, out))
+    else:
+        sign = -1.0 if factor.stat.kind == "inverse" else 1.0
+        latent = normalised(sign, [Atom(factor.site, Stat("logdet"), factor.maps[:-2])], out[:-2], set())
+        rest = Value(shape, terms=[latent])
+    return float(matrix.shape[-1]) * log(scale) + rest
 
 
 def inverse(matrix: Value) -> Value:
-    """M⁻¹ of a known matrix, of a latent one, or of that times a scalar."""
+    """M⁻¹ of a known matrix, of a latent one, or of those times a scalar."""
     if matrix.is_known or matrix.why is not None:
         return matrix_function(matrix, "inverse", lambda xp, a: xp.linalg.inv(a), matrix.shape)
     split = _scaled_matrix(matrix)
     if split is None:
         return Value(matrix.shape, why=f"the inverse of the latent matrix [{describe(matrix)}]")
-    scale, atom, out = split
-    stat = Stat("power", 1.0) if atom.stat.kind == "inverse" else Stat("inverse")
-    axes = matrix.polynomial()[0].out[-2:]
-    latent = Value(matrix.shape, terms=[normalised(1.0, [Atom(atom.site, stat, atom.maps)], (*out, *axes), set())])
+    scale, factor, out = split
+    if isinstance(factor, Known):
+        rest = inverse(_known_matrix(factor, matrix.shape, out))
+    else:
+        stat = Stat("power", 1.0) if factor.stat.kind == "inverse" else Stat("inverse")
+        rest = Value(matrix.shape, terms=[normalised(1.0, [Atom(factor.site, stat, factor.maps)], out, set())])
     one = relabelled(1.0 / scale, (*scale.shape, 1, 1), [*range(len(scale.shape)), None, None])
-    return times(one, latent)
+    return times(one, rest)
 
 
-def _scaled_matrix(matrix: Value) -> tuple[Value, Atom, tuple[Any, ...]] | None:
-    """(scalar, matrix atom, leading axes) of a latent matrix that is a scalar times one site."""
+def _scaled_matrix(matrix: Value) -> tuple[Value, Factor, tuple[Axis | None, ...]] | None:
+    """(scalar, matrix factor, axes of the value) of a latent matrix that is a scalar times one site or known matrix."""
     terms = matrix.polynomial()
-    if len(terms) != 1 or terms[0].inner:
+    if len(terms) != 1 or terms[0].inner or None in terms[0].out[-2:]:
         return None
     out = terms[0].out
-    matrices = [
-        a
-        for a in terms[0].atoms
-        if a.stat in (Stat("power", 1.0), Stat("inverse")) and len(a.maps) >= 2 and a.maps[-2:] == out[-2:]
-    ]
-    others: list[Factor] = [f for f in terms[0].factors if f not in matrices]
-    if len(matrices) != 1 or None in out[-2:] or any(set(f.maps) & set(out[-2:]) for f in others):
+    rows = set(out[-2:])
+    whole = [f for f in terms[0].factors if rows & set(factor_axes(f))]
+    others = [f for f in terms[0].factors if f not in whole]
+    if len(whole) != 1 or not _is_matrix(whole[0], out[-2:]):
         return None
-    term: Term = normalised(terms[0].coefficient, others, out[:-2], set())
-    return Value(matrix.shape[:-2], terms=[term]), matrices[0], out[:-2]
+    term = normalised(terms[0].coefficient, others, out[:-2], set())
+    return Value(matrix.shape[:-2], terms=[term]), whole[0], out
+
+
+def _is_matrix(factor: Factor, rows: Sequence[Axis | None]) -> bool:
+    if isinstance(factor, Known):
+        return set(rows) <= set(factor.maps)
+    return factor.stat in (Stat("power", 1.0), Stat("inverse")) and tuple(factor.maps[-2:]) == tuple(rows)
+
+
+def _known_matrix(factor: Known, shape: tuple[int, ...], out: Sequence[Axis | None]) -> Value:
+    """A known factor as a value over the axes `out`."""
+    kept = [axis for axis in out if axis in factor.maps]
+    array = namespace(factor.array).transpose(factor.array, [factor.maps.index(axis) for axis in kept])  # type: ignore[arg-type]
+    return Value(shape, known=array.reshape([axis.size if axis in factor.maps else 1 for axis in out]))  # type: ignore[union-attr]
 
 
 def _normal_parameters(d: Any) -> dict[str, Any]:
@@ -141,20 +157,50 @@ def wishart(
         rate = from_factor(scale_tril)
     dim = x.shape[-1]
 
-    def constant(xp: Any, nu: Any) -> Any:
-        log_gamma = host_multigammaln_of(nu / 2.0, dim) if xp is np else multigammaln(jnp.asarray(nu) / 2.0, dim)
-        return 0.5 * nu * dim * float(np.log(2.0)) + log_gamma
-
-    normaliser = known_function(concentration, constant, "the concentration of a Wishart density")
     linear = total(times(rate, x), [-1, -2])
     return (
         0.5 * (concentration - (dim + 1.0)) * log_det(x)
         - 0.5 * linear
         + 0.5 * concentration * log_det(rate)
-        - normaliser
+        - wishart_normaliser(concentration, dim)
     )
 
 
-def host_multigammaln_of(a: Any, dim: int) -> Any:
-    """log Γ_D elementwise, on concrete arrays."""
+def wishart_normaliser(concentration: Value, dim: int) -> Value:
+    """½ ν D log 2 + log Γ_D(ν/2)."""
+
+    def constant(xp: Any, nu: Any) -> Any:
+        log_gamma = _host_multigammaln(nu / 2.0, dim) if xp is np else multigammaln(jnp.asarray(nu) / 2.0, dim)
+        return 0.5 * nu * dim * float(np.log(2.0)) + log_gamma
+
+    return known_function(concentration, constant, "the concentration of a Wishart density")
+
+
+def _host_multigammaln(a: Any, dim: int) -> Any:
     return np.vectorize(lambda v: host_multigammaln(v, dim), otypes=[float])(a)
+
+
+@density(dist.InverseWishart, parameters=_wishart_parameters)
+def inverse_wishart(
+    x: Value,
+    concentration: Value,
+    rate_matrix: Value | None = None,
+    scale_matrix: Value | None = None,
+    scale_tril: Value | None = None,
+) -> Value:
+    """½ ν log det S - ½(ν + D + 1) log det X - ½ tr(S X⁻¹) - ½ ν D log 2 - log Γ_D(ν/2), S the scale."""
+    if scale_matrix is not None:
+        scale = scale_matrix
+    elif rate_matrix is not None:
+        scale = inverse(rate_matrix)
+    else:
+        assert scale_tril is not None
+        scale = inverse(from_factor(scale_tril))
+    dim = x.shape[-1]
+    linear = total(times(scale, inverse(x)), [-1, -2])
+    return (
+        0.5 * concentration * log_det(scale)
+        - 0.5 * (concentration + (dim + 1.0)) * log_det(x)
+        - 0.5 * linear
+        - wishart_normaliser(concentration, dim)
+    )
