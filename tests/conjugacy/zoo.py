@@ -157,17 +157,6 @@ def lda_tokens(doc, word, D, V, K):
         numpyro.sample("word", dist.Categorical(phi[z]), obs=word)
 
 
-@model(doc=DOC, word=RNG.integers(0, 7, 60), count=RNG.integers(1, 4, 60).astype(float), D=5, V=7, K=3)
-def lda_counts(doc, word, count, D, V, K):
-    with numpyro.plate("topic", K):
-        phi = numpyro.sample("phi", dist.Dirichlet(jnp.full(V, 0.5)))
-    with numpyro.plate("document", D):
-        theta = numpyro.sample("theta", dist.Dirichlet(jnp.full(K, 0.7)))
-    with numpyro.plate("pair", len(doc)), handlers.scale(scale=count):
-        z = numpyro.sample("z", dist.Categorical(theta[doc]))
-        numpyro.sample("word", dist.Categorical(phi[z]), obs=word)
-
-
 @model(x=np.array([0.2, 1.9, 3.1, 4.2, 0.1]))
 def two_discrete_sites(x):
     a = numpyro.sample("a", dist.Normal(0, 3).expand([2]).to_event(1))
@@ -248,7 +237,6 @@ def local_level(y):
     q = numpyro.sample("q", dist.Gamma(2, 1))
     r = numpyro.sample("r", dist.Gamma(2, 1))
     level = numpyro.sample("level", dist.Normal(0, 5).expand([len(y)]).to_event(1))
-    numpyro.sample("steps", dist.Normal(level[:-1], 1 / jnp.sqrt(q)).to_event(1), obs=None) if False else None
     numpyro.factor("walk", jnp.sum(0.5 * jnp.log(q) - 0.5 * q * (level[1:] - level[:-1]) ** 2))
     numpyro.sample("y", dist.Normal(level, 1 / jnp.sqrt(r)).to_event(1), obs=y)
 

@@ -89,6 +89,8 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
     """The sample sites in the order of the program. To be called while tracing, with `kwargs` traced."""
     lines: dict[str, str] = {}
     trace = feasible_trace(_Lines(fn, lines), kwargs)
+    for site in trace.values():
+        _check_statement(site, lines.get(site["name"], ""))
     sites = {}
     samples = [site for site in trace.values() if site["type"] == "sample"]
     depth = max((max(len(s["fn"].batch_shape), *(-f.dim for f in s["cond_indep_stack"]), 0) for s in samples), default=0)
@@ -102,6 +104,28 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
     if not any(not s.observed for s in sites.values()):
         raise ModelError("The model has no latent sites, so there is nothing to infer.")
     return sites
+
+
+def _check_statement(site: dict[str, Any], line: str) -> None:
+    where = f"{site['type'].capitalize()} '{site['name']}'{', at ' + line if line else ''}."
+    if site["type"] == "param":
+        raise ModelError(
+            f"The model has a param site '{site['name']}', which coordinate ascent does not learn.",
+            where,
+            "Give it a prior with numpyro.sample, or fix it: handlers.substitute(model, data={...}).",
+        )
+    if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
+        raise ModelError(
+            f"Plate '{site['name']}' subsamples {site['args'][1]} of {site['args'][0]} rows.",
+            where,
+            "Write the model for the full data, without subsample_size.",
+        )
+    if site["type"] == "sample" and not site["is_observed"] and site["scale"] is not None:
+        raise ModelError(
+            f"The latent '{site['name']}' is under handlers.scale, which leaves open how many latents there are.",
+            where,
+            "Scale observed sites only, or repeat the rows.",
+        )
 
 
 def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInfo:
