@@ -42,6 +42,23 @@ class ConjugateFit:
     saddle: bool
     restarts: tuple[float, ...]
     model: ConjugateModel
+    precision: Precision
+
+    def means(self) -> dict[str, np.ndarray]:
+        """E[z] by site, on the latents' own supports."""
+        with working(self.precision):
+            return jax.device_get(self.q.means())
+
+    def variances(self) -> dict[str, np.ndarray]:
+        """Var[z] elementwise by site; NaN where it does not exist."""
+        with working(self.precision):
+            return jax.device_get(self.q.variances())
+
+    def sample(self, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """`count` draws: site -> array (count, ...), discrete latents included."""
+        with working(self.precision):
+            keys = jax.random.split(jax.random.key(seed), count)
+            return jax.device_get(jax.jit(jax.vmap(self.q.sample))(keys))
 
 
 class CAVI(AbstractAlgorithm):
@@ -122,22 +139,23 @@ class CAVI(AbstractAlgorithm):
             bool(outcome.certificate["saddle"]),
             outcome.restarts,
             target,
+            precision,
         )
 
     def run(self, target: ConjugateModel, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""
-        key = jax.random.key(seed)
+        rng = np.random.default_rng(seed)
         ascent = Ascent(target, first=tuple(init or ()))
-        best, reached = self._best_start(ascent, key, init)
+        best, reached = self._best_start(ascent, rng, init)
         for restart in reached:
             yield Progress("restart", WARM_UP, restart)
         state, converged = best, False
         saddle = False
-        for attempt in range(3):
+        for _ in range(3):
             state, converged = yield from self._to_convergence(ascent, state)
             if not converged:
                 break
-            moved = self._above(ascent, state, jax.random.fold_in(key, 7 + attempt))
+            moved = self._above(ascent, state, rng)
             if moved is None:
                 break
             saddle = True
@@ -153,15 +171,15 @@ class CAVI(AbstractAlgorithm):
         )
 
     def _best_start(
-        self, ascent: Ascent, key: Any, init: Mapping[str, Any] | None
+        self, ascent: Ascent, rng: np.random.Generator, init: Mapping[str, Any] | None
     ) -> tuple[State, list[float]]:
         model = ascent.model
         if init:
-            return ascent.begin(given_start(model, key, init)), []
+            return ascent.begin(given_start(model, rng, init)), []
         count = self.restarts or (4 if any(b.discrete for b in model.blocks.values()) else 1)
         states = []
         for i in range(count):
-            state = ascent.begin(random_start(model, jax.random.fold_in(key, i), seeds=i % 2 == 0))
+            state = ascent.begin(random_start(model, rng, seeds=i % 2 == 0))
             if count > 1:
                 state = ascent.advance(state, min(WARM_UP, self.max_sweeps))
             states.append(state)
@@ -188,9 +206,9 @@ class CAVI(AbstractAlgorithm):
         ratio = min(last / before, 0.9999) if before > 0 else 0.9999
         return last / (1.0 - ratio) < self.tolerance * ascent.model.rows
 
-    def _above(self, ascent: Ascent, state: State, key: Any) -> State | None:
+    def _above(self, ascent: Ascent, state: State, rng: np.random.Generator) -> State | None:
         """A state of higher bound reached after a small random push; `None` where q falls back, as at a maximum."""
-        pushed = ascent.begin(perturbed(ascent.model, state, key))
+        pushed = ascent.begin(perturbed(ascent.model, state, rng))
         sweeps = int(np.clip(state.sweeps // 4, 10, 50))
         pushed = ascent.advance(pushed, sweeps)
         margin = max(100.0 * ascent.noise(state.elbo), 10.0 * self.tolerance * ascent.model.rows)

@@ -128,7 +128,7 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str]) -> dict[str, Any]
             )
         if site["type"] == "plate":
             size, subsample = site["args"]
-            if subsample != size:
+            if subsample not in (None, size):
                 raise ModelError(
                     f"Plate '{name}' subsamples {subsample} of {size} rows.",
                     f"Plate '{name}'.",

@@ -51,7 +51,7 @@ class Ascent:
     def begin(self, moments: Moments) -> State:
         """The state after one sweep from these moments (which need belong to no factor)."""
         naturals = {name: block.zeros() for name, block in self.model.blocks.items()}
-        moments, naturals, elbos, _, inside = _sweeps(self.model, moments, naturals, self.order, 1)
+        moments, naturals, elbos, _, inside = self._run(moments, naturals, 1)
         self._check_inside(inside, naturals)
         return State(moments, naturals, (self._finite(float(elbos[0])),), 1)
 
@@ -59,19 +59,23 @@ class Ascent:
         """`count` more sweeps, each checked."""
         done = 0
         while done < count:
-            steps = self.stride if count - done >= self.stride else 1
-            moments, naturals, elbos, gains, inside = _sweeps(
-                self.model, state.moments, state.naturals, self.order, steps
-            )
+            steps = min(self.stride, count - done)
+            moments, naturals, elbos, gains, inside = self._run(state.moments, state.naturals, steps)
             self._check_inside(inside, naturals)
-            new = [self._finite(float(e)) for e in np.asarray(elbos)]
-            self._check_gains(state, (state.elbo, *new), np.asarray(gains))
+            new = [self._finite(float(e)) for e in elbos]
+            self._check_gains(state, (state.elbo, *new), gains)
             state = State(moments, naturals, (*state.history, *new), state.sweeps + steps)
             done += steps
         return state
 
+    def _run(self, moments: Moments, naturals: Naturals, count: int) -> Any:
+        moments, naturals, elbos, gains, inside = _sweeps(
+            self.model, moments, naturals, self.order, self.stride, np.int32(count)
+        )
+        return moments, naturals, np.asarray(elbos)[:count], np.asarray(gains)[:count], np.asarray(inside)
+
     def _check_inside(self, inside: Any, naturals: Naturals) -> None:
-        for name, ok in zip(self.order, np.asarray(inside), strict=True):
+        for name, ok in zip(self.order, inside, strict=True):
             if not ok:
                 site = self.model.sites[self.model.blocks[name].sites[0]]
                 bad = np.argwhere(~np.asarray(self.model.factor(name, naturals[name]).contains()))
@@ -123,22 +127,25 @@ class Ascent:
 
 
 @eqx.filter_jit
-def _sweeps(model: ConjugateModel, moments: Moments, naturals: Naturals, order: tuple[str, ...], count: int) -> Any:
-    """`count` sweeps: (moments, naturals, bounds (count,), gains (count, blocks), blocks inside their domain)."""
+def _sweeps(
+    model: ConjugateModel, moments: Moments, naturals: Naturals, order: tuple[str, ...], room: int, count: Any
+) -> Any:
+    """`count` sweeps, at most `room`: (moments, naturals, bounds (room,), gains (room, blocks), blocks in domain)."""
 
-    def sweep(carry: Any, _: None) -> Any:
-        moments, naturals, inside = carry
-        gains, still = [], []
-        for i, name in enumerate(order):
+    def sweep(i: Any, carry: Any) -> Any:
+        moments, naturals, inside, elbos, gains = carry
+        row, still = [], []
+        for name in order:
             old = model.factor(name, naturals[name])
             natural = model.message(name, moments)
             new = model.factor(name, natural)
-            gains.append(jnp.sum(new.log_normalizer()) - inner(natural, moments[name]) - old.entropy())
-            still.append(inside[i] & jnp.all(new.contains()))
+            row.append(jnp.sum(new.log_normalizer()) - inner(natural, moments[name]) - old.entropy())
+            still.append(jnp.all(new.contains()))
             moments = {**moments, name: new.mean_params()}
             naturals = {**naturals, name: natural}
-        return (moments, naturals, jnp.stack(still)), (model.elbo(moments, naturals), jnp.stack(gains))
+        elbos = elbos.at[i].set(model.elbo(moments, naturals))
+        return moments, naturals, inside & jnp.stack(still), elbos, gains.at[i].set(jnp.stack(row))
 
-    start = (moments, naturals, jnp.ones(len(order), bool))
-    (moments, naturals, inside), (elbos, gains) = jax.lax.scan(sweep, start, None, length=count)
+    start = (moments, naturals, jnp.ones(len(order), bool), jnp.zeros(room), jnp.zeros((room, len(order))))
+    moments, naturals, inside, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
     return moments, naturals, elbos, gains, inside

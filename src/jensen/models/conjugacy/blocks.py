@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
 from jensen._errors import ModelError
-from jensen._typing import Array, PRNGKey
+from jensen._typing import Array
 from jensen.families.exponential import (
     AbstractExponentialFactor,
     Beta,
@@ -27,6 +26,8 @@ from jensen.models.conjugacy.terms import Atom, Map, Stat, same_map
 from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.conjugacy.value import describe_term
 
+HostNatural: TypeAlias = dict[str, np.ndarray]
+"""The same on the host: starting points are drawn in NumPy, which compiles nothing."""
 Signature: TypeAlias = tuple[Stat, ...]
 """The statistics of one site in one term, sorted."""
 
@@ -45,8 +46,10 @@ class Block:
         factor: natural parameters -> factor.
         find: (moments, atoms of one term) -> (array of the expectation of their product, one map per axis).
         shapes: statistic name -> shape of its mean parameter.
-        start: key -> moments to begin with.
-        at: values of the sites -> moments of a q concentrated near them.
+        start: random generator -> moments to begin with.
+        at: values of the sites -> moments of a q concentrated at them.
+        nearby: (random generator, moments) -> moments of a q concentrated at a draw; `None` where a push would break
+            no symmetry.
     """
 
     name: str
@@ -54,8 +57,9 @@ class Block:
     factor: Callable[[Natural], AbstractExponentialFactor]
     find: Callable[[Natural, Sequence[Atom]], tuple[Array, tuple[Map, ...]]]
     shapes: dict[str, tuple[int, ...]]
-    start: Callable[[PRNGKey], Natural]
-    at: Callable[..., Natural]
+    start: Callable[[np.random.Generator], HostNatural]
+    at: Callable[..., HostNatural]
+    nearby: Callable[[np.random.Generator, HostNatural], HostNatural] | None = None
     discrete: bool = False
     plates: tuple[str, ...] = field(default=())
 
@@ -127,8 +131,9 @@ def _site_block(
     names: dict[Signature, str],
     shapes: dict[str, tuple[int, ...]],
     factor: Callable[[Natural], AbstractExponentialFactor],
-    start: Callable[[PRNGKey], Natural],
-    at: Callable[..., Natural],
+    start: Callable[[np.random.Generator], HostNatural],
+    at: Callable[..., HostNatural],
+    nearby: Callable[[np.random.Generator, HostNatural], HostNatural] | None = None,
 ) -> Block:
     """A block whose every term holds one atom, found by its statistic under the site's own axes."""
 
@@ -136,7 +141,7 @@ def _site_block(
         return moments[names[signature(atoms)]], atoms[0].maps
 
     plates = tuple(p.name for p in site.plates)
-    return Block(site.name, (site.name,), factor, find, shapes, start, at, plates=plates)
+    return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, plates=plates)
 
 
 def _real(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
@@ -154,13 +159,18 @@ def _real(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
 
 
 def _normal(site: SiteInfo) -> Block:
-    def at(value: Array) -> Natural:
+    def at(value: np.ndarray) -> HostNatural:
         return {"z": value, "zz": value**2}
 
-    def start(key: PRNGKey) -> Natural:
-        return at(0.1 * jax.random.normal(key, site.shape))
+    def start(rng: np.random.Generator) -> HostNatural:
+        return at(0.1 * rng.normal(size=site.shape))
 
-    return _site_block(site, {LINEAR: "z", SQUARE: "zz"}, dict.fromkeys(("z", "zz"), site.shape), Normal, start, at)
+    def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
+        sd = np.sqrt(np.maximum(moments["zz"] - moments["z"] ** 2, 0.0))
+        return at(moments["z"] + sd * rng.normal(size=site.shape))
+
+    shapes = dict.fromkeys(("z", "zz"), site.shape)
+    return _site_block(site, {LINEAR: "z", SQUARE: "zz"}, shapes, Normal, start, at, nearby)
 
 
 def _coupled_normal(site: SiteInfo, coupled: list[int]) -> Block:
@@ -187,14 +197,24 @@ def _coupled_normal(site: SiteInfo, coupled: list[int]) -> Block:
             *(right[i] for i in coupled),
         )
 
-    def at(value: Array) -> Natural:
-        return factor({k: jnp.zeros(v) for k, v in shapes.items()}).statistics(value)
+    order = [*own, *coupled]
 
-    def start(key: PRNGKey) -> Natural:
-        return at(0.1 * jax.random.normal(key, site.shape))
+    def at(value: np.ndarray) -> HostNatural:
+        flat = np.transpose(value, order).reshape((*batch, -1))
+        return {"z": value, "zz": (flat[..., :, None] * flat[..., None, :]).reshape(shapes["zz"])}
+
+    def start(rng: np.random.Generator) -> HostNatural:
+        return at(0.1 * rng.normal(size=site.shape))
+
+    def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
+        dim = int(np.prod(event))
+        second = np.diagonal(moments["zz"].reshape((*batch, dim, dim)), axis1=-2, axis2=-1)
+        flat = np.transpose(moments["z"], order).reshape((*batch, dim))
+        flat = flat + np.sqrt(np.maximum(second - flat**2, 0.0)) * rng.normal(size=flat.shape)
+        return at(np.transpose(flat.reshape((*batch, *event)), np.argsort(order)))
 
     plates = tuple(p.name for p in site.plates)
-    return Block(site.name, (site.name,), factor, find, shapes, start, at, plates=plates)
+    return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, plates=plates)
 
 
 def _positive(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
@@ -220,12 +240,12 @@ def _positive(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     def factor(natural: Natural) -> GammaPower:
         return GammaPower(natural, power)
 
-    def at(value: Array) -> Natural:
-        return {"power": value**power, "log": jnp.log(value)}
+    def at(value: np.ndarray) -> HostNatural:
+        return {"power": value**power, "log": np.log(value)}
 
     names = {(Stat("power", power),): "power", LOG: "log"}
     shapes = dict.fromkeys(("power", "log"), site.shape)
-    return _site_block(site, names, shapes, factor, lambda key: at(jnp.ones(site.shape)), at)
+    return _site_block(site, names, shapes, factor, lambda rng: at(np.ones(site.shape)), at)
 
 
 def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
@@ -239,11 +259,11 @@ def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
         )
     _check(site, uses, sites, (LOG, LOG1M), "a beta distribution")
 
-    def at(value: Array) -> Natural:
-        return {"log": jnp.log(value), "log1m": jnp.log1p(-value)}
+    def at(value: np.ndarray) -> HostNatural:
+        return {"log": np.log(value), "log1m": np.log1p(-value)}
 
-    def start(key: PRNGKey) -> Natural:
-        return at(jnp.full(site.shape, 0.5))
+    def start(rng: np.random.Generator) -> HostNatural:
+        return at(np.full(site.shape, 0.5))
 
     return _site_block(site, {LOG: "log", LOG1M: "log1m"}, dict.fromkeys(("log", "log1m"), site.shape), Beta, start, at)
 
@@ -251,11 +271,11 @@ def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
 def _simplex(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     _check(site, uses, sites, (LOG,), "a Dirichlet distribution")
 
-    def at(value: Array) -> Natural:
-        return {"log": jnp.log(value)}
+    def at(value: np.ndarray) -> HostNatural:
+        return {"log": np.log(value)}
 
-    def start(key: PRNGKey) -> Natural:
-        return at(jax.random.dirichlet(key, jnp.full(site.shape[-1], 10.0), site.shape[:-1]))
+    def start(rng: np.random.Generator) -> HostNatural:
+        return at(rng.dirichlet(np.full(site.shape[-1], 10.0), site.shape[:-1]))
 
     return _site_block(site, {LOG: "log"}, {"log": site.shape}, Dirichlet, start, at)
 
@@ -269,11 +289,11 @@ def _positive_definite(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -
     def factor(natural: Natural) -> Wishart:
         return Wishart(natural, inverted)
 
-    def at(value: Array) -> Natural:
-        return {"matrix": jnp.linalg.inv(value) if inverted else value, "logdet": jnp.linalg.slogdet(value)[1]}
+    def at(value: np.ndarray) -> HostNatural:
+        return {"matrix": np.linalg.inv(value) if inverted else value, "logdet": np.linalg.slogdet(value)[1]}
 
-    def start(key: PRNGKey) -> Natural:
-        return at(jnp.broadcast_to(jnp.eye(site.shape[-1]), site.shape))
+    def start(rng: np.random.Generator) -> HostNatural:
+        return at(np.broadcast_to(np.eye(site.shape[-1]), site.shape))
 
     shapes = {"matrix": site.shape, "logdet": batch}
     return _site_block(site, {linear: "matrix", LOGDET: "logdet"}, shapes, factor, start, at)
@@ -290,18 +310,22 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
         label, *plates = atoms[0].maps
         return moments["indicator"], (*plates, label)
 
-    def at(value: Array) -> Natural:
-        return {"indicator": (value[..., None] == values).astype(jnp.result_type(float))}
+    def at(value: np.ndarray) -> HostNatural:
+        return {"indicator": (value[..., None] == values) * 1.0}
 
-    def start(key: PRNGKey) -> Natural:
-        return {"indicator": jax.random.dirichlet(key, jnp.ones(len(values)), site.shape)}
+    def start(rng: np.random.Generator) -> HostNatural:
+        return {"indicator": rng.dirichlet(np.ones(len(values)), site.shape)}
+
+    def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
+        noise = rng.gumbel(size=moments["indicator"].shape)
+        return at(values[np.argmax(np.log(np.maximum(moments["indicator"], 1e-300)) + noise, -1)])
 
     def factor(natural: Natural) -> Categorical:
         return Categorical(natural, values)
 
     plates = tuple(p.name for p in site.plates)
     shapes = {"indicator": (*site.shape, len(values))}
-    return Block(site.name, (site.name,), factor, find, shapes, start, at, discrete=True, plates=plates)
+    return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates)
 
 
 RECOGNISERS: dict[type, Callable[[SiteInfo, Uses, dict[str, SiteInfo]], Block]] = {
