@@ -11,8 +11,11 @@ import pytest
 from numpyro import handlers
 from scipy.special import betaln, gammaln, logsumexp, multigammaln
 
+from jensen._errors import JensenError
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.ascent import Ascent
+from jensen.algorithms.coordinate.starts import random_start
+from jensen.models.conjugacy import build_conjugate
 
 from .zoo import MIXTURE_X, ZOO
 
@@ -195,22 +198,22 @@ def test_every_model_rises_to_a_stationary_point(name, built):
     assert float(value) == pytest.approx(outcome.certificate["elbo"], rel=1e-9)
     # The slope times the size of the parameter: nats for a change of 100 % in it.
     for part, natural in zip(jax.tree.leaves(gradient), jax.tree.leaves(naturals), strict=True):
-        assert np.abs(np.asarray(part) * np.asarray(natural)).max() < 2e-2 * np.sqrt(1e-8 * model.rows) + 1e-3
+        assert np.abs(np.asarray(part) * np.asarray(natural)).max() < 5e-3
 
 
-def test_a_lowered_bound_names_the_block(built, monkeypatch):
+def test_a_lowered_bound_names_the_block(monkeypatch):
     """A planted bug: one block's update is pushed off its optimum."""
-    model = built("normal_gamma")
+    model = build_conjugate(*ZOO["normal_gamma"])
     right = type(model).message
 
     def wrong(self, block, moments):
         natural = right(self, block, moments)
         if block == "tau":
-            natural = {"power": natural["power"] * jnp.where(moments["mu"]["z"] > 0, 3.0, 1.0), "log": natural["log"]}
+            natural = {"power": 3.0 * natural["power"], "log": natural["log"]}
         return natural
 
     monkeypatch.setattr(type(model), "message", wrong)
     ascent = Ascent(model, first=("mu",))
-    moments = {name: {k: jnp.asarray(v) for k, v in b.start(np.random.default_rng(0)).items()} for name, b in model.blocks.items()}
-    with pytest.raises(Exception, match="'tau'"):
-        ascent.advance(ascent.begin(moments), 5)
+    state = ascent.begin(random_start(model, np.random.default_rng(0), seeds=False))
+    with pytest.raises(JensenError, match="'tau'"):
+        ascent.advance(state, 5)

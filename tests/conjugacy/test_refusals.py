@@ -125,7 +125,7 @@ REFUSED = [
     (truncated_prior, ["'m'", "Interval", "truncated"]),
     (quartic, ["'m'", "m^4"]),
     (softmax_weights, ["'y'", "softmax", "Dirichlet"]),
-    (latent_factor, ["'y'", "Cholesky"]),
+    (latent_factor, ["'L'", "LKJCholesky"]),
     (discrete_vector, ["'z'", "event shape", "plate"]),
     (endless_counts, ["'k'", "cannot be listed"]),
     (scaled_latent, ["'m'", "handlers.scale"]),
@@ -191,7 +191,7 @@ def test_a_wrong_rule_is_caught_by_the_structural_check(monkeypatch):
     from jensen.models.conjugacy import primitives
     from jensen.models.conjugacy.value import power
 
-    monkeypatch.setitem(primitives.RULES, "sqrt", lambda v, p, s: power(v[0], 0.25))
+    monkeypatch.setitem(primitives.RULES, "sqrt", lambda v, p, s: 1.1 * power(v[0], 0.5))
 
     def model(y):
         v = numpyro.sample("v", dist.InverseGamma(2, 1))

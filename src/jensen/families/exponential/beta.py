@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import betaln, digamma
+from jax.scipy.special import digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
@@ -20,7 +20,8 @@ class Beta(AbstractExponentialFactor):
 
     def log_normalizer(self) -> Array:
         """A(η)."""
-        return betaln(*self.concentrations)
+        a, b = self.concentrations
+        return gammaln(a) + gammaln(b) - gammaln(a + b)  # jax's betaln is good to 1e-8 only
 
     def mean_params(self) -> Natural:
         """(ψ(a) - ψ(a + b), ψ(b) - ψ(a + b))."""

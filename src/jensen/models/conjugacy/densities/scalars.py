@@ -89,3 +89,10 @@ def uniform(x: Value, low: Value, high: Value) -> Value:
     """-log(high - low); the support is checked apart."""
     del x
     return known_function(high - low, lambda xp, a: -xp.log(a), "a bound of a Uniform density")
+
+
+@density(dist.ImproperUniform)
+def improper_uniform(x: Value) -> Value:
+    """Zero: whether the conditional is proper is seen when it is normalised."""
+    del x
+    return Value((), known=np.zeros(()))
