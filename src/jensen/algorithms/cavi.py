@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen._errors import OptionError
 from jensen.algorithms.coordinate.ascent import Ascent, State
-from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
+from jensen.algorithms.coordinate.plated import ascent_for
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
@@ -145,12 +145,17 @@ class CAVI(AbstractAlgorithm):
     def run(self, target: ConjugateModel, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""
         rng = np.random.default_rng(seed)
-        ascent = Ascent(target, first=tuple(init or ()))
-        best, reached = self._best_start(ascent, rng, init)
+        ascent = ascent_for(target, init)
+        reached: list[float] = []
+        if init:
+            state = ascent.given(rng, init)
+        else:
+            count = self.restarts or (4 if any(b.discrete for b in target.blocks.values()) else 1)
+            states = ascent.starts(rng, count, min(WARM_UP, self.max_sweeps))
+            state, reached = states[0], [s.elbo for s in states] if count > 1 else []
         for restart in reached:
             yield Progress("restart", WARM_UP, restart)
-        state, converged = best, False
-        saddle = False
+        converged = saddle = False
         for _ in range(3):
             state, converged = yield from self._to_convergence(ascent, state)
             if not converged:
@@ -163,28 +168,12 @@ class CAVI(AbstractAlgorithm):
                 break
             state = moved
         return Outcome(
-            target.product(state.naturals),
+            ascent.product(state),
             converged and not (saddle and not self.escape),
             self._status(state, converged, saddle),
             {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)},
             restarts=tuple(sorted(reached, reverse=True)),
         )
-
-    def _best_start(
-        self, ascent: Ascent, rng: np.random.Generator, init: Mapping[str, Any] | None
-    ) -> tuple[State, list[float]]:
-        model = ascent.model
-        if init:
-            return ascent.begin(given_start(model, rng, init)), []
-        count = self.restarts or (4 if any(b.discrete for b in model.blocks.values()) else 1)
-        states = []
-        for i in range(count):
-            state = ascent.begin(random_start(model, rng, seeds=i % 2 == 0))
-            if count > 1:
-                state = ascent.advance(state, min(WARM_UP, self.max_sweeps))
-            states.append(state)
-        states.sort(key=lambda s: -s.elbo)
-        return states[0], [s.elbo for s in states] if count > 1 else []
 
     def _to_convergence(self, ascent: Ascent, state: State) -> Any:
         for bound in state.history:
@@ -208,7 +197,7 @@ class CAVI(AbstractAlgorithm):
 
     def _above(self, ascent: Ascent, state: State, rng: np.random.Generator) -> State | None:
         """A state of higher bound reached after a small random push; `None` where q falls back, as at a maximum."""
-        pushed = ascent.begin(perturbed(ascent.model, state, rng))
+        pushed = ascent.pushed(state, rng)
         sweeps = int(np.clip(state.sweeps // 4, 10, 50))
         pushed = ascent.advance(pushed, sweeps)
         margin = max(100.0 * ascent.noise(state.elbo), 10.0 * self.tolerance * ascent.model.rows)

@@ -1,5 +1,6 @@
 """Compiled sweeps with their accounts: the gain of every update, and the exact bound they must add up to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import JensenError, ModelError
+from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
+from jensen.families.exponential import Product
 from jensen.families.exponential.contract import inner
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 
@@ -42,6 +45,26 @@ class Ascent:
         self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
         elements = sum(np.size(a) for a in model.energy.arrays)
         self.stride = 1 if elements > 1_000_000 else 10
+
+    def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
+        """`count` random starts after so many sweeps each, best first."""
+        states = []
+        for i in range(count):
+            state = self.begin(random_start(self.model, rng, seeds=i % 2 == 0))
+            states.append(self.advance(state, sweeps) if count > 1 else state)
+        return sorted(states, key=lambda state: -state.elbo)
+
+    def given(self, rng: np.random.Generator, init: Mapping[str, Any]) -> State:
+        """The start at these values of some sites."""
+        return self.begin(given_start(self.model, rng, init))
+
+    def pushed(self, state: State, rng: np.random.Generator) -> State:
+        """The state after a small random push and one sweep."""
+        return self.begin(perturbed(self.model, state.moments, rng))
+
+    def product(self, state: State) -> Product:
+        """q."""
+        return self.model.product(state.naturals)
 
     def noise(self, elbo: float) -> float:
         """Rounding of a bound, in nats."""
@@ -100,7 +123,7 @@ class Ascent:
         noise = 100.0 * self.noise(max(map(abs, elbos)))
         for i, row in enumerate(gains):
             rise = elbos[i + 1] - elbos[i]
-            if row.min() < -noise or rise < -noise or abs(rise - row.sum()) > noise + 1e-6 * abs(row).sum():
+            if not accounted(rise, row, noise):
                 raise self._blame(state, rise, float(row.sum()))
 
     def _blame(self, state: State, rise: float, gains: float) -> JensenError:
@@ -119,6 +142,11 @@ class Ascent:
             f"{change:.6g} nats instead of {gain:.6g}.",
             "An exact update cannot do that; please report the model.",
         )
+
+
+def accounted(rise: float, gains: np.ndarray, noise: float) -> bool:
+    """Whether no gain is negative and they add up to the rise of the bound, within rounding."""
+    return gains.min() >= -noise and abs(rise - gains.sum()) <= noise + 1e-6 * np.abs(gains).sum()
 
 
 def _update(model: ConjugateModel, moments: Moments, naturals: Naturals, name: str) -> Any:

@@ -8,21 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms.coordinate.ascent import State
 from jensen.models.conjugacy import ConjugateModel, Moments
 
 PUSH = 0.1
 
 
-def random_start(model: ConjugateModel, rng: np.random.Generator, seeds: bool) -> Moments:
-    """Random moments for every block.
+def random_start(
+    model: ConjugateModel, rng: np.random.Generator, seeds: bool, rows: Mapping[str, int] | None = None
+) -> Moments:
+    """Random moments for every block; `rows` gives the blocks whose first axis is cut to so many rows.
 
     Responsibilities of a discrete site in a plate are those of a few `seeds` (one random row for each value, no weight
     on the others), or of a flat Dirichlet draw.
     """
     moments = {}
     for name, block in model.blocks.items():
-        moments[name] = block.start(rng)
+        shape = model.sites[block.sites[0]].shape
+        if rows and name in rows:
+            shape = (rows[name], *shape[1:])
+        moments[name] = block.start(rng, shape)
         if block.discrete and seeds:
             moments[name] = {k: _seeded(v, rng) for k, v in moments[name].items()}
     return _on_device(moments)
@@ -41,13 +45,15 @@ def _on_device(moments: dict[str, dict[str, np.ndarray]]) -> Moments:
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(float)), moments)
 
 
-def given_start(model: ConjugateModel, rng: np.random.Generator, init: Mapping[str, Any]) -> Moments:
+def given_start(
+    model: ConjugateModel, rng: np.random.Generator, init: Mapping[str, Any], rows: Mapping[str, int] | None = None
+) -> Moments:
     """The moments of a q concentrated at the given values; the other blocks start at random."""
     latents = model.layout.owner
     for site in init:
         if site not in latents:
             raise OptionError(f"init names '{site}', which is no latent site.", remedy=nearest(site, latents))
-    moments = random_start(model, rng, seeds=False)
+    moments = random_start(model, rng, False, rows)
     for name, block in model.blocks.items():
         given = [s for s in block.sites if s in init]
         if not given:
@@ -71,12 +77,13 @@ def given_start(model: ConjugateModel, rng: np.random.Generator, init: Mapping[s
     return moments
 
 
-def perturbed(model: ConjugateModel, state: State, rng: np.random.Generator) -> Moments:
+def perturbed(model: ConjugateModel, moments: Moments, rng: np.random.Generator) -> Moments:
     """(1 - ε) E[t] + ε t(z) with z drawn near q: mean parameters are a convex set, so this stays inside the domain."""
-    moments = dict(state.moments)
-    for name, block in model.blocks.items():
+    moments = dict(moments)
+    for name in moments:
+        block = model.blocks[name]
         if block.nearby is not None:
-            here = jax.tree.map(np.asarray, state.moments[name])
+            here = jax.tree.map(np.asarray, moments[name])
             there = block.nearby(rng, here)
             mixed = {k: (1.0 - PUSH) * here[k] + PUSH * there[k] for k in here}
             moments[name] = _on_device({name: mixed})[name]

@@ -46,7 +46,7 @@ class Block:
         factor: natural parameters -> factor.
         find: (moments, atoms of one term) -> (array of the expectation of their product, one map per axis).
         shapes: statistic name -> shape of its mean parameter.
-        start: random generator -> moments to begin with.
+        start: (random generator, shape of the site's value) -> moments to begin with.
         at: values of the sites -> moments of a q concentrated at them.
         nearby: (random generator, moments) -> moments of a q concentrated at a draw; `None` where a push would break
             no symmetry.
@@ -57,7 +57,7 @@ class Block:
     factor: Callable[[Natural], AbstractExponentialFactor]
     find: Callable[[Natural, Sequence[Atom]], tuple[Array, tuple[Map, ...]]]
     shapes: dict[str, tuple[int, ...]]
-    start: Callable[[np.random.Generator], HostNatural]
+    start: Callable[[np.random.Generator, tuple[int, ...]], HostNatural]
     at: Callable[..., HostNatural]
     nearby: Callable[[np.random.Generator, HostNatural], HostNatural] | None = None
     discrete: bool = False
@@ -131,7 +131,7 @@ def _site_block(
     names: dict[Signature, str],
     shapes: dict[str, tuple[int, ...]],
     factor: Callable[[Natural], AbstractExponentialFactor],
-    start: Callable[[np.random.Generator], HostNatural],
+    start: Callable[[np.random.Generator, tuple[int, ...]], HostNatural],
     at: Callable[..., HostNatural],
     nearby: Callable[[np.random.Generator, HostNatural], HostNatural] | None = None,
 ) -> Block:
@@ -162,8 +162,8 @@ def _normal(site: SiteInfo) -> Block:
     def at(value: np.ndarray) -> HostNatural:
         return {"z": value, "zz": value**2}
 
-    def start(rng: np.random.Generator) -> HostNatural:
-        return at(0.1 * rng.normal(size=site.shape))
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
+        return at(0.1 * rng.normal(size=shape))
 
     def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
         sd = np.sqrt(np.maximum(moments["zz"] - moments["z"] ** 2, 0.0))
@@ -200,11 +200,13 @@ def _coupled_normal(site: SiteInfo, coupled: list[int]) -> Block:
     order = [*own, *coupled]
 
     def at(value: np.ndarray) -> HostNatural:
-        flat = np.transpose(value, order).reshape((*batch, -1))
-        return {"z": value, "zz": (flat[..., :, None] * flat[..., None, :]).reshape(shapes["zz"])}
+        moved = np.transpose(value, order)
+        flat = moved.reshape((*moved.shape[: len(batch)], -1))
+        outer = flat[..., :, None] * flat[..., None, :]
+        return {"z": value, "zz": outer.reshape((*flat.shape[:-1], *event, *event))}
 
-    def start(rng: np.random.Generator) -> HostNatural:
-        return at(0.1 * rng.normal(size=site.shape))
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
+        return at(0.1 * rng.normal(size=shape))
 
     def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
         dim = int(np.prod(event))
@@ -245,7 +247,7 @@ def _positive(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
 
     names = {(Stat("power", power),): "power", LOG: "log"}
     shapes = dict.fromkeys(("power", "log"), site.shape)
-    return _site_block(site, names, shapes, factor, lambda rng: at(np.ones(site.shape)), at)
+    return _site_block(site, names, shapes, factor, lambda rng, shape: at(np.ones(shape)), at)
 
 
 def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
@@ -262,8 +264,8 @@ def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     def at(value: np.ndarray) -> HostNatural:
         return {"log": np.log(value), "log1m": np.log1p(-value)}
 
-    def start(rng: np.random.Generator) -> HostNatural:
-        return at(np.full(site.shape, 0.5))
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
+        return at(np.full(shape, 0.5))
 
     return _site_block(site, {LOG: "log", LOG1M: "log1m"}, dict.fromkeys(("log", "log1m"), site.shape), Beta, start, at)
 
@@ -274,8 +276,8 @@ def _simplex(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     def at(value: np.ndarray) -> HostNatural:
         return {"log": np.log(value)}
 
-    def start(rng: np.random.Generator) -> HostNatural:
-        return at(rng.dirichlet(np.full(site.shape[-1], 10.0), site.shape[:-1]))
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
+        return at(rng.dirichlet(np.full(shape[-1], 10.0), shape[:-1]))
 
     return _site_block(site, {LOG: "log"}, {"log": site.shape}, Dirichlet, start, at)
 
@@ -292,8 +294,8 @@ def _positive_definite(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -
     def at(value: np.ndarray) -> HostNatural:
         return {"matrix": np.linalg.inv(value) if inverted else value, "logdet": np.linalg.slogdet(value)[1]}
 
-    def start(rng: np.random.Generator) -> HostNatural:
-        return at(np.broadcast_to(np.eye(site.shape[-1]), site.shape))
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
+        return at(np.broadcast_to(np.eye(shape[-1]), shape))
 
     shapes = {"matrix": site.shape, "logdet": batch}
     return _site_block(site, {linear: "matrix", LOGDET: "logdet"}, shapes, factor, start, at)
@@ -313,8 +315,8 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     def at(value: np.ndarray) -> HostNatural:
         return {"indicator": (value[..., None] == values) * 1.0}
 
-    def start(rng: np.random.Generator) -> HostNatural:
-        return {"indicator": rng.dirichlet(np.ones(len(values)), site.shape)}
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
+        return {"indicator": rng.dirichlet(np.ones(len(values)), shape)}
 
     def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
         noise = rng.gumbel(size=moments["indicator"].shape)
