@@ -18,7 +18,7 @@ from jensen.models.conjugacy.energy import INLINE
 from jensen.models.conjugacy.plates import Interface, PlateSplit, split
 
 CHUNK = 1024
-SUBSET = 4000
+SUBSET = 4096
 SUBSET_SWEEPS = 30
 
 
@@ -99,11 +99,10 @@ class PlatedAscent(Ascent):
         arrays = self.model.energy.arrays
         moments, naturals, bounds, gains, inside = self._sweep(moments, naturals, arrays, self.parts.size)
         self._check_inside(np.asarray(inside), naturals)
-        middle, after = (self._finite(float(b)) for b in bounds)
-        state = State(moments, naturals, (*history, after), sweeps + 1)
+        after = self._finite(float(bounds[1]))
         if history:
-            self._check_stream(history[-1], middle, after, np.asarray(gains))
-        return state
+            self._check_stream(history[-1], self._finite(float(bounds[0])), after, np.asarray(gains))
+        return State(moments, naturals, (*history, after), sweeps + 1)
 
     def _check_stream(self, before: float, middle: float, after: float, gains: np.ndarray) -> None:
         """The local update must not lower the bound; the global gains must add up to the rest of the rise."""
@@ -134,7 +133,7 @@ class PlatedAscent(Ascent):
             return statistics, energy + sum(factor.entropy() for factor in factors.values())
 
         zero = (jax.tree.map(jnp.zeros_like, interface), jnp.zeros(()))
-        size = min(CHUNK, rows)
+        size = chunk_size(rows)
         whole = rows // size
 
         def body(i: Any, total: Any) -> Any:
@@ -186,6 +185,12 @@ class PlatedAscent(Ascent):
         interface = self.parts.interface(moments, arrays)
         factors = self.parts.local_factors(interface, arrays, 0, self.parts.size)
         return {name: factor.natural for name, factor in factors.items()}
+
+
+def chunk_size(rows: int) -> int:
+    """A divisor of `rows` near `CHUNK` where there is one, so that no shorter last chunk needs a program of its own."""
+    near = [n for n in range(CHUNK // 2, 2 * CHUNK + 1) if rows % n == 0]
+    return min(near, key=lambda n: abs(n - CHUNK)) if near else min(CHUNK, rows)
 
 
 def _paired(left: Interface, right: Interface) -> Any:
