@@ -4,7 +4,9 @@ from jensen.families.exponential.beta import Beta
 from jensen.families.exponential.categorical import Categorical
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
 from jensen.families.exponential.dirichlet import Dirichlet
+from jensen.families.exponential.discrete_joint import DiscreteJoint
 from jensen.families.exponential.gamma import GammaPower
+from jensen.families.exponential.joint_normal import JointNormal
 from jensen.families.exponential.multivariate_normal import MultivariateNormal
 from jensen.families.exponential.normal import Normal
 from jensen.families.exponential.normal_gamma import NormalGamma
@@ -16,7 +18,9 @@ __all__ = [
     "Beta",
     "Categorical",
     "Dirichlet",
+    "DiscreteJoint",
     "GammaPower",
+    "JointNormal",
     "MultivariateNormal",
     "Natural",
     "Normal",

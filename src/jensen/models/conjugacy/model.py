@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from jensen._errors import DataError, ModelError
+from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
@@ -16,6 +16,7 @@ from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.blocks import Block, recognise
 from jensen.models.conjugacy.energy import Energy, Lookup, SiteTerm, Skeleton, reduced
 from jensen.models.conjugacy.factors import site_terms
+from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.selfcheck import self_check
 from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
@@ -156,8 +157,21 @@ def _analysed(
 
 
 def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
-    del joint
-    found = {s.name: recognise(s, energy, sites) for s in sites.values() if not s.observed}
+    declared = [name for names in joint for name in names]
+    twice = sorted({name for name in declared if declared.count(name) > 1})
+    if twice:
+        raise OptionError(f"'{twice[0]}' stands in more than one block.", remedy="Put every site into one block.")
+    found: dict[str, Block] = {}
+    for site in (s for s in sites.values() if not s.observed):
+        names = next((names for names in joint if site.name in names), None)
+        if names is None:
+            found[site.name] = recognise(site, energy, sites)
+        elif not any(site.name in block.sites for block in found.values()):
+            block = recognise_joint(names, energy, sites)
+            found[block.name] = block
+    for name in declared:
+        if name not in sites:
+            recognise_joint((name, name), energy, sites)
     owner = {site: name for name, block in found.items() for site in block.sites}
     touching = {
         name: tuple(t for t in energy.terms if any(owner[a.site] == name for a in t.term.atoms)) for name in found
