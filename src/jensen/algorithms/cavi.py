@@ -1,64 +1,21 @@
 """Coordinate ascent: every block set to its optimal factor in turn, the bound exact and checked as it rises."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import numpy as np
 
 from jensen._errors import OptionError
 from jensen.algorithms.coordinate.ascent import Ascent, State
+from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.plated import ascent_for
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
-from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, build_conjugate
 
 WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
-
-
-@dataclass(frozen=True)
-class ConjugateFit:
-    """What coordinate ascent leaves behind.
-
-    Attributes:
-        q: the approximation, a product of factors over the latents' own supports, discrete latents included.
-        elbo: E_q[log p(x, z)] + H[q], exact, in nats; at most log p(x).
-        history: the bound after every sweep of the run that was kept.
-        converged, status: whether the stopping rule was met, and a sentence.
-        saddle: whether the ascent had stopped at a stationary point that is not a maximum.
-        restarts: the bound that each start had reached after its first sweeps, best first.
-        model: the analysed model.
-    """
-
-    q: Product
-    elbo: float
-    history: np.ndarray
-    converged: bool
-    status: str
-    saddle: bool
-    restarts: tuple[float, ...]
-    model: ConjugateModel
-    precision: Precision
-
-    def means(self) -> dict[str, np.ndarray]:
-        """E[z] by site, on the latents' own supports."""
-        with working(self.precision):
-            return jax.device_get(self.q.means())
-
-    def variances(self) -> dict[str, np.ndarray]:
-        """Var[z] elementwise by site; NaN where it does not exist."""
-        with working(self.precision):
-            return jax.device_get(self.q.variances())
-
-    def sample(self, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-        """`count` draws: site -> array (count, ...), discrete latents included."""
-        with working(self.precision):
-            keys = jax.random.split(jax.random.key(seed), count)
-            return jax.device_get(jax.jit(jax.vmap(self.q.sample))(keys))
 
 
 class CAVI(AbstractAlgorithm):
@@ -120,27 +77,7 @@ class CAVI(AbstractAlgorithm):
         """
         target = build_conjugate(model, data, blocks=self.blocks, precision=precision)
         with working(precision):
-            history: list[float] = []
-            run = self.run(target, seed, init=init)
-            try:
-                while True:
-                    progress = next(run)
-                    history = history if progress.phase != "restart" else []
-                    if progress.phase == "ascent":
-                        history.append(progress.bound)
-            except StopIteration as stop:
-                outcome: Outcome = stop.value
-        return ConjugateFit(
-            outcome.q,  # type: ignore[arg-type]
-            outcome.certificate["elbo"],
-            np.asarray(history),
-            outcome.converged,
-            outcome.status,
-            bool(outcome.certificate["saddle"]),
-            outcome.restarts,
-            target,
-            precision,
-        )
+            return finished(self.run(target, seed, init=init), target, precision)
 
     def run(self, target: ConjugateModel, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""

@@ -75,8 +75,8 @@ class Ascent:
         """The state after one sweep from these moments (which need belong to no factor)."""
         naturals = {name: block.zeros() for name, block in self.model.blocks.items()}
         moments, naturals, elbos, _, inside = self._run(moments, naturals, 1)
-        self._check_inside(inside, naturals)
-        return State(moments, naturals, (self._finite(float(elbos[0])),), 1)
+        self.check_inside(inside, naturals)
+        return State(moments, naturals, (self.finite(float(elbos[0])),), 1)
 
     def advance(self, state: State, count: int) -> State:
         """`count` more sweeps, each checked."""
@@ -84,8 +84,8 @@ class Ascent:
         while done < count:
             steps = min(self.stride, count - done)
             moments, naturals, elbos, gains, inside = self._run(state.moments, state.naturals, steps)
-            self._check_inside(inside, naturals)
-            new = [self._finite(float(e)) for e in elbos]
+            self.check_inside(inside, naturals)
+            new = [self.finite(float(e)) for e in elbos]
             self._check_gains(state, (state.elbo, *new), gains)
             state = State(moments, naturals, (*state.history, *new), state.sweeps + steps)
             done += steps
@@ -97,7 +97,8 @@ class Ascent:
         )
         return moments, naturals, np.asarray(elbos)[:count], np.asarray(gains)[:count], np.asarray(inside)
 
-    def _check_inside(self, inside: Any, naturals: Naturals) -> None:
+    def check_inside(self, inside: Any, naturals: Naturals) -> None:
+        """Raise where a block's optimal factor cannot be normalised."""
         for name, ok in zip(self.order, inside, strict=True):
             if not ok:
                 site = self.model.sites[self.model.blocks[name].sites[0]]
@@ -109,7 +110,8 @@ class Ascent:
                     "Give the block a proper prior, and look for data that leave it undetermined.",
                 )
 
-    def _finite(self, elbo: float) -> float:
+    def finite(self, elbo: float) -> float:
+        """The bound, or an error where it is not finite."""
         if not np.isfinite(elbo):
             raise JensenError(
                 f"The bound became {elbo}.",

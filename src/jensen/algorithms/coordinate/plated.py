@@ -53,7 +53,7 @@ class PlatedAscent(Ascent):
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` starts, run on one random subset of the rows; the best then makes one sweep over all."""
         size = min(SUBSET, self.parts.size)
-        subset = self._subset(np.sort(rng.choice(self.parts.size, size, replace=False)))
+        subset = self.chosen(self.model.energy.arrays, np.sort(rng.choice(self.parts.size, size, replace=False)))
         found = []
         for i in range(count):
             start = random_start(self.model, rng, i % 2 == 0, dict.fromkeys(self.parts.local, size))
@@ -98,10 +98,10 @@ class PlatedAscent(Ascent):
     def _advanced(self, moments: Moments, naturals: Naturals, history: tuple[float, ...], sweeps: int) -> State:
         arrays = self.model.energy.arrays
         moments, naturals, bounds, gains, inside = self._sweep(moments, naturals, arrays, self.parts.size)
-        self._check_inside(np.asarray(inside), naturals)
-        after = self._finite(float(bounds[1]))
+        self.check_inside(np.asarray(inside), naturals)
+        after = self.finite(float(bounds[1]))
         if history:
-            self._check_stream(history[-1], self._finite(float(bounds[0])), after, np.asarray(gains))
+            self._check_stream(history[-1], self.finite(float(bounds[0])), after, np.asarray(gains))
         return State(moments, naturals, (*history, after), sweeps + 1)
 
     def _check_stream(self, before: float, middle: float, after: float, gains: np.ndarray) -> None:
@@ -115,11 +115,40 @@ class PlatedAscent(Ascent):
                 "An exact update cannot do that; please report the model.",
             )
 
-    def _subset(self, rows: np.ndarray) -> tuple[Array, ...]:
+    def chosen(self, arrays: Sequence[Array], rows: Any) -> tuple[Array, ...]:
+        """The arrays with these rows only."""
         slots = self.parts.row_slots()
-        return tuple(
-            jnp.take(a, rows, axis=slots[i]) if i in slots else a for i, a in enumerate(self.model.energy.arrays)
-        )
+        return tuple(jnp.take(a, rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
+
+    def step(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int, rate: Any) -> Any:
+        """A natural-gradient step from `rows` rows that stand for all: (moments, naturals, blocks in their domain)."""
+        statistics, _ = self._statistics(self.parts.interface(moments, arrays), arrays, rows)
+        inside = []
+        for name in self.order:
+            message = self._message(name, moments, arrays, statistics, self.parts.size / rows)
+            natural = jax.tree.map(lambda old, new: old + rate * (new - old), naturals[name], message)
+            factor = self.model.factor(name, natural)
+            inside.append(jnp.all(factor.contains()))
+            moments, naturals = {**moments, name: factor.mean_params()}, {**naturals, name: natural}
+        return moments, naturals, jnp.stack(inside)
+
+    def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
+        """The exact bound with optimal local factors, in nats."""
+        _, rows = self._statistics(self.parts.interface(moments, arrays), arrays, self.parts.size)
+        own = sum(self.model.factor(n, naturals[n]).entropy() for n in self.order)
+        return rows + self.parts.rest_energy(moments, arrays) + own
+
+    def _energy(self, at: Moments, arrays: Sequence[Array], statistics: Interface, weight: float) -> Any:
+        """The expected log joint as a function of the globals, given the statistics."""
+        return weight * _paired(statistics, self.parts.interface(at, arrays)) + self.parts.rest_energy(at, arrays)
+
+    def _message(
+        self, name: str, moments: Moments, arrays: Sequence[Array], statistics: Interface, weight: float
+    ) -> Any:
+        def energy(own: Any) -> Any:
+            return self._energy({**moments, name: own}, arrays, statistics, weight)
+
+        return jax.grad(energy)(moments[name])
 
     def _statistics(self, interface: Interface, arrays: Sequence[Array], rows: int) -> tuple[Interface, Any]:
         """(S, the rows' part of the bound) over `rows` rows with optimal local factors."""
@@ -165,16 +194,13 @@ class PlatedAscent(Ascent):
     def _globals(
         self, moments: Moments, naturals: Naturals, arrays: Any, statistics: Interface, weight: float, entropy: Any
     ) -> Any:
-        def energy(at: Moments) -> Any:
-            return weight * _paired(statistics, self.parts.interface(at, arrays)) + self.parts.rest_energy(at, arrays)
-
         def bound(at: Moments, naturals: Naturals) -> Any:
             own = sum(self.model.factor(n, naturals[n]).entropy() for n in self.order)
-            return energy(at) + weight * entropy + own
+            return self._energy(at, arrays, statistics, weight) + weight * entropy + own
 
         before, gains, inside = bound(moments, naturals), [], []
         for name in self.order:
-            natural = jax.grad(lambda own, name=name, at=moments: energy({**at, name: own}))(moments[name])
+            natural = self._message(name, moments, arrays, statistics, weight)
             new, old = self.model.factor(name, natural), self.model.factor(name, naturals[name])
             gains.append(jnp.sum(new.log_normalizer()) - inner(natural, moments[name]) - old.entropy())
             inside.append(jnp.all(new.contains()))

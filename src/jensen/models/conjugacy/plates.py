@@ -195,10 +195,22 @@ def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
                 return None
             rest.append(entry)
             continue
-        if len(rows) > 1 or len(owners & local) > 1:
+        if len(rows) > 1 or len(owners & local) > 1 or not _in_slots(entry, rows[0]):
             return None
         terms.append(_plate_term(model, entry, rows[0], local))
     return PlateSplit(model, plate, terms, rest) if terms else None
+
+
+def _in_slots(entry: SiteTerm, row_axis: Axis) -> bool:
+    """Whether every array with one entry per row is an argument, so that rows can be chosen from it."""
+    for factor in entry.term.factors:
+        if isinstance(factor, Known) and row_axis in factor.maps and not isinstance(factor.array, Slot):
+            return False
+        for position in factor.maps:
+            inside = isinstance(position, Gather) and row_axis in position.axes
+            if inside and not isinstance(position.index, Slot):
+                return False
+    return True
 
 
 def _plain(model: ConjugateModel, block: Block, plate: str) -> bool:
