@@ -143,7 +143,9 @@ def test_bound_is_below_the_enumerated_evidence():
         for k in (0, 1):
             y = x[np.array(labels) == k]
             cov = np.eye(len(y)) + 9.0
-            part += -0.5 * y @ np.linalg.solve(cov, y) - 0.5 * np.linalg.slogdet(cov)[1] - 0.5 * len(y) * np.log(2 * np.pi)
+            part += (
+                -0.5 * y @ np.linalg.solve(cov, y) - 0.5 * np.linalg.slogdet(cov)[1] - 0.5 * len(y) * np.log(2 * np.pi)
+            )
         logs.append(part)
     assert logsumexp(logs) == pytest.approx(EVIDENCE, abs=1e-8)
     for seed in range(3):

@@ -78,9 +78,7 @@ def forward_backward(start, transition, emission):
         backward.insert(0, logsumexp(transition + emission[t] + backward[0], 1))
     log_z = logsumexp(forward[-1])
     single = np.exp(np.array(forward) + np.array(backward) - log_z)
-    pairs = [
-        np.exp(forward[t][:, None] + transition + emission[t + 1] + backward[t + 1] - log_z) for t in range(T - 1)
-    ]
+    pairs = [np.exp(forward[t][:, None] + transition + emission[t + 1] + backward[t + 1] - log_z) for t in range(T - 1)]
     return log_z, single, np.array(pairs)
 
 

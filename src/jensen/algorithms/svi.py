@@ -136,7 +136,9 @@ class SVI(AbstractAlgorithm):
         return Outcome(ascent.product(state), converged, status, certificate)
 
 
-def _epoch(ascent: PlatedAscent, batch_size: int, moments: Any, naturals: Any, arrays: Any, rows: Any, rates: Any) -> Any:
+def _epoch(
+    ascent: PlatedAscent, batch_size: int, moments: Any, naturals: Any, arrays: Any, rows: Any, rates: Any
+) -> Any:
     """One step for each row of `rows`; then the exact bound over all rows, at the locals' optimum."""
 
     def step(carry: Any, batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Sweeps that stream the rows of a plate: local factors are made, summed into statistics and dropped, chunk by chunk."""
+"""Sweeps that stream the rows of a plate: local factors are made, summed into statistics and dropped by chunks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -110,7 +110,7 @@ class PlatedAscent(Ascent):
         if not accounted(after - before, row, 100.0 * self.noise(max(abs(before), abs(after)))):
             names = (", ".join(self.parts.local), *self.order)
             raise JensenError(
-                f"A sweep changed the bound by {after - before:.6g} nats where its updates account for {row.sum():.6g}.",
+                f"A sweep changed the bound by {after - before:.6g} nats; its updates account for {row.sum():.6g}.",
                 "Gains: " + ", ".join(f"'{n}' {g:.6g}" for n, g in zip(names, row, strict=True)) + ".",
                 "An exact update cannot do that; please report the model.",
             )

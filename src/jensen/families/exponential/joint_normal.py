@@ -29,7 +29,9 @@ class JointNormal(AbstractExponentialFactor):
         linear = jnp.concatenate([self.natural[f"z{i}"].reshape(-1) for i in range(len(sizes))])
         rows = []
         for i, a in enumerate(sizes):
-            row = [self.natural[f"z{i}z{j}"].reshape(a, b) if j >= i else jnp.zeros((a, b)) for j, b in enumerate(sizes)]
+            row = [
+                self.natural[f"z{i}z{j}"].reshape(a, b) if j >= i else jnp.zeros((a, b)) for j, b in enumerate(sizes)
+            ]
             rows.append(jnp.concatenate(row, 1))
         # The upper blocks hold the whole coefficient of z_i z_jᵀ; MultivariateNormal makes them symmetric.
         return MultivariateNormal({"z": linear, "zz": jnp.concatenate(rows, 0)}, (0,))
@@ -81,5 +83,3 @@ class JointNormal(AbstractExponentialFactor):
     def covariance(self) -> Array:
         """Σ over the flattened, concatenated sites."""
         return self.whole().covariance
-
-

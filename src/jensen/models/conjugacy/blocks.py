@@ -1,4 +1,4 @@
-"""Blocks: which latents share a factor, which family it is, and where the expectation of a product of atoms is found."""
+"""Blocks: which latents share a factor, of which family, and where the expectation of a product of atoms is found."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -169,7 +169,7 @@ def _normal(site: SiteInfo) -> Block:
         sd = np.sqrt(np.maximum(moments["zz"] - moments["z"] ** 2, 0.0))
         return at(moments["z"] + sd * rng.normal(size=site.shape))
 
-    shapes = dict.fromkeys(("z", "zz"), site.shape)
+    shapes: dict[str, tuple[int, ...]] = {"z": site.shape, "zz": site.shape}
     return _site_block(site, {LINEAR: "z", SQUARE: "zz"}, shapes, Normal, start, at, nearby)
 
 
@@ -246,7 +246,7 @@ def _positive(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
         return {"power": value**power, "log": np.log(value)}
 
     names = {(Stat("power", power),): "power", LOG: "log"}
-    shapes = dict.fromkeys(("power", "log"), site.shape)
+    shapes: dict[str, tuple[int, ...]] = {"power": site.shape, "log": site.shape}
     return _site_block(site, names, shapes, factor, lambda rng, shape: at(np.ones(shape)), at)
 
 
@@ -345,4 +345,3 @@ RECOGNISERS: dict[type, Callable[[SiteInfo, Uses, dict[str, SiteInfo]], Block]] 
 
 
 __all__ = ["Block", "Signature", "recognise", "signature"]
-

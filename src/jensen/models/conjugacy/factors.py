@@ -9,7 +9,19 @@ import numpy as np
 from jensen._errors import ModelError
 from jensen.models.conjugacy.densities import DENSITIES
 from jensen.models.conjugacy.interpret import interpret
-from jensen.models.conjugacy.terms import PRODUCTS, Atom, Axis, Factor, Gather, Map, Stat, Term, fresh, merged, normalised
+from jensen.models.conjugacy.terms import (
+    PRODUCTS,
+    Atom,
+    Axis,
+    Factor,
+    Gather,
+    Map,
+    Stat,
+    Term,
+    fresh,
+    merged,
+    normalised,
+)
 from jensen.models.conjugacy.trace import SiteInfo, Wrapper, trace_factors
 from jensen.models.conjugacy.value import Opaque, Value, ranked, times, total
 
@@ -95,9 +107,7 @@ def _wrapped(density: Value, wrappers: tuple[Wrapper, ...], factor: dict[str, An
     return density if factor["scale"] is None else times(density, factor["scale"])
 
 
-def _summed(
-    sites: dict[str, SiteInfo], site: SiteInfo, term: Term, shape: tuple[int, ...], first_enum: int
-) -> Term:
+def _summed(sites: dict[str, SiteInfo], site: SiteInfo, term: Term, shape: tuple[int, ...], first_enum: int) -> Term:
     """The term with the indicators of the discrete latents it varies with, summed over the plates."""
     term = fresh(term)
     out, factors = list(term.out), list(term.factors)

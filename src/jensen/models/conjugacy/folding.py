@@ -8,9 +8,7 @@ import numpy as np
 
 
 def _dynamic_slice(operand: np.ndarray, *starts: np.ndarray, slice_sizes: tuple[int, ...], **_: Any) -> np.ndarray:
-    first = [
-        int(np.clip(int(s), 0, n - size)) for s, n, size in zip(starts, operand.shape, slice_sizes, strict=True)
-    ]
+    first = [int(np.clip(int(s), 0, n - size)) for s, n, size in zip(starts, operand.shape, slice_sizes, strict=True)]
     return operand[tuple(slice(a, a + n) for a, n in zip(first, slice_sizes, strict=True))]
 
 

@@ -1,12 +1,12 @@
-"""Abstract run of a jaxpr: known values are computed, latent values follow the rules, nothing is rewritten afterwards."""
+"""Abstract run of a jaxpr: known values are computed, latent values follow the rules, nothing is rewritten later."""
 
 import linecache
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import Literal
 
 from jensen.models.conjugacy.arrays import is_concrete, namespace
@@ -23,12 +23,13 @@ LABEL_ONLY = frozenset({"broadcast_in_dim", "transpose", "squeeze", "expand_dims
 
 def interpret(jaxpr: Any, consts: Any, arguments: list[Value], memo: dict[Any, Any] | None = None) -> list[Value]:
     """The outputs of a jaxpr as values. Equal equations on known arrays are computed once, so that equal index arrays
-    are one object and are recognised as equal."""
+    are one object and are recognised as equal.
+    """
     memo = {} if memo is None else memo
     env: dict[Any, Value] = {}
 
     def read(variable: Any) -> Value:
-        return lift(np.asarray(variable.val, variable.aval.dtype)) if isinstance(variable, Literal) else env[variable]
+        return lift(_literal(variable)) if isinstance(variable, Literal) else env[variable]
 
     env.update(zip(jaxpr.constvars, (_constant(c) for c in consts), strict=True))
     env.update(zip(jaxpr.invars, arguments, strict=True))
@@ -39,10 +40,14 @@ def interpret(jaxpr: Any, consts: Any, arguments: list[Value], memo: dict[Any, A
     return [read(v) for v in jaxpr.outvars]
 
 
+def _literal(literal: Any) -> np.ndarray:
+    return np.asarray(literal.val, literal.aval.dtype)
+
+
 def _constant(const: Any) -> Value:
     if isinstance(const, Value):
         return const
-    return lift(const if isinstance(const, jax.core.Tracer) else np.asarray(const))
+    return lift(const if isinstance(const, Tracer) else np.asarray(const))
 
 
 def live_equations(jaxpr: Any) -> list[Any]:

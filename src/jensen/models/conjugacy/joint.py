@@ -36,7 +36,9 @@ def recognise_joint(names: Sequence[str], energy: Energy, sites: dict[str, SiteI
             known = [s.name for s in sites.values() if not s.observed]
             raise OptionError(f"blocks names '{name}', which is no latent site.", remedy=nearest(name, known))
     if len(names) < 2:
-        raise OptionError(f"The block {tuple(names)} holds a single site.", remedy="Name at least two, or leave it out.")
+        raise OptionError(
+            f"The block {tuple(names)} holds a single site.", remedy="Name at least two, or leave it out."
+        )
     members = [sites[name] for name in names]
     uses: Uses = []
     for entry in energy.terms:

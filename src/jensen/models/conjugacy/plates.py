@@ -80,7 +80,9 @@ class PlateSplit:
         model = self._with(arrays)
         return model.energy(model._lookup(moments), self.rest)
 
-    def rows_energy(self, local: Moments, interface: Interface, arrays: Sequence[Array], start: Any, count: int) -> Scalar:
+    def rows_energy(
+        self, local: Moments, interface: Interface, arrays: Sequence[Array], start: Any, count: int
+    ) -> Scalar:
         """The expected log joint of `count` rows from `start` on, in nats; linear in the local moments."""
         total = jnp.zeros(())
         for term, entry in zip(self.terms, interface, strict=True):
@@ -130,7 +132,11 @@ class PlateSplit:
                     slots[known.array.index] = known.maps.index(term.row_axis)
             for _, atoms in [*term.local, *term.looked_up]:
                 for position in (m for atom in atoms for m in atom.maps):
-                    if isinstance(position, Gather) and isinstance(position.index, Slot) and term.row_axis in position.axes:
+                    if (
+                        isinstance(position, Gather)
+                        and isinstance(position.index, Slot)
+                        and term.row_axis in position.axes
+                    ):
                         slots[position.index.index] = position.axes.index(term.row_axis)
         return slots
 
@@ -169,7 +175,9 @@ class PlateSplit:
         return result, tuple(row_axis if axis is cut else axis for axis in axes)
 
 
-def _found(model: ConjugateModel, block: Block, atoms: Sequence[Atom], moments: Moments) -> tuple[Array, tuple[Axis, ...]]:
+def _found(
+    model: ConjugateModel, block: Block, atoms: Sequence[Atom], moments: Moments
+) -> tuple[Array, tuple[Axis, ...]]:
     array, maps = block.find(moments[block.name], atoms)
     return taken(array, [model.energy._fetched_map(m) for m in maps])
 
@@ -207,8 +215,7 @@ def _in_slots(entry: SiteTerm, row_axis: Axis) -> bool:
         if isinstance(factor, Known) and row_axis in factor.maps and not isinstance(factor.array, Slot):
             return False
         for position in factor.maps:
-            inside = isinstance(position, Gather) and row_axis in position.axes
-            if inside and not isinstance(position.index, Slot):
+            if isinstance(position, Gather) and row_axis in position.axes and not isinstance(position.index, Slot):
                 return False
     return True
 

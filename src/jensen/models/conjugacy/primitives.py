@@ -13,10 +13,8 @@ from jensen.models.conjugacy.value import Opaque, Value, log_of_case, power, tim
 
 Rule: TypeAlias = Callable[[list[Value], dict[str, Any], tuple[int, ...]], Value]
 RULES: dict[str, Rule] = {}
-MOVEMENT = frozenset(
-    ["concatenate", "dynamic_slice", "dynamic_update_slice", "pad", "rev", "scatter", "slice", "split", "stack"]
-    + ["tile", "unstack", "reshape"]
-)
+MOVEMENT = {"concatenate", "dynamic_slice", "dynamic_update_slice", "pad", "reshape", "rev", "scatter", "slice"}
+MOVEMENT |= {"split", "stack", "tile", "unstack"}
 """Primitives that only move data, for the generic rule."""
 
 

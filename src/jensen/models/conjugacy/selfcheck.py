@@ -65,7 +65,12 @@ def _compare(
         parts = [energy(lookup, [t]) for t in terms]
         found[name] = sum(parts, start=jnp.zeros(()))
         size[name] = sum((jnp.abs(p) for p in parts), start=jnp.zeros(()))
-    return found, expected, size, {n: _outside(trace[n]) for n, s in sites.items() if s.observed and s.support is not None}
+    return (
+        found,
+        expected,
+        size,
+        {n: _outside(trace[n]) for n, s in sites.items() if s.observed and s.support is not None},
+    )
 
 
 def _outside(site: dict[str, Any]) -> Any:
@@ -96,7 +101,7 @@ def _check_support(sites: dict[str, SiteInfo], outside: dict[str, Any]) -> None:
             site = sites[name]
             index = np.unravel_index(int(first), site.shape[: len(site.shape) - site.event_dim] or (1,))
             raise DataError(
-                f"{int(count)} values observed at '{name}' lie outside the support {site.support} of {site.distribution}.",
+                f"{int(count)} values of '{name}' lie outside {site.support}, the support of {site.distribution}.",
                 f"{site.where} First at row {', '.join(str(int(i)) for i in index)}.",
                 "Correct or remove these rows, or choose a distribution whose support holds them.",
             )
@@ -116,4 +121,3 @@ def _mismatch(site: SiteInfo, found: float, expected: float) -> ModelError:
         "This happens when a discrete latent is used outside its plate, by position (c[i]), or summed over its plate; "
         "index parameters by it (mu[c]) inside the plate instead. Otherwise use advi.",
     )
-

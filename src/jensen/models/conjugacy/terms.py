@@ -14,7 +14,6 @@ import numpy as np
 
 from jensen.models.conjugacy.arrays import contract, is_concrete, namespace, same_array
 
-
 PRODUCTS: ContextVar[dict[Any, tuple[Any, ...]] | None] = ContextVar("PRODUCTS", default=None)
 """Products of known arrays found so far in the analysis under way."""
 
@@ -41,7 +40,8 @@ Map: TypeAlias = Axis | Gather
 
 class Stat(NamedTuple):
     """A statistic of a latent: `power` p (z**p, elementwise), `log`, `log1m` (log(1 - z)), `logdet`, `inverse`
-    (matrix inverse) or `indicator` (1 where the discrete latent takes the value on the first axis)."""
+    (matrix inverse) or `indicator` (1 where the discrete latent takes the value on the first axis).
+    """
 
     kind: str
     power: float = 0.0
@@ -232,7 +232,7 @@ def taken(array: Any, maps: Sequence[Map]) -> tuple[Any, tuple[Axis, ...]]:
     if gathers:
         plain = [i for i in range(len(maps)) if i not in gathers]
         shared = tuple(dict.fromkeys(axis for i in gathers for axis in map_axes(maps[i])))
-        xp = namespace(array, *(maps[i].index for i in gathers))
+        xp = namespace(array, *(m.index for m in maps if isinstance(m, Gather)))
         moved = xp.transpose(xp.asarray(array), [*gathers, *plain])
         array = moved[tuple(_spread(maps[i], shared) for i in gathers)]
         labels = (*shared, *(maps[i] for i in plain))  # type: ignore[arg-type]
@@ -244,7 +244,9 @@ def _spread(position: Map, shared: Sequence[Axis]) -> Any:
     """The index array of a gather, with an axis (possibly of length 1) for each of `shared`."""
     assert isinstance(position, Gather)
     xp = namespace(position.index)
-    index = xp.transpose(position.index, sorted(range(len(position.axes)), key=lambda i: shared.index(position.axes[i])))
+    index = xp.transpose(
+        position.index, sorted(range(len(position.axes)), key=lambda i: shared.index(position.axes[i]))
+    )
     return index.reshape([axis.size if axis in position.axes else 1 for axis in shared])
 
 

@@ -93,7 +93,9 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
         _check_statement(site, lines.get(site["name"], ""))
     sites = {}
     samples = [site for site in trace.values() if site["type"] == "sample"]
-    depth = max((max(len(s["fn"].batch_shape), *(-f.dim for f in s["cond_indep_stack"]), 0) for s in samples), default=0)
+    depth = max(
+        (max(len(s["fn"].batch_shape), *(-f.dim for f in s["cond_indep_stack"]), 0) for s in samples), default=0
+    )
     keys = {id(v): k for k, v in kwargs.items()}
     for site in samples:
         info = _site_info(site, lines.get(site["name"], ""), keys.get(id(site["value"])))
@@ -163,14 +165,14 @@ def _values(info: SiteInfo, fn: Any) -> np.ndarray:
             values = np.asarray(fn.enumerate_support(expand=False)).reshape(-1)
     except Exception:
         support = info.base_support
-        bounds = getattr(support, "lower_bound", 0), getattr(support, "upper_bound", None)
-        if not all(isinstance(b, (int, np.integer)) for b in bounds):
+        low, high = getattr(support, "lower_bound", 0), getattr(support, "upper_bound", None)
+        if not isinstance(low, (int, np.integer)) or not isinstance(high, (int, np.integer)):
             raise ModelError(
                 f"The values of the discrete latent '{info.name}' cannot be listed: its support is {info.support}.",
                 info.where,
                 "Use a distribution of finite support with a fixed number of values, or marginalise it by hand.",
             ) from None
-        values = np.arange(bounds[0], bounds[1] + 1)
+        values = np.arange(low, high + 1)
     return values
 
 
@@ -202,14 +204,17 @@ def trace_factors(
     """
     continuous = [s for s in sites.values() if not s.observed and s.values is None]
     enumerated = {
-        s.name: s.values.reshape((-1,) + (1,) * (-s.enum_dim - 1)) for s in sites.values() if s.values is not None
+        s.name: s.values.reshape((-1, *([1] * (-s.enum_dim - 1)))) for s in sites.values() if s.values is not None
     }
     static: dict[str, tuple[Any, tuple[Wrapper, ...]]] = {}
     arrays = {k: v for k, v in kwargs.items() if _is_array(v)}
     other = {k: v for k, v in kwargs.items() if k not in arrays}
 
     def factors(latents: list[Any], data: dict[str, Any]) -> dict[str, Any]:
-        values = {**{k: jnp.asarray(v) for k, v in enumerated.items()}, **dict(zip(_names(continuous), latents))}
+        values = {
+            **{k: jnp.asarray(v) for k, v in enumerated.items()},
+            **dict(zip(_names(continuous), latents, strict=True)),
+        }
         trace = handlers.trace(_Given(seeded(fn), values)).get_trace(**data, **other)
         out = {}
         for site in trace.values():

@@ -138,12 +138,12 @@ def _exponential_of_term(term: Term) -> list[Term] | None:
 
 def _map_known(term: Term, fn: Callable[[Any], Any]) -> Term:
     """`fn` of a term without latents; `fn` includes the coefficient."""
-    if not term.factors:
+    if len(term.factors) == 0:
         return Term(float(fn(np.asarray(1.0))), (), term.out)
     if len(term.factors) > 1:
         raise Opaque("a product of known arrays of different axes")  # nested arrays have been multiplied already
-    known = term.factors[0]
-    return Term(1.0, (Known(fn(known.array), known.maps),), term.out)  # type: ignore[union-attr, arg-type]
+    (known,) = (f for f in term.factors if isinstance(f, Known))
+    return Term(1.0, (Known(fn(known.array), known.maps),), term.out)
 
 
 def ranked(value: Value, shape: Sequence[int]) -> Value:
@@ -255,7 +255,7 @@ def power(value: Value, p: float) -> Value:
 
 
 def log(value: Value) -> Value:
-    """log: of a monomial, the sum of the logs; of 1 - z, the statistic log(1 - z); of exp(v), v."""
+    """Logarithm: of a monomial, the sum of the logs; of 1 - z, the statistic log(1 - z); of exp(v), v."""
     if value.why is not None:
         return value
     if value.is_known:

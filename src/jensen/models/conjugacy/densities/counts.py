@@ -144,4 +144,6 @@ def _picked_known(table: Value, place: np.ndarray, shape: tuple[int, ...]) -> Va
     lead = np.broadcast_shapes(array.shape[:-1], place.shape)
     xp = namespace(array, place)
     spread = xp.broadcast_to(array, (*lead, array.shape[-1]))
-    return Value(shape, known=xp.take_along_axis(spread, xp.broadcast_to(place, lead)[..., None].astype(int), -1)[..., 0])
+    return Value(
+        shape, known=xp.take_along_axis(spread, xp.broadcast_to(place, lead)[..., None].astype(int), -1)[..., 0]
+    )
