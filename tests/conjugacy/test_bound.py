@@ -11,7 +11,7 @@ import pytest
 from numpyro import handlers
 from scipy.special import betaln, gammaln, logsumexp, multigammaln
 
-from jensen._errors import JensenError
+from jensen._errors import JensenError, ModelError
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.ascent import Ascent
 from jensen.algorithms.coordinate.starts import random_start
@@ -219,3 +219,25 @@ def test_a_lowered_bound_names_the_block(monkeypatch):
     state = ascent.begin(random_start(model, np.random.default_rng(0), seeds=False))
     with pytest.raises(JensenError, match="'tau'"):
         ascent.advance(state, 5)
+
+
+def shifted(x, offset):
+    mu = numpyro.sample("mu", dist.Normal(0.5 + offset, 2))
+    tau = numpyro.sample("tau", dist.Gamma(2, 1.5))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("x", dist.Normal(mu, 1 / jnp.sqrt(tau)), obs=x)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5])
+def test_a_far_origin_is_harmless(offset):
+    fn, data = ZOO["normal_gamma"]
+    near = CAVI().fit_conjugate(fn, data)
+    far = CAVI().fit_conjugate(shifted, {"x": data["x"] + offset, "offset": offset})
+    np.testing.assert_allclose(far.means()["tau"], near.means()["tau"], rtol=1e-4)
+    np.testing.assert_allclose(far.means()["mu"] - offset, near.means()["mu"], atol=1e-4)
+
+
+def test_an_origin_so_far_that_rounding_spoils_the_bound_is_refused():
+    x = ZOO["normal_gamma"][1]["x"] + 1e8
+    with pytest.raises(ModelError, match="Subtract from the data their mean"):
+        CAVI().fit_conjugate(shifted, {"x": x, "offset": 1e8})

@@ -104,6 +104,7 @@ class CAVI(AbstractAlgorithm):
             if not self.escape:
                 break
             state = moved
+        ascent.check_rounding(state)
         return Outcome(
             ascent.product(state),
             converged and not (saddle and not self.escape),

@@ -132,6 +132,7 @@ class SVI(AbstractAlgorithm):
             if converged
             else f"Stopped after {epochs} epochs, the bound still rising. Allow more with max_epochs."
         )
+        ascent.check_rounding(state)
         certificate = {"elbo": state.elbo, "epochs": float(epochs), "saddle": 0.0}
         return Outcome(ascent.product(state), converged, status, certificate)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import DataError, ModelError, OptionError
@@ -68,6 +69,12 @@ class ConjugateModel(eqx.Module):
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
         return self.energy(self._lookup(moments))
+
+    def magnitude(self, moments: Moments) -> Scalar:
+        """Σ |terms| of the expected log joint: times the rounding unit, the error of the bound in nats."""
+        lookup = self._lookup(moments)
+        parts = [jnp.abs(self.energy(lookup, [entry])) for entry in self.energy.terms]
+        return sum(parts, start=jnp.zeros(()))
 
     def message(self, block: str, moments: Moments) -> Natural:
         """The natural parameters of the optimal factor: ∇ of the expected log joint in the block's mean parameters."""

@@ -255,7 +255,7 @@ def power(value: Value, p: float) -> Value:
 
 
 def log(value: Value) -> Value:
-    """Logarithm: of a monomial, the sum of the logs; of 1 - z, the statistic log(1 - z); of exp(v), v."""
+    """The logarithm; of a monomial, the sum of the logs; of 1 - z, the statistic log(1 - z); of exp(v), v."""
     if value.why is not None:
         return value
     if value.is_known:

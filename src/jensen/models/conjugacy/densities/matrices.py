@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import multigammaln
-from scipy import special
+from scipy.special import gammaln
 
 from jensen.models.conjugacy.arrays import namespace
 from jensen.models.conjugacy.densities.registry import density
@@ -177,7 +177,7 @@ def wishart_normaliser(concentration: Value, dim: int) -> Value:
 
 
 def _host_multigammaln(a: Any, dim: int) -> Any:
-    return np.vectorize(lambda v: special.multigammaln(v, dim), otypes=[float])(a)
+    return 0.25 * dim * (dim - 1) * np.log(np.pi) + sum(gammaln(a - 0.5 * i) for i in range(dim))
 
 
 @density(dist.InverseWishart, parameters=_wishart_parameters)
