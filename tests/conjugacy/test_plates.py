@@ -32,7 +32,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+SLOW = {"diagonal_mixture", "stick_breaking", "latent_classes"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(CASES)]
+)
 def test_streamed_sweep_is_the_plain_sweep(name):
     plate, data = CASES[name]
     model = build_conjugate(ZOO[name][0], data)
@@ -83,6 +88,13 @@ def test_memory_does_not_grow_with_rows_times_values():
     naturals = {"mu": model.blocks["mu"].zeros()}
     lowered = jax.jit(ascent._sweep_program, static_argnums=3).lower(moments, naturals, model.energy.arrays, 200_000)
     assert lowered.compile().memory_analysis().temp_size_in_bytes < 8e6
+
+
+def test_products_of_one_array_are_packed():
+    """x xᵀ of D = 2 has three distinct entries."""
+    model = build_conjugate(ZOO["full_mixture"][0], CASES["full_mixture"][1])
+    pairs = [term.pair for term in split(model, "row").terms if term.pair is not None]
+    assert [pair.packed.size for pair in pairs] == [3]
 
 
 def test_local_blocks_that_depend_on_each_other_are_not_split(built):

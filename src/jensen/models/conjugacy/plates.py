@@ -5,12 +5,14 @@ labels that it shares with the rows. With S = ∂(Σ rows) / ∂G the expected l
 for any value of the globals while the local factors stay.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural
@@ -25,6 +27,25 @@ Interface = tuple[dict[str, Array], ...]
 
 
 @dataclass(frozen=True, eq=False)
+class Pair:
+    """Σ_ij x_i x_j G_ij as one sum over i ≤ j: half the work where one array stands twice in a term.
+
+    `position` is the axis of `known` that runs over i in one factor and over j in the other; `packed` labels the
+    D(D + 1) / 2 products.
+    """
+
+    known: Known
+    position: int
+    first: Axis
+    second: Axis
+    packed: Axis
+
+    def indices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the upper triangle."""
+        return np.triu_indices(self.first.size)
+
+
+@dataclass(frozen=True, eq=False)
 class PlateTerm:
     """One term over the plate: its row factors, its global factors, and the labels that they share."""
 
@@ -36,6 +57,7 @@ class PlateTerm:
     global_known: tuple[Known, ...]
     global_atoms: tuple[tuple[Block, tuple[Atom, ...]], ...]
     shared: tuple[Axis, ...]
+    pair: Pair | None = None
 
 
 class PlateSplit:
@@ -69,6 +91,8 @@ class PlateSplit:
             carried = {axis for axes in labels for axis in axes}
             out = tuple(axis for axis in term.shared if axis in carried)
             whole = contract(operands, labels, out) if operands else jnp.ones(())
+            if term.pair is not None:
+                whole = _packed(whole, out, term.pair)
             entry = {"shared": term.coefficient * whole}
             for i, (block, atoms) in enumerate(term.looked_up):
                 entry[f"table{i}"] = block.find(moments[block.name], atoms)[0]
@@ -90,6 +114,13 @@ class PlateSplit:
             for known in term.known:
                 operands.append(self._rows(known.array, known.maps, term.row_axis, arrays, start, count))
                 labels.append(known.maps)
+            if term.pair is not None:
+                known, position = term.pair.known, term.pair.position
+                rows = self._rows(known.array, known.maps, term.row_axis, arrays, start, count)
+                rows = jnp.moveaxis(rows, position, -1)
+                first, second = term.pair.indices()
+                operands.append(rows[..., first] * rows[..., second])
+                labels.append((*known.maps[:position], *known.maps[position + 1 :], term.pair.packed))
             for i, (block, atoms) in enumerate(term.looked_up):
                 maps = block.find({k: jnp.zeros(s) for k, s in block.shapes.items()}, atoms)[1]
                 array, axes = self._taken(entry[f"table{i}"], maps, term.row_axis, arrays, start, count)
@@ -127,7 +158,7 @@ class PlateSplit:
         """Array number -> its row axis, for the arrays that hold one entry per row."""
         slots: dict[int, int] = {}
         for term in self.terms:
-            for known in term.known:
+            for known in [*term.known, *([term.pair.known] if term.pair else [])]:
                 if isinstance(known.array, Slot):
                     slots[known.array.index] = known.maps.index(term.row_axis)
             for _, atoms in [*term.local, *term.looked_up]:
@@ -148,7 +179,10 @@ class PlateSplit:
     def _shared_labels(term: PlateTerm) -> tuple[Axis, ...]:
         carried = {axis for known in term.global_known for axis in known.maps}
         carried |= {axis for _, atoms in term.global_atoms for atom in atoms for axis in factor_axes(atom)}
-        return tuple(axis for axis in term.shared if axis in carried)
+        labels = tuple(axis for axis in term.shared if axis in carried)
+        if term.pair is None:
+            return labels
+        return (*(a for a in labels if a not in (term.pair.first, term.pair.second)), term.pair.packed)
 
     def _rows(
         self, array: Any, axes: Sequence[Axis], row_axis: Axis, arrays: Sequence[Array], start: Any, count: int
@@ -244,6 +278,10 @@ def _plate_term(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: s
     others = {axis for f in global_known for axis in f.maps}
     others |= {axis for _, atoms in outside for atom in atoms for axis in factor_axes(atom)}
     shared = tuple(axis for factor in term.factors for axis in factor_axes(factor) if axis in row_labels & others)
+    inner = [axis for _, atoms in [*inside, *looked_up] for atom in atoms for axis in factor_axes(atom)]
+    pair = _pair(known, set(shared), inner)
+    if pair is not None:
+        known = tuple(f for f in known if f.array != pair.known.array)
     return PlateTerm(
         term.coefficient,
         row_axis,
@@ -253,4 +291,27 @@ def _plate_term(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: s
         global_known,
         tuple(outside),
         tuple(dict.fromkeys(shared)),
+        pair,
     )
+
+
+def _pair(known: Sequence[Known], shared: set[Axis], inner: Sequence[Axis]) -> Pair | None:
+    """The array that stands exactly twice, under maps that differ in one axis which nothing else in the rows carries."""
+    for left, right in itertools.combinations(known, 2):
+        copies = [f for f in known if f.array == left.array]
+        differing = [k for k, (a, b) in enumerate(zip(left.maps, right.maps, strict=False)) if a is not b]
+        if left.array != right.array or len(copies) != 2 or len(differing) != 1:
+            continue
+        first, second = left.maps[differing[0]], right.maps[differing[0]]
+        elsewhere = [*inner, *(axis for f in known if f not in copies for axis in f.maps)]
+        if {first, second} <= shared and first not in elsewhere and second not in elsewhere:
+            size = first.size * (first.size + 1) // 2
+            return Pair(left, differing[0], first, second, Axis(size))
+    return None
+
+
+def _packed(array: Array, out: Sequence[Axis], pair: Pair) -> Array:
+    """G_ii, and G_ij + G_ji for i < j, on the last axis."""
+    square = jnp.moveaxis(array, (out.index(pair.first), out.index(pair.second)), (-2, -1))
+    first, second = pair.indices()
+    return square[..., first, second] + jnp.where(first != second, square[..., second, first], 0.0)
