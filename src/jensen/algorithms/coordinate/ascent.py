@@ -16,7 +16,7 @@ from jensen.families.exponential.contract import inner
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 
 MAX_ROUNDING = 1e-3
-"""Nats of rounding in the bound that are let pass, for one observed scalar; they grow as the square root of the rows."""
+"""Nats of rounding in the bound that are let pass for one observed scalar; they grow as the root of the rows."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
 from jensen.models.analysis import CONCRETE_NEEDED
-from jensen.models.conjugacy.blocks import Block, recognise
+from jensen.models.conjugacy.blocks import Block
 from jensen.models.conjugacy.energy import Energy, Lookup, SiteTerm, Skeleton, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
+from jensen.models.conjugacy.recognise import recognise
 from jensen.models.conjugacy.selfcheck import self_check
 from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites

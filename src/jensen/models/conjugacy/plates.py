@@ -5,14 +5,12 @@ labels that it shares with the rows. With S = ∂(Σ rows) / ∂G the expected l
 for any value of the globals while the local factors stay.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural
@@ -20,29 +18,11 @@ from jensen.models.conjugacy.arrays import contract
 from jensen.models.conjugacy.blocks import Block
 from jensen.models.conjugacy.energy import SiteTerm, Slot
 from jensen.models.conjugacy.model import ConjugateModel, Moments
+from jensen.models.conjugacy.packing import Pair, find_pair, packed
 from jensen.models.conjugacy.terms import Atom, Axis, Gather, Known, Map, factor_axes, map_axes, taken
 
 Interface = tuple[dict[str, Array], ...]
 """For each term of the plate: `shared`, the globals on the shared labels, and tables of globals that rows look up."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Σ_ij x_i x_j G_ij as one sum over i ≤ j: half the work where one array stands twice in a term.
-
-    `position` is the axis of `known` that runs over i in one factor and over j in the other; `packed` labels the
-    D(D + 1) / 2 products.
-    """
-
-    known: Known
-    position: int
-    first: Axis
-    second: Axis
-    packed: Axis
-
-    def indices(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the upper triangle."""
-        return np.triu_indices(self.first.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +72,7 @@ class PlateSplit:
             out = tuple(axis for axis in term.shared if axis in carried)
             whole = contract(operands, labels, out) if operands else jnp.ones(())
             if term.pair is not None:
-                whole = _packed(whole, out, term.pair)
+                whole = packed(whole, out, term.pair)
             entry = {"shared": term.coefficient * whole}
             for i, (block, atoms) in enumerate(term.looked_up):
                 entry[f"table{i}"] = block.find(moments[block.name], atoms)[0]
@@ -279,7 +259,7 @@ def _plate_term(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: s
     others |= {axis for _, atoms in outside for atom in atoms for axis in factor_axes(atom)}
     shared = tuple(axis for factor in term.factors for axis in factor_axes(factor) if axis in row_labels & others)
     inner = [axis for _, atoms in [*inside, *looked_up] for atom in atoms for axis in factor_axes(atom)]
-    pair = _pair(known, set(shared), inner)
+    pair = find_pair(known, set(shared), inner)
     if pair is not None:
         known = tuple(f for f in known if f.array != pair.known.array)
     return PlateTerm(
@@ -293,25 +273,3 @@ def _plate_term(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: s
         tuple(dict.fromkeys(shared)),
         pair,
     )
-
-
-def _pair(known: Sequence[Known], shared: set[Axis], inner: Sequence[Axis]) -> Pair | None:
-    """The array that stands exactly twice, under maps that differ in one axis which nothing else in the rows carries."""
-    for left, right in itertools.combinations(known, 2):
-        copies = [f for f in known if f.array == left.array]
-        differing = [k for k, (a, b) in enumerate(zip(left.maps, right.maps, strict=False)) if a is not b]
-        if left.array != right.array or len(copies) != 2 or len(differing) != 1:
-            continue
-        first, second = left.maps[differing[0]], right.maps[differing[0]]
-        elsewhere = [*inner, *(axis for f in known if f not in copies for axis in f.maps)]
-        if {first, second} <= shared and first not in elsewhere and second not in elsewhere:
-            size = first.size * (first.size + 1) // 2
-            return Pair(left, differing[0], first, second, Axis(size))
-    return None
-
-
-def _packed(array: Array, out: Sequence[Axis], pair: Pair) -> Array:
-    """G_ii, and G_ij + G_ji for i < j, on the last axis."""
-    square = jnp.moveaxis(array, (out.index(pair.first), out.index(pair.second)), (-2, -1))
-    first, second = pair.indices()
-    return square[..., first, second] + jnp.where(first != second, square[..., second, first], 0.0)

@@ -255,7 +255,7 @@ def power(value: Value, p: float) -> Value:
 
 
 def log(value: Value) -> Value:
-    """The logarithm; of a monomial, the sum of the logs; of 1 - z, the statistic log(1 - z); of exp(v), v."""
+    """The logarithm: a sum for a monomial, a statistic of its own for the complement 1 - z, v itself for exp(v)."""
     if value.why is not None:
         return value
     if value.is_known:
