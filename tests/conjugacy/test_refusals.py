@@ -9,7 +9,10 @@ import pytest
 from numpyro import handlers
 
 from jensen._errors import DataError, ModelError
+from jensen.algorithms.cavi import CAVI
 from jensen.models.conjugacy import build_conjugate
+
+from .zoo import ZOO
 
 Y = np.array([0.5, 1.2, 2.0])
 X = np.array([[1.0, 2.0], [0.3, 1.0], [2.0, -1.0]])
@@ -205,3 +208,26 @@ def test_the_users_flag_is_untouched():
     with jax.enable_x64(False):
         build_conjugate(counts, {"y": np.array([1, 2, 3])})
         assert not jax.config.jax_enable_x64
+
+
+def test_an_improper_conditional_names_its_block():
+    """A flat prior on a coefficient whose column is zero."""
+
+    def model(X, y):
+        with numpyro.plate("feature", 2):
+            w = numpyro.sample("w", dist.ImproperUniform(dist.constraints.real, (), ()))
+        numpyro.sample("y", dist.Normal(X[:, 0] * w[0] + X[:, 1] * w[1], 1).to_event(1), obs=y)
+
+    X0 = np.column_stack([np.ones(3), np.zeros(3)])
+    with pytest.raises(ModelError, match="'w' is improper"):
+        CAVI().fit_conjugate(model, {"X": X0, "y": Y})
+    fit = CAVI().fit_conjugate(model, {"X": X, "y": Y})
+    np.testing.assert_allclose(fit.means()["w"], np.linalg.lstsq(X, Y, rcond=None)[0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["unit_mixture", "ard_regression", "full_mixture"])
+def test_single_precision_comes_close(name):
+    double = CAVI(tolerance=1e-6).fit_conjugate(*ZOO[name], seed=2)
+    single = CAVI(tolerance=1e-6).fit_conjugate(*ZOO[name], seed=2, precision="single")
+    assert single.q.factors[next(iter(single.q.factors))].natural.popitem()[1].dtype == jnp.float32
+    assert single.elbo == pytest.approx(double.elbo, rel=1e-3)

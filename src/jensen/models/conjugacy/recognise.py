@@ -286,8 +286,8 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
         return {"indicator": rng.dirichlet(np.ones(len(values)), shape)}
 
     def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
-        noise = rng.gumbel(size=moments["indicator"].shape)
-        return at(values[np.argmax(np.log(np.maximum(moments["indicator"], 1e-300)) + noise, -1)])
+        logs = np.log(np.maximum(np.asarray(moments["indicator"], float), 1e-300))
+        return at(values[np.argmax(logs + rng.gumbel(size=logs.shape), -1)])
 
     def factor(natural: Natural) -> Categorical:
         return Categorical(natural, values)
