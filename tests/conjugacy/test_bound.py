@@ -257,3 +257,9 @@ def test_an_origin_so_far_that_rounding_spoils_the_bound_is_refused():
     x = ZOO["normal_gamma"][1]["x"] + 1e8
     with pytest.raises(ModelError, match="Subtract from the data their mean"):
         CAVI().fit_conjugate(shifted, {"x": x, "offset": 1e8})
+
+
+def test_more_components_than_rows_is_said_in_words():
+    fn, data = ZOO["unit_mixture"]
+    fit = CAVI(restarts=1).fit_conjugate(fn, {**data, "K": 10})
+    assert "'c' has 10 values but only 8 rows" in fit.status

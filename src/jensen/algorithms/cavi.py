@@ -108,7 +108,7 @@ class CAVI(AbstractAlgorithm):
         return Outcome(
             ascent.product(state),
             converged and not (saddle and not self.escape),
-            self._status(state, converged, saddle),
+            self._status(target, state, converged, saddle),
             {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)},
             restarts=tuple(sorted(reached, reverse=True)),
         )
@@ -143,7 +143,7 @@ class CAVI(AbstractAlgorithm):
             return None
         return State(pushed.moments, pushed.naturals, pushed.history[-1:], state.sweeps + pushed.sweeps)
 
-    def _status(self, state: State, converged: bool, saddle: bool) -> str:
+    def _status(self, model: ConjugateModel, state: State, converged: bool, saddle: bool) -> str:
         if saddle and not self.escape:
             return (
                 f"Stopped after {state.sweeps} sweeps at a saddle: a small push raises the bound. "
@@ -152,4 +152,14 @@ class CAVI(AbstractAlgorithm):
         if not converged:
             return f"Stopped after {state.sweeps} sweeps, the bound still rising. Allow more with max_sweeps."
         left = " A saddle was left on the way." if saddle else ""
-        return f"Converged after {state.sweeps} sweeps: the gain still to come is negligible.{left}"
+        return f"Converged after {state.sweeps} sweeps: the gain still to come is negligible.{left}{_crowded(model)}"
+
+
+def _crowded(model: ConjugateModel) -> str:
+    """A sentence on every discrete latent that has more values than rows."""
+    notes = []
+    for site in model.sites.values():
+        rows = int(np.prod(site.shape, dtype=int))
+        if site.values is not None and site.plates and len(site.values) > rows:
+            notes.append(f" '{site.name}' has {len(site.values)} values but only {rows} rows: most stay at their prior.")
+    return "".join(notes)
