@@ -15,15 +15,18 @@ from jensen.families.exponential import AbstractExponentialFactor, Natural, Prod
 from jensen.math.precision import Precision, working
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.blocks import Block
-from jensen.models.conjugacy.energy import Energy, Lookup, SiteTerm, Skeleton, reduced
+from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Skeleton, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
-from jensen.models.conjugacy.selfcheck import self_check
+from jensen.models.conjugacy.selfcheck import check_supports, self_check
 from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
 from jensen.models.data_check import check_missing, check_names, convert
 from jensen.models.user_code import blame
+
+CHECKED_ROWS = 500
+"""Rows of a large plate on which the structural check is made."""
 
 Moments = dict[str, Natural]
 """Block name -> mean parameters."""
@@ -127,8 +130,30 @@ def build_conjugate(
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
         layout = _layout(energy, sites, blocks)
         model = ConjugateModel(energy, layout)
-        self_check(fn, energy, sites, arrays, fixed)
+        check_supports(fn, sites, arrays, fixed)
+        self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
     return model
+
+
+def _on_fewer_rows(
+    fn: Callable[..., Any], arguments: dict[str, Any], sites: dict[str, SiteInfo]
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]] | None:
+    """The analysis of the same program on some rows of its largest plate; `None` where that plate is small.
+
+    The structural check costs what NumPyro's own density costs, which for a million rows is gigabytes. A program that
+    cannot run on fewer rows (its sizes are arguments, say) is checked on all of them.
+    """
+    size = max((p.size for s in sites.values() for p in s.plates), default=0)
+    if size <= INLINE:
+        return None
+    rows = np.sort(np.random.default_rng(0).choice(size, CHECKED_ROWS, replace=False))
+    fewer = {k: v[rows] if isinstance(v, np.ndarray) and v.shape[:1] == (size,) else v for k, v in arguments.items()}
+    try:
+        found = _analysed(fn, fewer)
+    except Exception:
+        return None
+    sizes = {p.size for s in found[1].values() for p in s.plates}
+    return found if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
 
 
 def _analysed(

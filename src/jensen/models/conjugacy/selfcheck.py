@@ -25,23 +25,49 @@ SEEDS = (11, 12)
 def self_check(
     fn: Callable[..., Any], energy: Energy, sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
 ) -> None:
-    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs.
+    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs."""
 
-    Observed values outside their distribution's support raise a `DataError` that names the site and the row.
-    """
-    program = jax.jit(lambda energy, arrays, noise, seed: _compare(fn, energy, sites, {**arrays, **fixed}, noise, seed))
-    continuous = [s for s in sites.values() if not s.observed and s.values is None]
+    @jax.jit
+    def program(energy: Energy, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
+        return _compare(fn, energy, sites, {**arrays, **fixed}, noise, seed)
+
     # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
     tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
     for seed in SEEDS:
-        rng = np.random.default_rng(seed)
-        noise = {s.name: 0.3 * rng.normal(size=biject_to(s.support).inverse_shape(s.shape)) for s in continuous}
-        found, expected, size, outside = jax.device_get(program(energy, arrays, noise, seed))
-        _check_support(sites, outside)
+        found, expected, size = jax.device_get(program(energy, arrays, _noise(sites, seed), seed))
         for name in expected:
             gap = abs(found[name] - expected[name])
             if not gap <= tolerance * (1.0 + size[name]):
                 raise _mismatch(sites[name], float(found[name]), float(expected[name]))
+
+
+def check_supports(
+    fn: Callable[..., Any], sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
+) -> None:
+    """Raise a `DataError` naming site and row for values observed outside their distribution's support."""
+    observed = [name for name, site in sites.items() if site.observed and site.support is not None]
+
+    @jax.jit
+    def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
+        trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
+        return {name: _outside(trace[name]) for name in observed}
+
+    _check_support(sites, jax.device_get(program(arrays, _noise(sites, SEEDS[0]), SEEDS[0])))
+
+
+def _noise(sites: dict[str, SiteInfo], seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    continuous = [s for s in sites.values() if not s.observed and s.values is None]
+    return {s.name: 0.3 * rng.normal(size=biject_to(s.support).inverse_shape(s.shape)) for s in continuous}
+
+
+def _traced(
+    fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any], noise: dict[str, Any], seed: Any
+) -> tuple[Any, Any]:
+    """(the seeded program, its trace at the point that the noise gives); discrete latents are drawn."""
+    point = {name: biject_to(sites[name].support)(jnp.asarray(u)) for name, u in noise.items()}
+    seeded = handlers.seed(fn, jax.random.key(seed))
+    return seeded, handlers.trace(handlers.substitute(seeded, data=point)).get_trace(**kwargs)
 
 
 def _compare(
@@ -52,25 +78,18 @@ def _compare(
     noise: dict[str, Any],
     seed: Any,
 ) -> tuple[dict[str, Any], ...]:
-    point = {name: biject_to(sites[name].support)(jnp.asarray(u)) for name, u in noise.items()}
-    seeded = handlers.seed(fn, jax.random.key(seed))
-    trace = handlers.trace(handlers.substitute(seeded, data=point)).get_trace(**kwargs)
+    """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
+    seeded, trace = _traced(fn, sites, kwargs, noise, seed)
     values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed}
     expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}
     lookup = at_point(values, kinds)
     found, size = {}, {}
     for name in expected:
-        terms = [t for t in energy.terms if t.site == name]
-        parts = [energy(lookup, [t]) for t in terms]
+        parts = [energy(lookup, [t]) for t in energy.terms if t.site == name]
         found[name] = sum(parts, start=jnp.zeros(()))
         size[name] = sum((jnp.abs(p) for p in parts), start=jnp.zeros(()))
-    return (
-        found,
-        expected,
-        size,
-        {n: _outside(trace[n]) for n, s in sites.items() if s.observed and s.support is not None},
-    )
+    return found, expected, size
 
 
 def _outside(site: dict[str, Any]) -> Any:
