@@ -161,5 +161,7 @@ def _crowded(model: ConjugateModel) -> str:
     for site in model.sites.values():
         rows = int(np.prod(site.shape, dtype=int))
         if site.values is not None and site.plates and len(site.values) > rows:
-            notes.append(f" '{site.name}' has {len(site.values)} values but only {rows} rows: most stay at their prior.")
+            notes.append(
+                f" '{site.name}' has {len(site.values)} values but only {rows} rows: most stay at their prior."
+            )
     return "".join(notes)
