@@ -50,7 +50,7 @@ def check_supports(
     @jax.jit
     def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
         trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
-        return {name: _outside(trace[name]) for name in observed}
+        return {name: _outside(trace[name], sites[name].masked) for name in observed}
 
     _check_support(sites, jax.device_get(program(arrays, _noise(sites, SEEDS[0]), SEEDS[0])))
 
@@ -92,26 +92,18 @@ def _compare(
     return found, expected, size
 
 
-def _outside(site: dict[str, Any]) -> Any:
+def _outside(site: dict[str, Any], masked: bool) -> Any:
     """(number of values outside the support, flat position of the first one), masked entries left out."""
     outer, inner, mask = site["fn"], site["fn"], jnp.asarray(True)
     while isinstance(inner, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
         if isinstance(inner, dist.MaskedDistribution):
             extra = outer.event_dim - inner.event_dim
-            mask = mask & jnp.any(jnp.asarray(inner._mask), tuple(range(-extra, 0)))
+            mask = mask & jnp.any(jnp.broadcast_to(inner._mask, inner.batch_shape), tuple(range(-extra, 0)))
         inner = inner.base_dist
     value = site["value"]
-    safe = jnp.where(jnp.isnan(value), outer.support.feasible_like(value), value) if _masked(site["fn"]) else value
+    safe = jnp.where(jnp.isnan(value), outer.support.feasible_like(value), value) if masked else value
     bad = jnp.logical_not(outer.support(safe)) & mask
     return jnp.sum(bad), jnp.argmax(jnp.ravel(bad))
-
-
-def _masked(fn: Any) -> bool:
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        if isinstance(fn, dist.MaskedDistribution):
-            return True
-        fn = fn.base_dist
-    return False
 
 
 def _check_support(sites: dict[str, SiteInfo], outside: dict[str, Any]) -> None:
