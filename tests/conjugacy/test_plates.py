@@ -107,3 +107,22 @@ def test_chunks_divide_the_rows_where_they_can(rows):
     assert 1 <= size <= rows
     if rows in (1024, 4096, 100_000, 1_000_000):
         assert rows % size == 0
+
+
+def test_rows_without_global_latents():
+    def model(y):
+        with numpyro.plate("row", len(y)):
+            level = numpyro.sample("level", dist.Normal(0, 1))
+            numpyro.sample("y", dist.Normal(level, 1), obs=y)
+
+    y = ROWS[:, 0]
+    fit = CAVI().fit_conjugate(model, {"y": y})
+    np.testing.assert_allclose(fit.means()["level"], y / 2)
+    assert fit.elbo == pytest.approx(np.sum(-(y**2) / 4) - 0.5 * N * np.log(4 * np.pi))
+
+
+def test_given_values_of_local_latents_are_kept_for_the_start():
+    data = CASES["stick_breaking"][1]
+    labels = (data["x"] > 0).astype(int)
+    fit = CAVI(max_sweeps=3, escape=False).fit_conjugate(ZOO["stick_breaking"][0], data, init={"c": labels})
+    assert np.isfinite(fit.elbo)

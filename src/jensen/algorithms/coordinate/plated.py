@@ -30,7 +30,9 @@ def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> 
         if size <= INLINE:
             break
         parts = split(model, plate)
-        if parts is not None and not any(model.layout.owner.get(site) in parts.local for site in first):
+        if parts is None or not parts.shared:
+            continue
+        if not any(model.layout.owner.get(site) in parts.local for site in first):
             return PlatedAscent(parts)
     return Ascent(model, first)
 
