@@ -231,3 +231,13 @@ def test_single_precision_comes_close(name):
     single = CAVI(tolerance=1e-6).fit_conjugate(*ZOO[name], seed=2, precision="single")
     assert single.q.factors[next(iter(single.q.factors))].natural.popitem()[1].dtype == jnp.float32
     assert single.elbo == pytest.approx(double.elbo, rel=1e-3)
+
+
+def test_too_many_discrete_sites_are_refused():
+    def model(y):
+        for t in range(60):
+            s = numpyro.sample(f"s{t}", dist.Bernoulli(0.5))
+            numpyro.sample(f"y{t}", dist.Normal(s, 1), obs=y[0])
+
+    with pytest.raises(ModelError, match="one too many"):
+        build_conjugate(model, {"y": Y})

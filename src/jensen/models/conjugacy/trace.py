@@ -22,6 +22,10 @@ from jensen.models.structure import Plate
 from jensen.models.user_code import is_user_file
 
 
+MAX_ENUMERATED = 56
+"""Dimensions for plates and enumerated sites together; NumPy arrays have at most 64."""
+
+
 @dataclass(frozen=True, eq=False)
 class SiteInfo:
     """What the first, abstract run tells about a sample site.
@@ -101,6 +105,13 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
         info = _site_info(site, lines.get(site["name"], ""), keys.get(id(site["value"])))
         if not info.observed and getattr(info.support, "is_discrete", False):
             depth += 1
+            if depth > MAX_ENUMERATED:
+                raise ModelError(
+                    f"More than {MAX_ENUMERATED} discrete latent sites and plates: '{info.name}' is one too many.",
+                    info.where,
+                    "Each discrete site takes an array dimension of its own: put them into plates, use fewer, or sum "
+                    "the chain out in the model.",
+                )
             info = SiteInfo(**{**vars(info), "values": _values(info, site["fn"]), "enum_dim": -depth})
         sites[info.name] = info
     if not any(not s.observed for s in sites.values()):
