@@ -21,7 +21,6 @@ from jensen.models.numpyro import seeded
 from jensen.models.structure import Plate
 from jensen.models.user_code import is_user_file
 
-
 MAX_ENUMERATED = 56
 """Dimensions for plates and enumerated sites together; NumPy arrays have at most 64."""
 
