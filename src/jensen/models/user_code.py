@@ -13,11 +13,18 @@ from jensen._errors import ModelError
 _LIBRARIES = ("site-packages", "dist-packages", str(Path(__file__).resolve().parents[1]), "<frozen", "<string>")
 
 
+_PYTHON = str(Path(traceback.__file__).parent)
+
+
+def is_user_file(filename: str) -> bool:
+    """Whether a source file belongs to neither jensen nor an installed library."""
+    return not any(part in filename for part in _LIBRARIES) and not filename.startswith(_PYTHON)
+
+
 def user_frame(error: BaseException) -> str:
     """`file.py, line 12: y = ...` of the innermost frame that belongs to neither jensen nor an installed library."""
-    python = str(Path(traceback.__file__).parent)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not any(part in frame.filename for part in _LIBRARIES) and not frame.filename.startswith(python):
+        if is_user_file(frame.filename):
             line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
             return f"{Path(frame.filename).name}, line {frame.lineno}: {line}"
     return ""

@@ -1,0 +1,1 @@
+"""Parts of the coordinate methods: compiled sweeps, starting points."""

@@ -1,0 +1,206 @@
+"""Compiled sweeps with their accounts: the gain of every update, and the exact bound they must add up to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import JensenError, ModelError
+from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
+from jensen.families.exponential import Product
+from jensen.families.exponential.contract import inner
+from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
+
+MAX_ROUNDING = 1e-3
+"""Nats of rounding in the bound that are let pass for one observed scalar; they grow as the root of the rows."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the ascent stands: the moments and natural parameters of every block and the bounds so far (nats)."""
+
+    moments: Moments
+    naturals: Naturals
+    history: tuple[float, ...]
+    sweeps: int
+
+    @property
+    def elbo(self) -> float:
+        """The exact bound after the last sweep; -inf before the first."""
+        return self.history[-1] if self.history else -np.inf
+
+
+class Ascent:
+    """Sweeps over the blocks of a model.
+
+    `first` are sites whose starting values were given: their blocks are updated last, so that the others see them.
+    Discrete blocks come after the continuous ones, which then see the responsibilities of the start.
+    """
+
+    def __init__(self, model: ConjugateModel, first: tuple[str, ...] = ()):
+        self.model = model
+        given = {model.layout.owner[s] for s in first}
+        rank = {name: (name in given, block.discrete, -i) for i, (name, block) in enumerate(model.blocks.items())}
+        self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
+        elements = sum(np.size(a) for a in model.energy.arrays)
+        self.stride = 1 if elements > 1_000_000 else 10
+
+    def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
+        """`count` random starts after so many sweeps each, best first."""
+        states = []
+        for i in range(count):
+            state = self.begin(random_start(self.model, rng, seeds=i % 2 == 0))
+            states.append(self.advance(state, sweeps) if count > 1 else state)
+        return sorted(states, key=lambda state: -state.elbo)
+
+    def given(self, rng: np.random.Generator, init: Mapping[str, Any]) -> State:
+        """The start at these values of some sites."""
+        return self.begin(given_start(self.model, rng, init))
+
+    def pushed(self, state: State, rng: np.random.Generator) -> State:
+        """The state after a small random push and one sweep."""
+        return self.begin(perturbed(self.model, state.moments, rng))
+
+    def product(self, state: State) -> Product:
+        """q."""
+        return self.model.product(state.naturals)
+
+    def noise(self, elbo: float) -> float:
+        """Rounding of a bound, in nats."""
+        scale = 1e-11 if jnp.result_type(float) == jnp.float64 else 3e-5
+        return scale * (abs(elbo) + self.model.rows)
+
+    def begin(self, moments: Moments) -> State:
+        """The state after one sweep from these moments (which need belong to no factor)."""
+        naturals = {name: block.zeros() for name, block in self.model.blocks.items()}
+        moments, naturals, elbos, _, inside = self._run(moments, naturals, 1)
+        self.check_inside(inside, naturals)
+        return State(moments, naturals, (self.finite(float(elbos[0])),), 1)
+
+    def advance(self, state: State, count: int) -> State:
+        """`count` more sweeps, each checked."""
+        done = 0
+        while done < count:
+            steps = min(self.stride, count - done)
+            moments, naturals, elbos, gains, inside = self._run(state.moments, state.naturals, steps)
+            self.check_inside(inside, naturals)
+            new = [self.finite(float(e)) for e in elbos]
+            after = State(moments, naturals, (*state.history, *new), state.sweeps + steps)
+            self._check_gains(state, after, gains)
+            state = after
+            done += steps
+        return state
+
+    def check_rounding(self, state: State) -> float:
+        """The rounding of the bound in nats; an error where the terms cancel so much that it is not negligible.
+
+        (x - μ)² is expanded: far from the origin, x² and 2xμ are large and nearly equal.
+        """
+        rounding = 16.0 * float(jnp.finfo(jnp.result_type(float)).eps) * self.magnitude(state)
+        if rounding > MAX_ROUNDING * max(1.0, np.sqrt(self.model.rows)):
+            raise ModelError(
+                f"Large terms cancel: the bound is uncertain by {rounding:.2g} nats from rounding.",
+                f"{self.model.rows} observed scalars, a bound of {state.elbo:.6g}.",
+                "Subtract from the data their mean, and divide them by their standard deviation.",
+            )
+        return rounding
+
+    def magnitude(self, state: State) -> float:
+        """Σ |terms| of the expected log joint."""
+        return float(eqx.filter_jit(ConjugateModel.magnitude)(self.model, state.moments))
+
+    def _run(self, moments: Moments, naturals: Naturals, count: int) -> Any:
+        moments, naturals, elbos, gains, inside = _sweeps(
+            self.model, moments, naturals, self.order, self.stride, np.int32(count)
+        )
+        return moments, naturals, np.asarray(elbos)[:count], np.asarray(gains)[:count], np.asarray(inside)
+
+    def check_inside(self, inside: Any, naturals: Naturals) -> None:
+        """Raise where a block's optimal factor cannot be normalised."""
+        for name, ok in zip(self.order, inside, strict=True):
+            if not ok:
+                site = self.model.sites[self.model.blocks[name].sites[0]]
+                bad = np.argwhere(~np.asarray(self.model.factor(name, naturals[name]).contains()))
+                place = f" First at position {tuple(int(i) for i in bad[0])}." if bad.size and bad.shape[1] else ""
+                raise ModelError(
+                    f"The conditional of block '{name}' is improper: its optimal factor cannot be normalised.{place}",
+                    site.where,
+                    "Give the block a proper prior, and look for data that leave it undetermined.",
+                )
+
+    def finite(self, elbo: float) -> float:
+        """The bound, or an error where it is not finite."""
+        if not np.isfinite(elbo):
+            raise JensenError(
+                f"The bound became {elbo}.",
+                f"After a sweep over {', '.join(self.order)}.",
+                "Rescale the data, or start from other values.",
+            )
+        return elbo
+
+    def _check_gains(self, state: State, after: State, gains: np.ndarray) -> None:
+        """Each sweep must raise the exact bound by exactly the sum of the gains of its updates, none negative."""
+        elbos = after.history[-len(gains) - 1 :]
+        noise = 100.0 * self.noise(max(map(abs, elbos)))
+        for i, row in enumerate(gains):
+            rise = elbos[i + 1] - elbos[i]
+            if not accounted(rise, row, noise):
+                if accounted(rise, row, noise + self.check_rounding(after)):
+                    continue
+                raise self._blame(state, rise, float(row.sum()))
+
+    def _blame(self, state: State, rise: float, gains: float) -> JensenError:
+        """Repeat a sweep with the exact bound after every update, and name the block whose gain is not what it says."""
+        moments, naturals = dict(state.moments), dict(state.naturals)
+        before, found = float(self.model.elbo(moments, naturals)), []
+        for name in self.order:
+            gain, moments, naturals = _update(self.model, moments, naturals, name)
+            after = float(self.model.elbo(moments, naturals))
+            found.append((abs(after - before - float(gain)), name, after - before, float(gain)))
+            before = after
+        _, name, change, gain = max(found)
+        return JensenError(
+            f"A sweep changed the bound by {rise:.6g} nats where its updates account for {gains:.6g}.",
+            f"Block '{name}' (sites {', '.join(self.model.blocks[name].sites)}): its update changed the exact bound by "
+            f"{change:.6g} nats instead of {gain:.6g}.",
+            "An exact update cannot do that; please report the model.",
+        )
+
+
+def accounted(rise: float, gains: np.ndarray, noise: float) -> bool:
+    """Whether no gain is negative and they add up to the rise of the bound, within rounding."""
+    return gains.min() >= -noise and abs(rise - gains.sum()) <= noise + 1e-6 * np.abs(gains).sum()
+
+
+def _update(model: ConjugateModel, moments: Moments, naturals: Naturals, name: str) -> Any:
+    """One exact block update: (its gain KL(q_j ‖ q_j*) in nats, moments, natural parameters)."""
+    natural = model.message(name, moments)
+    new = model.factor(name, natural)
+    old = model.factor(name, naturals[name])
+    gain = jnp.sum(new.log_normalizer()) - inner(natural, moments[name]) - old.entropy()
+    return gain, {**moments, name: new.mean_params()}, {**naturals, name: natural}
+
+
+@eqx.filter_jit
+def _sweeps(
+    model: ConjugateModel, moments: Moments, naturals: Naturals, order: tuple[str, ...], room: int, count: Any
+) -> Any:
+    """`count` sweeps, at most `room`: (moments, naturals, bounds (room,), gains (room, blocks), blocks in domain)."""
+
+    def sweep(i: Any, carry: Any) -> Any:
+        moments, naturals, inside, elbos, gains = carry
+        row, still = [], []
+        for name in order:
+            gain, moments, naturals = _update(model, moments, naturals, name)
+            row.append(gain)
+            still.append(jnp.all(model.factor(name, naturals[name]).contains()))
+        elbos = elbos.at[i].set(model.elbo(moments, naturals))
+        return moments, naturals, inside & jnp.stack(still), elbos, gains.at[i].set(jnp.stack(row))
+
+    start = (moments, naturals, jnp.ones(len(order), bool), jnp.zeros(room), jnp.zeros((room, len(order))))
+    moments, naturals, inside, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
+    return moments, naturals, elbos, gains, inside

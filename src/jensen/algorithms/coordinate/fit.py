@@ -1,0 +1,76 @@
+"""What the coordinate methods return."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jensen.core.algorithm import Outcome, Run
+from jensen.families.exponential import Product
+from jensen.math.precision import Precision, working
+from jensen.models.conjugacy import ConjugateModel
+
+
+@dataclass(frozen=True)
+class ConjugateFit:
+    """What coordinate ascent leaves behind.
+
+    Attributes:
+        q: the approximation, a product of factors over the latents' own supports, discrete latents included.
+        elbo: E_q[log p(x, z)] + H[q], exact, in nats; at most log p(x).
+        history: the bound after every sweep (or epoch) of the run that was kept.
+        converged, status: whether the stopping rule was met, and a sentence.
+        saddle: whether the ascent had stopped at a stationary point that is not a maximum.
+        restarts: the bound that each start had reached after its first sweeps, best first.
+        model: the analysed model.
+    """
+
+    q: Product
+    elbo: float
+    history: np.ndarray
+    converged: bool
+    status: str
+    saddle: bool
+    restarts: tuple[float, ...]
+    model: ConjugateModel
+    precision: Precision
+
+    def means(self) -> dict[str, np.ndarray]:
+        """E[z] by site, on the latents' own supports."""
+        with working(self.precision):
+            return jax.device_get(self.q.means())
+
+    def variances(self) -> dict[str, np.ndarray]:
+        """Var[z] elementwise by site; NaN where it does not exist."""
+        with working(self.precision):
+            return jax.device_get(self.q.variances())
+
+    def sample(self, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """`count` draws: site -> array (count, ...), discrete latents included."""
+        with working(self.precision):
+            keys = jax.random.split(jax.random.key(seed), count)
+            return jax.device_get(jax.jit(jax.vmap(self.q.sample))(keys))
+
+
+def finished(run: Run, model: ConjugateModel, precision: Precision) -> ConjugateFit:
+    """Drive a run of a coordinate method to its end."""
+    history: list[float] = []
+    while True:
+        try:
+            progress = next(run)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            break
+        if progress.phase == "ascent":
+            history.append(progress.bound)
+    return ConjugateFit(
+        outcome.q,  # type: ignore[arg-type]
+        outcome.certificate["elbo"],
+        np.asarray(history),
+        outcome.converged,
+        outcome.status,
+        bool(outcome.certificate["saddle"]),
+        outcome.restarts,
+        model,
+        precision,
+    )

@@ -1,0 +1,30 @@
+"""Exponential-family factors over the latents' own supports, and their product."""
+
+from jensen.families.exponential.beta import Beta
+from jensen.families.exponential.categorical import Categorical
+from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.families.exponential.dirichlet import Dirichlet
+from jensen.families.exponential.discrete_joint import DiscreteJoint
+from jensen.families.exponential.gamma import GammaPower
+from jensen.families.exponential.joint_normal import JointNormal
+from jensen.families.exponential.multivariate_normal import MultivariateNormal
+from jensen.families.exponential.normal import Normal
+from jensen.families.exponential.normal_gamma import NormalGamma
+from jensen.families.exponential.product import Product
+from jensen.families.exponential.wishart import Wishart
+
+__all__ = [
+    "AbstractExponentialFactor",
+    "Beta",
+    "Categorical",
+    "Dirichlet",
+    "DiscreteJoint",
+    "GammaPower",
+    "JointNormal",
+    "MultivariateNormal",
+    "Natural",
+    "Normal",
+    "NormalGamma",
+    "Product",
+    "Wishart",
+]

@@ -1,0 +1,53 @@
+"""The beta factor."""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln
+
+from jensen._typing import Array, PRNGKey
+from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+
+
+class Beta(AbstractExponentialFactor):
+    """Beta(a, b) elementwise: t = (log z, log(1 - z)), η = (a - 1, b - 1), A = log B(a, b)."""
+
+    natural: Natural
+
+    @property
+    def concentrations(self) -> tuple[Array, Array]:
+        """(a, b)."""
+        return self.natural["log"] + 1.0, self.natural["log1m"] + 1.0
+
+    def log_normalizer(self) -> Array:
+        """A(η)."""
+        a, b = self.concentrations
+        return gammaln(a) + gammaln(b) - gammaln(a + b)  # jax's betaln is good to 1e-8 only
+
+    def mean_params(self) -> Natural:
+        """(ψ(a) - ψ(a + b), ψ(b) - ψ(a + b))."""
+        a, b = self.concentrations
+        return {"log": digamma(a) - digamma(a + b), "log1m": digamma(b) - digamma(a + b)}
+
+    def statistics(self, *values: Array) -> Natural:
+        """(log z, log(1 - z))."""
+        (z,) = values
+        return {"log": jnp.log(z), "log1m": jnp.log1p(-z)}
+
+    def draw(self, key: PRNGKey) -> tuple[Array, ...]:
+        """A beta draw."""
+        return (jax.random.beta(key, *self.concentrations),)
+
+    def contains(self) -> Array:
+        """A > 0 and b > 0."""
+        a, b = self.concentrations
+        return (a > 0) & (b > 0)
+
+    def means(self) -> tuple[Array, ...]:
+        """A / (a + b)."""
+        a, b = self.concentrations
+        return (a / (a + b),)
+
+    def variances(self) -> tuple[Array, ...]:
+        """A b / (a + b)² (a + b + 1)."""
+        a, b = self.concentrations
+        return (a * b / ((a + b) ** 2 * (a + b + 1.0)),)

@@ -1,0 +1,66 @@
+"""What an exponential-family factor offers."""
+
+import abc
+from typing import TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from jensen._typing import Array, PRNGKey, Scalar
+
+Natural: TypeAlias = dict[str, Array]
+"""Statistic name -> array: natural parameters, mean parameters or statistics, all of one structure."""
+
+
+class AbstractExponentialFactor(eqx.Module):
+    """q(z) = exp(⟨η, t(z)⟩ - A(η)) with respect to Lebesgue or counting measure, independent over the leading axes.
+
+    The base measure is 1 throughout, so the natural parameters are the coefficients of the statistics in log q. The
+    laws that every factor obeys: ∇A(η) = E[t(z)] = `mean_params`; H[q] = A(η) - ⟨η, E[t]⟩.
+    A factor over several sites takes and returns their values in order.
+    """
+
+    natural: eqx.AbstractVar[Natural]
+
+    @abc.abstractmethod
+    def log_normalizer(self) -> Array:
+        """A(η) in nats, one entry for each independent draw."""
+
+    @abc.abstractmethod
+    def mean_params(self) -> Natural:
+        """E[t(z)], of the structure of `natural`."""
+
+    @abc.abstractmethod
+    def statistics(self, *values: Array) -> Natural:
+        """t(z)."""
+
+    @abc.abstractmethod
+    def draw(self, key: PRNGKey) -> tuple[Array, ...]:
+        """One draw: the values of the sites."""
+
+    @abc.abstractmethod
+    def contains(self) -> Array:
+        """Whether A(η) is finite, one entry for each independent draw."""
+
+    @abc.abstractmethod
+    def means(self) -> tuple[Array, ...]:
+        """E[z] for each site; NaN where it does not exist."""
+
+    @abc.abstractmethod
+    def variances(self) -> tuple[Array, ...]:
+        """Var[z] elementwise for each site; NaN where it does not exist."""
+
+    def log_prob(self, *values: Array) -> Scalar:
+        """log q(z) in nats."""
+        return inner(self.natural, self.statistics(*values)) - jnp.sum(self.log_normalizer())
+
+    def entropy(self) -> Scalar:
+        """H[q] = A(η) - ⟨η, E[t]⟩, in nats (for a discrete latent the Shannon entropy)."""
+        return jnp.sum(self.log_normalizer()) - inner(self.natural, self.mean_params())
+
+
+def inner(left: Natural, right: Natural) -> Scalar:
+    """⟨a, b⟩, with 0 · ±inf = 0: a value of probability zero adds nothing."""
+    products = jax.tree.map(lambda a, b: jnp.sum(jnp.where((a == 0) | (b == 0), 0.0, a * b)), left, right)
+    return sum(jax.tree.leaves(products), start=jnp.zeros(()))

@@ -1,0 +1,51 @@
+"""The Dirichlet factor."""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln
+
+from jensen._typing import Array, PRNGKey
+from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+
+
+class Dirichlet(AbstractExponentialFactor):
+    """Dirichlet(a) over the last axis: t = log z, η = a - 1, A = Σ log Γ(a_k) - log Γ(Σ a_k)."""
+
+    natural: Natural
+
+    @property
+    def concentration(self) -> Array:
+        """A = η + 1."""
+        return self.natural["log"] + 1.0
+
+    def log_normalizer(self) -> Array:
+        """A(η)."""
+        a = self.concentration
+        return jnp.sum(gammaln(a), -1) - gammaln(jnp.sum(a, -1))
+
+    def mean_params(self) -> Natural:
+        """ψ(a_k) - ψ(Σ a)."""
+        a = self.concentration
+        return {"log": digamma(a) - digamma(jnp.sum(a, -1, keepdims=True))}
+
+    def statistics(self, *values: Array) -> Natural:
+        """log z."""
+        return {"log": jnp.log(values[0])}
+
+    def draw(self, key: PRNGKey) -> tuple[Array, ...]:
+        """A Dirichlet draw."""
+        return (jax.random.dirichlet(key, self.concentration),)
+
+    def contains(self) -> Array:
+        """Every a_k > 0."""
+        return jnp.all(self.concentration > 0, -1)
+
+    def means(self) -> tuple[Array, ...]:
+        """A / Σ a."""
+        a = self.concentration
+        return (a / jnp.sum(a, -1, keepdims=True),)
+
+    def variances(self) -> tuple[Array, ...]:
+        """m (1 - m) / (Σ a + 1)."""
+        (mean,) = self.means()
+        return (mean * (1.0 - mean) / (jnp.sum(self.concentration, -1, keepdims=True) + 1.0),)

@@ -1,0 +1,66 @@
+"""The gamma factor on a power of the latent."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln
+
+from jensen._typing import Array, PRNGKey
+from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+
+
+class GammaPower(AbstractExponentialFactor):
+    """z**p ~ Gamma(a, b): gamma for p = 1, inverse gamma for p = -1, the standard deviation of a variance for p = ±2.
+
+    t = (z**p, log z), η = (-b, a p - 1), A = log Γ(a) - a log b - log |p|.
+    """
+
+    natural: Natural
+    power: float = eqx.field(static=True)
+
+    @property
+    def concentration(self) -> Array:
+        """A = (η₂ + 1) / p."""
+        return (self.natural["log"] + 1.0) / self.power
+
+    @property
+    def rate(self) -> Array:
+        """B = -η₁."""
+        return -self.natural["power"]
+
+    def log_normalizer(self) -> Array:
+        """A(η)."""
+        a = self.concentration
+        return gammaln(a) - a * jnp.log(self.rate) - jnp.log(abs(self.power))
+
+    def mean_params(self) -> Natural:
+        """(a / b, (ψ(a) - log b) / p)."""
+        a = self.concentration
+        return {"power": a / self.rate, "log": (digamma(a) - jnp.log(self.rate)) / self.power}
+
+    def statistics(self, *values: Array) -> Natural:
+        """(z**p, log z)."""
+        (z,) = values
+        return {"power": z**self.power, "log": jnp.log(z)}
+
+    def draw(self, key: PRNGKey) -> tuple[Array, ...]:
+        """(gamma(a) / b)**(1 / p)."""
+        return ((jax.random.gamma(key, self.concentration) / self.rate) ** (1.0 / self.power),)
+
+    def contains(self) -> Array:
+        """A > 0 and b > 0."""
+        return (self.concentration > 0) & (self.rate > 0)
+
+    def _moment(self, order: float) -> Array:
+        """E[z**order] = Γ(a + order / p) / Γ(a) · b**(-order / p)."""
+        a, shift = self.concentration, order / self.power
+        value = jnp.exp(gammaln(a + shift) - gammaln(a) - shift * jnp.log(self.rate))
+        return jnp.where(a + shift > 0, value, jnp.nan)
+
+    def means(self) -> tuple[Array, ...]:
+        """E[z]."""
+        return (self._moment(1.0),)
+
+    def variances(self) -> tuple[Array, ...]:
+        """Var[z]."""
+        return (self._moment(2.0) - self._moment(1.0) ** 2,)

@@ -1,0 +1,85 @@
+"""The joint normal factor of several sites."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._typing import Array, PRNGKey
+from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.families.exponential.multivariate_normal import MultivariateNormal
+
+
+class JointNormal(AbstractExponentialFactor):
+    """N(m, Σ) over all entries of several sites together.
+
+    t = (z_i, z_i ⊗ z_j): the natural and mean parameters are keyed `z{i}` (the site's shape) and `z{i}z{j}`, i ≤ j
+    (both shapes). Σ is dense over Σ_i size_i dimensions.
+    """
+
+    natural: Natural
+    shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [int(np.prod(shape, dtype=int)) for shape in self.shapes]
+
+    def whole(self) -> MultivariateNormal:
+        """The same factor over the flattened, concatenated sites."""
+        sizes = self._sizes
+        linear = jnp.concatenate([self.natural[f"z{i}"].reshape(-1) for i in range(len(sizes))])
+        rows = []
+        for i, a in enumerate(sizes):
+            row = [
+                self.natural[f"z{i}z{j}"].reshape(a, b) if j >= i else jnp.zeros((a, b)) for j, b in enumerate(sizes)
+            ]
+            rows.append(jnp.concatenate(row, 1))
+        # The upper blocks hold the whole coefficient of z_i z_jᵀ; MultivariateNormal makes them symmetric.
+        return MultivariateNormal({"z": linear, "zz": jnp.concatenate(rows, 0)}, (0,))
+
+    def _split(self, flat: Array) -> list[Array]:
+        ends = list(np.cumsum(self._sizes))[:-1]
+        return [p.reshape(s) for p, s in zip(jnp.split(flat, ends), self.shapes, strict=True)]
+
+    def _parts(self, linear: Array, second: Array) -> Natural:
+        starts = np.concatenate([[0], np.cumsum(self._sizes)])
+        parts = {f"z{i}": part for i, part in enumerate(self._split(linear))}
+        for i, a in enumerate(self.shapes):
+            for j, b in enumerate(self.shapes[i:], start=i):
+                block = second[starts[i] : starts[i + 1], starts[j] : starts[j + 1]]
+                parts[f"z{i}z{j}"] = block.reshape((*a, *b))
+        return parts
+
+    def log_normalizer(self) -> Array:
+        """A(η), a scalar."""
+        return self.whole().log_normalizer()
+
+    def mean_params(self) -> Natural:
+        """(m_i, Σ_ij + m_i m_jᵀ)."""
+        moments = self.whole().mean_params()
+        return self._parts(moments["z"], moments["zz"])
+
+    def statistics(self, *values: Array) -> Natural:
+        """(z_i, z_i z_jᵀ)."""
+        flat = jnp.concatenate([jnp.reshape(v, -1) for v in values])
+        return self._parts(flat, flat[:, None] * flat)
+
+    def draw(self, key: PRNGKey) -> tuple[Array, ...]:
+        """One draw of every site."""
+        return tuple(self._split(self.whole().draw(key)[0]))
+
+    def contains(self) -> Array:
+        """Σ⁻¹ is positive definite."""
+        return self.whole().contains()
+
+    def means(self) -> tuple[Array, ...]:
+        """m by site."""
+        return tuple(self._split(self.whole().loc))
+
+    def variances(self) -> tuple[Array, ...]:
+        """The diagonal of Σ by site."""
+        return tuple(self._split(jnp.diagonal(self.whole().covariance)))
+
+    @property
+    def covariance(self) -> Array:
+        """Σ over the flattened, concatenated sites."""
+        return self.whole().covariance

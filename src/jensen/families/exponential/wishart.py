@@ -1,0 +1,103 @@
+"""The Wishart and inverse Wishart factors."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import digamma, multigammaln
+
+from jensen._typing import Array, PRNGKey
+from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+
+
+class Wishart(AbstractExponentialFactor):
+    """Wishart(ν, R) with rate R (the inverse scale): t = (Z, log det Z), η = (-½ R, ½(ν - D - 1)).
+
+    A = ½ ν D log 2 + log Γ_D(ν / 2) - ½ ν log det R. With `inverted`, Z⁻¹ is Wishart(ν, R): t = (Z⁻¹, log det Z),
+    η = (-½ R, -½(ν + D + 1)) and the same A. The array of `matrix` need not be symmetric.
+    """
+
+    natural: Natural
+    inverted: bool = eqx.field(static=True, default=False)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.natural["matrix"].shape[-1]
+
+    @property
+    def rate(self) -> Array:
+        """R, shape (..., D, D)."""
+        half = self.natural["matrix"]
+        return -(half + jnp.swapaxes(half, -1, -2))
+
+    @property
+    def concentration(self) -> Array:
+        """ν."""
+        if self.inverted:
+            return -2.0 * self.natural["logdet"] - self.dim - 1.0
+        return 2.0 * self.natural["logdet"] + self.dim + 1.0
+
+    def _roots(self) -> tuple[Array, Array]:
+        """(L⁻¹, log det R) with R = L Lᵀ."""
+        factor = jnp.linalg.cholesky(self.rate)
+        eye = jnp.broadcast_to(jnp.eye(self.dim, dtype=factor.dtype), factor.shape)
+        root = jax.scipy.linalg.solve_triangular(factor, eye, lower=True)
+        return root, 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-1, axis2=-2)), -1)
+
+    @property
+    def scale(self) -> Array:
+        """R⁻¹, shape (..., D, D)."""
+        root, _ = self._roots()
+        return jnp.swapaxes(root, -1, -2) @ root
+
+    def log_normalizer(self) -> Array:
+        """A(η)."""
+        nu = self.concentration
+        return 0.5 * nu * (self.dim * jnp.log(2.0) - self._roots()[1]) + multigammaln(nu / 2.0, self.dim)
+
+    def mean_params(self) -> Natural:
+        """(ν R⁻¹, ±(Σ_i ψ((ν - i) / 2) + D log 2 - log det R))."""
+        nu = self.concentration
+        orders = (nu[..., None] - jnp.arange(self.dim)) / 2.0
+        log_det = jnp.sum(digamma(orders), -1) + self.dim * jnp.log(2.0) - self._roots()[1]
+        return {"matrix": nu[..., None, None] * self.scale, "logdet": -log_det if self.inverted else log_det}
+
+    def statistics(self, *values: Array) -> Natural:
+        """(Z or Z⁻¹, log det Z)."""
+        (z,) = values
+        return {"matrix": jnp.linalg.inv(z) if self.inverted else z, "logdet": jnp.linalg.slogdet(z)[1]}
+
+    def draw(self, key: PRNGKey) -> tuple[Array, ...]:
+        """Bartlett's decomposition: Z = L⁻ᵀ A Aᵀ L⁻¹ with A lower triangular, A_ii² ~ χ²(ν - i)."""
+        normal_key, gamma_key = jax.random.split(key)
+        root, _ = self._roots()
+        below = jnp.tril(jax.random.normal(normal_key, root.shape), -1)
+        orders = (self.concentration[..., None] - jnp.arange(self.dim)) / 2.0
+        diagonal = jnp.sqrt(2.0 * jax.random.gamma(gamma_key, orders))
+        factor = jnp.swapaxes(root, -1, -2) @ (below + diagonal[..., None] * jnp.eye(self.dim))
+        z = factor @ jnp.swapaxes(factor, -1, -2)
+        return (jnp.linalg.inv(z) if self.inverted else z,)
+
+    def contains(self) -> Array:
+        """ν > D - 1 and R positive definite."""
+        return (self.concentration > self.dim - 1) & jnp.all(jnp.isfinite(self._roots()[0]), (-1, -2))
+
+    def means(self) -> tuple[Array, ...]:
+        """ν R⁻¹, or R / (ν - D - 1) when inverted (NaN unless ν > D + 1)."""
+        nu = self.concentration[..., None, None]
+        if not self.inverted:
+            return (nu * self.scale,)
+        excess = nu - self.dim - 1.0
+        return (jnp.where(excess > 0, self.rate / jnp.where(excess > 0, excess, 1.0), jnp.nan),)
+
+    def variances(self) -> tuple[Array, ...]:
+        """ν (S_ij² + S_ii S_jj) with S = R⁻¹; when inverted, by the inverse Wishart formula (NaN unless ν > D + 3)."""
+        nu, dim = self.concentration[..., None, None], self.dim
+        matrix = self.rate if self.inverted else self.scale
+        diagonal = jnp.diagonal(matrix, axis1=-1, axis2=-2)
+        crossed = diagonal[..., :, None] * diagonal[..., None, :]
+        if not self.inverted:
+            return (nu * (matrix**2 + crossed),)
+        top = (nu - dim + 1.0) * matrix**2 + (nu - dim - 1.0) * crossed
+        bottom = (nu - dim) * (nu - dim - 1.0) ** 2 * (nu - dim - 3.0)
+        return (jnp.where(nu > dim + 3.0, top / bottom, jnp.nan),)

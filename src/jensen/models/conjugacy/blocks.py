@@ -1,0 +1,58 @@
+"""Blocks: which latents share a factor, and where the expectation of a product of atoms is found."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._typing import Array
+from jensen.families.exponential import AbstractExponentialFactor, Natural
+from jensen.models.conjugacy.terms import Atom, Map, Stat
+
+HostNatural: TypeAlias = dict[str, np.ndarray]
+"""Statistic name -> array on the host: starting points are drawn in NumPy, which compiles nothing."""
+Signature: TypeAlias = tuple[Stat, ...]
+"""The statistics of one site in one term, sorted."""
+
+LINEAR, SQUARE, PAIR = (Stat("power", 1.0),), (Stat("power", 2.0),), (Stat("power", 1.0), Stat("power", 1.0))
+LOG, LOG1M, LOGDET, INVERSE = (Stat("log"),), (Stat("log1m"),), (Stat("logdet"),), (Stat("inverse"),)
+INDICATOR = (Stat("indicator"),)
+MAX_COUPLED = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One factor of q.
+
+    Attributes:
+        name: the block's name; sites: its sites in the factor's order.
+        factor: natural parameters -> factor.
+        find: (moments, atoms of one term) -> (array of the expectation of their product, one map per axis).
+        shapes: statistic name -> shape of its mean parameter.
+        start: (random generator, shape of the site's value) -> moments to begin with.
+        at: values of the sites -> moments of a q concentrated at them.
+        nearby: (random generator, moments) -> moments of a q concentrated at a draw; `None` where a push would break
+            no symmetry.
+    """
+
+    name: str
+    sites: tuple[str, ...]
+    factor: Callable[[Natural], AbstractExponentialFactor]
+    find: Callable[[Natural, Sequence[Atom]], tuple[Array, tuple[Map, ...]]]
+    shapes: dict[str, tuple[int, ...]]
+    start: Callable[[np.random.Generator, tuple[int, ...]], HostNatural]
+    at: Callable[..., HostNatural]
+    nearby: Callable[[np.random.Generator, HostNatural], HostNatural] | None = None
+    discrete: bool = False
+    plates: tuple[str, ...] = field(default=())
+
+    def zeros(self) -> Natural:
+        """Natural parameters of zero."""
+        return {name: jnp.zeros(shape) for name, shape in self.shapes.items()}
+
+
+def signature(atoms: Sequence[Atom]) -> Signature:
+    """The statistics of these atoms, sorted."""
+    return tuple(sorted(a.stat for a in atoms))

@@ -1,0 +1,142 @@
+"""Each site's log density as terms: the densities applied, masks and scales included, summed over plates."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jensen._errors import ModelError
+from jensen.models.conjugacy.densities import DENSITIES
+from jensen.models.conjugacy.interpret import interpret
+from jensen.models.conjugacy.terms import (
+    PRODUCTS,
+    Atom,
+    Axis,
+    Factor,
+    Gather,
+    Map,
+    Stat,
+    Term,
+    fresh,
+    merged,
+    normalised,
+)
+from jensen.models.conjugacy.trace import SiteInfo, Wrapper, trace_factors
+from jensen.models.conjugacy.value import Opaque, Value, ranked, times, total
+
+REMEDIES = (
+    ("softmax", "Give the probabilities a Dirichlet prior, or use advi, which needs no conjugacy."),
+    ("log(1 + exp(.))", "Use advi or laplace for a logistic link, or give the probability a Beta prior."),
+    ("MixtureSameFamily", "Write the mixture with an index: c = sample('c', Categorical(w)), then mu[c]."),
+    ("matrix", "Write the density with precision_matrix= and a Wishart prior."),
+    ("concentration", "Fix the concentration, or use advi, which needs no conjugacy."),
+)
+FALLBACK = (
+    "Coordinate ascent needs log densities that are polynomial in the latents' statistics: choose a conjugate form "
+    "(a precision with a Gamma prior, say), or use advi, which needs no conjugacy."
+)
+
+
+def site_terms(fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any]) -> dict[str, list[Term]]:
+    """Site -> the terms of its expected log density, every label summed over. To be called while tracing.
+
+    A discrete latent appears through its indicators, on exactly the terms that vary with it.
+    """
+    token = PRODUCTS.set({})
+    try:
+        closed, leaves, static, tree = trace_factors(fn, sites, kwargs)
+        latents = [_latent(s) for s in sites.values() if not s.observed and s.values is None]
+        known = [Value(np.shape(leaf), known=leaf) for leaf in leaves]
+        outputs = jax.tree.unflatten(tree, interpret(closed.jaxpr, closed.consts, [*latents, *known]))
+        first_enum = max((s.enum_dim for s in sites.values() if s.values is not None), default=-1000)
+        return {name: _terms(sites, name, outputs[name], *static[name], first_enum) for name in outputs}
+    finally:
+        PRODUCTS.reset(token)
+
+
+def _latent(site: SiteInfo) -> Value:
+    out = tuple(Axis(n) if n > 1 else None for n in site.shape)
+    maps: tuple[Map, ...] = tuple(Gather(np.zeros((), int)) if axis is None else axis for axis in out)
+    return Value(site.shape, terms=[Term(1.0, (Atom(site.name, Stat("power", 1.0), maps),), out)])
+
+
+def _terms(
+    sites: dict[str, SiteInfo],
+    name: str,
+    factor: dict[str, Any],
+    cls: type,
+    wrappers: tuple[Wrapper, ...],
+    first_enum: int,
+) -> list[Term]:
+    site = sites[name]
+    try:
+        density = _wrapped(_base_density(cls, factor), wrappers, factor)
+        if density.why is not None:
+            raise Opaque(density.why)
+        terms = density.polynomial()
+    except Opaque as reason:
+        raise ModelError(
+            f"The log density of '{name}' is not a polynomial in statistics of the latents: it holds {reason}.",
+            site.where,
+            next((remedy for key, remedy in REMEDIES if key in f"{cls.__name__} {reason}"), FALLBACK),
+        ) from None
+    return merged([_summed(sites, site, term, density.shape, first_enum) for term in terms])
+
+
+def _base_density(cls: type, factor: dict[str, Any]) -> Value:
+    parameters: dict[str, Value] = factor["parameters"]
+    for key, parameter in parameters.items():
+        if parameter.why is not None:
+            raise Opaque(f"{parameter.why} (in '{key}')" if key != "log_prob" else parameter.why)
+    if "log_prob" in parameters:
+        return parameters["log_prob"]
+    return DENSITIES[cls].log_prob(factor["value"], **parameters)
+
+
+def _wrapped(density: Value, wrappers: tuple[Wrapper, ...], factor: dict[str, Any]) -> Value:
+    masks = iter(factor["masks"])
+    for wrapper in wrappers:
+        if wrapper.kind == "event":
+            density = total(density, range(-wrapper.count, 0))
+        elif wrapper.kind == "batch":
+            density = ranked(density, np.broadcast_shapes(density.shape, wrapper.shape))
+        else:
+            mask = next(masks)
+            density = times(density, Value(mask.shape, known=mask.known * 1.0))
+    return density if factor["scale"] is None else times(density, factor["scale"])
+
+
+def _summed(sites: dict[str, SiteInfo], site: SiteInfo, term: Term, shape: tuple[int, ...], first_enum: int) -> Term:
+    """The term with the indicators of the discrete latents it varies with, summed over the plates."""
+    term = fresh(term)
+    out, factors = list(term.out), list(term.factors)
+    for latent in sites.values():
+        if latent.values is not None and len(out) >= -latent.enum_dim and out[latent.enum_dim] is not None:
+            factors.append(_indicator(latent, out, shape))
+    coefficient, rank = term.coefficient, len(out)
+    for i, axis in enumerate(out):
+        if axis is None and i - rank > first_enum:
+            coefficient *= shape[i]
+    for plate in site.plates:
+        axis = out[plate.dim] if rank >= -plate.dim else None
+        if axis is not None:
+            axis.plate = plate.name
+    return normalised(coefficient, factors, (), term.inner)
+
+
+def _indicator(latent: SiteInfo, out: list[Axis | None], shape: tuple[int, ...]) -> Factor:
+    """[z = value]: an atom on the enumeration axis and the latent's own plates."""
+    label = out[latent.enum_dim]
+    assert label is not None
+    maps: list[Map] = [label]
+    for i, size in enumerate(latent.shape):
+        dim = i - len(latent.shape)
+        if size == 1:
+            maps.append(Gather(np.zeros((), int)))
+            continue
+        if shape[dim] != size:
+            raise Opaque(f"'{latent.name}' of shape {latent.shape}, used outside its plate")
+        axis = out[dim] = out[dim] or Axis(size)
+        maps.append(axis)
+    return Atom(latent.name, Stat("indicator"), tuple(maps))

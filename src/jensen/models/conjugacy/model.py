@@ -1,0 +1,215 @@
+"""A NumPyro model as an expected log joint with its blocks: what coordinate ascent works on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import DataError, ModelError, OptionError
+from jensen._typing import Array, Scalar
+from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
+from jensen.math.precision import Precision, working
+from jensen.models.analysis import CONCRETE_NEEDED
+from jensen.models.conjugacy.blocks import Block
+from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Skeleton, reduced
+from jensen.models.conjugacy.factors import site_terms
+from jensen.models.conjugacy.joint import recognise_joint
+from jensen.models.conjugacy.recognise import recognise
+from jensen.models.conjugacy.selfcheck import check_supports, self_check
+from jensen.models.conjugacy.terms import Atom, Map
+from jensen.models.conjugacy.trace import SiteInfo, find_sites
+from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.user_code import blame
+
+CHECKED_ROWS = 500
+"""Rows of a large plate on which the structural check is made."""
+
+Moments = dict[str, Natural]
+"""Block name -> mean parameters."""
+Naturals = dict[str, Natural]
+"""Block name -> natural parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What is static about a model: blocks, sites and which terms each block enters. Compared by identity."""
+
+    blocks: dict[str, Block]
+    sites: dict[str, SiteInfo]
+    owner: dict[str, str]
+    touching: dict[str, tuple[SiteTerm, ...]]
+
+
+class ConjugateModel(eqx.Module):
+    """E_q[log p(x, z)] with q split into exponential-family blocks; an argument of compiled programs.
+
+    Attributes:
+        energy: the expected log joint as a function of moments.
+        layout: blocks and sites.
+    """
+
+    energy: Energy
+    layout: Layout = eqx.field(static=True)
+
+    @property
+    def blocks(self) -> dict[str, Block]:
+        """The blocks by name, in the order of the program."""
+        return self.layout.blocks
+
+    @property
+    def sites(self) -> dict[str, SiteInfo]:
+        """Every sample site by name."""
+        return self.layout.sites
+
+    @property
+    def rows(self) -> int:
+        """Observed scalars, the unit of tolerances (at least 1)."""
+        return max(1, sum(int(np.prod(s.shape)) for s in self.sites.values() if s.observed and s.support is not None))
+
+    def expected_log_joint(self, moments: Moments) -> Scalar:
+        """E_q[log p(x, z)] in nats; linear in the moments of each block."""
+        return self.energy(self._lookup(moments))
+
+    def magnitude(self, moments: Moments) -> Scalar:
+        """Σ |terms| of the expected log joint: times the rounding unit, the error of the bound in nats."""
+        lookup = self._lookup(moments)
+        parts = [jnp.abs(self.energy(lookup, [entry])) for entry in self.energy.terms]
+        return sum(parts, start=jnp.zeros(()))
+
+    def message(self, block: str, moments: Moments) -> Natural:
+        """The natural parameters of the optimal factor: ∇ of the expected log joint in the block's mean parameters."""
+
+        def energy(own: Natural) -> Scalar:
+            return self.energy(self._lookup({**moments, block: own}), self.layout.touching[block])
+
+        return jax.grad(energy)(moments[block])
+
+    def _lookup(self, moments: Moments) -> Lookup:
+        def lookup(atoms: Sequence[Atom]) -> list[tuple[Array, tuple[Map, ...]]]:
+            groups: dict[str, list[Atom]] = {}
+            for atom in atoms:
+                groups.setdefault(self.layout.owner[atom.site], []).append(atom)
+            return [self.blocks[name].find(moments[name], group) for name, group in groups.items()]
+
+        return lookup
+
+    def factor(self, block: str, natural: Natural) -> AbstractExponentialFactor:
+        """The block's factor at these natural parameters."""
+        return self.blocks[block].factor(natural)
+
+    def product(self, naturals: Naturals) -> Product:
+        """q as a product of its factors."""
+        factors = {name: self.factor(name, naturals[name]) for name in self.blocks}
+        return Product(factors, tuple((name, block.sites) for name, block in self.blocks.items()))
+
+    def elbo(self, moments: Moments, naturals: Naturals) -> Scalar:
+        """E_q[log p(x, z)] + H[q], exact, in nats."""
+        return self.expected_log_joint(moments) + self.product(naturals).entropy()
+
+
+def build_conjugate(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    *,
+    blocks: Sequence[tuple[str, ...]] = (),
+    precision: Precision = "double",
+) -> ConjugateModel:
+    """Analyse a NumPyro program, recognise its blocks and check the result against NumPyro's own densities.
+
+    Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
+    conditionally conjugate; a `DataError` for data that the model cannot have produced.
+    """
+    check_names(fn, data or {})
+    arguments = convert(data, precision)
+    with working(precision):
+        energy, sites, arrays, fixed = _analysed(fn, arguments)
+        check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
+        layout = _layout(energy, sites, blocks)
+        model = ConjugateModel(energy, layout)
+        check_supports(fn, sites, arrays, fixed)
+        self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
+    return model
+
+
+def _on_fewer_rows(
+    fn: Callable[..., Any], arguments: dict[str, Any], sites: dict[str, SiteInfo]
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]] | None:
+    """The analysis of the same program on some rows of its largest plate; `None` where that plate is small.
+
+    The structural check costs what NumPyro's own density costs, which for a million rows is gigabytes. A program that
+    cannot run on fewer rows (its sizes are arguments, say) is checked on all of them.
+    """
+    size = max((p.size for s in sites.values() for p in s.plates), default=0)
+    if size <= INLINE:
+        return None
+    rows = np.sort(np.random.default_rng(0).choice(size, CHECKED_ROWS, replace=False))
+    fewer = {k: v[rows] if isinstance(v, np.ndarray) and v.shape[:1] == (size,) else v for k, v in arguments.items()}
+    try:
+        found = _analysed(fn, fewer)
+    except Exception:
+        return None
+    sizes = {p.size for s in found[1].values() for p in s.plates}
+    return found if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
+
+
+def _analysed(
+    fn: Callable[..., Any], arguments: dict[str, Any]
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]]:
+    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead."""
+    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
+    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
+    needed: BaseException | None = None
+    for names in (scalars, scalars | integers, set(arguments)):
+        arrays = {k: v for k, v in arguments.items() if k not in names}
+        fixed = {k: v for k, v in arguments.items() if k in names}
+        found: dict[str, Any] = {}
+
+        def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
+            kwargs = {**arrays, **fixed}
+            found["sites"] = find_sites(fn, kwargs)
+            entries, known = reduced(site_terms(fn, found["sites"], kwargs))
+            found["skeleton"] = Skeleton(tuple(entries))
+            return tuple(known)
+
+        try:
+            known = jax.jit(prepare)(arrays)
+        except CONCRETE_NEEDED as error:
+            needed = error
+            continue
+        except (ModelError, DataError):
+            raise
+        except Exception as error:
+            raise blame(error, fn, arguments) from error
+        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed
+    assert needed is not None
+    raise blame(needed, fn, arguments) from needed
+
+
+def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+    declared = [name for names in joint for name in names]
+    twice = sorted({name for name in declared if declared.count(name) > 1})
+    if twice:
+        raise OptionError(f"'{twice[0]}' stands in more than one block.", remedy="Put every site into one block.")
+    found: dict[str, Block] = {}
+    for site in (s for s in sites.values() if not s.observed):
+        names = next((names for names in joint if site.name in names), None)
+        if names is None:
+            found[site.name] = recognise(site, energy, sites)
+        elif not any(site.name in block.sites for block in found.values()):
+            block = recognise_joint(names, energy, sites)
+            found[block.name] = block
+    for name in declared:
+        if name not in sites:
+            recognise_joint((name, name), energy, sites)
+    owner = {site: name for name, block in found.items() for site in block.sites}
+    touching = {
+        name: tuple(t for t in energy.terms if any(owner[a.site] == name for a in t.term.atoms)) for name in found
+    }
+    return Layout(found, sites, owner, touching)
+
+
+__all__ = ["ConjugateModel", "Layout", "Moments", "Naturals", "build_conjugate"]

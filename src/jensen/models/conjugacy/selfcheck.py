@@ -1,0 +1,134 @@
+"""The structural check: at a point, the expected log joint of a q concentrated there is NumPyro's own log joint.
+
+It exercises the trace, the enumeration, plates, masks, scales, every primitive rule and every density at once, and it
+runs on every model before the first update.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import compute_log_probs
+
+from jensen._errors import DataError, ModelError
+from jensen.models.conjugacy.energy import Energy, at_point
+from jensen.models.conjugacy.trace import SiteInfo
+
+SEEDS = (11, 12)
+
+
+def self_check(
+    fn: Callable[..., Any], energy: Energy, sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
+) -> None:
+    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs."""
+
+    @jax.jit
+    def program(energy: Energy, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
+        return _compare(fn, energy, sites, {**arrays, **fixed}, noise, seed)
+
+    # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
+    tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
+    for seed in SEEDS:
+        found, expected, size = jax.device_get(program(energy, arrays, _noise(sites, seed), seed))
+        for name in expected:
+            gap = abs(found[name] - expected[name])
+            if not gap <= tolerance * (1.0 + size[name]):
+                raise _mismatch(sites[name], float(found[name]), float(expected[name]))
+
+
+def check_supports(
+    fn: Callable[..., Any], sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
+) -> None:
+    """Raise a `DataError` naming site and row for values observed outside their distribution's support."""
+    observed = [name for name, site in sites.items() if site.observed and site.support is not None]
+
+    @jax.jit
+    def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
+        trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
+        return {name: _outside(trace[name], sites[name].masked) for name in observed}
+
+    _check_support(sites, jax.device_get(program(arrays, _noise(sites, SEEDS[0]), SEEDS[0])))
+
+
+def _noise(sites: dict[str, SiteInfo], seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    continuous = [s for s in sites.values() if not s.observed and s.values is None]
+    return {s.name: 0.3 * rng.normal(size=biject_to(s.support).inverse_shape(s.shape)) for s in continuous}
+
+
+def _traced(
+    fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any], noise: dict[str, Any], seed: Any
+) -> tuple[Any, Any]:
+    """(the seeded program, its trace at the point that the noise gives); discrete latents are drawn."""
+    point = {name: biject_to(sites[name].support)(jnp.asarray(u)) for name, u in noise.items()}
+    seeded = handlers.seed(fn, jax.random.key(seed))
+    return seeded, handlers.trace(handlers.substitute(seeded, data=point)).get_trace(**kwargs)
+
+
+def _compare(
+    fn: Callable[..., Any],
+    energy: Energy,
+    sites: dict[str, SiteInfo],
+    kwargs: dict[str, Any],
+    noise: dict[str, Any],
+    seed: Any,
+) -> tuple[dict[str, Any], ...]:
+    """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
+    seeded, trace = _traced(fn, sites, kwargs, noise, seed)
+    values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed}
+    expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
+    kinds = {name: site.values for name, site in sites.items() if site.values is not None}
+    lookup = at_point(values, kinds)
+    found, size = {}, {}
+    for name in expected:
+        parts = [energy(lookup, [t]) for t in energy.terms if t.site == name]
+        found[name] = sum(parts, start=jnp.zeros(()))
+        size[name] = sum((jnp.abs(p) for p in parts), start=jnp.zeros(()))
+    return found, expected, size
+
+
+def _outside(site: dict[str, Any], masked: bool) -> Any:
+    """(number of values outside the support, flat position of the first one), masked entries left out."""
+    outer, inner, mask = site["fn"], site["fn"], jnp.asarray(True)
+    while isinstance(inner, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        if isinstance(inner, dist.MaskedDistribution):
+            extra = outer.event_dim - inner.event_dim
+            mask = mask & jnp.any(jnp.broadcast_to(inner._mask, inner.batch_shape), tuple(range(-extra, 0)))
+        inner = inner.base_dist
+    value = site["value"]
+    safe = jnp.where(jnp.isnan(value), outer.support.feasible_like(value), value) if masked else value
+    bad = jnp.logical_not(outer.support(safe)) & mask
+    return jnp.sum(bad), jnp.argmax(jnp.ravel(bad))
+
+
+def _check_support(sites: dict[str, SiteInfo], outside: dict[str, Any]) -> None:
+    for name, (count, first) in outside.items():
+        if count:
+            site = sites[name]
+            index = np.unravel_index(int(first), site.shape[: len(site.shape) - site.event_dim] or (1,))
+            raise DataError(
+                f"{int(count)} values of '{name}' lie outside {site.support}, the support of {site.distribution}.",
+                f"{site.where} First at row {', '.join(str(int(i)) for i in index)}.",
+                "Correct or remove these rows, or choose a distribution whose support holds them.",
+            )
+
+
+def _mismatch(site: SiteInfo, found: float, expected: float) -> ModelError:
+    if not np.isfinite(expected):
+        return ModelError(
+            f"The log density of '{site.name}' is {expected} at a point inside the latents' supports.",
+            site.where,
+            "Look for missing values (mask them), or for parameters outside their domain.",
+        )
+    return ModelError(
+        f"The algebra derived for '{site.name}' gives {found:.10g} where NumPyro's density gives {expected:.10g}, "
+        "so coordinate ascent on it would be wrong.",
+        site.where,
+        "This happens when a discrete latent is used outside its plate, by position (c[i]), or summed over its plate; "
+        "index parameters by it (mu[c]) inside the plate instead. Otherwise use advi.",
+    )

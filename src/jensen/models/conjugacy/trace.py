@@ -1,0 +1,282 @@
+"""From a NumPyro program to its factors as one jaxpr. Nothing here runs eagerly."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from linecache import getline
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.primitives import Messenger
+
+from jensen._errors import ModelError
+from jensen.models.analysis import feasible_trace
+from jensen.models.conjugacy.densities.registry import parameters_of
+from jensen.models.numpyro import seeded
+from jensen.models.structure import Plate
+from jensen.models.user_code import is_user_file
+
+MAX_ENUMERATED = 56
+"""Dimensions for plates and enumerated sites together; NumPy arrays have at most 64."""
+
+
+@dataclass(frozen=True, eq=False)
+class SiteInfo:
+    """What the first, abstract run tells about a sample site.
+
+    `values` are those of a discrete latent, which `enum_dim` (negative) enumerates. `line` is the user's source line.
+    """
+
+    name: str
+    observed: bool
+    distribution: str
+    support: Any
+    shape: tuple[int, ...]
+    batch_shape: tuple[int, ...]
+    event_dim: int
+    plates: tuple[Plate, ...]
+    line: str
+    masked: bool = False
+    data_key: str | None = None
+    values: np.ndarray | None = None
+    enum_dim: int = 0
+
+    @property
+    def where(self) -> str:
+        """`Site 'y' (Normal), at model.py line 3: ...`, for messages."""
+        return f"Site '{self.name}' ({self.distribution}){', at ' + self.line if self.line else ''}."
+
+    @property
+    def base_support(self) -> Any:
+        """The support of one entry, without the axes that belong to the event."""
+        support = self.support
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        return support
+
+
+class _Lines(Messenger):
+    """Records the user's source line of every sample statement."""
+
+    def __init__(self, fn: Callable[..., Any], lines: dict[str, str]):
+        self.lines = lines
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        frame = sys._getframe()
+        while frame is not None and not is_user_file(frame.f_code.co_filename):
+            frame = frame.f_back
+        if frame is not None and msg["type"] == "sample":
+            text = getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            self.lines[msg["name"]] = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}: {text}"
+
+
+class _Given(Messenger):
+    """Gives latent sites their values, enumerated ones included."""
+
+    def __init__(self, fn: Callable[..., Any], values: dict[str, Any]):
+        self.values = values
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and not msg["is_observed"] and msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+
+
+def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, SiteInfo]:
+    """The sample sites in the order of the program. To be called while tracing, with `kwargs` traced."""
+    lines: dict[str, str] = {}
+    trace = feasible_trace(_Lines(fn, lines), kwargs)
+    for site in trace.values():
+        _check_statement(site, lines.get(site["name"], ""))
+    sites = {}
+    samples = [site for site in trace.values() if site["type"] == "sample"]
+    depth = max(
+        (max(len(s["fn"].batch_shape), *(-f.dim for f in s["cond_indep_stack"]), 0) for s in samples), default=0
+    )
+    keys = {id(v): k for k, v in kwargs.items()}
+    for site in samples:
+        info = _site_info(site, lines.get(site["name"], ""), keys.get(id(site["value"])))
+        if not info.observed and getattr(info.support, "is_discrete", False):
+            depth += 1
+            if depth > MAX_ENUMERATED:
+                raise ModelError(
+                    f"More than {MAX_ENUMERATED} discrete latent sites and plates: '{info.name}' is one too many.",
+                    info.where,
+                    "Each discrete site takes an array dimension of its own: put them into plates, use fewer, or sum "
+                    "the chain out in the model.",
+                )
+            info = SiteInfo(**{**vars(info), "values": _values(info, site["fn"]), "enum_dim": -depth})
+        sites[info.name] = info
+    if not any(not s.observed for s in sites.values()):
+        raise ModelError("The model has no latent sites, so there is nothing to infer.")
+    return sites
+
+
+def _check_statement(site: dict[str, Any], line: str) -> None:
+    where = f"{site['type'].capitalize()} '{site['name']}'{', at ' + line if line else ''}."
+    if site["type"] == "param":
+        raise ModelError(
+            f"The model has a param site '{site['name']}', which coordinate ascent does not learn.",
+            where,
+            "Give it a prior with numpyro.sample, or fix it: handlers.substitute(model, data={...}).",
+        )
+    if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
+        raise ModelError(
+            f"Plate '{site['name']}' subsamples {site['args'][1]} of {site['args'][0]} rows.",
+            where,
+            "Write the model for the full data, without subsample_size.",
+        )
+    if site["type"] == "sample" and not site["is_observed"] and site["scale"] is not None:
+        raise ModelError(
+            f"The latent '{site['name']}' is under handlers.scale, which leaves open how many latents there are.",
+            where,
+            "Scale observed sites only, or repeat the rows.",
+        )
+
+
+def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInfo:
+    fn = site["fn"]
+    base, masked = fn, False
+    while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        masked |= isinstance(base, dist.MaskedDistribution)
+        base = base.base_dist
+    plates = tuple(sorted((Plate(f.name, f.dim, f.size) for f in site["cond_indep_stack"]), key=lambda p: p.dim))
+    return SiteInfo(
+        site["name"],
+        site["is_observed"],
+        "factor" if isinstance(base, dist.Unit) else type(base).__name__,
+        None if isinstance(base, dist.Unit) else fn.support,
+        jnp.shape(site["value"]),
+        tuple(fn.batch_shape),
+        fn.event_dim,
+        plates,
+        line,
+        masked,
+        data_key,
+    )
+
+
+def _values(info: SiteInfo, fn: Any) -> np.ndarray:
+    """The values of a discrete latent, on the host."""
+    if info.event_dim:
+        raise ModelError(
+            f"The discrete latent '{info.name}' has an event shape {info.shape[-info.event_dim :]}.",
+            info.where,
+            "Sample it inside a numpyro.plate instead of with to_event or a vector-valued distribution.",
+        )
+    try:
+        with jax.ensure_compile_time_eval():
+            values = np.asarray(fn.enumerate_support(expand=False)).reshape(-1)
+    except Exception:
+        support = info.base_support
+        low, high = getattr(support, "lower_bound", 0), getattr(support, "upper_bound", None)
+        if not isinstance(low, (int, np.integer)) or not isinstance(high, (int, np.integer)):
+            raise ModelError(
+                f"The values of the discrete latent '{info.name}' cannot be listed: its support is {info.support}.",
+                info.where,
+                "Use a distribution of finite support with a fixed number of values, or marginalise it by hand.",
+            ) from None
+        values = np.arange(low, high + 1)
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class FactorTrace:
+    """One site's factor: its arrays by role, and the wrappers around its density, innermost first."""
+
+    parameters: dict[str, Any]
+    value: Any
+    scale: Any
+    masks: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """`mask`: multiply; `event`: sum the last `count` axes; `batch`: broadcast to `shape`."""
+
+    kind: str
+    count: int = 0
+    shape: tuple[int, ...] = ()
+
+
+def trace_factors(
+    fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any]
+) -> tuple[Any, list[Any], dict[str, tuple[Any, tuple[Wrapper, ...]]], Any]:
+    """(jaxpr, data leaves, {site: (density class, wrappers)}, output tree) of the program with latents as inputs.
+
+    Inputs of the jaxpr are the continuous latents in order, then the leaves of `kwargs`.
+    """
+    continuous = [s for s in sites.values() if not s.observed and s.values is None]
+    enumerated = {
+        s.name: s.values.reshape((-1, *([1] * (-s.enum_dim - 1)))) for s in sites.values() if s.values is not None
+    }
+    static: dict[str, tuple[Any, tuple[Wrapper, ...]]] = {}
+    arrays = {k: v for k, v in kwargs.items() if _is_array(v)}
+    other = {k: v for k, v in kwargs.items() if k not in arrays}
+
+    def factors(latents: list[Any], data: dict[str, Any]) -> dict[str, Any]:
+        values = {
+            **{k: jnp.asarray(v) for k, v in enumerated.items()},
+            **dict(zip(_names(continuous), latents, strict=True)),
+        }
+        trace = handlers.trace(_Given(seeded(fn), values)).get_trace(**data, **other)
+        out = {}
+        for site in trace.values():
+            if site["type"] == "sample":
+                factor, static[site["name"]] = _factor(site)
+                out[site["name"]] = vars(factor)
+        return out
+
+    shapes = [jax.ShapeDtypeStruct(s.shape, jnp.result_type(float)) for s in continuous]
+    closed, out_shape = jax.make_jaxpr(factors, return_shape=True)(shapes, arrays)
+    return closed, jax.tree.leaves(arrays), static, jax.tree.structure(out_shape)
+
+
+def _names(sites: list[SiteInfo]) -> list[str]:
+    return [s.name for s in sites]
+
+
+def _is_array(value: Any) -> bool:
+    leaves = jax.tree.leaves(value)
+    return bool(leaves) and all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves)
+
+
+def _factor(site: dict[str, Any]) -> tuple[FactorTrace, tuple[Any, tuple[Wrapper, ...]]]:
+    fn, wrappers, masks = site["fn"], [], []
+    inner_event = []
+    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        if isinstance(fn, dist.Independent):
+            wrappers.append(Wrapper("event", count=fn.reinterpreted_batch_ndims))
+        elif isinstance(fn, dist.ExpandedDistribution):
+            wrappers.append(Wrapper("batch", shape=tuple(fn.batch_shape)))
+        else:
+            wrappers.append(Wrapper("mask"))
+            masks.append(jnp.asarray(fn._mask))
+            inner_event.append(fn.event_dim)
+        fn = fn.base_dist
+    value = site["value"]
+    if site["is_observed"]:
+        for mask, event_dim in zip(masks, inner_event, strict=True):
+            value = _safe(value, mask, event_dim, fn.support)
+    parameters = parameters_of(fn)
+    if isinstance(fn, dist.Unit):
+        parameters, value = {"log_prob": fn.log_factor}, jnp.zeros(())
+    elif parameters is None:
+        parameters = {"log_prob": fn.log_prob(value)}
+    factor = FactorTrace(parameters, value, site["scale"], tuple(masks[::-1]))
+    batch = Wrapper("batch", shape=tuple(site["fn"].batch_shape))
+    return factor, (type(fn), (*wrappers[::-1], batch))
+
+
+def _safe(value: Any, mask: Any, event_dim: int, support: Any) -> Any:
+    """The observed value with a harmless point of the support where it is masked: 0 · NaN would be NaN."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    wide = mask.reshape(mask.shape + (1,) * event_dim)
+    return jnp.where(wide, value, support.feasible_like(value))

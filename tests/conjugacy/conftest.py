@@ -1,0 +1,44 @@
+import zlib
+
+import numpy as np
+import pytest
+
+from jensen.algorithms.coordinate.ascent import Ascent
+from jensen.algorithms.coordinate.starts import random_start
+from jensen.math.precision import working
+from jensen.models.conjugacy import build_conjugate
+
+from .zoo import ZOO
+
+BUILT = {}
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    with working("double"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def built():
+    """name -> analysed model of the zoo, built once."""
+
+    def get(name):
+        if name not in BUILT:
+            BUILT[name] = build_conjugate(*ZOO[name])
+        return BUILT[name]
+
+    return get
+
+
+@pytest.fixture
+def swept(built):
+    """name -> (model, state after one sweep from a random start): a proper q, far from any optimum."""
+
+    def get(name, sweeps=1):
+        model = built(name)
+        ascent = Ascent(model)
+        state = ascent.begin(random_start(model, np.random.default_rng(zlib.crc32(name.encode())), seeds=False))
+        return model, ascent.advance(state, sweeps - 1)
+
+    return get

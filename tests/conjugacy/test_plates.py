@@ -1,0 +1,128 @@
+"""Streaming a plate gives the numbers of the plain sweep, and takes no memory that grows with rows times values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+from jensen.algorithms.cavi import CAVI
+from jensen.algorithms.coordinate.ascent import Ascent
+from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for, chunk_size
+from jensen.algorithms.coordinate.starts import random_start
+from jensen.models.conjugacy import build_conjugate
+from jensen.models.conjugacy.plates import split
+
+from .zoo import ZOO
+
+RNG = np.random.default_rng(5)
+N = 4999  # a prime: the last chunk is shorter
+CENTERS = np.array([[-3.0, 0.0], [3.0, 1.0], [0.0, 4.0]])
+ROWS = CENTERS[RNG.integers(0, 3, N)] + RNG.normal(size=(N, 2))
+DOC, WORD = RNG.integers(0, 5, N), RNG.integers(0, 7, N)
+PPCA = RNG.normal(size=(N, 2)) @ RNG.normal(size=(2, 5)) + 0.3 * RNG.normal(size=(N, 5))
+CASES = {
+    "diagonal_mixture": ("row", {"x": ROWS, "K": 3}),
+    "full_mixture": ("row", {"x": ROWS, "K": 3}),
+    "stick_breaking": ("row", {"x": ROWS[:, 0], "K": 4}),
+    "lda_tokens": ("token", {"doc": DOC, "word": WORD, "D": 5, "V": 7, "K": 3}),
+    "ppca": ("row", {"x": PPCA, "M": 2}),
+    "latent_classes": ("row", {"y": RNG.integers(0, 2, (N, 4)), "K": 2}),
+}
+
+
+SLOW = {"diagonal_mixture", "stick_breaking", "latent_classes"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in sorted(CASES)]
+)
+def test_streamed_sweep_is_the_plain_sweep(name):
+    plate, data = CASES[name]
+    model = build_conjugate(ZOO[name][0], data)
+    streamed = ascent_for(model)
+    assert isinstance(streamed, PlatedAscent)
+    assert streamed.parts.plate == plate
+    start = random_start(model, np.random.default_rng(2), seeds=False)
+    plain = Ascent(model)
+    plain.order = (*streamed.parts.local, *streamed.order)
+    found, expected = streamed.begin(start), plain.begin(start)
+    for _ in range(2):
+        for block in streamed.order:
+            for key, natural in expected.naturals[block].items():
+                scale = np.abs(natural).max()
+                np.testing.assert_allclose(found.naturals[block][key], natural, rtol=1e-10, atol=1e-10 * scale)
+        assert found.elbo == pytest.approx(expected.elbo, rel=1e-11)
+        found, expected = streamed.advance(found, 1), plain.advance(expected, 1)
+    q = streamed.product(found)
+    assert set(q.factors) == set(model.blocks)
+    moments = {block: factor.mean_params() for block, factor in q.factors.items()}
+    naturals = {block: factor.natural for block, factor in q.factors.items()}
+    assert float(model.elbo(moments, naturals)) >= found.elbo
+
+
+def test_fit_of_many_rows_finds_the_components():
+    fit = CAVI(tolerance=1e-6).fit_conjugate(ZOO["diagonal_mixture"][0], CASES["diagonal_mixture"][1])
+    means = fit.means()["mu"]
+    assert fit.converged
+    assert np.all(np.diff(fit.history) > -1e-6)
+    for center in CENTERS:
+        assert np.linalg.norm(means - center, axis=-1).min() < 0.15
+    assert fit.q.factor("c").natural["indicator"].shape == (N, 3)
+
+
+def test_memory_does_not_grow_with_rows_times_values():
+    """2e5 rows and 40 components: responsibilities alone would take 64 MB."""
+
+    def mixture(x):
+        with numpyro.plate("component", 40):
+            mu = numpyro.sample("mu", dist.Normal(0, 3).expand([2]).to_event(1))
+        with numpyro.plate("row", len(x)):
+            c = numpyro.sample("c", dist.Categorical(jnp.ones(40) / 40))
+            numpyro.sample("x", dist.Normal(mu[c], 1).to_event(1), obs=x)
+
+    model = build_conjugate(mixture, {"x": RNG.normal(size=(200_000, 2))})
+    ascent = ascent_for(model)
+    moments = {"mu": random_start(model, np.random.default_rng(0), False, {"c": 1})["mu"]}
+    naturals = {"mu": model.blocks["mu"].zeros()}
+    lowered = jax.jit(ascent._sweep_program, static_argnums=3).lower(moments, naturals, model.energy.arrays, 200_000)
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < 8e6
+
+
+def test_products_of_one_array_are_packed():
+    """x xᵀ of D = 2 has three distinct entries."""
+    model = build_conjugate(ZOO["full_mixture"][0], CASES["full_mixture"][1])
+    pairs = [term.pair for term in split(model, "row").terms if term.pair is not None]
+    assert [pair.packed.size for pair in pairs] == [3]
+
+
+def test_local_blocks_that_depend_on_each_other_are_not_split(built):
+    assert split(built("two_discrete_sites"), "row") is None
+
+
+@pytest.mark.parametrize("rows", [10, 1024, 4096, 100_000, 4999, 1_000_000])
+def test_chunks_divide_the_rows_where_they_can(rows):
+    size = chunk_size(rows)
+    assert 1 <= size <= rows
+    if rows in (1024, 4096, 100_000, 1_000_000):
+        assert rows % size == 0
+
+
+def test_rows_without_global_latents():
+    def model(y):
+        with numpyro.plate("row", len(y)):
+            level = numpyro.sample("level", dist.Normal(0, 1))
+            numpyro.sample("y", dist.Normal(level, 1), obs=y)
+
+    y = ROWS[:, 0]
+    fit = CAVI().fit_conjugate(model, {"y": y})
+    np.testing.assert_allclose(fit.means()["level"], y / 2)
+    assert fit.elbo == pytest.approx(np.sum(-(y**2) / 4) - 0.5 * N * np.log(4 * np.pi))
+
+
+def test_given_values_of_local_latents_are_kept_for_the_start():
+    data = CASES["stick_breaking"][1]
+    labels = (data["x"] > 0).astype(int)
+    fit = CAVI(max_sweeps=3, escape=False).fit_conjugate(ZOO["stick_breaking"][0], data, init={"c": labels})
+    assert np.isfinite(fit.elbo)
