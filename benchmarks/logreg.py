@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=50)
     parser.add_argument("--method", default="auto")
     parser.add_argument("--impl", nargs="*", default=["jensen"])
-    parser.add_argument("--schedules", nargs="*", default=["0.01:0", "0.01:500", "0.03:300"])
+    parser.add_argument("--schedules", nargs="*", default=["0.01:0", "0.01:1500", "0.03:500"])
     parser.add_argument("--limit", type=float, default=60.0)
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.harness))

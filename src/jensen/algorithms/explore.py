@@ -140,8 +140,9 @@ def settle(target: Target, path: lbfgs.Path, max_steps: int = 20) -> Mode:
         if not values[best] > value - rounding:
             break
         stalled = values[best] <= value + rounding and accurate
+        near = target.heavy and regular and decrement < 0.1  # the step just taken leaves its square, which is nothing
         point, value, gradient = trials[best], float(values[best]), gradients[best]
-        if stalled and regular:
+        if near or (stalled and regular):
             decrement = float(np.sum((factor.T @ gradient) ** 2))
             break
     return Mode(point, value, factor, decrement, regular)

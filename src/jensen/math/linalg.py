@@ -10,7 +10,7 @@ def symmetrise(matrix: np.ndarray) -> np.ndarray:
 
 
 def is_positive_definite(matrix: np.ndarray) -> bool:
-    """Whether the diagonally scaled matrix is positive definite beyond rounding (invariant to the coordinates' units)."""
+    """Whether the diagonally scaled matrix is positive definite beyond rounding, whatever the coordinates' units."""
     diagonal = np.diag(matrix)
     if not np.isfinite(matrix).all() or (diagonal <= 0).any():
         return False

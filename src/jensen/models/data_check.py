@@ -89,7 +89,7 @@ def _convert_one(name: str, value: Any, precision: Precision) -> Any:
             "Leave the key out or pass at least one row.",
         )
     if array.dtype.kind == "f":
-        infinite = np.isinf(array)
+        infinite = np.isinf(array) if _suspicious(array) else np.zeros(0, bool)
         if infinite.any():
             raise DataError(
                 f"'{name}' holds {int(infinite.sum())} infinite values.",
@@ -120,10 +120,16 @@ def _first(name: str, bad: np.ndarray) -> str:
     return f"Data key: '{name}', first at {place}."
 
 
+def _suspicious(array: np.ndarray) -> bool:
+    """Whether an array may hold something not finite; one pass, since a sum is finite only if every term is."""
+    with np.errstate(all="ignore"):
+        return not np.isfinite(array.sum())
+
+
 def check_missing(data: Mapping[str, Any], masked: set[str]) -> None:
     """Raise for NaN in any array except those observed only at masked sites."""
     for name, value in named_arrays(data):
-        if value.dtype.kind == "f" and name not in masked:
+        if value.dtype.kind == "f" and name not in masked and _suspicious(value):
             missing = np.isnan(value)
             if missing.any():
                 raise DataError(
