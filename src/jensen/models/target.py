@@ -50,7 +50,7 @@ class Target:
         arrays = [*jax.tree.leaves(model), *(jax.tree.leaves(constants.value) if constants is not None else ())]
         self.elements = max(1, sum(np.size(leaf) for leaf in arrays))
         self.heavy = self.elements >= 200_000
-        self.wide = int(np.clip(2 ** int(np.log2(max(4e8 / self.elements, 1))), 1, 64))
+        self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
 
     @property
