@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SAYS = {"mixture": "bound -18.91182754 nats"}  # the fits with a verdict say that
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -32,7 +33,7 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path, tmp_path):
-    assert "Verdict: " in run(path, tmp_path)
+    assert SAYS.get(path.stem, "Verdict: ") in run(path, tmp_path)
 
 
 def test_the_first_block_of_the_readme(tmp_path):
