@@ -193,7 +193,7 @@ def _reasons(
     if agreement.mean >= MEAN and np.isfinite(pool.khat):
         out.append(f"The mean of {agreement.site} under q is {agreement.mean:.2g} sd from the corrected one.")
     if not _close(agreement.ratio, RATIO) and np.isfinite(pool.khat):
-        out.append(f"A standard deviation of q is {agreement.ratio:.2g} times the corrected one.")
+        out.append(f"The sd of {agreement.ratio_site} under q is {agreement.ratio:.2g} times the corrected one.")
     if pool.khat >= limit and not pool.even:
         out.append(f"The importance weights cannot be trusted either: k̂ = {pool.khat:.2f} after correction.")
     if pool.ess <= ESS:

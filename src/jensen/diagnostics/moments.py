@@ -13,7 +13,7 @@ class Agreement:
 
     `mean` and `ratio` compare q with the corrected draws (`ratio` is the sd ratio furthest from 1); `halves` compares
     the correction on a random half of the draws with that on the rest; `error` is the largest Monte Carlo error of a
-    corrected mean. `site` names where `mean` is largest.
+    corrected mean. `site` names where `mean` is largest, `ratio_site` the scalar of `ratio`.
     """
 
     mean: float
@@ -21,6 +21,7 @@ class Agreement:
     halves: float
     error: float
     site: str
+    ratio_site: str
 
 
 def flatten(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
@@ -41,7 +42,7 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray) -> Agreement:
     varying = table.std(axis=0) > 0
     table, names = table[:, varying], [n for n, keep in zip(names, varying, strict=True) if keep]
     if not names:
-        return Agreement(0.0, 1.0, 0.0, 0.0, "")
+        return Agreement(0.0, 1.0, 0.0, 0.0, "", "")
     # The correction wants finite moments: heavy proposals reach where exp() overflows, at weight zero.
     table = np.where(np.isfinite(table), table, 0.0)
     mean, sd, error = weighted_moments(table, weights)
@@ -62,4 +63,5 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray) -> Agreement:
         float((np.abs(first - second) / sd).max()),
         float((error / sd).max()),
         names[top],
+        names[worst],
     )
