@@ -77,6 +77,17 @@ def test_other_modes_are_never_trusted():
     assert judged(normal_target(), q, certificate={"share_elsewhere": 0.001}).verdict == "trusted"
 
 
+@pytest.mark.parametrize(("weight", "verdict"), [(0.995, "untrusted"), (0.9999, "trusted")])
+def test_a_small_mode_counts_by_the_variance_it_adds(weight, verdict):
+    """At 15 sd a mass of 0.005 doubles the variance (0.995 + 0.005 (1 + 225)); 0.0001 adds 2 %, one in the sd."""
+
+    def density(z):
+        near = jnp.log(weight) - 0.5 * z["x"] ** 2
+        return jnp.logaddexp(near, jnp.log1p(-weight) - 0.5 * (z["x"] - 15.0) ** 2)
+
+    assert jn.fit(jn.LogDensity(density, {"x": ()})).check().verdict == verdict
+
+
 # ---- posteriors that no Gaussian fits ------------------------------------
 
 

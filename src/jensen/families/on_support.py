@@ -4,6 +4,7 @@ from typing import Self
 
 import jax.numpy as jnp
 
+from jensen._errors import UndefinedError
 from jensen._typing import Array, Latent, Scalar
 from jensen.core import AbstractBijection, AbstractReparameterised, Draw
 from jensen.families.gaussian import AbstractGaussian
@@ -30,7 +31,11 @@ class OnSupport(AbstractReparameterised):
 
     def entropy(self) -> Scalar:
         """Not available in closed form over z; ask `exact_entropy`, or a fit's `decompose` for an estimate."""
-        raise NotImplementedError("the entropy over the support has no closed form: use exact_entropy or Fit.decompose")
+        raise UndefinedError(
+            "The entropy over the support has no closed form.",
+            "",
+            "Use exact_entropy, or Fit.decompose for an estimate.",
+        )
 
     def push(self, noise: Array, *, scored_by: Self | None = None) -> Draw:
         """T(loc + S ε) with its log density."""
