@@ -7,9 +7,10 @@ import numpy as np
 
 from jensen.algorithms import natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
+from jensen.algorithms.continuous import AbstractContinuous
 from jensen.algorithms.explore import climb, diagonal_gaussian, survey
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.core import Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.estimators import StickingTheLanding
 from jensen.families import AbstractGaussian, LowRank
@@ -17,7 +18,7 @@ from jensen.math.noise import symmetric_draws
 from jensen.models import Target
 
 
-class Auto(AbstractAlgorithm):
+class Auto(AbstractContinuous):
     """Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
 
     Up to `dense_limit` unconstrained coordinates: the Gaussian at the mode, then the full-rank Gaussian, which contains

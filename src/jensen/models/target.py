@@ -5,6 +5,8 @@ import numpy as np
 
 from jensen.core import AbstractModel
 from jensen.math.precision import Precision, float_type, working
+from jensen.models.numpyro import NumPyroModel
+from jensen.models.program import Program
 from jensen.models.structure import Structure
 
 
@@ -52,6 +54,14 @@ class Target:
         self.heavy = self.elements >= 200_000
         self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
+
+    @property
+    def program(self) -> Program | None:
+        """The NumPyro program behind the density; `None` for a plain log density."""
+        model = self.model
+        if not isinstance(model, NumPyroModel):
+            return None
+        return Program(model.fn, model.data, model.fixed.value, self.precision)
 
     @property
     def eps(self) -> float:
