@@ -115,7 +115,7 @@ class CAVI(AbstractAlgorithm):
             converged and not (saddle and not self.escape),
             self._status(target.model, state, converged, saddle),
             {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)}
-            | elsewhere(ascent, state, states[1:]),
+            | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
             restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
         )
 

@@ -59,7 +59,7 @@ class Collapsed:
             keys = jax.random.split(jax.random.key(seed), size)
             found = jax.device_get(_weighed(self.plan, q, wide, keys, self.plan.model.energy.arrays))
         values, log_joint, log_q, log_wide = found
-        columns = [np.asarray(values[site], float).reshape(size, -1) for site in values]
+        columns = [np.asarray(values[site], float).reshape(size, -1) for site in self.described()[0]]
         points = np.concatenate([np.zeros((size, 1)), *columns], axis=1)
         return weigh(points, log_joint, log_q, np.logaddexp(log_q, log_wide) - np.log(2.0))
 
@@ -67,7 +67,7 @@ class Collapsed:
         """The draws of these sites at the pool's points."""
         blocks, shapes = self.plan.model.blocks, self.plan.model.sites
         values, start = {}, 1
-        for name in (s for n in self.plan.kept for s in blocks[n].sites):
+        for name in self.described()[0]:
             shape = shapes[name].shape
             width = int(np.prod(shape, dtype=int))
             column = pool.points[:, start : start + width].reshape(-1, *shape)

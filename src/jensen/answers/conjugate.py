@@ -37,9 +37,11 @@ class ConjugateAnswer(AbstractAnswer):
     approximates: ClassVar[type] = Solution
     space: str = "the latents that were not integrated out exactly"
 
-    def __init__(self, target: ConjugateTarget, outcome: Outcome, seed: int):
-        self.target, self.outcome, self.seed = target, outcome, seed
-        self.structure, self.program = target.structure, target.program
+    def __init__(self, target: Any, outcome: Outcome, seed: int):
+        del target  # a solution knows its own
+        self.target: ConjugateTarget = outcome.q.target
+        self.outcome, self.seed = outcome, seed
+        self.structure, self.program = self.target.structure, self.target.program
 
     @property
     def solution(self) -> Solution:
@@ -110,7 +112,9 @@ class ConjugateAnswer(AbstractAnswer):
     def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
         """Weights and moments."""
         del seed
-        return judge(self.outcome, pool, draws, self.exact_moments(), self._collapsed.described())
+        listed = {name: site.values for name, site in self.target.model.sites.items() if site.values is not None}
+        ranges = {name: float(values.max() - values.min()) for name, values in listed.items()}
+        return judge(self.outcome, pool, draws, self.exact_moments(), self._collapsed.described(), ranges)
 
     def evidence(self, pool: Pool) -> Evidence:
         """The exact ELBO; the other bounds from the pool."""

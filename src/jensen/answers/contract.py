@@ -29,7 +29,7 @@ class AbstractAnswer(abc.ABC):
     A `Fit` keeps what is computed here.
 
     Attributes:
-        target: the analysed model that the algorithm ran on.
+        target: the analysed model that q belongs to.
         outcome: what the algorithm left behind.
         structure: sites and plates.
         program: the NumPyro program with its data; `None` for a plain log density.

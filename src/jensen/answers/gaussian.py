@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.core import Outcome
 from jensen.diagnostics.check import Report, judge
@@ -28,9 +29,11 @@ class GaussianAnswer(AbstractAnswer):
     kind: ClassVar[str] = "gaussian"
     approximates: ClassVar[type] = AbstractGaussian
 
-    def __init__(self, target: Target, outcome: Outcome, seed: int):
-        self.target, self.outcome, self.seed = target, outcome, seed
-        self.structure, self.program = target.structure, target.program
+    def __init__(self, target: Target | AutoTarget, outcome: Outcome, seed: int):
+        density = target.density if isinstance(target, AutoTarget) else target
+        assert density is not None  # there is a Gaussian on it
+        self.target, self.outcome, self.seed = density, outcome, seed
+        self.structure, self.program = density.structure, density.program
 
     @property
     def q(self) -> AbstractGaussian:
@@ -93,7 +96,7 @@ class GaussianAnswer(AbstractAnswer):
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> AbstractGaussian:
         """The Gaussian with these arrays; it needs no model."""
         del target
-        family = next(iter(parameters)).partition("/")[0]
+        family = next(iter(parameters), "").partition("/")[0]
         return FAMILIES[family](**{name.partition("/")[2]: value for name, value in parameters.items()})
 
     @staticmethod

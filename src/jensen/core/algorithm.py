@@ -44,7 +44,6 @@ class Outcome:
         linear_response: (D, D) covariance of the unconstrained coordinates by linear response, where defined.
         restarts: bound or log density reached by each start, highest first.
         stages: one row per family tried: name, bound, its standard error, whether kept.
-        target: the analysed model that q belongs to, where it is not the one that the algorithm was given.
     """
 
     q: Any
@@ -54,7 +53,6 @@ class Outcome:
     linear_response: np.ndarray | None = None
     restarts: tuple[float, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
-    target: Any = None
 
 
 Run: TypeAlias = Generator[Progress, None, Outcome]

@@ -7,18 +7,28 @@ from jensen.diagnostics.check import ESS, MEAN, RATIO, SHARE, Check, Report, Ver
 from jensen.diagnostics.importance import Pool, weighted_moments
 from jensen.diagnostics.moments import flatten
 
+DISCRETE = 0.5
+"""The sd of a discrete latent that its mean is measured by, as a part of its range: that of a fair coin."""
+
 Moments = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def judge(
-    outcome: Outcome, pool: Pool, draws: dict[str, np.ndarray], exact: Moments, sites: tuple[list[str], list[str]]
+    outcome: Outcome,
+    pool: Pool,
+    draws: dict[str, np.ndarray],
+    exact: Moments,
+    sites: tuple[list[str], list[str]],
+    ranges: dict[str, float],
 ) -> Report:
     """Combine the checks.
 
     `draws` are the pool's draws; what was integrated out is drawn given the rest, so under the weights they are draws
-    of the posterior. `exact` holds means and sds under q; `sites` names those with weights and those without.
+    of the posterior. `exact` holds means and sds under q; `sites` names those with weights and those without,
+    `ranges` the discrete ones with the distance between their least and largest value: their probabilities are compared
+    on that scale, since an sd says nothing about a label that is all but certain.
     """
-    names, mean, ratio, error = _differences(draws if sites[0] else {}, pool.weights, exact)
+    names, mean, ratio, error = _differences(draws if sites[0] else {}, pool.weights, exact, ranges)
     worst, widest = int(np.argmax(mean)), int(np.argmax(np.abs(np.log(ratio))))
     limit = min(1.0 - 1.0 / np.log10(pool.half), 0.7)
     reach = float(np.clip(4.5 * np.hypot(error.max(), pool.half**-0.5), MEAN, 2 * MEAN))
@@ -72,7 +82,7 @@ def judge(
 
 
 def _differences(
-    draws: dict[str, np.ndarray], weights: np.ndarray, exact: Moments
+    draws: dict[str, np.ndarray], weights: np.ndarray, exact: Moments, ranges: dict[str, float]
 ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """(names, |mean of q - corrected| in sd, sd of q / corrected sd, error of the corrected mean in sd) of scalars."""
     known = {name: draws[name] for name in draws if name in exact}
@@ -81,16 +91,17 @@ def _differences(
     table, names = flatten({name: np.asarray(values, float) for name, values in known.items()})
     q_mean = np.concatenate([exact[name][0].reshape(-1) for name in known])
     q_sd = np.concatenate([exact[name][1].reshape(-1) for name in known])
+    spans = np.concatenate([np.full(exact[name][0].size, ranges.get(name, 0.0)) for name in known])
     mean, sd, error = weighted_moments(table, weights)
     use = np.isfinite(q_mean) & np.isfinite(q_sd) & (sd > 0)
     if not use.any():
         return [""], np.zeros(1), np.ones(1), np.zeros(1)
-    scale = np.maximum(sd[use], q_sd[use])  # a probability that is all but 0 or 1 has no sd to speak of
-    ratio = np.where(scale > 1e-3 * np.maximum(np.abs(mean[use]), 1e-12), q_sd[use] / sd[use], 1.0)
+    scale = np.where(spans > 0, DISCRETE * spans, np.maximum(sd, 1e-300))[use]
+    ratio = np.where(spans[use] > 0, 1.0, np.maximum(q_sd, 1e-300)[use] / sd[use])
     return (
         [n for n, u in zip(names, use, strict=True) if u],
         np.abs(q_mean - mean)[use] / scale,
-        np.maximum(ratio, 1e-300),
+        ratio,
         error[use] / scale,
     )
 

@@ -129,7 +129,7 @@ def load(path: str | PathLike[str]) -> Fit:
 
 
 def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
-    kind = kind_named(header.get("answer", "gaussian"))
+    kind = kind_named(header["answer"] if header["version"] > 1 else "gaussian")
     prefix = "q/" if header["version"] > 1 else "q"
     family = "" if header["version"] > 1 else header["family"]  # version 1 knew Gaussians only
     parameters = {family + name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith("q/")}

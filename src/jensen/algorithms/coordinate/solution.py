@@ -32,6 +32,9 @@ class Solution(eqx.Module):
         """Working precision."""
         return self.target.precision
 
+    def __repr__(self) -> str:
+        return f"Solution({', '.join(self.naturals)})"
+
     def held(self) -> Product:
         """The factors that the ascent held, as a product."""
         factors = {name: self.target.model.factor(name, natural) for name, natural in self.naturals.items()}

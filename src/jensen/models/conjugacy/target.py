@@ -33,6 +33,9 @@ class ConjugateTarget:
     structure: Structure
     program: Program
 
+    def __repr__(self) -> str:
+        return f"ConjugateTarget({', '.join(self.model.blocks)})"
+
     @property
     def precision(self) -> Precision:
         """Working precision."""
