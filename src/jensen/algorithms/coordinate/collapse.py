@@ -69,16 +69,16 @@ class Collapse:
 
 
 def collapses(model: ConjugateModel, parts: PlateSplit | None) -> list[Collapse]:
-    """Choices of what leaves, the largest blocks first; there may be no better than none."""
+    """Choices of what leaves: the discrete blocks if there are any (few draws of them are alike), else several."""
     names = tuple(model.blocks)
     if parts is not None:
         return [Collapse(model, tuple(n for n in names if n not in parts.local), parts.local, parts)]
     owners = [{model.layout.owner[a.site] for a in entry.term.atoms} for entry in model.energy.terms]
     joined = {name: set().union(*(group for group in owners if name in group)) - {name} for name in names}
     sizes = {n: sum(int(np.prod(shape)) for shape in model.blocks[n].shapes.values()) for n in names}
-    ranked = sorted(names, key=lambda n: (-sizes[n], n))
+    ranked = sorted(names, key=lambda n: (not model.blocks[n].discrete, -sizes[n], n))
     found: list[Collapse] = []
-    for first in ranked:
+    for first in ranked[:1] if model.blocks[ranked[0]].discrete else ranked:
         out = [first]
         out += [n for n in ranked if n != first and not any(n in joined[chosen] or n == chosen for chosen in out)]
         kept = tuple(n for n in names if n not in out)
