@@ -18,12 +18,16 @@ def regressed(factor: Any, value: Array, local: Array, whole: LogWeights) -> Any
     For every leaf and row the products y = h · (local - mean of the others) are regressed on functions of mean zero:
     the scores h of the row's leaves; h times what the blanket leaves out (whole - local); and, where every leaf is one
     number for a row, the second-order terms (∂²q / ∂λ_i ∂λ_j) / q = h_i h_j + ∂_i h_j, which for a normal are its
-    Hermite polynomials. The coefficients that correct one half of the draws come from the other half (nothing, not
-    even a mean, is shared between the halves), so the mean does not move: fitted on the same draws they would shrink the gradient by (S - 2) / S and worse.
+    Hermite polynomials. The
+    coefficients that correct one half of the draws come from the other half (nothing, not even a mean, is shared
+    between them), so the mean does not move: fitted on the same draws they would shrink the gradient by (S - 2) / S
+    and worse.
 
     Args:
-        factor: a native factor. value: (draws, ...) of its draws.
-        local, whole: log weights as the rows see them (draws, *rows), and in full (draws,).
+        factor: a native factor.
+        value: its draws, (draws, ...).
+        local: log weights as the rows see them, (draws, *rows).
+        whole: log weights in full, (draws,).
     """
     rows = local.shape[1:]
     omitted = whole.reshape(whole.shape + (1,) * len(rows)) - local

@@ -130,7 +130,7 @@ def _site(eqn: Any, name: str, inputs: list[Any], deps: list[Rows], ids: list[np
         return [merge(*(np.broadcast_to(i, shapes[0]) for i in ids))]
     if name in MOVEMENT and not any(deps[MOVEMENT[name] :]):
         return moved(eqn, inputs, ids, MOVEMENT[name])
-    if name.startswith("reduce_") and "axes" in eqn.params or name in ("argmax", "argmin"):
+    if (name.startswith("reduce_") and "axes" in eqn.params) or name in ("argmax", "argmin"):
         return [reduced(merge(*ids), tuple(eqn.params["axes"]))]
     if name.startswith("cum") or name == "sort":
         axis = eqn.params["axis"] if "axis" in eqn.params else eqn.params["dimension"]
