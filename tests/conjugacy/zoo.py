@@ -188,10 +188,10 @@ def lda_documents(words, counts, V, K):
         phi = numpyro.sample("phi", dist.Dirichlet(jnp.full(V, 0.5)))
     with numpyro.plate("document", words.shape[0], dim=-2):
         theta = numpyro.sample("theta", dist.Dirichlet(jnp.full(K, 0.7)))
-        with numpyro.plate("entry", words.shape[1], dim=-1):
-            with handlers.mask(mask=counts > 0), handlers.scale(scale=counts):
-                z = numpyro.sample("z", dist.Categorical(theta))
-                numpyro.sample("word", dist.Categorical(phi[z]), obs=words)
+        entry = numpyro.plate("entry", words.shape[1], dim=-1)
+        with entry, handlers.mask(mask=counts > 0), handlers.scale(scale=counts):
+            z = numpyro.sample("z", dist.Categorical(theta))
+            numpyro.sample("word", dist.Categorical(phi[z]), obs=words)
 
 
 @model(x=np.array([0.2, 1.9, 3.1, 4.2, 0.1]))

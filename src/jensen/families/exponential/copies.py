@@ -56,7 +56,7 @@ class CategoricalCopies(AbstractExponentialFactor):
         return (jnp.asarray(self.support)[jax.random.categorical(key, self._logits(), -1)],)
 
     def contains(self) -> Array:
-        """Some value has positive probability; w is not negative, and where it is zero nothing depends on the latent."""
+        """Some value has positive probability; where w is zero nothing depends on the latent."""
         weight, logits = self.natural["copies"], self.natural["indicator"]
         unused = (weight == 0) & jnp.all(logits == logits[..., :1], -1)
         return jnp.isfinite(self.log_normalizer()) & ((weight > 0) | unused)
