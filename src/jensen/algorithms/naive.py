@@ -145,7 +145,7 @@ class Naive(AbstractAlgorithm):
 
         found = climb(bound, flat, self.max_steps, self.tolerance)
         _check_start(found, "the bound", "Rescale the data, or give other starting values.")
-        q = Solution(unravel(jnp.asarray(found.point)), target)
+        q = Solution(unravel(jnp.asarray(found.point)), {}, target)
         for step, value in enumerate(found.history):
             yield Progress("ascent", step, float(value), q)
         elbo = float("nan") if found.unbounded else found.value

@@ -74,7 +74,7 @@ class Collapsed:
             values[name] = column.astype(np.int32) if shapes[name].values is not None else column
             start += width
         wanted = tuple(n for n in self.plan.out if any(s in sites for s in blocks[n].sites))
-        if wanted:
+        if wanted and self.plan.exact:
             with working(self.solution.precision):
                 keys = jax.random.split(jax.random.key(len(pool.points)), len(pool.points))
                 arrays = self.plan.model.energy.arrays

@@ -114,7 +114,15 @@ class ConjugateAnswer(AbstractAnswer):
         del seed
         listed = {name: site.values for name, site in self.target.model.sites.items() if site.values is not None}
         ranges = {name: float(values.max() - values.min()) for name, values in listed.items()}
-        return judge(self.outcome, pool, draws, self.exact_moments(), self._collapsed.described(), ranges)
+        return judge(
+            self.outcome,
+            pool,
+            draws,
+            self.exact_moments(),
+            self._collapsed.described(),
+            ranges,
+            self._collapsed.plan.exact,
+        )
 
     def evidence(self, pool: Pool) -> Evidence:
         """The exact ELBO; the other bounds from the pool."""
@@ -165,7 +173,7 @@ class ConjugateAnswer(AbstractAnswer):
                 naturals.setdefault(block, {})[statistic] = jnp.asarray(value)
             ascent = ascent_for(target.model)
         streamed = isinstance(ascent, PlatedAscent) and set(naturals) == set(ascent.order)
-        return Solution(naturals, target, ascent.parts if streamed else None)
+        return Solution(naturals, {}, target, ascent.parts if streamed else None)
 
     @staticmethod
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> ConjugateTarget:

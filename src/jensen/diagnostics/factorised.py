@@ -20,6 +20,7 @@ def judge(
     exact: Moments,
     sites: tuple[list[str], list[str]],
     ranges: dict[str, float],
+    integrated: bool,
 ) -> Report:
     """Combine the checks.
 
@@ -27,6 +28,8 @@ def judge(
     of the posterior. `exact` holds means and sds under q; `sites` names those with weights and those without,
     `ranges` the discrete ones with the distance between their least and largest value: their probabilities are compared
     on that scale, since an sd says nothing about a label that is all but certain.
+    `integrated` says whether the latents without weights left exactly; else only their bound stands in the weights,
+    and nothing can be established.
     """
     names, mean, ratio, error = _differences(draws if sites[0] else {}, pool.weights, exact, ranges)
     worst, widest = int(np.argmax(mean)), int(np.argmax(np.abs(np.log(ratio))))
@@ -54,7 +57,7 @@ def judge(
         Check("corrected means, error in sd", float(error.max()), "< 0.15", precise),
         Check("evidence in other optima", share, f"< {SHARE}", share < SHARE),
     )
-    corrected = level and pool.ess > enough and precise and share < SHARE
+    corrected = integrated and level and pool.ess > enough and precise and share < SHARE
     same = mean[worst] < reach and close(float(ratio[widest]), stretch)
     verdict: Verdict = "untrusted"
     if corrected:
@@ -71,6 +74,10 @@ def judge(
             reasons.append(f"The mean of {names[worst]} under q is {mean[worst]:.2g} sd from the corrected one.")
         if not close(float(ratio[widest]), RATIO):
             reasons.append(f"The sd of {names[widest]} under q is {ratio[widest]:.2g} times the corrected one.")
+    if not integrated:
+        reasons.append(
+            f"{', '.join(sites[1])} depend on each other row by row: the weights hold a bound in their place."
+        )
     if copies:
         reasons.append(
             f"{copies} other starts reached the same bound with the labels permuted: the posterior has equivalent "

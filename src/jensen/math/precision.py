@@ -36,5 +36,7 @@ def float_type(precision: Precision) -> type:
 
 def stored_in(tree: object) -> contextlib.AbstractContextManager[None]:
     """A context in the precision of a tree's own arrays, so that results read outside a fit are not cut short."""
-    double = jax.config.jax_enable_x64 or any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(tree))
+    double = jax.config.jax_enable_x64 or any(
+        getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(tree)
+    )
     return contextlib.nullcontext() if double == jax.config.jax_enable_x64 else working("double")

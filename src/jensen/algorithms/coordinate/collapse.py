@@ -5,7 +5,8 @@ the joint density in closed form; blocks that share no term leave together. With
 
     log p(x, g) = E(g) + Σ_C A_C(∂E/∂t_C(g)),
 
-E the log joint without the terms of the blocks C that leave, and A_C their log normalisers.
+E the log joint without the terms of the blocks C that leave, and A_C their log normalisers. Where a streamed plate has
+local blocks that depend on each other, its rows enter by their bound instead: exact is then `False`.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,11 @@ class Collapse:
     out: tuple[str, ...]
     parts: PlateSplit | None = None
 
+    @property
+    def exact(self) -> bool:
+        """Whether the blocks leave exactly; else `log_joint` is a lower bound."""
+        return self.parts is None or not self.parts.carried
+
     def log_joint(self, values: Mapping[str, Array], arrays: Any) -> Scalar:
         """log p(x, g) in nats at values of the sites of the kept blocks."""
         model, moments = self._at(values, arrays)
@@ -39,9 +45,7 @@ class Collapse:
             return model.expected_log_joint(moments) + sum(
                 (jnp.sum(model.factor(n, natural).log_normalizer()) for n, natural in leaving.items()), jnp.zeros(())
             )
-        ascent = PlatedAscent(self.parts)
-        _, rows = ascent._statistics(self.parts.interface(moments, arrays), arrays, self.parts.size)
-        return rows + self.parts.rest_energy(moments, arrays)
+        return PlatedAscent(self.parts).bound(moments, {}, arrays)
 
     def conditionals(self, values: Mapping[str, Array], arrays: Any) -> Naturals:
         """Natural parameters of p(C | x, g) for every block that leaves."""
@@ -49,8 +53,8 @@ class Collapse:
         if self.parts is None:
             return self._conditionals(model, moments)
         interface = self.parts.interface(moments, arrays)
-        factors = self.parts.local_factors(interface, arrays, 0, self.parts.size)
-        return {name: factor.natural for name, factor in factors.items()}
+        factors = self.parts.updated_rows(interface, arrays, 0, self.parts.size, {})
+        return {name: factors[name].natural for name in self.out}
 
     def _conditionals(self, model: ConjugateModel, moments: Moments) -> Naturals:
         return {name: model.message(name, moments) for name in self.out}

@@ -11,7 +11,6 @@ from jensen._errors import JensenError
 from jensen._typing import Array
 from jensen.algorithms.coordinate.ascent import Ascent, State, accounted
 from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
-from jensen.families.exponential import Product
 from jensen.families.exponential.contract import inner
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.energy import INLINE
@@ -116,10 +115,10 @@ class PlatedAscent(Ascent):
             state = self._advanced(state.moments, state.naturals, state.history, state.sweeps)
         return state
 
-    def product(self, state: State) -> Product:
-        """q, with the local factors that are optimal for the globals."""
-        local = jax.jit(self._local_naturals)(state.moments, self.model.energy.arrays)
-        return self.model.product({**state.naturals, **local})
+    def local_naturals(self, moments: Moments) -> Naturals:
+        """Natural parameters of every row's factors, given the moments of the globals (and of carried blocks)."""
+        given = {**self.cold(self.parts.size), **moments}
+        return jax.jit(self._local_naturals)(given, self.model.energy.arrays)
 
     def _advanced(
         self, moments: Moments, naturals: Naturals, history: tuple[float, ...], sweeps: int, rounds: int = 1
@@ -178,10 +177,11 @@ class PlatedAscent(Ascent):
         return moments, naturals, jnp.stack(inside)
 
     def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
-        """The exact bound with optimal local factors, in nats."""
+        """The bound with optimal local factors, in nats; the globals in `naturals` add their entropy."""
         size = self.parts.size
-        _, rows, _ = self._statistics(self.parts.interface(moments, arrays), arrays, size, self.cold(size), ROUNDS)
-        own = sum(self.model.factor(n, naturals[n]).entropy() for n in self.order)
+        rounds = ROUNDS if self.parts.carried else 1
+        _, rows, _ = self._statistics(self.parts.interface(moments, arrays), arrays, size, self.cold(size), rounds)
+        own = sum(self.model.factor(n, natural).entropy() for n, natural in naturals.items())
         return rows + self.parts.rest_energy(moments, arrays) + own
 
     def _energy(self, at: Moments, arrays: Sequence[Array], statistics: Interface, weight: float) -> Any:

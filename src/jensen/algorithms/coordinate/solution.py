@@ -1,15 +1,13 @@
 """Where a coordinate method ended: q, written down as far as it is asked for."""
 
-from typing import Any
-
 import equinox as eqx
-import jax
 import numpy as np
 
 from jensen.algorithms.coordinate.ascent import Ascent, State
+from jensen.algorithms.coordinate.plated import PlatedAscent
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
-from jensen.models.conjugacy import ConjugateTarget, Naturals
+from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals
 from jensen.models.conjugacy.plates import PlateSplit
 
 
@@ -20,10 +18,12 @@ class Solution(eqx.Module):
 
     Attributes:
         naturals: natural parameters of the blocks that the ascent held.
+        carried: moments of local blocks that were carried from sweep to sweep, where they are known.
         target: the model. parts: its streamed plate, if there is one.
     """
 
     naturals: Naturals
+    carried: Moments
     target: ConjugateTarget = eqx.field(static=True)
     parts: PlateSplit | None = eqx.field(static=True, default=None)
 
@@ -47,7 +47,7 @@ class Solution(eqx.Module):
             if self.parts is None:
                 return self.target.model.product(self.naturals)
             moments = {name: factor.mean_params() for name, factor in self.held().factors.items()}
-            local = jax.jit(_local_naturals, static_argnums=0)(self.parts, moments, self.target.model.energy.arrays)
+            local = PlatedAscent(self.parts).local_naturals({**moments, **self.carried})
             return self.target.model.product({**self.naturals, **local})
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -62,10 +62,6 @@ class Solution(eqx.Module):
 def solution(ascent: Ascent, state: State, target: ConjugateTarget) -> Solution:
     """The solution at a state of an ascent."""
     naturals = {name: state.naturals[name] for name in ascent.order}
-    return Solution(naturals, target, getattr(ascent, "parts", None))
-
-
-def _local_naturals(parts: PlateSplit, moments: Any, arrays: Any) -> Naturals:
-    interface = parts.interface(moments, arrays)
-    factors = parts.local_factors(interface, arrays, 0, parts.size)
-    return {name: factor.natural for name, factor in factors.items()}
+    parts = ascent.parts if isinstance(ascent, PlatedAscent) else None
+    carried = {name: state.moments[name] for name in (parts.carried if parts else ()) if name in state.moments}
+    return Solution(naturals, carried, target, parts)
