@@ -67,7 +67,7 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
 
     A latent's density always depends on itself; it is not listed among its own parents.
     """
-    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    latents = _abstract_latents(structure)
 
     def terms(**values: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
@@ -80,7 +80,7 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
         return out
 
     provenance = eval_provenance(terms, **latents)
-    order = [site.name for site in structure.latents]
+    order = list(latents)
     return {
         name: tuple(latent for latent in order if latent in _union(sources) and latent != name)
         for name, sources in provenance.items()
@@ -89,14 +89,22 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
 
 def support_sources(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Latent -> the other latents that its *support* depends on."""
-    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    latents = _abstract_latents(structure)
 
     def supports(**values: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
-        return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in latents}
+        return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in names}
 
+    names = [site.name for site in structure.latents]
     provenance = eval_provenance(supports, **latents)
     return {name: tuple(sorted(_union(sources))) for name, sources in provenance.items()}
+
+
+def _abstract_latents(structure: Structure) -> dict[str, Any]:
+    """Shapes and types of all latents, in the order of the program."""
+    types = {True: jnp.result_type(float), False: jnp.result_type(int)}
+    latents = [site for site in structure.sites.values() if site.kind == "latent"]
+    return {site.name: jax.ShapeDtypeStruct(site.shape, types[site.values is None]) for site in latents}
 
 
 def _union(sources: Any) -> frozenset[str]:
@@ -176,15 +184,37 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
         return Site(name, "observed", described, None, shape, fn.event_dim, plates, masked=masked, data_key=key)
     support = fn.support
     if support.is_discrete:
-        raise ModelError(
-            f"The latent site '{name}' is discrete ({described}), which the Gaussian methods cannot approximate.",
-            f"Site '{name}', shape {shape}, support {support}.",
-            "Sum it out in the model (numpyro.distributions.MixtureSameFamily, or a forward recursion for a chain): "
-            "advi, pathfinder, laplace and auto then apply. Discrete latents themselves are for coordinate ascent "
-            "('cavi') and black-box VI ('bbvi').",
-        )
+        values, scanned = listed_values(site), "_scan_current_index" in site["infer"]
+        kept = dict(masked=masked, values=values, scanned=scanned)
+        return Site(name, "latent", described, support, shape, fn.event_dim, plates, (), **kept)
     unconstrained = tuple(biject_to(support).inverse_shape(shape))
     return Site(name, "latent", described, support, shape, fn.event_dim, plates, unconstrained, masked=masked)
+
+
+def listed_values(site: dict[str, Any]) -> np.ndarray:
+    """The values of a discrete latent, (K,): those of its support, whatever its parameters."""
+    base, _ = _unwrap(site["fn"])
+    support, shape = base.support, jnp.shape(site["value"])
+    where = f"Site '{site['name']}', shape {shape}, support {site['fn'].support}."
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if base.event_dim or support.event_dim:
+        raise ModelError(
+            f"The latent site '{site['name']}' is a discrete vector ({type(base).__name__}), whose values cannot be "
+            "listed.",
+            where,
+            "Write it with one-dimensional sites (Categorical or Bernoulli in a plate), or use 'bbvi'.",
+        )
+    if type(support).__name__ == "_Boolean":
+        return np.arange(2)
+    if low is None or high is None:
+        raise ModelError(
+            f"The latent site '{site['name']}' is discrete ({type(base).__name__}) without bounds, so it cannot be "
+            "summed out exactly.",
+            where,
+            "Sum it out by hand, use black-box VI ('bbvi'), or give it a bounded support: dist.DiscreteUniform, "
+            "dist.Categorical over the values that matter, or dist.Binomial.",
+        )
+    return np.arange(int(np.min(np.asarray(low))), int(np.max(np.asarray(high))) + 1)
 
 
 def _unwrap(fn: Any) -> tuple[Any, bool]:
@@ -200,4 +230,12 @@ def is_fixed(support: Any) -> bool:
     return all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(support))
 
 
-__all__ = ["CONCRETE_NEEDED", "analyse", "blame", "dependencies", "feasible_trace", "is_fixed", "support_sources"]
+__all__ = [
+    "CONCRETE_NEEDED",
+    "analyse",
+    "blame",
+    "dependencies",
+    "feasible_trace",
+    "is_fixed",
+    "support_sources",
+]

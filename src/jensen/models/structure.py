@@ -22,7 +22,8 @@ class Site:
 
     `kind` is latent, observed, factor or deterministic. `shape` is the value's shape on the support, of which the
     last `event_dim` axes are one event; `unconstrained_shape` is the shape in R^D (latents only). `parents` are the
-    latents that this site's log density depends on, itself excluded.
+    latents that this site's log density depends on, itself excluded. A discrete latent lists its `values`, (K,), and
+    has no unconstrained coordinates; `scanned` says that its first axis is the time of a `scan`.
     """
 
     name: str
@@ -36,10 +37,14 @@ class Site:
     parents: tuple[str, ...] = ()
     masked: bool = False
     data_key: str | None = None
+    values: np.ndarray | None = None
+    scanned: bool = False
 
     @property
     def size(self) -> int:
         """Number of unconstrained coordinates."""
+        if self.values is not None:
+            return 0
         return int(np.prod(self.unconstrained_shape, dtype=int))
 
     @property
@@ -73,8 +78,13 @@ class Structure:
 
     @property
     def latents(self) -> list[Site]:
-        """Latent sites in the order of the model's own execution."""
-        return self._of("latent")
+        """Continuous latent sites in the order of the model's own execution."""
+        return [site for site in self._of("latent") if site.values is None]
+
+    @property
+    def discrete(self) -> list[Site]:
+        """Discrete latent sites in the order of the model's own execution."""
+        return [site for site in self._of("latent") if site.values is not None]
 
     @property
     def observed(self) -> list[Site]:
