@@ -121,7 +121,7 @@ class Target:
 
         Discrete latents that were summed out are drawn, exactly, given the continuous ones.
         """
-        if not self.structure.discrete:
+        if not self.structure.summed:
             return self.constrain(points)
         padded, width = self._pad(points)
         with working(self.precision):

@@ -53,7 +53,7 @@ def test_value_and_gradient(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_marginals(name):
     target, _, states, (_, _, marginals), (_, _, weights) = answers(name)
-    for site in target.structure.discrete:
+    for site in target.structure.summed:
         hits = np.stack([states[site.name] == value for value in site.values], axis=-1)
         exact = np.tensordot(weights / weights.sum(), hits, 1)
         np.testing.assert_allclose(marginals[site.name], exact, atol=1e-10)
@@ -65,7 +65,7 @@ def test_draws_are_from_the_joint_conditional(name):
     target, point, states, _, (_, _, weights) = answers(name)
     count = 20_000
     draws = target.complete(np.repeat(point[None], count, 0), seed=3)
-    names = [site.name for site in target.structure.discrete]
+    names = [site.name for site in target.structure.summed]
 
     def rows(values):
         return np.concatenate([np.reshape(values[n], (len(values[n]), -1)) for n in names], axis=1)

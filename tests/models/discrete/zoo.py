@@ -226,7 +226,7 @@ MODELS = {
 
 def assignments(target):
     """Every joint state: site -> (states, *shape)."""
-    sites = target.structure.discrete
+    sites = target.structure.summed
     each = [list(itertools.product(s.values, repeat=int(np.prod(s.shape, dtype=int)))) for s in sites]
     states = list(itertools.product(*each))
     return {s.name: np.array([np.reshape(state[i], s.shape) for state in states]) for i, s in enumerate(sites)}

@@ -30,14 +30,14 @@ def summed_out(
     if not structure.latents:
         raise ModelError(
             "All latent sites are discrete, so that nothing is left for a Gaussian once they are summed out.",
-            f"Sites: {', '.join(site.name for site in structure.discrete)}.",
+            f"Sites: {', '.join(site.name for site in structure.summed)}.",
             "Use coordinate ascent (method='cavi') or black-box VI (method='bbvi').",
         )
 
     known = _LAYOUTS.get(structure)
     if known is not None and not (evaluable and contradicted(model, known)):
         return dataclasses.replace(model, discrete=known)
-    names = {site.name for site in structure.discrete}
+    names = {site.name for site in structure.summed}
     above = parents() if structure.deterministic else {}
     computed = tuple(site.name for site in structure.deterministic if names & set(above[site.name]))
     check = (lambda layout: contradicted(model, layout)) if evaluable else None

@@ -36,11 +36,11 @@ def lay_out(
     their neighbours only, then to meet any other (an axis each, for few entries). Shapes decide, and `check`, which
     compares tables with the program at random values. Raises a `ModelError` where sums would be too large.
     """
-    modes = {site.name: Mode.ROWS for site in structure.discrete}
-    scanned = {site.name for site in structure.discrete if site.scanned}
+    modes = {site.name: Mode.ROWS for site in structure.summed}
+    scanned = {site.name for site in structure.summed if site.scanned}
     latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
     while True:
-        layout = _layout(structure.discrete, modes)
+        layout = _layout(structure.summed, modes)
         scales: dict[str, Any] = {}
         trial = functools.partial(_trial, fn, fixed, layout, scales)
 
