@@ -20,6 +20,7 @@ _value = jax.jit(jax.vmap(_log_density, (None, 0)))
 _constrain = jax.jit(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
 _complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
 _terms = jax.jit(lambda model, point: model.log_joint(model.bijection.forward(point)[0]))
+_forward = jax.jit(lambda model, point: model.bijection.forward(point))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
 
 
@@ -148,6 +149,16 @@ class Target:
         """Elementwise log densities of every site at one point, in nats."""
         with working(self.precision):
             return jax.device_get(_terms(self.model, np.asarray(point, float_type(self.precision))))
+
+    def latent(self, point: np.ndarray) -> dict[str, np.ndarray]:
+        """The latents on their supports at one point."""
+        with working(self.precision):
+            return jax.device_get(_forward(self.model, np.asarray(point, float_type(self.precision)))[0])
+
+    def log_det(self, point: np.ndarray) -> float:
+        """log |det ∂T/∂u| at one point: what the log density over R^D adds to the one on the supports, in nats."""
+        with working(self.precision):
+            return float(_forward(self.model, np.asarray(point, float_type(self.precision)))[1])
 
     def unconstrain(self, latent: dict[str, np.ndarray]) -> np.ndarray:
         """u (D,) of one set of latent values."""
