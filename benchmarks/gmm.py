@@ -30,7 +30,7 @@ ONE_THREAD = {
 }
 
 
-def jensen(X, R0, q, cov, sweeps, snap, precision="double", settled=0.0):
+def ours(X, R0, q, cov, sweeps, snap, precision="double", settled=0.0):
     """Our side: the model as a user writes it, started from the labels of the harness, then sweep by sweep."""
     import jax
     import jax.numpy as jnp
@@ -76,13 +76,13 @@ def jensen(X, R0, q, cov, sweeps, snap, precision="double", settled=0.0):
 
     watch, cpu = Stopwatch(), time.process_time()
     model = build_conjugate(mixture, {"x": X}, precision=precision)
-    jensen.build = time.process_time() - cpu
+    ours.build = time.process_time() - cpu
     labels = R0.argmax(1).astype(np.int32)
     with working(precision):
         ascent = ascent_for(model, {"c": labels})
         state = ascent.given(np.random.default_rng(0), {"c": labels})
-        jensen.start = time.process_time() - cpu
-        jensen.timings = watch.read()
+        ours.start = time.process_time() - cpu
+        ours.timings = watch.read()
         snap(lambda: parameters(state))
         for _ in range(sweeps):
             before, state = state.elbo, ascent.advance(state, 1)
@@ -90,7 +90,7 @@ def jensen(X, R0, q, cov, sweeps, snap, precision="double", settled=0.0):
             snap(lambda: parameters(current))
             if settled and state.elbo - before < settled * N:
                 break
-    jensen.elbo = state.elbo / N
+    ours.elbo = state.elbo / N
 
 
 def one(arguments) -> None:
@@ -114,7 +114,7 @@ def one(arguments) -> None:
 
     if arguments.one.startswith("jensen"):
         precision = "single" if arguments.one.endswith("32") else "double"
-        jensen(X, R0, prior, arguments.cov, arguments.sweeps, snap, precision)
+        ours(X, R0, prior, arguments.cov, arguments.sweeps, snap, precision)
     else:
         harness.IMPLS[arguments.one](X, R0, prior, arguments.cov, arguments.sweeps, snap)
     row = {"impl": arguments.one, "peak_mb": _peak_mb() - before, "data_mb": X.nbytes / 2**20, "cpu": clock.cpu()}
@@ -123,7 +123,7 @@ def one(arguments) -> None:
     row["elbo_per_n"] = harness.elbo(X, marks[-1][1], prior, arguments.cov) / arguments.n
     row["heldout"] = harness.heldout(test, marks[-1][1], arguments.cov)
     if arguments.one.startswith("jensen"):
-        row |= {"own_elbo_per_n": jensen.elbo, "build_cpu": jensen.build, "start_cpu": jensen.start, **jensen.timings}
+        row |= {"own_elbo_per_n": ours.elbo, "build_cpu": ours.build, "start_cpu": ours.start, **ours.timings}
     if arguments.mode == "converge":
         kept = marks[:: max(1, len(marks) // 200)] + marks[-1:]
         trace = [(cpu, harness.elbo(X, p, prior, arguments.cov) / arguments.n) for (_, cpu), p in kept]
