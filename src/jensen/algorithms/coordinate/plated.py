@@ -141,7 +141,9 @@ class PlatedAscent(Ascent):
             state.moments, state.naturals, self.entropies(state), self.arrays, self.parts.size
         )
         self.check_inside(np.asarray(inside), naturals)
-        before, after = (self.finite(float(b)) for b in bounds) if state.history else (0.0, self.finite(float(bounds[1])))
+        before, after = (
+            (self.finite(float(b)) for b in bounds) if state.history else (0.0, self.finite(float(bounds[1])))
+        )
         new = State(moments, naturals, (*state.history, after), state.sweeps + 1, entropies)
         if state.history:
             self._check_stream(new, state.elbo, before, np.asarray(gains))
@@ -177,7 +179,7 @@ class PlatedAscent(Ascent):
         slots = self.parts.row_slots()
         if isinstance(rows, np.ndarray):  # on the host, where nothing is compiled
             return tuple(np.take(np.asarray(a), rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
-        return tuple(jnp.take(np.asarray(a), rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
+        return tuple(jnp.take(a, rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
 
     def step(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int, rate: Any) -> Any:
         """A natural-gradient step from `rows` rows that stand for all: (moments, naturals, blocks in their domain)."""

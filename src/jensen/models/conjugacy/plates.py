@@ -232,9 +232,7 @@ def _grouped(model: ConjugateModel, groups: dict[Any, Group], entry: SiteTerm, r
             group.table = tuple(Axis(n) for n in shape)
     others = [f for f in term.factors if not _touches(f, group.row_axis, model, local)]
     known = tuple(f for f in others if isinstance(f, Known))
-    group.members.append(
-        Member(entry.number, known, tuple(_owned(model, [f for f in others if isinstance(f, Atom)])))
-    )
+    group.members.append(Member(entry.number, known, tuple(_owned(model, [f for f in others if isinstance(f, Atom)]))))
     if len(group.members) == 1 and group.looked_up is None:
         in_atoms = [a for item in (group.local,) if item for atom in item[1] for a in factor_axes(atom)]
         pair = find_pair(group.known, set(group.shared), in_atoms)
