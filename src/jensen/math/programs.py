@@ -32,6 +32,7 @@ class Program:
         self._known: dict[Hashable, tuple[Any, Any, Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
+        """The function's outputs, as arrays."""
         leaves, tree = jax.tree.flatten(arguments)
         leaves = [leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -26,8 +26,10 @@ CONCRETE_NEEDED = (
 )
 
 
-def analyse(fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any]) -> Structure:
-    """The structure of a program, `data` being traced and `fixed` concrete.
+def analyse(
+    fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False
+) -> Structure:
+    """The structure of a program, `data` being traced and `fixed` concrete; discrete latents only where asked for.
 
     Raises one of `CONCRETE_NEEDED` when the program needs concrete values for something in `data`, and a `ModelError`
     or `DataError` naming the site for everything that no method could use.
@@ -37,7 +39,7 @@ def analyse(fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any])
     def run(arrays: dict[str, Any]) -> tuple[Any, ...]:
         trace = feasible_trace(fn, {**arrays, **fixed})
         by_identity = {id(array): name for name, array in named_arrays({**arrays, **fixed})}
-        found.update(_sites(trace, by_identity))
+        found.update(_sites(trace, by_identity, discrete))
         return ()
 
     try:
@@ -67,7 +69,7 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
 
     A latent's density always depends on itself; it is not listed among its own parents.
     """
-    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    latents = placeholders(structure)
 
     def terms(**values: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
@@ -87,9 +89,15 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
     }
 
 
+def placeholders(structure: Structure) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and type of every latent's value."""
+    kinds = {True: jnp.result_type(int), False: jnp.result_type(float)}
+    return {site.name: jax.ShapeDtypeStruct(site.shape, kinds[site.discrete]) for site in structure.latents}
+
+
 def support_sources(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Latent -> the other latents that its *support* depends on."""
-    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    latents = placeholders(structure)
 
     def supports(**values: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
@@ -117,7 +125,7 @@ def _feasible(site: dict[str, Any]) -> Any:
     return transform(jnp.zeros(transform.inverse_shape(site["fn"].shape())))
 
 
-def _sites(trace: dict[str, Any], by_identity: dict[int, str]) -> dict[str, Any]:
+def _sites(trace: dict[str, Any], by_identity: dict[int, str], discrete: bool) -> dict[str, Any]:
     sites: dict[str, Site] = {}
     plates: dict[str, Plate] = {}
     for name, site in trace.items():
@@ -142,7 +150,7 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str]) -> dict[str, Any]
             event_dim = max(0, len(shape) + min((p.dim for p in frames), default=0)) if frames else len(shape)
             sites[name] = Site(name, "deterministic", "Deterministic", None, shape, event_dim, frames)
         elif site["type"] == "sample":
-            sites[name] = _sample_site(site, _plates(site, plates), by_identity)
+            sites[name] = _sample_site(site, _plates(site, plates), by_identity, discrete)
     return {"sites": sites, "plates": plates}
 
 
@@ -152,7 +160,7 @@ def _plates(site: dict[str, Any], seen: dict[str, Plate]) -> tuple[Plate, ...]:
     return tuple(sorted(frames, key=lambda plate: plate.dim))
 
 
-def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: dict[int, str]) -> Site:
+def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: dict[int, str], discrete: bool) -> Site:
     name, fn, shape = site["name"], site["fn"], jnp.shape(site["value"])
     base, masked = _unwrap(fn)
     described = type(base).__name__
@@ -175,6 +183,8 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
         key = by_identity.get(id(site["value"]))
         return Site(name, "observed", described, None, shape, fn.event_dim, plates, masked=masked, data_key=key)
     support = fn.support
+    if support.is_discrete and discrete:
+        return Site(name, "latent", described, support, shape, fn.event_dim, plates, (0,), masked=masked)
     if support.is_discrete:
         raise ModelError(
             f"The latent site '{name}' is discrete ({described}), which the Gaussian methods cannot approximate.",
@@ -200,4 +210,13 @@ def is_fixed(support: Any) -> bool:
     return all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(support))
 
 
-__all__ = ["CONCRETE_NEEDED", "analyse", "blame", "dependencies", "feasible_trace", "is_fixed", "support_sources"]
+__all__ = [
+    "CONCRETE_NEEDED",
+    "analyse",
+    "blame",
+    "dependencies",
+    "feasible_trace",
+    "is_fixed",
+    "placeholders",
+    "support_sources",
+]

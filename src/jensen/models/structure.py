@@ -38,6 +38,11 @@ class Site:
     data_key: str | None = None
 
     @property
+    def discrete(self) -> bool:
+        """Whether it is a latent with values in a discrete set: it has no unconstrained coordinates."""
+        return self.kind == "latent" and bool(self.support.is_discrete)
+
+    @property
     def size(self) -> int:
         """Number of unconstrained coordinates."""
         return int(np.prod(self.unconstrained_shape, dtype=int))

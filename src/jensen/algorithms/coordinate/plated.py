@@ -1,6 +1,7 @@
 """Sweeps that stream the rows of a plate: local factors are made, summed into statistics and dropped by chunks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from jensen._typing import Array
 from jensen.algorithms.coordinate.ascent import HEAVY, Ascent, State, accounted, updated, zeros
 from jensen.algorithms.coordinate.starts import check_values, given_start, perturbed, random_start
 from jensen.families.exponential import Product
+from jensen.families.exponential.contract import inner
 from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.energy import INLINE
@@ -20,8 +22,12 @@ from jensen.models.conjugacy.plates import Interface, PlateSplit, split
 from jensen.models.conjugacy.rows import CACHE, Chunk, Rows
 
 CHUNK = 1024
+WIDEST = 2**20
+"""Numbers in the local moments of a chunk."""
 SUBSET = 4096
 SUBSET_SWEEPS = 30
+ROUNDS, SETTLED = 100, 1e-3
+"""From a cold start: at most so many rounds over the local blocks, until their moments change by less than this."""
 HEAVY_ROWS = 1_000_000
 """Numbers in a pass over the rows beyond which it is worth optimising."""
 
@@ -40,11 +46,13 @@ def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> 
 
 
 class PlatedAscent(Ascent):
-    """Coordinate ascent over a plate split. The state holds the global blocks only.
+    """Coordinate ascent over a plate split. The state holds the global blocks, and the moments of carried local ones.
 
-    A sweep makes the local factors from the globals and then updates the globals one by one from the statistics. The
-    bound after it is exact: with the statistics S the plate's expected log joint is ⟨S, G(globals)⟩. Rows and globals
-    are two programs: the first is run time, the second only compile time, and serves any number of rows.
+    A sweep updates the local factors from the globals and then the globals one by one from the statistics. The bound
+    after it is exact: with the statistics S the plate's expected log joint is ⟨S, G(globals)⟩. Where local blocks
+    depend on each other (the topics of a document and of its words) some are carried from sweep to sweep, which makes
+    every update exact; from a cold start several rounds over the local blocks come first. Rows and globals are two
+    programs: the first takes the run time, the second most of the compile time, and serves any number of rows.
     """
 
     def __init__(self, parts: PlateSplit):
@@ -56,31 +64,43 @@ class PlatedAscent(Ascent):
         self.row_kind = self.rows.kind(self.arrays)
         entries = sum(int(np.prod(s)) for n in self.order for s in parts.model.blocks[n].shapes.values())
         heavy = {size: size * self.rows.size > HEAVY_ROWS for size in (parts.size, min(SUBSET, parts.size))}
-        self._pass = {size: Program(partial(self._rows_program, size), heavy[size]) for size in heavy}
+        self._pass = {
+            (size, rounds): Program(partial(self._rows_program, size, rounds), heavy[size])
+            for size in heavy
+            for rounds in (1, ROUNDS)
+        }
         self._globals = Program(self._globals_program, entries > HEAVY)
         self._begin = Program(self._begin_program)
         self._from_values = Program(self._values_program)
         self._local = Program(self._local_naturals)
 
+    def cold(self, rows: int) -> Moments:
+        """Moments of the carried blocks to begin with, the same in every row."""
+        found: dict[str, Any] = {}
+        for name in self.parts.carried:
+            block = self.model.blocks[name]
+            start = block.start(np.random.default_rng(0), (1, *self.model.sites[block.sites[0]].shape[1:]))
+            found[name] = {k: np.repeat(np.asarray(v, self.row_kind), rows, 0) for k, v in start.items()}
+        return found
+
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` starts, run on one random subset of the rows; the best then makes one sweep over all."""
         size = min(SUBSET, self.parts.size)
         subset = self.chosen(self.arrays, np.sort(rng.choice(self.parts.size, size, replace=False)))
-        found = []
+        found: list[State] = []
         for i in range(count):
             start = random_start(self.model, rng, i % 2 == 0, dict.fromkeys(self.parts.local, size))
-            state = self._moved({n: start[n] for n in self.order}, self._begin(start, subset), size)
-            elbo = -np.inf
+            carried = {name: start[name] for name in self.parts.carried}
+            state = self._moved({n: start[n] for n in self.order}, (*self._begin(start, subset), carried), size)
             for _ in range(max(SUBSET_SWEEPS, sweeps)):
-                moments, naturals, entropies, (_, after), _, _ = self._swept(*state, subset, size)
-                state = moments, naturals, entropies
-                if not float(after) > elbo + 1e-6 * self.model.rows:
+                state, (_, after), _, _ = self._swept(state, subset, size)
+                state = replace(state, history=(*state.history[-1:], float(after)))
+                if len(state.history) > 1 and not state.elbo > state.history[0] + 1e-6 * self.model.rows:
                     break
-                elbo = float(after)
-            found.append((elbo, *state))
-        found.sort(key=lambda item: -item[0])
-        best = self._advanced(State(*found[0][1:3], (), 0, found[0][3]))
-        return [best, *(State(m, n, (e,), 0, h) for e, m, n, h in found[1:])]
+            found.append(replace(state, history=(state.elbo,)))
+        found.sort(key=lambda state: -state.elbo)
+        best = replace(found[0], moments={**found[0].moments, **self.cold(self.parts.size)}, history=())
+        return [self._advanced(best, ROUNDS), *found[1:]]
 
     def given(self, rng: np.random.Generator, init: Mapping[str, Any]) -> State:
         """The start at these values of some sites; where local latents are among them, the globals follow from them."""
@@ -92,23 +112,27 @@ class PlatedAscent(Ascent):
             return self.begin(moments)
         check_values(self.model, local)
         values = {site: np.asarray(value) for site, value in local.items()}
-        state = self._moved(moments, self._from_values(moments, self.arrays, values), self.parts.size)
-        return self._advanced(State(*state[:2], (), 0, state[2]))
+        size = self.parts.size
+        passed = self._from_values(moments, self.cold(size), self.arrays, values)
+        return self._advanced(self._moved(moments, passed, size))
 
-    def _moved(self, moments: Moments, passed: Any, size: int) -> tuple[Moments, Naturals, dict[str, Any]]:
-        """The globals that follow from statistics."""
+    def _moved(self, moments: Moments, passed: Any, size: int) -> State:
+        """The globals that follow from statistics; their bound is not known."""
         naturals, entropies = zeros(self.model, self.order)
-        weight = np.asarray(self.parts.size / size, self._float)
-        return self._globals(moments, naturals, entropies, self.fixed, *passed, weight)[:3]
+        return self._updated(State(moments, naturals, (), 0, entropies), passed, size)[0]
 
     def pushed(self, state: State, rng: np.random.Generator) -> State:
         """The state after a small random push of the globals and one sweep."""
-        return self.begin(perturbed(self.model, state.moments, rng))
+        shared = {name: state.moments[name] for name in self.order}
+        carried = {name: state.moments[name] for name in self.parts.carried}
+        return self.begin({**perturbed(self.model, shared, rng), **carried})
 
     def begin(self, moments: Moments) -> State:
-        """The state after one sweep from these global moments."""
+        """The state after one sweep from these moments; carried blocks that are missing start cold."""
+        kept = {name: moments[name] for name in (*self.order, *self.parts.carried) if name in moments}
+        rounds = 1 if len(kept) == len(self.order) + len(self.parts.carried) else ROUNDS
         naturals, entropies = zeros(self.model, self.order)
-        return self._advanced(State({name: moments[name] for name in self.order}, naturals, (), 0, entropies))
+        return self._advanced(State({**self.cold(self.parts.size), **kept}, naturals, (), 0, entropies), rounds)
 
     def advance(self, state: State, count: int) -> State:
         """`count` more sweeps, each checked."""
@@ -118,7 +142,9 @@ class PlatedAscent(Ascent):
 
     def product(self, state: State) -> Product:
         """q, with the local factors that are optimal for the globals."""
-        return self.model.product({**state.naturals, **self._local(state.moments, self.arrays)})
+        shared = {name: state.moments[name] for name in self.order}
+        carried = {name: state.moments[name] for name in self.parts.carried}
+        return self.model.product({**state.naturals, **self._local(shared, carried, self.arrays)})
 
     @property
     def fixed(self) -> tuple[Array | None, ...]:
@@ -130,23 +156,29 @@ class PlatedAscent(Ascent):
     def _float(self) -> Any:
         return jnp.result_type(float)
 
-    def _swept(self, moments: Moments, naturals: Naturals, entropies: Any, arrays: Any, size: int) -> Any:
-        """(moments, naturals, entropies, bounds before and after the globals, their gains, inside their domain)."""
-        statistics, local = self._pass[size](moments, arrays)
-        weight = np.asarray(self.parts.size / size, self._float)
-        return self._globals(moments, naturals, entropies, self.fixed, statistics, local, weight)
+    def _swept(self, state: State, arrays: Any, size: int, rounds: int = 1) -> Any:
+        """(state, bounds before and after the globals, their gains, whether they are inside their domain)."""
+        carried = {name: state.moments[name] for name in self.parts.carried}
+        shared = {name: state.moments[name] for name in self.order}
+        passed = self._pass[size, rounds if carried else 1](shared, carried, arrays)
+        return self._updated(state, passed, size)
 
-    def _advanced(self, state: State) -> State:
-        moments, naturals, entropies, bounds, gains, inside = self._swept(
-            state.moments, state.naturals, self.entropies(state), self.arrays, self.parts.size
+    def _updated(self, state: State, passed: Any, size: int) -> Any:
+        statistics, entropy, carried = passed
+        shared = {name: state.moments[name] for name in self.order}
+        weight = np.asarray(self.parts.size / size, self._float)
+        moments, naturals, entropies, bounds, gains, inside = self._globals(
+            shared, state.naturals, self.entropies(state), self.fixed, statistics, entropy, weight
         )
-        self.check_inside(np.asarray(inside), naturals)
-        before, after = (
-            (self.finite(float(b)) for b in bounds) if state.history else (0.0, self.finite(float(bounds[1])))
-        )
-        new = State(moments, naturals, (*state.history, after), state.sweeps + 1, entropies)
+        new = State({**moments, **carried}, naturals, state.history, state.sweeps, entropies)
+        return new, bounds, gains, inside
+
+    def _advanced(self, state: State, rounds: int = 1) -> State:
+        new, bounds, gains, inside = self._swept(state, self.arrays, self.parts.size, rounds)
+        self.check_inside(np.asarray(inside), new.naturals)
+        new = replace(new, history=(*state.history, self.finite(float(bounds[1]))), sweeps=state.sweeps + 1)
         if state.history:
-            self._check_stream(new, state.elbo, before, np.asarray(gains))
+            self._check_stream(new, state.elbo, self.finite(float(bounds[0])), np.asarray(gains))
         return new
 
     def _check_stream(self, state: State, before: float, middle: float, gains: np.ndarray) -> None:
@@ -171,8 +203,10 @@ class PlatedAscent(Ascent):
             parts = zip(statistics, self.parts.interface(moments, fixed), strict=True)
             return sum(jnp.abs(_paired(s, g)) for s, g in parts) + jnp.abs(self.parts.rest_energy(moments, fixed))
 
-        statistics, _ = self._pass[self.parts.size](state.moments, self.arrays)
-        return float(program(state.moments, self.fixed, statistics))
+        shared = {name: state.moments[name] for name in self.order}
+        carried = {name: state.moments[name] for name in self.parts.carried}
+        statistics, _, _ = self._pass[self.parts.size, 1](shared, carried, self.arrays)
+        return float(program(shared, self.fixed, statistics))
 
     def chosen(self, arrays: Sequence[Array], rows: Any) -> tuple[Array, ...]:
         """The arrays with these rows only."""
@@ -183,7 +217,8 @@ class PlatedAscent(Ascent):
 
     def step(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int, rate: Any) -> Any:
         """A natural-gradient step from `rows` rows that stand for all: (moments, naturals, blocks in their domain)."""
-        statistics, _ = self._statistics(self.parts.interface(moments, arrays), arrays, rows)
+        interface = self.parts.interface(moments, arrays)
+        statistics, _, _ = self._statistics(interface, arrays, rows, self.cold(rows), ROUNDS)
         inside = []
         for name in self.order:
             message = self._message(name, moments, arrays, statistics, self.parts.size / rows)
@@ -195,15 +230,10 @@ class PlatedAscent(Ascent):
 
     def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
         """The exact bound with optimal local factors, in nats."""
-        interface = self.parts.interface(moments, arrays)
-        statistics, sizes = self._statistics(interface, arrays, self.parts.size)
+        size, interface = self.parts.size, self.parts.interface(moments, arrays)
+        statistics, entropy, _ = self._statistics(interface, arrays, size, self.cold(size), ROUNDS)
         own = sum(self.model.factor(n, naturals[n]).entropy() for n in self.order)
-        return sizes + self._beside(statistics, interface) + self.parts.rest_energy(moments, arrays) + own
-
-    def _beside(self, statistics: Interface, interface: Interface) -> Any:
-        """⟨S, G⟩ over the groups without a local block."""
-        pairs = zip(self.parts.groups, statistics, interface, strict=True)
-        return sum((_paired(s, g) for group, s, g in pairs if group.local is None), 0.0)
+        return self._energy(moments, arrays, statistics, 1.0) + entropy + own
 
     def _energy(self, at: Moments, arrays: Any, statistics: Interface, weight: Any) -> Any:
         """The expected log joint as a function of the globals, given the statistics."""
@@ -217,55 +247,112 @@ class PlatedAscent(Ascent):
         return jax.grad(energy)(moments[name])
 
     def _statistics(
-        self, interface: Interface, arrays: Sequence[Array], size: int, values: dict[str, Array] | None = None
-    ) -> tuple[Interface, Any]:
-        """(S, Σ A of the local factors) over `size` rows, the local factors optimal or concentrated at `values`."""
+        self,
+        interface: Interface,
+        arrays: Sequence[Array],
+        size: int,
+        carried: Moments,
+        rounds: int,
+        values: dict[str, Array] | None = None,
+    ) -> tuple[Interface, Any, Moments]:
+        """(S, entropy of the local factors, carried moments) of `size` rows after at most `rounds` local rounds; with
+        `values` some local blocks are concentrated there instead.
+        """
         parameters, pull = jax.vjp(self.rows.parameters, interface)
         low = jax.tree.map(lambda a: a.astype(self.row_kind), parameters)
-        count = chunk_size(size, max(64, CACHE // (self.row_kind.itemsize * self.rows.size)))
+        count = self._chunk_size(size)
         whole, left = divmod(size, count)
         masked = left > 0 and not self.rows.loose
 
-        def add(total: Any, start: Any, count: int, first: Any = None) -> Any:
+        def add(state: Any, start: Any, count: int, first: Any = None) -> Any:
+            total, carried = state
             chunk = Chunk(arrays, start, count)
-            factors, features = self.rows.factors(low, chunk)
-            if values:
-                local, sizes = self.rows.at(values, factors, chunk), [jnp.zeros(count)]
-            else:
-                solved = {name: factor.solved() for name, factor in factors.items()}
-                local = {name: mean for name, (mean, _) in solved.items()}
-                sizes = [self.rows.by_row(name, each) for name, (_, each) in solved.items()]
+            features = self.rows.all_features(chunk)
+            own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), carried)
+            own = self._settled(low, features, chunk, own, rounds)
+            local, sizes = self._solved(self.rows.factors(low, features, chunk, own), chunk, values)
             if first is not None:
                 seen = start + np.arange(count) >= first
-                features = [jnp.where(seen, phi, 0.0) for phi in features]
-                sizes = [jnp.where(seen, each, 0.0) for each in sizes]
+                features, sizes = ([jnp.where(seen, a, 0.0) for a in group] for group in (features, sizes))
             found = self.rows.statistics(local, features, low, chunk)
             found = (found, sum(jnp.sum(each.astype(self._float)) for each in sizes))
-            return jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, found)
+            total = jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, found)
+            new = {name: local[name] for name in self.parts.carried}
+            carried = jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0), carried, new)
+            return total, carried
 
-        total: Any = (jax.tree.map(jnp.zeros_like, parameters), jnp.zeros(()))
+        state: Any = ((jax.tree.map(jnp.zeros_like, parameters), jnp.zeros(())), carried)
         if masked:  # the last chunk begins early enough to be whole; what was counted before is left out
-            total = jax.lax.fori_loop(
-                0, whole + 1, lambda i, t: add(t, jnp.minimum(i * count, size - count), count, i * count), total
+            state = jax.lax.fori_loop(
+                0, whole + 1, lambda i, s: add(s, jnp.minimum(i * count, size - count), count, i * count), state
             )
         else:
-            total = jax.lax.fori_loop(0, whole, lambda i, t: add(t, i * count, count), total)
-            total = add(total, whole * count, left) if left else total
-        return pull(total[0])[0], total[1]
+            state = jax.lax.fori_loop(0, whole, lambda i, s: add(s, i * count, count), state)
+            state = add(state, whole * count, left) if left else state
+        (found, sizes), carried = state
+        statistics = pull(found)[0]
+        return statistics, sizes if self.parts.carried else sizes - self._inside(statistics, interface), carried
 
-    def _rows_program(self, size: int, moments: Moments, arrays: Sequence[Array]) -> Any:
-        return self._statistics(self.parts.interface(moments, arrays), arrays, size)
+    def _solved(
+        self, factors: dict[str, Any], chunk: Chunk, values: dict[str, Array] | None
+    ) -> tuple[Moments, list[Array]]:
+        """(local moments, by block and row what the entropy of the plate is made of).
 
-    def _values_program(self, moments: Moments, arrays: Sequence[Array], values: dict[str, Array]) -> Any:
-        return self._statistics(self.parts.interface(moments, arrays), arrays, self.parts.size, values)
+        The entropy of a factor is A(η) - ⟨η, E[t]⟩. Where no block is carried, the second parts of all rows together
+        are ⟨S, G⟩ over the terms with local blocks, so that A(η) is enough.
+        """
+        if values:
+            return self.rows.at(values, factors, chunk), [jnp.zeros(chunk.count)]
+        solved = {name: factor.solved() for name, factor in factors.items()}
+        local = {name: mean for name, (mean, _) in solved.items()}
+        if self.parts.carried:
+            return local, [jnp.sum(size) - inner(factors[name].natural, mean) for name, (mean, size) in solved.items()]
+        return local, [self.rows.by_row(name, size) for name, (_, size) in solved.items()]
+
+    def _inside(self, statistics: Interface, interface: Interface) -> Any:
+        """⟨S, G⟩ over the groups with a local block."""
+        pairs = zip(self.parts.groups, statistics, interface, strict=True)
+        return sum((_paired(s, g) for group, s, g in pairs if group.local), 0.0)
+
+    def _settled(self, parameters: Any, features: list[Array], chunk: Chunk, carried: Moments, rounds: int) -> Moments:
+        """The carried moments after at most `rounds` - 1 rounds over the local blocks."""
+        if rounds == 1 or not self.parts.carried:
+            return carried
+
+        def more(state: Any) -> Any:
+            return (state[0] < rounds - 1) & (state[1] > SETTLED)
+
+        def step(state: Any) -> Any:
+            i, _, old = state
+            factors = self.rows.factors(parameters, features, chunk, old)
+            new = {name: factors[name].mean_params() for name in self.parts.carried}
+            moved = jax.tree.map(lambda a, b: jnp.mean(jnp.abs(a - b)) / (1e-30 + jnp.mean(jnp.abs(a))), new, old)
+            return i + 1, jnp.max(jnp.stack(jax.tree.leaves(moved))), new
+
+        return jax.lax.while_loop(more, step, (0, jnp.asarray(jnp.inf, self.row_kind), carried))[2]
+
+    def _chunk_size(self, size: int) -> int:
+        if self.rows.packs and not self.parts.carried:
+            return chunk_size(size, int(np.clip(CACHE // (self.row_kind.itemsize * self.rows.size), 64, 4096)))
+        width = sum(self.parts.width(name) for name in self.parts.local)
+        return chunk_size(size, max(8, min(CHUNK, WIDEST // max(1, width))))
+
+    def _rows_program(self, size: int, rounds: int, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Any:
+        return self._statistics(self.parts.interface(moments, arrays), arrays, size, carried, rounds)
+
+    def _values_program(
+        self, moments: Moments, carried: Moments, arrays: Sequence[Array], values: dict[str, Array]
+    ) -> Any:
+        interface = self.parts.interface(moments, arrays)
+        return self._statistics(interface, arrays, self.parts.size, carried, 1, values)
 
     def _begin_program(self, start: Moments, arrays: Sequence[Array]) -> Any:
         """Statistics from given local moments, on a subset of the rows."""
         size = next(iter(start[self.parts.local[0]].values())).shape[0]
         parameters, pull = jax.vjp(self.rows.parameters, self.parts.interface(start, arrays))
         chunk = Chunk(arrays, 0, size)
-        features = [self.rows.features(pack, chunk) for pack in self.rows.packs]
-        found = self.rows.statistics(self.rows.turned(start, rows_first=False), features, parameters, chunk)
+        local = self.rows.turned(start, rows_first=False)
+        found = self.rows.statistics(local, self.rows.all_features(chunk), parameters, chunk)
         found = jax.tree.map(lambda a, b: b.astype(a.dtype), parameters, found)
         return pull(found)[0], jnp.zeros(())
 
@@ -276,14 +363,13 @@ class PlatedAscent(Ascent):
         entropies: dict[str, Any],
         arrays: Any,
         statistics: Interface,
-        sizes: Any,
+        entropy: Any,
         weight: Any,
     ) -> Any:
-        interface = self.parts.interface(moments, arrays)
-        beside = self._beside(statistics, interface)
-        inside_energy = sum(_paired(s, g) for s, g in zip(statistics, interface, strict=True)) - beside
-        rest = self.parts.rest_energy(moments, arrays)
-        before, gains, inside = weight * (sizes + beside) + rest + sum(entropies.values()), [], []
+        def bound(moments: Moments, entropies: dict[str, Any]) -> Any:
+            return self._energy(moments, arrays, statistics, weight) + weight * entropy + sum(entropies.values())
+
+        before, gains, inside = bound(moments, entropies), [], []
         for name in self.order:
             factor = self.model.factor(name, self._message(name, moments, arrays, statistics, weight))
             update = updated(factor, moments[name], entropies[name])
@@ -291,15 +377,17 @@ class PlatedAscent(Ascent):
             inside.append(update.inside)
             moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
             entropies = {**entropies, name: update.entropy}
-        after = self._energy(moments, arrays, statistics, weight) + weight * (sizes - inside_energy)
-        bounds = (before, after + sum(entropies.values()))
+        bounds = (before, bound(moments, entropies))
         return moments, naturals, entropies, bounds, jnp.stack(gains), jnp.stack(inside)
 
-    def _local_naturals(self, moments: Moments, arrays: Sequence[Array]) -> Naturals:
-        chunk = Chunk(arrays, 0, self.parts.size)
-        parameters = self.rows.parameters(self.parts.interface(moments, arrays))
-        factors, _ = self.rows.factors(jax.tree.map(lambda a: a.astype(self.row_kind), parameters), chunk)
-        return self.rows.turned({name: factor.natural for name, factor in factors.items()}, rows_first=True)
+    def _local_naturals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
+        interface, size = self.parts.interface(moments, arrays), self.parts.size
+        if carried:
+            carried = self._statistics(interface, arrays, size, carried, ROUNDS)[2]
+        chunk = Chunk(arrays, 0, size)
+        parameters = jax.tree.map(lambda a: a.astype(self.row_kind), self.rows.parameters(interface))
+        factors = self.rows.factors(parameters, self.rows.all_features(chunk), chunk, carried)
+        return self.rows.turned({name: factors[name].natural for name in self.parts.local}, rows_first=True)
 
 
 def chunk_size(rows: int, target: int = CHUNK) -> int:

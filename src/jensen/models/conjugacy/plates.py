@@ -1,8 +1,8 @@
 """A plate split into local and global parts, so that rows stream through and globals see summed statistics only.
 
 Every term that runs over the plate is ⟨row part, G(globals)⟩, where G is an einsum of the global moments onto the
-labels that it shares with the rows; terms of equal row parts share one G. With S = ∂(Σ rows) / ∂G the expected log joint
-of the plate is ⟨S, G⟩, exactly and for any value of the globals while the local factors stay.
+labels that it shares with the rows; terms of equal row parts share one G. With S = ∂(Σ rows) / ∂G the expected log
+joint of the plate is ⟨S, G⟩, exactly and for any value of the globals while the local factors stay.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Group:
     Attributes:
         row_axis: the label of the plate.
         known: arrays with one entry per row; pair: one of them that stands twice, packed.
-        local: the block inside the plate, if any; looked_up: the global block that rows look up by index, if any.
+        local: the blocks inside the plate; looked_up: the global block that rows look up by index, if any.
         members: the global parts, on the labels of the first term.
         table: labels for the axes of the looked-up moments.
         inner: the labels of the row part.
@@ -67,7 +67,7 @@ class Group:
 
     row_axis: Axis
     known: tuple[Known, ...]
-    local: Atoms | None
+    local: tuple[Atoms, ...]
     looked_up: Atoms | None
     pair: Pair | None = None
     members: list[Member] = field(default_factory=list)
@@ -89,8 +89,10 @@ class PlateSplit:
 
     Attributes:
         size: rows of the plate.
-        local: the blocks inside the plate; their factors depend on the globals alone, never on each other.
-        shared: the other blocks.
+        local: the blocks inside the plate; row by row their factors depend on the globals and on each other.
+        transient: local blocks that do not depend on each other, the largest ones: their factors are made anew in every
+            sweep from the globals and the `carried` blocks, whose moments are kept.
+        shared: the blocks outside the plate.
         groups: the terms over the plate; rest: all others.
     """
 
@@ -100,7 +102,22 @@ class PlateSplit:
         self.size = self.groups[0].row_axis.size
         self.local = tuple(n for n, b in model.blocks.items() if plate in b.plates)
         self.shared = tuple(n for n in model.blocks if n not in self.local)
+        self.transient = self._independent()
+        self.carried = tuple(n for n in self.local if n not in self.transient)
         self.arrays: tuple[Array, ...] = model.energy.arrays
+
+    def _independent(self) -> tuple[str, ...]:
+        """Local blocks of which no two stand in one term, large ones first."""
+        chosen: list[str] = []
+        together = [{block.name for block, _ in group.local} for group in self.groups]
+        for name in sorted(self.local, key=lambda name: -self.width(name)):
+            if not any(name in names and names & set(chosen) for names in together):
+                chosen.append(name)
+        return tuple(n for n in self.local if n in chosen)
+
+    def width(self, name: str) -> int:
+        """Numbers per row in the moments of a local block."""
+        return sum(int(np.prod(shape, dtype=int)) for shape in self.model.blocks[name].shapes.values()) // self.size
 
     def interface(self, moments: Moments, arrays: Sequence[Array]) -> Interface:
         """G at these global moments."""
@@ -147,7 +164,7 @@ class PlateSplit:
             for known in [*group.known, *([group.pair.known] if group.pair else [])]:
                 if isinstance(known.array, Slot):
                     slots[known.array.index] = known.maps.index(group.row_axis)
-            for _, atoms in (item for item in (group.local, group.looked_up) if item is not None):
+            for _, atoms in (item for item in (*group.local, group.looked_up) if item is not None):
                 for position in (m for atom in atoms for m in atom.maps):
                     if (
                         isinstance(position, Gather)
@@ -166,7 +183,7 @@ def row_position(model: ConjugateModel, block: Block, plate: str) -> int:
 
 
 def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
-    """The split along a plate; `None` where local blocks depend on each other or the rows cannot be told apart."""
+    """The split along a plate; `None` where rows depend on each other or cannot be told apart."""
     local = {name for name, block in model.blocks.items() if plate in block.plates}
     if not local or any(not _plain(model, model.blocks[name], plate) for name in local):
         return None
@@ -180,7 +197,7 @@ def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
                 return None
             rest.append(entry)
             continue
-        if len(rows) > 1 or len(owners & local) > 1 or not _in_slots(entry, rows[0]):
+        if len(rows) > 1 or not _in_slots(entry, rows[0]) or not _by_row(model, entry, rows[0], local):
             return None
         if not _grouped(model, groups, entry, rows[0], local):
             return None
@@ -196,6 +213,12 @@ def _in_slots(entry: SiteTerm, row_axis: Axis) -> bool:
             if isinstance(position, Gather) and row_axis in position.axes and not isinstance(position.index, Slot):
                 return False
     return True
+
+
+def _by_row(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: set[str]) -> bool:
+    """Whether every local latent of the term is taken at the row itself."""
+    atoms = [a for a in entry.term.atoms if model.layout.owner[a.site] in local]
+    return all(any(m is row_axis for m in a.maps) for a in atoms)
 
 
 def _plain(model: ConjugateModel, block: Block, plate: str) -> bool:
@@ -223,7 +246,7 @@ def _grouped(model: ConjugateModel, groups: dict[Any, Group], entry: SiteTerm, r
         group = groups[key] = Group(
             row_axis,
             tuple(f for f in by_row if isinstance(f, Known)),
-            inside[0] if inside else None,
+            tuple(inside),
             outside[0] if outside else None,
             inner=tuple(order),
         )
@@ -234,7 +257,7 @@ def _grouped(model: ConjugateModel, groups: dict[Any, Group], entry: SiteTerm, r
     known = tuple(f for f in others if isinstance(f, Known))
     group.members.append(Member(entry.number, known, tuple(_owned(model, [f for f in others if isinstance(f, Atom)]))))
     if len(group.members) == 1 and group.looked_up is None:
-        in_atoms = [a for item in (group.local,) if item for atom in item[1] for a in factor_axes(atom)]
+        in_atoms = [axis for _, atoms in group.local for atom in atoms for axis in factor_axes(atom)]
         pair = find_pair(group.known, set(group.shared), in_atoms)
         if pair is not None:
             group.pair = pair

@@ -102,7 +102,7 @@ class Rows:
             Pack(blocks[name], key, tuple(group), tuple(axis.size for axis in group[0].values))
             for (name, key), group in packs.items()
         )
-        touched = {g.local[0].name for i in self.loose if (g := parts.groups[i]).local is not None}
+        touched = {block.name for i in self.loose for block, _ in parts.groups[i].local} | set(parts.carried)
         packed = {pack.block.name: {p.key for p in self.packs if p.block is pack.block} for pack in self.packs}
         self.last = frozenset(
             name
@@ -170,8 +170,7 @@ class Rows:
                 axes = group.shared
             operands.append(whole)
             labels.append(axes)
-            if group.local is not None:
-                block, atoms = group.local
+            for block, atoms in group.local:
                 array, maps = block.find(local[block.name], atoms)
                 array, axes = chunk.taken(array, maps, group.row_axis)
                 operands.append(array)
@@ -179,29 +178,47 @@ class Rows:
             total = total + contract(operands, labels, ())
         return total
 
-    def factors(self, parameters: Any, chunk: Chunk) -> tuple[dict[str, AbstractExponentialFactor], list[Array]]:
-        """(the optimal factors of the rows given the globals, Φ of each pack)."""
-        stacked, loose = parameters
-        kind = self.kind(chunk.arrays)
-        naturals: dict[str, Natural] = {}
-        model = self.parts.model
+    def all_features(self, chunk: Chunk) -> list[Array]:
+        """Φ of each pack."""
+        return [self.features(pack, chunk) for pack in self.packs]
+
+    def factors(
+        self, parameters: Any, features: list[Array], chunk: Chunk, carried: Moments
+    ) -> dict[str, AbstractExponentialFactor]:
+        """The factors after an update of the transient blocks and then of each carried one in turn."""
+        model, kind = self.parts.model, self.kind(chunk.arrays)
         zeros = {
             name: {k: jnp.zeros((chunk.count, *s[1:]), kind) for k, s in model.blocks[name].shapes.items()}
-            for name in self.parts.local
+            for name in self.parts.transient
         }
-        messages = jax.grad(self.loose_energy)(zeros, loose, chunk) if self.loose else zeros
-        features = [self.features(pack, chunk) for pack in self.packs]
-        for name in self.parts.local:
-            if name not in self.last:
-                naturals[name] = dict(messages[name])
-        for pack, theta, phi in zip(self.packs, stacked, features, strict=True):
+        factors = self._optimal(zeros, carried, parameters, features, chunk)
+        moments = {**carried, **{name: factor.mean_params() for name, factor in factors.items()}}
+        for name in self.parts.carried:
+            own = self._optimal({name: moments[name]}, moments, parameters, features, chunk)
+            factors |= own
+            moments[name] = own[name].mean_params()
+        return factors
+
+    def _optimal(
+        self, own: Moments, rest: Moments, parameters: Any, features: list[Array], chunk: Chunk
+    ) -> dict[str, AbstractExponentialFactor]:
+        """The optimal factors of some blocks that do not depend on each other; the energy is linear in `own`."""
+
+        def energy(own: Moments) -> Scalar:
+            return self.loose_energy({**rest, **own}, parameters[1], chunk)
+
+        messages = jax.grad(energy)(own) if self.loose else jax.tree.map(jnp.zeros_like, own)
+        naturals: dict[str, Natural] = {n: {} if n in self.last else dict(messages[n]) for n in own}
+        for pack, theta, phi in zip(self.packs, parameters[0], features, strict=True):
             name = pack.block.name
+            if name not in own:
+                continue
             logits = (theta.T @ phi).reshape((*pack.shape, chunk.count))
             if name in self.last:
-                naturals.setdefault(name, {})[pack.key] = logits
+                naturals[name][pack.key] = logits
             else:
                 naturals[name][pack.key] = naturals[name][pack.key] + jnp.moveaxis(logits, -1, 0)
-        return {name: self._factor(name, natural) for name, natural in naturals.items()}, features
+        return {name: self._factor(name, natural) for name, natural in naturals.items()}
 
     def _factor(self, name: str, natural: Natural) -> AbstractExponentialFactor:
         block = self.parts.model.blocks[name]
@@ -248,9 +265,9 @@ class Rows:
 
 def _packable(group: Group, number: int) -> tuple[tuple[str, str], Part] | None:
     """((block, statistic), part) where the group is features × G × one array of local moments."""
-    if group.local is None or group.looked_up is not None:
+    if len(group.local) != 1 or group.looked_up is not None:
         return None
-    block, atoms = group.local
+    block, atoms = group.local[0]
     marks = {key: np.broadcast_to(0.0, shape) for key, shape in block.shapes.items()}
     array, maps = block.find(marks, atoms)  # type: ignore[arg-type]
     key = next((k for k, mark in marks.items() if array is mark), None)
