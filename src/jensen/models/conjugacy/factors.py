@@ -1,6 +1,6 @@
 """Each site's log density as terms: the densities applied, masks and scales included, summed over plates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,11 +10,13 @@ from jensen._errors import ModelError
 from jensen.models.conjugacy.densities import DENSITIES
 from jensen.models.conjugacy.interpret import interpret
 from jensen.models.conjugacy.terms import (
+    EXPLICIT,
     PRODUCTS,
     Atom,
     Axis,
     Factor,
     Gather,
+    Known,
     Map,
     Stat,
     Term,
@@ -38,19 +40,39 @@ FALLBACK = (
 )
 
 
-def site_terms(fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any]) -> dict[str, list[Term]]:
+def site_terms(
+    fn: Callable[..., Any],
+    sites: dict[str, SiteInfo],
+    kwargs: dict[str, Any],
+    given: Mapping[str, Any] | None = None,
+    refusals: dict[str, ModelError] | None = None,
+) -> dict[str, list[Term]]:
     """Site -> the terms of its expected log density, every label summed over. To be called while tracing.
 
-    A discrete latent appears through its indicators, on exactly the terms that vary with it.
+    A discrete latent appears through its indicators, on exactly the terms that vary with it. Latents in `given` are
+    known at these values. With `refusals`, sites whose density is no polynomial are left out and their errors put there.
     """
     token = PRODUCTS.set({})
+    given = given or {}
     try:
         closed, leaves, static, tree = trace_factors(fn, sites, kwargs)
-        latents = [_latent(s) for s in sites.values() if not s.observed and s.values is None]
+        latents = [
+            Value(s.shape, known=given[s.name]) if s.name in given else _latent(s)
+            for s in sites.values()
+            if not s.observed and s.values is None
+        ]
         known = [Value(np.shape(leaf), known=leaf) for leaf in leaves]
         outputs = jax.tree.unflatten(tree, interpret(closed.jaxpr, closed.consts, [*latents, *known]))
         first_enum = max((s.enum_dim for s in sites.values() if s.values is not None), default=-1000)
-        return {name: _terms(sites, name, outputs[name], *static[name], first_enum) for name in outputs}
+        terms = {}
+        for name in outputs:
+            try:
+                terms[name] = _terms(sites, name, outputs[name], *static[name], first_enum)
+            except ModelError as refusal:
+                if refusals is None:
+                    raise
+                refusals[name] = refusal
+        return terms
     finally:
         PRODUCTS.reset(token)
 
@@ -116,8 +138,12 @@ def _summed(sites: dict[str, SiteInfo], site: SiteInfo, term: Term, shape: tuple
             factors.append(_indicator(latent, out, shape))
     coefficient, rank = term.coefficient, len(out)
     for i, axis in enumerate(out):
-        if axis is None and i - rank > first_enum:
-            coefficient *= shape[i]
+        if axis is None and i - rank > first_enum and shape[i] > 1:
+            if EXPLICIT.get():
+                out[i] = Axis(shape[i])
+                factors.append(Known(np.ones(shape[i]), (out[i],)))  # type: ignore[arg-type]
+            else:
+                coefficient *= shape[i]
     for plate in site.plates:
         axis = out[plate.dim] if rank >= -plate.dim else None
         if axis is not None:
