@@ -180,6 +180,7 @@ CORE = [
     "hmm_categorical",
     "inverse_wishart",
     "latent_classes",
+    "lda_documents",
     "lda_tokens",
     "local_level",
     "normal_gamma",

@@ -9,6 +9,7 @@ import pytest
 from jensen.families.exponential import (
     Beta,
     Categorical,
+    CategoricalCopies,
     Dirichlet,
     GammaPower,
     MultivariateNormal,
@@ -116,6 +117,20 @@ def test_contains_is_the_domain(factor):
 )
 def test_outside_the_domain_is_seen(outside):
     assert not bool(jnp.all(outside().contains()))
+
+
+def test_copies_have_the_entropy_of_their_number():
+    """∇A = (r, H[r]) at any weights; the entropy of w copies is w H[r]."""
+    weight, logits = np.array([2.0, 0.5]), np.array([[0.3, -1.0, 2.0], [0.0, 0.0, 1.0]])
+    natural = {"indicator": jnp.asarray(weight[:, None] * logits), "copies": jnp.asarray(weight)}
+    factor = CategoricalCopies(natural, np.arange(3))
+    one = Categorical({"indicator": jnp.asarray(logits)}, np.arange(3))
+    gradient = jax.grad(lambda n: jnp.sum(CategoricalCopies(n, np.arange(3)).log_normalizer()))(natural)
+    for key, moment in factor.mean_params().items():
+        np.testing.assert_allclose(gradient[key], moment, rtol=1e-10)
+    np.testing.assert_allclose(factor.probs, one.probs, rtol=1e-12)
+    assert float(jnp.sum(factor.mean_params()["copies"])) == pytest.approx(float(one.entropy()), abs=1e-12)
+    assert float(factor.entropy()) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_product_adds_up():

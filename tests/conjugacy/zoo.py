@@ -157,6 +157,43 @@ def lda_tokens(doc, word, D, V, K):
         numpyro.sample("word", dist.Categorical(phi[z]), obs=word)
 
 
+COUNTS = RNG.poisson(1.0, (5, 7))
+ENTRY_DOC, ENTRY_WORD = np.nonzero(COUNTS)
+
+
+@model(doc=ENTRY_DOC, word=ENTRY_WORD, count=COUNTS[ENTRY_DOC, ENTRY_WORD] * 1.0, D=5, V=7, K=3)
+def lda_counts(doc, word, count, D, V, K):
+    with numpyro.plate("topic", K):
+        phi = numpyro.sample("phi", dist.Dirichlet(jnp.full(V, 0.5)))
+    with numpyro.plate("document", D):
+        theta = numpyro.sample("theta", dist.Dirichlet(jnp.full(K, 0.7)))
+    with numpyro.plate("entry", len(doc)), handlers.scale(scale=count):
+        z = numpyro.sample("z", dist.Categorical(theta[doc]))
+        numpyro.sample("word", dist.Categorical(phi[z]), obs=word)
+
+
+def padded(counts):
+    """(word numbers, counts), one row per document, filled up with zeros."""
+    words = np.zeros((len(counts), (counts > 0).sum(1).max()), int)
+    numbers = np.zeros(words.shape)
+    for d, row in enumerate(counts):
+        found = np.flatnonzero(row)
+        words[d, : len(found)], numbers[d, : len(found)] = found, row[found]
+    return {"words": words, "counts": numbers}
+
+
+@model(**padded(COUNTS), V=7, K=3)
+def lda_documents(words, counts, V, K):
+    with numpyro.plate("topic", K):
+        phi = numpyro.sample("phi", dist.Dirichlet(jnp.full(V, 0.5)))
+    with numpyro.plate("document", words.shape[0], dim=-2):
+        theta = numpyro.sample("theta", dist.Dirichlet(jnp.full(K, 0.7)))
+        entry = numpyro.plate("entry", words.shape[1], dim=-1)
+        with entry, handlers.mask(mask=counts > 0), handlers.scale(scale=counts):
+            z = numpyro.sample("z", dist.Categorical(theta))
+            numpyro.sample("word", dist.Categorical(phi[z]), obs=words)
+
+
 @model(x=np.array([0.2, 1.9, 3.1, 4.2, 0.1]))
 def two_discrete_sites(x):
     a = numpyro.sample("a", dist.Normal(0, 3).expand([2]).to_event(1))

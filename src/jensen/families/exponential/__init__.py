@@ -3,6 +3,7 @@
 from jensen.families.exponential.beta import Beta
 from jensen.families.exponential.categorical import Categorical
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.families.exponential.copies import CategoricalCopies
 from jensen.families.exponential.dirichlet import Dirichlet
 from jensen.families.exponential.discrete_joint import DiscreteJoint
 from jensen.families.exponential.gamma import GammaPower
@@ -17,6 +18,7 @@ __all__ = [
     "AbstractExponentialFactor",
     "Beta",
     "Categorical",
+    "CategoricalCopies",
     "Dirichlet",
     "DiscreteJoint",
     "GammaPower",

@@ -18,7 +18,7 @@ Signature: TypeAlias = tuple[Stat, ...]
 
 LINEAR, SQUARE, PAIR = (Stat("power", 1.0),), (Stat("power", 2.0),), (Stat("power", 1.0), Stat("power", 1.0))
 LOG, LOG1M, LOGDET, INVERSE = (Stat("log"),), (Stat("log1m"),), (Stat("logdet"),), (Stat("inverse"),)
-INDICATOR = (Stat("indicator"),)
+INDICATOR, ENTROPY = (Stat("indicator"),), (Stat("entropy"),)
 MAX_COUPLED = 4000
 
 

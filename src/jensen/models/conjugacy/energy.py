@@ -106,6 +106,8 @@ def at_point(values: Mapping[str, Array], kinds: Mapping[str, np.ndarray]) -> Lo
 
 
 def _statistic(atom: Atom, value: Array, listed: np.ndarray | None) -> Array:
+    if atom.stat.kind == "entropy":
+        return jnp.zeros(value.shape)
     if listed is not None:
         shape = (-1,) + (1,) * value.ndim
         return (value == jnp.asarray(listed).reshape(shape)).astype(jnp.result_type(float))

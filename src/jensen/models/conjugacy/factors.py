@@ -103,7 +103,24 @@ def _terms(
             site.where,
             next((remedy for key, remedy in REMEDIES if key in f"{cls.__name__} {reason}"), FALLBACK),
         ) from None
+    if site.values is not None and (factor["scale"] is not None or factor["masks"]):
+        terms = [*terms, *_entropies(site, density.shape, factor)]
     return merged([_summed(sites, site, term, density.shape, first_enum) for term in terms])
+
+
+def _entropies(site: SiteInfo, shape: tuple[int, ...], factor: dict[str, Any]) -> list[Term]:
+    """w · H for a discrete latent under handlers.scale(w): w exchangeable copies, whose entropies add up (none, where
+    it is masked).
+
+    At a point the entropy is zero, so that the log joint is what NumPyro gives it. See `CategoricalCopies`.
+    """
+    out = tuple(Axis(n) if n > 1 else None for n in site.shape)
+    maps: tuple[Map, ...] = tuple(Gather(np.zeros((), int)) if axis is None else axis for axis in out)
+    weight = Value(site.shape, terms=[Term(1.0, (Atom(site.name, Stat("entropy"), maps),), out)])
+    scale = [] if factor["scale"] is None else [factor["scale"]]
+    for known in (*scale, *(Value(m.shape, known=m.known * 1.0) for m in factor["masks"])):
+        weight = times(weight, known)
+    return ranked(weight, np.broadcast_shapes(weight.shape, (1,) * len(shape))).polynomial()
 
 
 def _base_density(cls: type, factor: dict[str, Any]) -> Value:

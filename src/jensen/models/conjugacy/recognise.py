@@ -12,6 +12,7 @@ from jensen.families.exponential import (
     AbstractExponentialFactor,
     Beta,
     Categorical,
+    CategoricalCopies,
     Dirichlet,
     GammaPower,
     MultivariateNormal,
@@ -20,6 +21,7 @@ from jensen.families.exponential import (
     Wishart,
 )
 from jensen.models.conjugacy.blocks import (
+    ENTROPY,
     INDICATOR,
     INVERSE,
     LINEAR,
@@ -270,30 +272,38 @@ def _positive_definite(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -
 
 def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     for found, _, entry in uses:
-        if found != INDICATOR:
+        if found not in (INDICATOR, ENTROPY):
             raise _refuse(site, entry, sites, "one independent discrete variable per entry", "Use another method.")
     assert site.values is not None
-    values = site.values
+    values, copies = site.values, any(found == ENTROPY for found, _, _ in uses)
 
     def find(moments: Natural, atoms: Sequence[Atom]) -> tuple[Array, tuple[Map, ...]]:
+        if signature(atoms) == ENTROPY:
+            return moments["copies"], atoms[0].maps
         label, *plates = atoms[0].maps
         return moments["indicator"], (*plates, label)
 
+    def complete(probs: np.ndarray) -> HostNatural:
+        if not copies:
+            return {"indicator": probs}
+        logs = np.log(np.where(probs > 0, probs, 1.0))
+        return {"indicator": probs, "copies": -np.sum(probs * logs, -1)}
+
     def at(value: np.ndarray) -> HostNatural:
-        return {"indicator": (value[..., None] == values) * 1.0}
+        return complete((value[..., None] == values) * 1.0)
 
     def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
-        return {"indicator": rng.dirichlet(np.ones(len(values)), shape)}
+        return complete(rng.dirichlet(np.ones(len(values)), shape))
 
     def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
         logs = np.log(np.maximum(np.asarray(moments["indicator"], float), 1e-300))
         return at(values[np.argmax(logs + rng.gumbel(size=logs.shape), -1)])
 
-    def factor(natural: Natural) -> Categorical:
-        return Categorical(natural, values)
+    def factor(natural: Natural) -> Categorical | CategoricalCopies:
+        return CategoricalCopies(natural, values) if copies else Categorical(natural, values)
 
     plates = tuple(p.name for p in site.plates)
-    shapes = {"indicator": (*site.shape, len(values))}
+    shapes = {"indicator": (*site.shape, len(values)), **({"copies": site.shape} if copies else {})}
     return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates)
 
 

@@ -42,7 +42,8 @@ Map: TypeAlias = Axis | Gather
 
 class Stat(NamedTuple):
     """A statistic of a latent: `power` p (z**p, elementwise), `log`, `log1m` (log(1 - z)), `logdet`, `inverse`
-    (matrix inverse) or `indicator` (1 where the discrete latent takes the value on the first axis).
+    (matrix inverse), `indicator` (1 where the discrete latent takes the value on the first axis) or `entropy` (of the
+    discrete latent's factor: zero at a point).
     """
 
     kind: str

@@ -132,11 +132,13 @@ def _check_statement(site: dict[str, Any], line: str) -> None:
             where,
             "Write the model for the full data, without subsample_size.",
         )
-    if site["type"] == "sample" and not site["is_observed"] and site["scale"] is not None:
+    latent = site["type"] == "sample" and not site["is_observed"]
+    if latent and site["scale"] is not None and not getattr(site["fn"].support, "is_discrete", False):
         raise ModelError(
             f"The latent '{site['name']}' is under handlers.scale, which leaves open how many latents there are.",
             where,
-            "Scale observed sites only, or repeat the rows.",
+            "Scale observed and discrete sites only (a discrete latent then stands for so many copies), or repeat the "
+            "rows.",
         )
 
 

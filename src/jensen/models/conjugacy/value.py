@@ -352,6 +352,7 @@ def known_function(value: Value, fn: Callable[[Any, Any], Any], what: str) -> Va
 def describe_term(term: Term) -> str:
     """A term in words: `-0.5*data*w^2*tau`."""
     names = {"log": "log({})", "log1m": "log(1-{})", "logdet": "logdet({})", "inverse": "inv({})", "indicator": "[{}]"}
+    names["entropy"] = "H[{}]"
     parts = [f"{term.coefficient:g}"]
     for factor in term.factors:
         if isinstance(factor, Known):
