@@ -32,7 +32,9 @@ class Index:
 
 @dataclass(frozen=True)
 class Element:
-    """`name[indices]`, an entry of a data array or of an array of constants. `array` gives its values."""
+    """`name[indices]`, an entry of a data array, of constants or of something computed; `array` gives its values, or is
+    a function that does.
+    """
 
     name: str
     indices: tuple["Expr", ...]

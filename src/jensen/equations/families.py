@@ -7,6 +7,7 @@ from typing import Any
 from jensen.families.exponential import (
     Beta,
     Categorical,
+    CategoricalCopies,
     Dirichlet,
     DiscreteJoint,
     GammaPower,
@@ -50,8 +51,13 @@ def _lists(cls: type) -> Callable[[Callable[[Any], Listed]], Callable[[Any], Lis
 
 
 def parameters_of(factor: Any) -> Listed:
-    """(the family's name with its parameters, the parameters) of a factor."""
-    return PARAMETERS[type(factor)](factor)
+    """(the family's name with its parameters, the parameters) of a factor; natural ones for a family not listed."""
+    return PARAMETERS.get(type(factor), _natural)(factor)
+
+
+def _natural(factor: Any) -> Listed:
+    found = [Parameter(f"η[{k}]", k, f"coefficient of {k}", lambda f, k=k: f.natural[k]) for k in factor.natural]
+    return f"{type(factor).__name__}(η)", tuple(found)
 
 
 @_lists(Normal)
@@ -144,6 +150,15 @@ def _wishart(factor: Wishart) -> Listed:
 def _categorical(factor: Categorical) -> Listed:
     del factor
     return "Categorical(φ)", (Parameter("log φ", "indicator", "log weights", lambda f: f.natural["indicator"]),)
+
+
+@_lists(CategoricalCopies)
+def _copies(factor: CategoricalCopies) -> Listed:
+    del factor
+    return "w copies of Categorical(φ)", (
+        Parameter("w", "copies", "copies", lambda f: f.natural["copies"]),
+        Parameter("w log φ", "indicator", "log weights", lambda f: f.natural["indicator"]),
+    )
 
 
 @_lists(DiscreteJoint)

@@ -133,12 +133,14 @@ class Notation:
             value, *rows = places
             return f"[{self.site(site, tuple(rows))} = {self.write(value)}]"
         where = self.site(site, places)
+        if kind == "entropy":
+            return f"H[{where}]"
         if kind == "power":
             return where if power == 1.0 else self.raised(where, power)
         if kind == "inverse":
             return self.raised(self.name(site), -1.0) + self.subscripted("", places)
         if kind == "logdet":
-            return rf"\log\lvert {where}\rvert" if self.latex else f"log|{where}|"
+            return rf"\log\left|{where}\right|" if self.latex else f"log|{where}|"
         inner = f"1 - {where}" if kind == "log1m" else where
         if self.latex:
             return rf"\log\left({inner}\right)" if kind == "log1m" else rf"\log {inner}"
@@ -153,7 +155,7 @@ class Notation:
             return f"√{base}"
         if "." in text:
             return f"{base}^({text})"
-        return (base if "_" not in base else base) + text.translate(_SUPERSCRIPTS)
+        return base + text.translate(_SUPERSCRIPTS)
 
     def _moment(self, moment: Moment) -> tuple[str, int]:
         inner = [self.statistic(atom) for atom in moment.atoms]
@@ -235,12 +237,11 @@ class Notation:
     def _factors(self, factors: list[tuple[Expr, float]], front: str) -> str:
         if len(factors) == 1 and not front and factors[0][1] == 1.0 and isinstance(factors[0][0], Sum):
             return self._bracketed(self.write(factors[0][0]))
-        written = []
-        for base, p in sorted(factors, key=_rank):
-            text = self.write(base, ATOM if p != 1.0 else PRODUCT if base is not factors[-1][0] else PRODUCT)
-            if p != 1.0:
-                text = self._power(base, text, p)
-            written.append(text)
+        ranked = []
+        for base, p in factors:
+            text = self.write(base, ATOM if p != 1.0 else PRODUCT)
+            ranked.append((_rank(base), self._power(base, text, p) if p != 1.0 else text))
+        written = [text for _, text in sorted(ranked)]
         space = r"\, " if self.latex else " "
         return space.join(([front] if front else []) + written)
 
@@ -274,9 +275,8 @@ def _negative(expr: Expr) -> bool:
     return False
 
 
-def _rank(item: tuple[Expr, float]) -> tuple[Any, ...]:
+def _rank(base: Expr) -> tuple[Any, ...]:
     """Factors in the usual order: expectations and data, then brackets, sums last."""
-    base = item[0]
     kinds = {Equal: 0, Moment: 1, Element: 2, Apply: 3, Square: 4, Sum: 5, Total: 6}
     if isinstance(base, Moment) and base.atoms[0][1] == "indicator":
         return (0, "", "")

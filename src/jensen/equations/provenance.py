@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -44,14 +45,17 @@ class Provenance:
         self.inputs: dict[Any, str] = dict(zip(closed.jaxpr.invars, names, strict=True))
         self.values: dict[Any, Any] = {v: self.arrays[n] for v, n in self.inputs.items()}
         self.constants: dict[str, np.ndarray] = {}
+        self.named: dict[str, list[Any]] = {}
         self.outputs = self._flatten(closed.jaxpr, closed.consts, list(closed.jaxpr.invars))
 
     def _flatten(self, jaxpr: Any, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
-        env: dict[Any, Any] = dict(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
+        env: dict[Any, Any] = dict(zip(jaxpr.constvars, map(self._host, consts), strict=True))
         env.update(zip(jaxpr.invars, operands, strict=True))
 
         def read(v: Any) -> Any:
-            return np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else env[v]
+            if isinstance(v, Literal):
+                return np.asarray(v.val, v.aval.dtype)  # type: ignore[attr-defined]
+            return env[v]
 
         for eqn in jaxpr.eqns:
             inner = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params), None)
@@ -65,22 +69,31 @@ class Provenance:
                 self.steps[key] = Step(eqn.primitive, eqn.params, tuple(given), i)
         return [read(v) for v in jaxpr.outvars]
 
-    def value(self, variable: Any) -> np.ndarray:
+    def _host(self, const: Any) -> Any:
+        """A constant as a NumPy array; as a variable of known value where it is none (a random key)."""
+        try:
+            return np.asarray(const)
+        except TypeError:
+            variable = _Variable(np.shape(const), "constant")
+            self.values[variable], self.steps[variable] = const, Step(None, {}, (), 0)
+            return variable
+
+    def value(self, variable: Any) -> Any:
         """The array that a variable holds."""
         if isinstance(variable, np.ndarray):
             return variable
         if variable not in self.values:
             step = self.steps[variable]
             operands = [self.value(v) for v in step.operands]
-            self.values[variable] = np.asarray(bind(step.primitive, step.params, list(map(_device, operands)))[step.output])
-        return np.asarray(self.values[variable])
+            self.values[variable] = bind(step.primitive, step.params, list(map(_device, operands)))[step.output]
+        return self.values[variable]
 
     def sources(self, variable: Any) -> list[str]:
         """The named inputs that a variable depends on."""
-        if variable in self.inputs:
-            return [self.inputs[variable]]
         if isinstance(variable, np.ndarray):
             return []
+        if variable in self.inputs:
+            return [self.inputs[variable]]
         return list(dict.fromkeys(name for v in self.steps[variable].operands for name in self.sources(v)))
 
     def constant(self, array: np.ndarray, places: Places) -> Expr:
@@ -91,16 +104,17 @@ class Provenance:
         if array.ndim == 1 and array.dtype.kind in "iuf" and len(array) > 1:
             steps = np.arange(len(array))
             if np.array_equal(array - array[0], steps) and float(array[0]).is_integer():
-                return sum_of([places[0], Number(float(array[0]))]) if array[0] else places[0]
+                return _shifted(places[0], int(array[0])) if array[0] else places[0]
             if set(np.unique(array)) == {0, 1} and array.sum() == 1:
                 return _equal(places[0], Number(float(np.argmax(array))))
-        if array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, np.eye(len(array))):
-            return _equal(*places)
+        square = array.ndim == 2 and array.shape[0] == array.shape[1]
+        if square and np.array_equal(array, array[0, 0] * np.eye(len(array))):
+            return product([_equal(*places)], float(array[0, 0]))
         for name, known in {**self.arrays, **self.constants}.items():
             known = np.asarray(known)
             if known.shape == array.shape and known.dtype.kind in "iufb" and np.array_equal(known, array):
                 return Element(name, places, array)
-        name = f"const{len(self.constants) + 1}"
+        name = next(n for i in range(1, 10_000) if (n := f"C{i}") not in self.arrays and n not in self.constants)
         self.constants[name] = array
         return Element(name, places, array)
 
@@ -117,10 +131,12 @@ class Provenance:
 
     def _opaque(self, variable: Any, places: Places) -> Expr:
         sources = self.sources(variable)
-        value = self.value(variable)
-        if not sources:
-            return self.constant(value, places)
-        return Element(f"{self.steps[variable].primitive.name}({', '.join(sources)})", places, value)
+        name = f"{self.steps[variable].primitive.name}({', '.join(sources)})"
+        same = self.named.setdefault(name, [])
+        if variable not in same:
+            same.append(variable)
+        number = "" if same[0] is variable else f"#{same.index(variable) + 1}"
+        return Element(name + number, places, lambda: np.asarray(self.value(variable)))
 
 
 class _Variable:
@@ -130,10 +146,8 @@ class _Variable:
         self.shape, self.name = shape, name
 
 
-def _device(array: np.ndarray) -> Any:
-    import jax.numpy as jnp
-
-    return jnp.asarray(array)
+def _device(array: Any) -> Any:
+    return jnp.asarray(array) if isinstance(array, np.ndarray) else array
 
 
 def _shape(variable: Any) -> tuple[int, ...]:
@@ -218,9 +232,7 @@ def _select(self: Provenance, step: Step, places: Places) -> Expr | None:
 @_rule("broadcast_in_dim")
 def _broadcast(self: Provenance, step: Step, places: Places) -> Expr:
     shape = _shape(step.operands[0])
-    at = [
-        places[axis] if shape[i] != 1 else Number(0.0) for i, axis in enumerate(step.params["broadcast_dimensions"])
-    ]
+    at = [places[axis] if shape[i] != 1 else Number(0.0) for i, axis in enumerate(step.params["broadcast_dimensions"])]
     return self.entry(step.operands[0], tuple(at))
 
 

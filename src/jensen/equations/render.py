@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jensen.equations.expression import Expr, Index, Number
+from jensen.equations.expression import Expr, Index, Number, Sum, labels_of, sum_of
 from jensen.equations.notation import PRODUCT, SUM, Notation
 from jensen.equations.update import Equation, Update, Writer
 from jensen.models.conjugacy.derived import Derivation, derive
 
 LATEX = {"1/s²": r"1/s^{2}", "S⁻¹": r"S^{-1}", "α": r"\alpha", "ν": r"\nu", "κ": r"\kappa"}
-SHOWN = 12
-"""Terms of one equation that are printed; of more, the first and the last."""
-WEIGHTS = ("log φ", "log ψ")
+WEIGHTS = ("log φ", "w log φ", "log ψ")
 """Parameters that are written as proportional to exp(·)."""
 
 
@@ -60,6 +58,7 @@ class Equations:
         obstacles: what is not conjugate. indices: letter -> (what it runs over, size).
         constants: arrays of constants that the equations name.
         updates: the same equations as expressions that can be evaluated.
+        derivation: the analysis behind them.
     """
 
     blocks: tuple[BlockText, ...]
@@ -68,6 +67,12 @@ class Equations:
     indices: dict[str, tuple[str, int]]
     constants: dict[str, np.ndarray]
     updates: dict[str, Update]
+    derivation: Derivation
+
+    @property
+    def conjugate(self) -> bool:
+        """Whether every latent has a conjugate factor."""
+        return not self.obstacles
 
 
 def equations(
@@ -96,6 +101,7 @@ def written(derivation: Derivation) -> Equations:
         {letters[x]: (writer.labels.plate_of(x), x.size) for x in sorted(used, key=lambda x: letters[x])},
         writer.provenance.constants,
         updates,
+        derivation,
     )
 
 
@@ -109,7 +115,7 @@ def text_to_latex(name: str) -> str:
 def _symbols(update: Update) -> set[str]:
     """The letters of a factor's parameters."""
     names = {e.parameter.name for e in update.equations}
-    if "log φ" in names:
+    if names & {"log φ", "w log φ"}:
         return {"φ"}
     return {"m", "s"} if "1/s²" in names else names
 
@@ -156,7 +162,8 @@ def _block(derivation: Derivation, update: Update, notation: Notation) -> BlockT
         head = f"q({left}) = {_named(update, notation)}"
         whole = f"p({left}{bar if given else ''}{given}) = {family.split('(')[0]}"
     conditional = tuple(_line(update, e, replace(notation, at_point=True)) for e in update.equations)
-    return BlockText(update.block.name, head, whole, conditional, tuple(_line(update, e, notation) for e in update.equations))
+    lines = tuple(_line(update, e, notation) for e in update.equations)
+    return BlockText(update.block.name, head, whole, conditional, lines)
 
 
 def _named(update: Update, notation: Notation) -> str:
@@ -192,8 +199,13 @@ def _line(update: Update, equation: Equation, notation: Notation) -> Line:
         if bracket:
             opening += r" \Bigl[" if notation.latex else "("
             closing = r" \Bigr]" if notation.latex else ")"
+    terms = equation.terms
+    if weights:  # what does not depend on the value is part of the constant
+        value = {i.label for i in equation.indices if isinstance(i, Index)} - _rows(update)
+        kept = [(site, _varying(term, value)) for site, term in terms]
+        terms = tuple((site, term) for site, term in kept if term is not None)
     tight = PRODUCT if parameter.front and not several and not closing else SUM
-    parts = tuple((site, notation.write(term, tight)) for site, term in equation.terms)
+    parts = tuple((site, notation.write(term, tight)) for site, term in terms)
     if not parts:
         parts = (("", "0"),)
     if notation.latex and sign == "∝":
@@ -201,9 +213,20 @@ def _line(update: Update, equation: Equation, notation: Notation) -> Line:
     return Line(left, sign, opening, parts, closing)
 
 
-def _is_sum(expr: Expr) -> bool:
-    from jensen.equations.expression import Sum
+def _rows(update: Update) -> set[Any]:
+    """The labels of the block's own sites, which number its factors."""
+    return {p.label for places in update.indices.values() for p in places if isinstance(p, Index)}
 
+
+def _varying(expr: Expr, labels: set[Any]) -> Expr | None:
+    """The part of a sum that depends on these labels."""
+    if isinstance(expr, Sum):
+        kept = [t for t in expr.terms if labels_of(t) & labels]
+        return sum_of(kept) if kept else None
+    return expr if labels_of(expr) & labels else None
+
+
+def _is_sum(expr: Expr) -> bool:
     return isinstance(expr, Sum)
 
 
@@ -219,10 +242,18 @@ def _symbol(name: str, equation: Equation, notation: Notation, suffix: str) -> s
     kept = _kept(equation)
     if name == "log φ":
         return notation.subscripted(r"\phi" if notation.latex else "φ", kept, suffix)
+    if name == "w log φ":
+        return (
+            rf"(\phi_{{{', '.join(map(notation.write, kept))}}})^w"
+            if notation.latex
+            else (f"({notation.subscripted('φ', kept, suffix)})^w")
+        )
+    if name.startswith("η["):
+        return notation.subscripted(r"\eta" if notation.latex else name, kept, suffix)
     if name.startswith("log ψ"):
         return notation.subscripted(r"\psi" if notation.latex else "ψ", kept, suffix)
     if name == "1/s²":
-        return ("1/" + notation.squared("s", kept, suffix)) if not notation.latex else rf"1/{notation.squared('s', kept, suffix)}"
+        return "1/" + notation.squared("s", kept, suffix)
     if name == "S⁻¹" and notation.latex:
         above = f"^{{{suffix}}}" if suffix else ""
         marks = ", ".join(notation.write(i) for i in kept)
@@ -239,9 +270,7 @@ def _greek(name: str) -> str:
 
 
 def _weight_at_point(update: Update, equation: Equation, notation: Notation) -> str:
-    latents = [
-        (s, tuple(p for p in places if not isinstance(p, Number))) for s, places in update.indices.items()
-    ]
+    latents = [(s, tuple(p for p in places if not isinstance(p, Number))) for s, places in update.indices.items()]
     if len(latents) == 1:
         (site, _), *_ = latents
         *rows, value = _kept(equation)
@@ -258,58 +287,3 @@ def _front(front: str, equation: Equation, notation: Notation, suffix: str) -> s
     one = r"\kappa" if notation.latex else "κ"
     text = notation.subscripted(one, kept, suffix)
     return rf"\frac{{1}}{{{text}}}" if notation.latex else f"1/{text} "
-
-
-def block_lines(block: BlockText, width: int) -> list[str]:
-    """A block as lines of text no wider than `width` where its terms allow it."""
-    lines = [block.given]
-    for line in block.conditional:
-        whole = f"{line.opening}{_joined(line.parts)}{line.closing}"
-        lines += _wrapped(f"    {line.left} {line.sign} ", whole, width)
-    lines.append(block.head)
-    for line in block.update:
-        lines += _traced(line, width)
-    return lines
-
-
-def _joined(parts: Sequence[tuple[str, str]]) -> str:
-    text = ""
-    for _, part in parts:
-        text += part if not text else f" - {part[1:]}" if part.startswith("-") else f" + {part}"
-    return text
-
-
-def _traced(line: Line, width: int) -> list[str]:
-    """One parameter with the site of every term at the right."""
-    start = f"    {line.left} {line.sign} {line.opening}"
-    lines, indent = [], " " * (len(start) - 2)
-    room = width - max((len(site) + 3 for site, _ in line.parts), default=0)
-    for i, (site, part) in enumerate(line.parts):
-        if SHOWN // 2 <= i < len(line.parts) - SHOWN // 2 and len(line.parts) > SHOWN:
-            if i == SHOWN // 2:
-                lines.append(f"{indent}+ … ({len(line.parts) - 2 * (SHOWN // 2)} more terms, each from its own site)")
-            continue
-        sign, body = ("- ", part[1:]) if part.startswith("-") and i else ("+ ", part)
-        text = body + (line.closing if i == len(line.parts) - 1 else "")
-        new = _wrapped(start if i == 0 else indent + sign, text, room)
-        new[-1] = f"{new[-1]:<{room}} [{site}]" if site else new[-1]
-        lines += new
-    return lines
-
-
-def _wrapped(start: str, text: str, width: int) -> list[str]:
-    """Broken before a + or - that is not deep inside brackets, continued under the start of the text."""
-    pieces, depth, last = [], 0, 0
-    for i, letter in enumerate(text):
-        depth += (letter in "([") - (letter in ")]")
-        if depth <= 1 and i > last and text[i : i + 3] in (" + ", " - "):
-            pieces.append(text[last:i])
-            last = i + 1
-    lines, current = [], start
-    for piece in [*pieces, text[last:]]:
-        glue = "" if current == start or not current.strip() else " "
-        if len(current) + len(glue) + len(piece) > width and current.strip() and current != start:
-            lines.append(current)
-            current, glue = " " * len(start), ""
-        current += glue + piece
-    return [*lines, current]

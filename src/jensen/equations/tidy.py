@@ -95,9 +95,7 @@ def completed(bodies: list[Expr]) -> list[Expr]:
     return bodies
 
 
-def _as_square(
-    base: Expr, factors: Factors, bodies: list[Expr], body: Expr, coefficient: float
-) -> list[Expr] | None:
+def _as_square(base: Expr, factors: Factors, bodies: list[Expr], body: Expr, coefficient: float) -> list[Expr] | None:
     if not isinstance(base, Moment) or len(base.atoms) != 1 or base.atoms[0][1:3] != ("power", 2.0):
         return None
     site, _, _, places = base.atoms[0]

@@ -145,7 +145,7 @@ class Writer:
         groups: dict[str, list[Atom]] = {}
         for atom in term.atoms:
             if self.owner.get(atom.site) != block.name:
-                groups.setdefault(self.owner.get(atom.site, atom.site), []).append(atom)
+                groups.setdefault(self.owner.get(atom.site) or atom.site, []).append(atom)
         factors += [self.moment(owner, atoms) for owner, atoms in groups.items()]
         factors += [Equal(self._place(position), Index(label)) for position, label in deltas]
         body = product([renamed(f, places | _own_identity(own)) for f in factors], term.coefficient)
@@ -171,9 +171,11 @@ class Writer:
                 swapped = (*batch, *node.indices[-event:], *node.indices[-2 * event : -event])
                 return Moment(node.block, node.stat, swapped, (second, first))
             if node.stat == "matrix":
-                ((site, kind, p, places),) = node.atoms
+                site, kind, p, places = node.atoms[0]
                 ends = tuple(sorted(places[-2:], key=key))
-                return Moment(node.block, node.stat, (*node.indices[:-2], *ends), ((site, kind, p, (*places[:-2], *ends)),))
+                return Moment(
+                    node.block, node.stat, (*node.indices[:-2], *ends), ((site, kind, p, (*places[:-2], *ends)),)
+                )
             return None
 
         return mapped(expr, change)
@@ -196,7 +198,7 @@ class Writer:
         if block is None:
             return Moment(owner, "", described[0][3], described)
         name, maps = block.find(_Names(), atoms)  # type: ignore[arg-type]
-        return Moment(owner, name, tuple(map(self._place, maps)), described)
+        return Moment(owner, str(name), tuple(map(self._place, maps)), described)
 
 
 def _unclamped(place: Expr) -> Expr:
@@ -207,8 +209,12 @@ def _unclamped(place: Expr) -> Expr:
 
 
 def _symmetric(array: Any) -> bool:
-    array = np.asarray(array)
-    return array.ndim == 2 and array.shape[0] == array.shape[1] and np.array_equal(array, array.T)
+    return (
+        isinstance(array, np.ndarray)
+        and array.ndim == 2
+        and array.shape[0] == array.shape[1]
+        and np.array_equal(array, array.T)
+    )
 
 
 class _Names(dict):
@@ -246,4 +252,6 @@ def values(update: Update, moments: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _array(node: Any, moments: Mapping[str, Any]) -> Any:
-    return moments[node.block][node.stat] if isinstance(node, Moment) else node.array
+    if isinstance(node, Moment):
+        return moments[node.block][node.stat]
+    return node.array() if callable(node.array) else node.array

@@ -29,10 +29,33 @@ from jensen.models.conjugacy.value import Opaque, Value, ranked, times, total
 
 REMEDIES = (
     ("softmax", "Give the probabilities a Dirichlet prior, or use advi, which needs no conjugacy."),
-    ("log(1 + exp(.))", "Use advi or laplace for a logistic link, or give the probability a Beta prior."),
+    (
+        "log(1 + exp(.))",
+        "A logistic link is conjugate only with Pólya-Gamma variables (Polson, Scott and Windle 2013): use advi or "
+        "laplace, or give the probability a Beta prior.",
+    ),
     ("MixtureSameFamily", "Write the mixture with an index: c = sample('c', Categorical(w)), then mu[c]."),
+    (
+        "HalfCauchy",
+        "A half-Cauchy(s) scale is a mixture of inverse gammas: a ~ InverseGamma(1/2, 1 / s**2) and the variance "
+        "~ InverseGamma(1/2, 1 / a) (Wand et al. 2011); or use advi, which needs no conjugacy.",
+    ),
+    (
+        "StudentT",
+        "A Student-t is a normal whose precision is gamma: w ~ Gamma(df / 2, df / 2), then "
+        "Normal(loc, scale / sqrt(w)); or use advi, which needs no conjugacy.",
+    ),
+    (
+        "Laplace",
+        "A Laplace density is a normal whose variance is exponential: v ~ Exponential(1 / (2 * scale**2)), then "
+        "Normal(loc, sqrt(v)); or use advi, which needs no conjugacy.",
+    ),
     ("matrix", "Write the density with precision_matrix= and a Wishart prior."),
     ("concentration", "Fix the concentration, or use advi, which needs no conjugacy."),
+    (
+        "log of the sum",
+        "A Poisson rate that is a sum needs latent counts, one for each summand; or use advi.",
+    ),
 )
 FALLBACK = (
     "Coordinate ascent needs log densities that are polynomial in the latents' statistics: choose a conjugate form "
@@ -50,7 +73,7 @@ def site_terms(
     """Site -> the terms of its expected log density, every label summed over. To be called while tracing.
 
     A discrete latent appears through its indicators, on exactly the terms that vary with it. Latents in `given` are
-    known at these values. With `refusals`, sites whose density is no polynomial are left out and their errors put there.
+    known at these values. With `refusals`, sites whose density is no polynomial are left out, their errors put there.
     """
     token = PRODUCTS.set({})
     given = given or {}
@@ -98,8 +121,9 @@ def _terms(
             raise Opaque(density.why)
         terms = density.polynomial()
     except Opaque as reason:
+        which = "" if cls in DENSITIES or cls.__name__ == "Unit" else f"a {cls.__name__} density, in which there is "
         raise ModelError(
-            f"The log density of '{name}' is not a polynomial in statistics of the latents: it holds {reason}.",
+            f"The log density of '{name}' is not a polynomial in statistics of the latents: it holds {which}{reason}.",
             site.where,
             next((remedy for key, remedy in REMEDIES if key in f"{cls.__name__} {reason}"), FALLBACK),
         ) from None
