@@ -286,6 +286,8 @@ def _row(site: Site) -> Row:
 
 
 def _update(site: Site) -> str:
+    if site.kind == "latent" and getattr(site.support, "is_discrete", False):
+        return "discrete: summed out of the joint exactly"
     if site.kind == "latent":
         count = f"{site.size} coordinate{'s' * (site.size != 1)}"
         chart = describe_chart(site.support)
