@@ -144,7 +144,7 @@ def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
     entries = []
     for site, group in terms.items():
         for term in group:
-            term = _contracted(_without_identities(term))
+            term = _contracted(without_identities(term))
             factors: list[Factor] = []
             for factor in term.factors:
                 if isinstance(factor, Known):
@@ -158,7 +158,7 @@ def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
     return Skeleton(tuple(entries), Slot(len(slots))), arrays
 
 
-def _without_identities(term: Term) -> Term:
+def without_identities(term: Term) -> Term:
     """Σ_j δ_ij f_j = f_i: one_hot(c) @ mu is then mu[c], and its components stay independent."""
     for factor in term.factors:
         if not isinstance(factor, Known) or len(factor.maps) != 2 or not is_concrete(factor.array):
@@ -166,7 +166,7 @@ def _without_identities(term: Term) -> Term:
         rows, columns = factor.array.shape
         if rows == columns and np.array_equal(factor.array, np.eye(rows)):
             rest = Term(term.coefficient, tuple(f for f in term.factors if f is not factor), ())
-            return _without_identities(substituted(rest, {factor.maps[1]: factor.maps[0]}, ()))
+            return without_identities(substituted(rest, {factor.maps[1]: factor.maps[0]}, ()))
     return term
 
 
