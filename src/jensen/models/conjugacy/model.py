@@ -13,9 +13,10 @@ from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.blocks import Block
-from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Skeleton, reduced
+from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
@@ -69,6 +70,10 @@ class ConjugateModel(eqx.Module):
     def rows(self) -> int:
         """Observed scalars, the unit of tolerances (at least 1)."""
         return max(1, sum(int(np.prod(s.shape)) for s in self.sites.values() if s.observed and s.support is not None))
+
+    def with_arrays(self, arrays: Sequence[Array]) -> "ConjugateModel":
+        """The same model on other arrays, as inside a compiled program."""
+        return ConjugateModel(Energy(tuple(arrays), self.energy.skeleton), self.layout)
 
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
@@ -171,12 +176,11 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            entries, known = reduced(site_terms(fn, found["sites"], kwargs))
-            found["skeleton"] = Skeleton(tuple(entries))
+            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs))
             return tuple(known)
 
         try:
-            known = jax.jit(prepare)(arrays)
+            known = Program(prepare)(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue
