@@ -15,6 +15,7 @@ from jensen.algorithms.coordinate.solution import Solution
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.families.exponential import Product
 from jensen.math.precision import working
+from jensen.math.programs import Program
 
 PILOT = 128
 """Draws on which the choices of what to integrate out are compared."""
@@ -46,18 +47,30 @@ class Collapsed:
         blocks = self.plan.model.blocks
         return [s for n in self.plan.kept for s in blocks[n].sites], [s for n in self.plan.out for s in blocks[n].sites]
 
+    @property
+    def _elements(self) -> int:
+        """Numbers that one log density works on: data, and the moments of what leaves."""
+        model = self.plan.model
+        leaving = sum(int(np.prod(shape)) for n in self.plan.out for shape in model.blocks[n].shapes.values())
+        return 1 + leaving + sum(np.size(a) for a in model.energy.arrays)
+
+    @property
+    def _batch(self) -> int:
+        """Log densities that are computed side by side."""
+        return int(np.clip(200_000 // self._elements, 1, 128))
+
     def size(self) -> int:
         """Draws in a pool: 4096 where the data are small, at least 256."""
-        elements = sum(np.size(a) for a in self.plan.model.energy.arrays) + 1
-        return int(2 ** np.clip(np.floor(np.log2(4e8 / elements)), 8, 12))
+        return int(2 ** np.clip(np.floor(np.log2(4e8 / self._elements)), 8, 12))
 
     def pool(self, seed: int, size: int | None = None) -> Pool:
         """Draw and weigh."""
         size = size or self.size()
         with working(self.solution.precision):
             q, wide = self._q, tempered(self._q)
-            keys = jax.random.split(jax.random.key(seed), size)
-            found = jax.device_get(_weighed(self.plan, q, wide, keys, self.plan.model.energy.arrays))
+            own = np.arange(size) < size // 2
+            weigher = _weigher(self.plan, self._batch)
+            found = jax.device_get(weigher(q, wide, self.plan.model.energy.arrays, split_keys(seed, size), own))
         values, log_joint, log_q, log_wide = found
         columns = [np.asarray(values[site], float).reshape(size, -1) for site in self.described()[0]]
         points = np.concatenate([np.zeros((size, 1)), *columns], axis=1)
@@ -76,9 +89,9 @@ class Collapsed:
         wanted = tuple(n for n in self.plan.out if any(s in sites for s in blocks[n].sites))
         if wanted and self.plan.exact:
             with working(self.solution.precision):
-                keys = jax.random.split(jax.random.key(len(pool.points)), len(pool.points))
-                arrays = self.plan.model.energy.arrays
-                values |= jax.device_get(_conditional_draws(self.plan, wanted, values, keys, arrays))
+                drawer = _conditional_drawer(self.plan, wanted, self._batch)
+                keys = split_keys(len(pool.points), len(pool.points))
+                values |= jax.device_get(drawer(self.plan.model.energy.arrays, values, keys))
         return {name: value for name, value in values.items() if name in sites}
 
 
@@ -106,27 +119,34 @@ def tempered(q: Product) -> Product:
     return Product(factors, q.blocks)
 
 
-@eqx.filter_jit
-def _weighed(plan: Collapse, q: Product, wide: Product, keys: Any, arrays: Any) -> Any:
-    def one(key: Any, own: Any) -> Any:
+def _weigher(plan: Collapse, batch: int) -> Any:
+    def one(q: Product, wide: Product, arrays: Any, key: Any, own: Any) -> Any:
         values = jax.tree.map(lambda a, b: jnp.where(own, a, b), q.sample(key), wide.sample(key))
         return values, plan.log_joint(values, arrays), q.log_prob(values), wide.log_prob(values)
 
-    own = jnp.arange(len(keys)) < len(keys) // 2
-    return jax.lax.map(lambda item: one(*item), (keys, own))
+    def program(q: Product, wide: Product, arrays: Any, keys: Any, own: Any) -> Any:
+        keys = jax.random.wrap_key_data(keys)
+        return jax.lax.map(lambda item: one(q, wide, arrays, *item), (keys, own), batch_size=batch)
+
+    return Program(program)
 
 
-@eqx.filter_jit
-def _conditional_draws(plan: Collapse, wanted: tuple[str, ...], values: Any, keys: Any, arrays: Any) -> Any:
-    def one(item: Any) -> Any:
-        point, key = item
+def _conditional_drawer(plan: Collapse, wanted: tuple[str, ...], batch: int) -> Any:
+    def one(arrays: Any, point: Any, key: Any) -> Any:
         naturals = plan.conditionals(point, arrays)
         drawn = {}
         for i, name in enumerate(wanted):
-            sites = plan.model.blocks[name].sites
-            drawn |= dict(
-                zip(sites, plan.model.factor(name, naturals[name]).draw(jax.random.fold_in(key, i)), strict=True)
-            )
+            values = plan.model.factor(name, naturals[name]).draw(jax.random.fold_in(key, i))
+            drawn |= dict(zip(plan.model.blocks[name].sites, values, strict=True))
         return drawn
 
-    return jax.lax.map(one, (values, keys))
+    def program(arrays: Any, points: Any, keys: Any) -> Any:
+        keys = jax.random.wrap_key_data(keys)
+        return jax.lax.map(lambda item: one(arrays, *item), (points, keys), batch_size=batch)
+
+    return Program(program)
+
+
+def split_keys(seed: int, count: int) -> np.ndarray:
+    """`count` keys as plain arrays, which compiled programs take."""
+    return np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), count)))

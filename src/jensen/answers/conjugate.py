@@ -12,7 +12,7 @@ import numpy as np
 
 from jensen._errors import OptionError
 from jensen.algorithms.coordinate.solution import Solution
-from jensen.answers.collapsed import Collapsed, collapsed
+from jensen.answers.collapsed import Collapsed, collapsed, split_keys
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.core import Outcome
 from jensen.diagnostics.check import Report
@@ -21,6 +21,7 @@ from jensen.diagnostics.factorised import judge
 from jensen.diagnostics.importance import Pool
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.program import deterministic_names
 
@@ -62,7 +63,8 @@ class ConjugateAnswer(AbstractAnswer):
     def _energy(self) -> dict[str, float]:
         """E_q of every site's log density and the entropy (key ""), in nats."""
         with working(self.target.precision):
-            return {k: float(v) for k, v in jax.device_get(_by_site(self.target.model, self.q)).items()}
+            found = Program(functools.partial(_by_site, self.target.model))(self.q, self.target.model.energy.arrays)
+            return {k: float(v) for k, v in jax.device_get(found).items()}
 
     def elbo(self, seed: int) -> tuple[float, float]:
         """Exact."""
@@ -98,8 +100,8 @@ class ConjugateAnswer(AbstractAnswer):
                     "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
                 )
         with working(self.target.precision):
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), seed), count)
-            draws = jax.device_get(_drawn(self.q, keys))
+            keys = split_keys(1_000_003 * self.seed + seed, count)
+            draws = jax.device_get(Program(_drawn)(self.q, keys))
         return self._with_deterministic(draws)
 
     def _with_deterministic(self, draws: Draws) -> Draws:
@@ -182,13 +184,12 @@ class ConjugateAnswer(AbstractAnswer):
         return conjugate_target(model, data, blocks=blocks, precision=precision)
 
 
-@jax.jit
 def _drawn(q: Product, keys: Any) -> Any:
-    return jax.vmap(q.sample)(keys)
+    return jax.vmap(q.sample)(jax.random.wrap_key_data(keys))
 
 
-@functools.partial(jax.jit)
-def _by_site(model: Any, q: Product) -> dict[str, Any]:
+def _by_site(model: Any, q: Product, arrays: Any) -> dict[str, Any]:
+    model = model.with_arrays(arrays)
     moments = {name: factor.mean_params() for name, factor in q.factors.items()}
     lookup = model._lookup(moments)
     sites = dict.fromkeys(entry.site for entry in model.energy.terms)

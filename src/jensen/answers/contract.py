@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen.core import Outcome
 from jensen.math.precision import Precision
-from jensen.models.program import Program
+from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class AbstractAnswer(abc.ABC):
     target: Any
     outcome: Outcome
     structure: Structure
-    program: Program | None
+    program: NumPyroProgram | None
     space: str = ""
 
     @abc.abstractmethod

@@ -171,7 +171,7 @@ def _reasons(
     elsewhere: float | None,
     finite: float,
 ) -> tuple[str, ...]:
-    out: list[str] = []
+    out: list[str] = list(_labelled(outcome))
     names = target.structure.coordinate_names()
     if verdict == "trusted":
         ground = (
@@ -217,6 +217,17 @@ def _reasons(
             f"k̂ = {pool.khat:.2f} after correction, and the corrected draws do not drift."
         )
     return tuple(out) or ("The corrected means are too noisy to confirm q.",)
+
+
+def _labelled(outcome: Outcome) -> tuple[str, ...]:
+    count = int(outcome.certificate.get("labellings", 1.0))
+    if count < 2:
+        return ()
+    return (
+        f"The posterior has {count} equivalent labellings (renumbering its interchangeable states leaves the log "
+        f"density as it is); this fit describes one of them, and its bound on the evidence leaves out log {count} = "
+        f"{np.log(count):.2f} nats.",
+    )
 
 
 def _not_finite(target: Target, pool: Pool, finite: float) -> str:

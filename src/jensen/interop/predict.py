@@ -14,7 +14,7 @@ from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace
 from jensen.models.data_check import check_missing, check_names, convert
 from jensen.models.numpyro import seeded
-from jensen.models.program import Program
+from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
     return np.asarray(values, dtype if values.dtype.kind == "f" else None)
 
 
-def _complete(program: Program, structure: Structure, new_data: Mapping[str, Any]) -> dict[str, Any]:
+def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[str, Any]) -> dict[str, Any]:
     """New inputs, with the fit's own scalars where they are not given; observed arrays default to None."""
     arguments = convert(new_data, program.precision)
     outcomes = {site.data_key for site in structure.observed if site.data_key}
@@ -75,7 +75,7 @@ def _complete(program: Program, structure: Structure, new_data: Mapping[str, Any
 
 
 def _matching(
-    program: Program, structure: Structure, arguments: dict[str, Any], draws: dict[str, np.ndarray]
+    program: NumPyroProgram, structure: Structure, arguments: dict[str, Any], draws: dict[str, np.ndarray]
 ) -> list[str]:
     """Latents whose shape under the new inputs is that of the fit; the others are drawn from their priors."""
     shapes: dict[str, tuple[int, ...]] = {}

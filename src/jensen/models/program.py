@@ -16,7 +16,7 @@ from jensen.models.structure import Structure
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
+class NumPyroProgram:
     """The user's function, its array arguments, and those it needs as concrete values."""
 
     fn: Callable[..., Any]

@@ -13,9 +13,10 @@ from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.blocks import Block
-from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Skeleton, reduced
+from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
@@ -24,7 +25,7 @@ from jensen.models.conjugacy.target import ConjugateTarget, structure_of
 from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert
-from jensen.models.program import Program
+from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 from jensen.models.user_code import blame
 
@@ -72,6 +73,10 @@ class ConjugateModel(eqx.Module):
     def rows(self) -> int:
         """Observed scalars, the unit of tolerances (at least 1)."""
         return max(1, sum(int(np.prod(s.shape)) for s in self.sites.values() if s.observed and s.support is not None))
+
+    def with_arrays(self, arrays: Sequence[Array]) -> "ConjugateModel":
+        """The same model on other arrays, as inside a compiled program."""
+        return ConjugateModel(Energy(tuple(arrays), self.energy.skeleton), self.layout)
 
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
@@ -151,9 +156,11 @@ def conjugate_target(
         model = ConjugateModel(energy, _layout(energy, sites, blocks))
         check_supports(fn, sites, arrays, fixed)
         self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
-        program = Program(fn, arrays, fixed, precision)
+        program = NumPyroProgram(fn, arrays, fixed, precision)
         found: list[Structure] = []
-        jax.eval_shape(lambda arrays: found.append(structure_of(Program(fn, arrays, fixed, precision), sites)), arrays)
+        jax.eval_shape(
+            lambda arrays: found.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), sites)), arrays
+        )
     return ConjugateTarget(model, found[0], program)
 
 
@@ -193,12 +200,11 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            entries, known = reduced(site_terms(fn, found["sites"], kwargs))
-            found["skeleton"] = Skeleton(tuple(entries))
+            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs))
             return tuple(known)
 
         try:
-            known = jax.jit(prepare)(arrays)
+            known = Program(prepare)(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue

@@ -9,7 +9,7 @@ from numpyro.distributions import biject_to
 from jensen.math.precision import Precision
 from jensen.models.analysis import feasible_trace
 from jensen.models.conjugacy.trace import SiteInfo
-from jensen.models.program import Program
+from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Plate, Site, Structure
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ConjugateTarget:
 
     model: "ConjugateModel"
     structure: Structure
-    program: Program
+    program: NumPyroProgram
 
     def __repr__(self) -> str:
         return f"ConjugateTarget({', '.join(self.model.blocks)})"
@@ -47,7 +47,7 @@ class ConjugateTarget:
         return sum(np.size(array) for array in self.model.energy.arrays) >= HEAVY
 
 
-def structure_of(program: Program, infos: dict[str, SiteInfo]) -> Structure:
+def structure_of(program: NumPyroProgram, infos: dict[str, SiteInfo]) -> Structure:
     """Sites and plates in the form that results are shown in. To be called while tracing."""
     sites = {}
     for name, statement in feasible_trace(program.fn, program.kwargs).items():
