@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jensen._typing import Array, Latent, PRNGKey, Scalar
 from jensen.core import AbstractDensity, Draw
 from jensen.families.exponential.contract import AbstractExponentialFactor
+from jensen.math.precision import stored_in
 
 
 class Product(AbstractDensity):
@@ -44,11 +45,11 @@ class Product(AbstractDensity):
         """The whole of log q has the closed-form mean -H[q]."""
         return self.entropy()
 
-    def draw(self, key: PRNGKey, *, pathwise: bool = True, scored_by: Self | None = None) -> Draw:
+    def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
         """One draw; its choices are scored, not reparameterised."""
         del pathwise
         value = jax.lax.stop_gradient(self.sample(key))
-        log_prob = (self if scored_by is None else scored_by).log_prob(value)
+        log_prob = jax.lax.stop_gradient((self if scored_by is None else scored_by).log_prob(value))
         return Draw(value, log_prob, self.log_prob(value), log_prob)
 
     def sample(self, key: PRNGKey) -> Latent:
@@ -61,11 +62,13 @@ class Product(AbstractDensity):
 
     def means(self) -> dict[str, Array]:
         """E[z] by site."""
-        return self._by_site({name: factor.means() for name, factor in self.factors.items()})
+        with stored_in(self):
+            return self._by_site({name: factor.means() for name, factor in self.factors.items()})
 
     def variances(self) -> dict[str, Array]:
         """Var[z] elementwise by site."""
-        return self._by_site({name: factor.variances() for name, factor in self.factors.items()})
+        with stored_in(self):
+            return self._by_site({name: factor.variances() for name, factor in self.factors.items()})
 
     def _by_site(self, values: dict[str, tuple[Array, ...]]) -> dict[str, Array]:
         return {s: v for name, group in values.items() for s, v in zip(self.sites[name], group, strict=True)}
