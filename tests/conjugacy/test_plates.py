@@ -59,7 +59,7 @@ def test_streamed_sweep_is_the_plain_sweep(name):
                 np.testing.assert_allclose(found.naturals[block][key], natural, rtol=1e-10, atol=1e-10 * scale)
         assert found.elbo == pytest.approx(expected.elbo, rel=1e-11)
         found, expected = streamed.advance(found, 1), plain.advance(expected, 1)
-    q = streamed.product(found)
+    q = model.product({**found.naturals, **streamed.local_naturals(found.moments)})
     assert set(q.factors) == set(model.blocks)
     moments = {block: factor.mean_params() for block, factor in q.factors.items()}
     naturals = {block: factor.natural for block, factor in q.factors.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen._errors import JensenError, ModelError
 from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
-from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
+from jensen.families.exponential import AbstractExponentialFactor, Natural
 from jensen.families.exponential.contract import inner
 from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
@@ -76,10 +76,6 @@ class Ascent:
     def pushed(self, state: State, rng: np.random.Generator) -> State:
         """The state after a small random push and one sweep."""
         return self.begin(perturbed(self.model, state.moments, rng))
-
-    def product(self, state: State) -> Product:
-        """q."""
-        return self.model.product(state.naturals)
 
     def noise(self, elbo: float) -> float:
         """Rounding of a bound, in nats."""

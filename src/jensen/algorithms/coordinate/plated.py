@@ -13,7 +13,6 @@ from jensen._errors import JensenError
 from jensen._typing import Array
 from jensen.algorithms.coordinate.ascent import HEAVY, Ascent, State, accounted, updated, zeros
 from jensen.algorithms.coordinate.starts import check_values, given_start, perturbed, random_start
-from jensen.families.exponential import Product
 from jensen.families.exponential.contract import inner
 from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
@@ -140,11 +139,11 @@ class PlatedAscent(Ascent):
             state = self._advanced(state)
         return state
 
-    def product(self, state: State) -> Product:
-        """q, with the local factors that are optimal for the globals."""
-        shared = {name: state.moments[name] for name in self.order}
-        carried = {name: state.moments[name] for name in self.parts.carried}
-        return self.model.product({**state.naturals, **self._local(shared, carried, self.arrays)})
+    def local_naturals(self, moments: Moments) -> Naturals:
+        """Natural parameters of every row's factors, given the moments of the globals (and of carried blocks)."""
+        shared = {name: moments[name] for name in self.order}
+        carried = {**self.cold(self.parts.size), **{n: moments[n] for n in self.parts.carried if n in moments}}
+        return self._local(shared, carried, self.arrays)
 
     @property
     def fixed(self) -> tuple[Array | None, ...]:
@@ -222,10 +221,11 @@ class PlatedAscent(Ascent):
         return moments, naturals, jnp.stack(inside)
 
     def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
-        """The exact bound with optimal local factors, in nats."""
+        """The bound with optimal local factors, in nats; the globals in `naturals` add their entropy."""
         size, interface = self.parts.size, self.parts.interface(moments, arrays)
-        statistics, entropy, _ = self._statistics(interface, arrays, size, self.cold(size), ROUNDS)
-        own = sum(self.model.factor(n, naturals[n]).entropy() for n in self.order)
+        rounds = ROUNDS if self.parts.carried else 1
+        statistics, entropy, _ = self._statistics(interface, arrays, size, self.cold(size), rounds)
+        own = sum(self.model.factor(n, natural).entropy() for n, natural in naturals.items())
         return self._energy(moments, arrays, statistics, 1.0) + entropy + own
 
     def _energy(self, at: Moments, arrays: Any, statistics: Interface, weight: Any) -> Any:
