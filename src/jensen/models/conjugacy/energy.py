@@ -73,10 +73,11 @@ class Energy(eqx.Module):
 
     def __call__(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> Scalar:
         """The value at the moments that `lookup` finds, of all terms or of some, in nats."""
-        total = jnp.zeros(())
-        for entry in self.terms if terms is None else terms:
-            total = total + self._evaluate(entry, lookup)
-        return total
+        return sum(self.parts(lookup, terms), start=jnp.zeros(()))
+
+    def parts(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> list[Scalar]:
+        """The value of each term."""
+        return [self._evaluate(entry, lookup) for entry in (self.terms if terms is None else terms)]
 
     def coefficient(self, entry: SiteTerm) -> Scalar:
         """The coefficient of a term."""
