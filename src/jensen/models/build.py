@@ -15,6 +15,7 @@ from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert
 from jensen.models.frozen import Frozen
+from jensen.models.host_function import HostFunction, check_points
 from jensen.models.log_density import LogDensity, LogDensityModel
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.plain import analyse_plain
@@ -59,6 +60,9 @@ def build(
         check_missing(arguments, masked - {site.data_key for site in structure.observed if not site.masked})
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed, evaluable)
         kind = LogDensityModel if plain else NumPyroModel
+        if plain and not model.differentiable and evaluable:
+            fn = HostFunction(fn, tuple(structure.latents), fixed.value)
+            fn.check(check_points(structure))
         bound = kind(fn=fn, data=arrays, fixed=fixed, bijection=SiteBijection(structure, bounds))
         if evaluable:
             bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
@@ -112,12 +116,13 @@ def _analyse(
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     error: BaseException | None = None
-    for fixed in (scalars, scalars | integers, set(arguments)):
+    traced = not plain or model.differentiable
+    for fixed in (scalars, scalars | integers, set(arguments)) if traced else (set(arguments),):
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         try:
             if plain:
-                structure = analyse_plain(model, arrays, concrete)
+                structure = analyse_plain(model, arrays, concrete, discrete=discrete)
             else:
                 structure = analysis.analyse(fn, arrays, concrete, discrete=discrete)
         except analysis.CONCRETE_NEEDED as needed:

@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import betaln, digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
@@ -59,6 +60,11 @@ class Gamma(AbstractFactor):
         shape = jnp.exp(self.log_shape)
         return shape - self.log_shape + self.log_mean + gammaln(shape) + (1.0 - shape) * digamma(shape)
 
+    def around(self, draws: np.ndarray) -> Self:
+        """With the median as its mean."""
+        above = np.maximum(np.median(draws, axis=0) - self.low, 1e-6)
+        return type(self)(jnp.asarray(np.clip(np.log(above), -6.0, 6.0)), self.log_shape, self.low)
+
 
 class Beta(AbstractFactor):
     """low + width · Beta(a, b) in the chart (logit of the mean, log of a + b), on (low, low + width)."""
@@ -83,8 +89,8 @@ class Beta(AbstractFactor):
     def sample(self, key: PRNGKey) -> Array:
         """Of two gamma draws, kept a rounding error inside the interval."""
         a, b = self._concentrations()
-        left, right = jax.random.split(key)
-        difference = jax.random.loggamma(left, a) - jax.random.loggamma(right, b)
+        logs = jax.random.loggamma(key, jnp.stack([a, b]))
+        difference = logs[0] - logs[1]
         eps = jnp.finfo(difference.dtype).eps
         return self.low + self.width * jnp.clip(jax.nn.sigmoid(difference), eps, 1.0 - eps)
 

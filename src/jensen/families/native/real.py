@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import AbstractFactor
+from jensen.families.native.contract import AbstractFactor, middle_and_spread
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -56,6 +56,11 @@ class Normal(AbstractFactor):
     def entropy(self) -> Array:
         """½ log 2πe + log s."""
         return 0.5 * (1.0 + LOG_2PI) + self.log_scale
+
+    def around(self, draws: np.ndarray) -> Self:
+        """At the median, half as wide as the draws."""
+        middle, spread = middle_and_spread(draws)
+        return type(self)(jnp.asarray(middle), jnp.asarray(np.log(0.5 * spread)))
 
 
 class LogNormal(AbstractFactor):
