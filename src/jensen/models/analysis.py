@@ -82,7 +82,7 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
         return out
 
     provenance = eval_provenance(terms, **latents)
-    order = [site.name for site in structure.latents]
+    order = list(latents)
     return {
         name: tuple(latent for latent in order if latent in _union(sources) and latent != name)
         for name, sources in provenance.items()
@@ -90,9 +90,10 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
 
 
 def placeholders(structure: Structure) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and type of every latent's value."""
+    """Shape and type of every latent's value, in the order of the program; those summed out included."""
     kinds = {True: jnp.result_type(int), False: jnp.result_type(float)}
-    return {site.name: jax.ShapeDtypeStruct(site.shape, kinds[site.discrete]) for site in structure.latents}
+    latents = [site for site in structure.sites.values() if site.kind == "latent"]
+    return {site.name: jax.ShapeDtypeStruct(site.shape, kinds[site.discrete]) for site in latents}
 
 
 def support_sources(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -101,8 +102,9 @@ def support_sources(fn: Callable[..., Any], structure: Structure, kwargs: dict[s
 
     def supports(**values: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
-        return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in latents}
+        return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in names}
 
+    names = [site.name for site in structure.latents]
     provenance = eval_provenance(supports, **latents)
     return {name: tuple(sorted(_union(sources))) for name, sources in provenance.items()}
 
@@ -186,15 +188,37 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
     if support.is_discrete and discrete:
         return Site(name, "latent", described, support, shape, fn.event_dim, plates, (0,), masked=masked)
     if support.is_discrete:
-        raise ModelError(
-            f"The latent site '{name}' is discrete ({described}), which the Gaussian methods cannot approximate.",
-            f"Site '{name}', shape {shape}, support {support}.",
-            "Sum it out in the model (numpyro.distributions.MixtureSameFamily, or a forward recursion for a chain): "
-            "advi, pathfinder, laplace and auto then apply. Discrete latents themselves are for coordinate ascent "
-            "('cavi') and black-box VI ('bbvi').",
-        )
+        values, scanned = listed_values(site), "_scan_current_index" in site["infer"]
+        kept = dict(masked=masked, values=values, scanned=scanned)
+        return Site(name, "latent", described, support, shape, fn.event_dim, plates, (), **kept)
     unconstrained = tuple(biject_to(support).inverse_shape(shape))
     return Site(name, "latent", described, support, shape, fn.event_dim, plates, unconstrained, masked=masked)
+
+
+def listed_values(site: dict[str, Any]) -> np.ndarray:
+    """The values of a discrete latent, (K,): those of its support, whatever its parameters."""
+    base, _ = _unwrap(site["fn"])
+    support, shape = base.support, jnp.shape(site["value"])
+    where = f"Site '{site['name']}', shape {shape}, support {site['fn'].support}."
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if base.event_dim or support.event_dim:
+        raise ModelError(
+            f"The latent site '{site['name']}' is a discrete vector ({type(base).__name__}), whose values cannot be "
+            "listed.",
+            where,
+            "Write it with one-dimensional sites (Categorical or Bernoulli in a plate), or use 'bbvi'.",
+        )
+    if type(support).__name__ == "_Boolean":
+        return np.arange(2)
+    if low is None or high is None:
+        raise ModelError(
+            f"The latent site '{site['name']}' is discrete ({type(base).__name__}) without bounds, so it cannot be "
+            "summed out exactly.",
+            where,
+            "Sum it out by hand, use black-box VI ('bbvi'), or give it a bounded support: dist.DiscreteUniform, "
+            "dist.Categorical over the values that matter, or dist.Binomial.",
+        )
+    return np.arange(int(np.min(np.asarray(low))), int(np.max(np.asarray(high))) + 1)
 
 
 def _unwrap(fn: Any) -> tuple[Any, bool]:

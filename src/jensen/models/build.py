@@ -1,6 +1,7 @@
 """From a user's model and data to a checked, analysed `Target`."""
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.discrete import summed_out
 from jensen.models.frozen import Frozen
 from jensen.models.host_function import HostFunction, check_points
 from jensen.models.log_density import LogDensity, LogDensityModel
@@ -64,6 +66,9 @@ def build(
             fn = HostFunction(fn, tuple(structure.latents), fixed.value)
             fn.check(check_points(structure))
         bound = kind(fn=fn, data=arrays, fixed=fixed, bijection=SiteBijection(structure, bounds))
+        if structure.summed and isinstance(bound, NumPyroModel):
+            parents = functools.partial(analysis.dependencies, fn, structure, arguments)
+            bound = summed_out(bound, structure, parents, evaluable)
         if evaluable:
             bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
     target = Target(bound, structure, precision)
