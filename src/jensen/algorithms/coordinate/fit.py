@@ -1,5 +1,6 @@
 """What the coordinate methods return."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -52,8 +53,8 @@ class ConjugateFit:
             return jax.device_get(jax.jit(jax.vmap(self.q.sample))(keys))
 
 
-def finished(run: Run, model: ConjugateModel, precision: Precision) -> ConjugateFit:
-    """Drive a run of a coordinate method to its end."""
+def finished(run: Run, model: ConjugateModel | Callable[[], ConjugateModel], precision: Precision) -> ConjugateFit:
+    """Drive a run of a coordinate method to its end; `model` may be known only then."""
     history: list[float] = []
     while True:
         try:
@@ -71,6 +72,6 @@ def finished(run: Run, model: ConjugateModel, precision: Precision) -> Conjugate
         outcome.status,
         bool(outcome.certificate["saddle"]),
         outcome.restarts,
-        model,
+        model if isinstance(model, ConjugateModel) else model(),
         precision,
     )

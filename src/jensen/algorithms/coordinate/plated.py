@@ -137,24 +137,6 @@ class PlatedAscent(Ascent):
         slots = self.parts.row_slots()
         return tuple(jnp.take(a, rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
 
-    def step(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int, rate: Any) -> Any:
-        """A natural-gradient step from `rows` rows that stand for all: (moments, naturals, blocks in their domain)."""
-        statistics, _ = self._statistics(self.parts.interface(moments, arrays), arrays, rows)
-        inside = []
-        for name in self.order:
-            message = self._message(name, moments, arrays, statistics, self.parts.size / rows)
-            natural = jax.tree.map(lambda old, new: old + rate * (new - old), naturals[name], message)
-            factor = self.model.factor(name, natural)
-            inside.append(jnp.all(factor.contains()))
-            moments, naturals = {**moments, name: factor.mean_params()}, {**naturals, name: natural}
-        return moments, naturals, jnp.stack(inside)
-
-    def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
-        """The exact bound with optimal local factors, in nats."""
-        _, rows = self._statistics(self.parts.interface(moments, arrays), arrays, self.parts.size)
-        own = sum(self.model.factor(n, naturals[n]).entropy() for n in self.order)
-        return rows + self.parts.rest_energy(moments, arrays) + own
-
     def _energy(self, at: Moments, arrays: Sequence[Array], statistics: Interface, weight: float) -> Any:
         """The expected log joint as a function of the globals, given the statistics."""
         return weight * _paired(statistics, self.parts.interface(at, arrays)) + self.parts.rest_energy(at, arrays)

@@ -35,6 +35,24 @@ Naturals = dict[str, Natural]
 
 
 @dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a model comes from.
+
+    Attributes:
+        fn, arguments: the program and what it was called with, converted.
+        joint: the declared joint blocks.
+        prepare: traced arguments of the same shapes -> the arrays of the energy.
+        fixed: arguments whose values the analysis used, so that they cannot be traced.
+    """
+
+    fn: Callable[..., Any]
+    arguments: dict[str, Any]
+    joint: tuple[tuple[str, ...], ...]
+    prepare: Callable[[dict[str, Any]], tuple[Array, ...]]
+    fixed: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
 class Layout:
     """What is static about a model: blocks, sites and which terms each block enters. Compared by identity."""
 
@@ -42,6 +60,7 @@ class Layout:
     sites: dict[str, SiteInfo]
     owner: dict[str, str]
     touching: dict[str, tuple[SiteTerm, ...]]
+    origin: Origin | None = None
 
 
 class ConjugateModel(eqx.Module):
@@ -117,21 +136,26 @@ def build_conjugate(
     *,
     blocks: Sequence[tuple[str, ...]] = (),
     precision: Precision = "double",
+    by_row: bool = False,
+    check: bool = True,
 ) -> ConjugateModel:
     """Analyse a NumPyro program, recognise its blocks and check the result against NumPyro's own densities.
 
+    `by_row` keeps every term row by row, as minibatches need it; without `check` the structural check is left out, for
+    a program that has passed it at another size.
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
     """
     check_names(fn, data or {})
     arguments = convert(data, precision)
     with working(precision):
-        energy, sites, arrays, fixed = _analysed(fn, arguments)
+        energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        layout = _layout(energy, sites, blocks)
-        model = ConjugateModel(energy, layout)
+        origin = Origin(fn, arguments, tuple(map(tuple, blocks)), prepare, fixed)
+        model = ConjugateModel(energy, _layout(energy, sites, blocks, origin))
         check_supports(fn, sites, arrays, fixed)
-        self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
+        if check:
+            self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
     return model
 
 
@@ -153,13 +177,16 @@ def _on_fewer_rows(
     except Exception:
         return None
     sizes = {p.size for s in found[1].values() for p in s.plates}
-    return found if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
+    return found[:4] if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
 
 
 def _analysed(
-    fn: Callable[..., Any], arguments: dict[str, Any]
-) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]]:
-    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead."""
+    fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any], Callable[[dict[str, Any]], Any]]:
+    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead.
+
+    Returns (energy, sites, traced arguments, fixed arguments, the program).
+    """
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     needed: BaseException | None = None
@@ -171,12 +198,13 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            entries, known = reduced(site_terms(fn, found["sites"], kwargs))
+            entries, known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
             found["skeleton"] = Skeleton(tuple(entries))
             return tuple(known)
 
+        program = jax.jit(prepare)
         try:
-            known = jax.jit(prepare)(arrays)
+            known = program(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue
@@ -184,12 +212,14 @@ def _analysed(
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed
+        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed, program
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
 
 
-def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+def _layout(
+    energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]], origin: Origin | None = None
+) -> Layout:
     declared = [name for names in joint for name in names]
     twice = sorted({name for name in declared if declared.count(name) > 1})
     if twice:
@@ -209,7 +239,7 @@ def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[st
     touching = {
         name: tuple(t for t in energy.terms if any(owner[a.site] == name for a in t.term.atoms)) for name in found
     }
-    return Layout(found, sites, owner, touching)
+    return Layout(found, sites, owner, touching, origin)
 
 
 __all__ = ["ConjugateModel", "Layout", "Moments", "Naturals", "build_conjugate"]

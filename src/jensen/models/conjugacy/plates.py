@@ -47,12 +47,16 @@ class PlateSplit:
         size: rows of the plate.
         local: the blocks inside the plate; their factors depend on the globals alone, never on each other.
         shared: the other blocks.
-        terms: the terms over the plate; rest: all others.
+        terms: the terms over the plate; flat: terms of sites in the plate that are the same for every row;
+            rest: all others.
     """
 
     def __init__(self, model: ConjugateModel, plate: str, terms: Sequence[PlateTerm], rest: Sequence[SiteTerm]):
         self.model, self.plate = model, plate
-        self.terms, self.rest = tuple(terms), tuple(rest)
+        inside = {s.name for s in model.sites.values() if any(p.name == plate for p in s.plates)}
+        self.terms = tuple(terms)
+        self.flat = tuple(entry for entry in rest if entry.site in inside)
+        self.rest = tuple(entry for entry in rest if entry.site not in inside)
         self.size = self.terms[0].row_axis.size
         self.local = tuple(n for n, b in model.blocks.items() if plate in b.plates)
         self.shared = tuple(n for n in model.blocks if n not in self.local)
@@ -79,15 +83,30 @@ class PlateSplit:
             result.append(entry)
         return tuple(result)
 
-    def rest_energy(self, moments: Moments, arrays: Sequence[Array]) -> Scalar:
-        """The expected log joint outside the plate, in nats."""
+    def rest_energy(self, moments: Moments, arrays: Sequence[Array], share: float = 1.0) -> Scalar:
+        """The expected log joint outside the rows, in nats; without what all rows have in common if `share` is 0."""
         model = self._with(arrays)
-        return model.energy(model._lookup(moments), self.rest)
+        outside = model.energy(model._lookup(moments), self.rest)
+        return outside + share * self.flat_energy(moments, arrays) if share else outside
+
+    def flat_energy(self, moments: Moments, arrays: Sequence[Array]) -> Scalar:
+        """What the sites of the plate add alike for every row, over all rows, in nats."""
+        model = self._with(arrays)
+        return model.energy(model._lookup(moments), self.flat)
 
     def rows_energy(
-        self, local: Moments, interface: Interface, arrays: Sequence[Array], start: Any, count: int
+        self,
+        local: Moments,
+        interface: Interface,
+        arrays: Sequence[Array],
+        start: Any,
+        count: int,
+        weights: Array | None = None,
     ) -> Scalar:
-        """The expected log joint of `count` rows from `start` on, in nats; linear in the local moments."""
+        """The expected log joint of `count` rows from `start` on, in nats; linear in each local block's moments.
+
+        Every row counts once, or as often as `weights` (count,) say.
+        """
         total = jnp.zeros(())
         for term, entry in zip(self.terms, interface, strict=True):
             operands, labels = [entry["shared"]], [self._shared_labels(term)]
@@ -111,6 +130,9 @@ class PlateSplit:
                 array, axes = self._taken(array, maps, term.row_axis, arrays, start, count)
                 operands.append(array)
                 labels.append(axes)
+            if weights is not None:
+                operands.append(weights)
+                labels.append((term.row_axis,))
             total = total + contract(operands, labels, ())
         return total
 
@@ -203,8 +225,11 @@ def _row_position(model: ConjugateModel, block: Block, plate: str) -> int:
     return len(site.shape) - site.event_dim + dim
 
 
-def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
-    """The split along a plate; `None` where local blocks depend on each other or the rows cannot be told apart."""
+def split(model: ConjugateModel, plate: str, several: bool = False) -> PlateSplit | None:
+    """The split along a plate; `None` where the rows cannot be told apart, or local blocks depend on each other.
+
+    With `several` the local blocks of one row may depend on each other.
+    """
     local = {name for name, block in model.blocks.items() if plate in block.plates}
     if not local or any(not _plain(model, model.blocks[name], plate) for name in local):
         return None
@@ -217,7 +242,7 @@ def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
                 return None
             rest.append(entry)
             continue
-        if len(rows) > 1 or len(owners & local) > 1 or not _in_slots(entry, rows[0]):
+        if len(rows) > 1 or (len(owners & local) > 1 and not several) or not _in_slots(entry, rows[0]):
             return None
         terms.append(_plate_term(model, entry, rows[0], local))
     return PlateSplit(model, plate, terms, rest) if terms else None
