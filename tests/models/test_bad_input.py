@@ -152,7 +152,7 @@ CASES = {
         DataError,
         ["observed at 'y' have shape (1,)", "shape (3,)"],
     ),
-    "discrete latent": (discrete, {"y": 1.0}, ModelError, ["'k' is discrete (Poisson)", "Sum it out", "bbvi"]),
+    "discrete latent": (discrete, {"y": 1.0}, ModelError, ["'k' is discrete (Poisson)", "Sum it out by hand", "bbvi"]),
     "no latents": (only_data, {"y": Y}, ModelError, ["no latent sites", "Sites found: y"]),
     "nothing at all": (lambda: None, {}, ModelError, ["no latent sites", "Sites found: none"]),
     "moving support": (

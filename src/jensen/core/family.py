@@ -20,23 +20,38 @@ def stopped(tree: T) -> T:
 class Draw(NamedTuple):
     """One draw z ~ q.
 
-    `log_prob` is log q(z), or an auxiliary-variable upper bound on it. `log_score` is the log density of the choices
-    that were not reparameterised (zero for a fully pathwise draw). `log_exact` is a term of `log_prob` whose mean
-    under q is known in closed form: E[log_exact] = -exact_entropy().
+    The three log densities are trees whose entries add up: one scalar, or term name -> array over rows.
+
+    `log_prob` is log q(z), or an auxiliary-variable upper bound on it; where the choice was not reparameterised it is
+    held constant. `log_score` is the log density of the choices that were not reparameterised (zero for a fully
+    pathwise draw), differentiable in everything that these choices were drawn from; its keys are the scored factors
+    and each of its entries is one independent choice. `log_exact` is a term of `log_prob` whose mean under q is known
+    in closed form: E[log_exact] = -exact_entropy().
     """
 
     value: Any
-    log_prob: Scalar
-    log_score: Scalar
-    log_exact: Scalar
+    log_prob: Any
+    log_score: Any
+    log_exact: Any
 
 
 class AbstractFamily(eqx.Module):
     """An approximation q as a pytree: its array leaves are the variational parameters, all unconstrained."""
 
     @abc.abstractmethod
-    def draw(self, key: PRNGKey, *, pathwise: bool = True, scored_by: Self | None = None) -> Draw:
-        """One draw. `scored_by` evaluates the log densities (default: this family itself)."""
+    def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
+        """One draw, reparameterised where `pathwise` (everywhere, nowhere, or the factors named) and possible.
+
+        `scored_by` evaluates `log_prob` (default: this family itself); `log_score` is always this family's own.
+        """
+
+    def reach(self, factor: str) -> tuple[str, ...] | None:
+        """The terms of `log_prob` that depend on the choices scored as `factor`; `None` means all of them.
+
+        A term over the factor's own rows is read row by row, any other by its sum.
+        """
+        del factor
+        return None
 
     def exact_entropy(self) -> Scalar:
         """-E[log_exact] in nats; zero for a family without a closed-form part."""
@@ -68,7 +83,7 @@ class AbstractReparameterised(AbstractDensity):
     def push(self, noise: Array, *, scored_by: Self | None = None) -> Draw:
         """The draw at noise ε, shape (noise_dim,), differentiable in the parameters and in ε."""
 
-    def draw(self, key: PRNGKey, *, pathwise: bool = True, scored_by: Self | None = None) -> Draw:
+    def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
         """Push fresh standard normal noise."""
         draw = self.push(jr.normal(key, (self.noise_dim,)), scored_by=scored_by)
         if pathwise:

@@ -7,7 +7,7 @@ import jax
 import jax.random as jr
 
 from jensen._typing import PRNGKey, Scalar
-from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel
+from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel, total
 from jensen.estimators.pathwise import log_weights
 
 
@@ -27,4 +27,4 @@ class ExactEntropy(AbstractEstimator):
     ) -> Scalar:
         """The bound from fresh draws, in nats."""
         draws = jax.vmap(lambda k: q.draw(k))(jr.split(key, self.num_draws))
-        return bound(log_weights(model, draws, batch) + draws.log_exact + q.exact_entropy())
+        return bound(log_weights(model, draws, batch) + jax.vmap(total)(draws.log_exact) + q.exact_entropy())

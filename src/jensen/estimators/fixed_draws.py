@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import jax
 
 from jensen._typing import Array, Float, PRNGKey, Scalar
-from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel
+from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel, total
 from jensen.core.family import AbstractReparameterised
 from jensen.estimators.pathwise import log_weights
 
@@ -34,4 +34,4 @@ class FixedDraws(AbstractEstimator):
         del key
         assert isinstance(q, AbstractReparameterised)
         draws = jax.vmap(q.push)(self.noise)
-        return bound(log_weights(model, draws, batch) + draws.log_exact + q.exact_entropy())
+        return bound(log_weights(model, draws, batch) + jax.vmap(total)(draws.log_exact) + q.exact_entropy())

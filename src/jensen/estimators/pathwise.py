@@ -31,4 +31,4 @@ class Pathwise(AbstractEstimator):
 def log_weights(model: AbstractModel, draws: Draw, batch: Any) -> jax.Array:
     """log p(x, z_s) - log q(z_s) for stacked draws, in nats."""
     log_joint = jax.vmap(lambda value: total(model.log_joint(value, batch)))(draws.value)
-    return log_joint - draws.log_prob
+    return log_joint - jax.vmap(total)(draws.log_prob)

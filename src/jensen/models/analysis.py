@@ -26,8 +26,10 @@ CONCRETE_NEEDED = (
 )
 
 
-def analyse(fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any]) -> Structure:
-    """The structure of a program, `data` being traced and `fixed` concrete.
+def analyse(
+    fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False
+) -> Structure:
+    """The structure of a program, `data` being traced and `fixed` concrete; discrete latents only where asked for.
 
     Raises one of `CONCRETE_NEEDED` when the program needs concrete values for something in `data`, and a `ModelError`
     or `DataError` naming the site for everything that no method could use.
@@ -37,7 +39,7 @@ def analyse(fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any])
     def run(arrays: dict[str, Any]) -> tuple[Any, ...]:
         trace = feasible_trace(fn, {**arrays, **fixed})
         by_identity = {id(array): name for name, array in named_arrays({**arrays, **fixed})}
-        found.update(_sites(trace, by_identity))
+        found.update(_sites(trace, by_identity, discrete))
         return ()
 
     try:
@@ -67,7 +69,7 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
 
     A latent's density always depends on itself; it is not listed among its own parents.
     """
-    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    latents = placeholders(structure)
 
     def terms(**values: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
@@ -80,21 +82,29 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
         return out
 
     provenance = eval_provenance(terms, **latents)
-    order = [site.name for site in structure.latents]
+    order = list(latents)
     return {
         name: tuple(latent for latent in order if latent in _union(sources) and latent != name)
         for name, sources in provenance.items()
     }
 
 
+def placeholders(structure: Structure) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and type of every latent's value, in the order of the program; those summed out included."""
+    kinds = {True: jnp.result_type(int), False: jnp.result_type(float)}
+    latents = [site for site in structure.sites.values() if site.kind == "latent"]
+    return {site.name: jax.ShapeDtypeStruct(site.shape, kinds[site.discrete]) for site in latents}
+
+
 def support_sources(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Latent -> the other latents that its *support* depends on."""
-    latents = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    latents = placeholders(structure)
 
     def supports(**values: Any) -> dict[str, Any]:
         trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
-        return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in latents}
+        return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in names}
 
+    names = [site.name for site in structure.latents]
     provenance = eval_provenance(supports, **latents)
     return {name: tuple(sorted(_union(sources))) for name, sources in provenance.items()}
 
@@ -117,7 +127,7 @@ def _feasible(site: dict[str, Any]) -> Any:
     return transform(jnp.zeros(transform.inverse_shape(site["fn"].shape())))
 
 
-def _sites(trace: dict[str, Any], by_identity: dict[int, str]) -> dict[str, Any]:
+def _sites(trace: dict[str, Any], by_identity: dict[int, str], discrete: bool) -> dict[str, Any]:
     sites: dict[str, Site] = {}
     plates: dict[str, Plate] = {}
     for name, site in trace.items():
@@ -142,7 +152,7 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str]) -> dict[str, Any]
             event_dim = max(0, len(shape) + min((p.dim for p in frames), default=0)) if frames else len(shape)
             sites[name] = Site(name, "deterministic", "Deterministic", None, shape, event_dim, frames)
         elif site["type"] == "sample":
-            sites[name] = _sample_site(site, _plates(site, plates), by_identity)
+            sites[name] = _sample_site(site, _plates(site, plates), by_identity, discrete)
     return {"sites": sites, "plates": plates}
 
 
@@ -152,7 +162,7 @@ def _plates(site: dict[str, Any], seen: dict[str, Plate]) -> tuple[Plate, ...]:
     return tuple(sorted(frames, key=lambda plate: plate.dim))
 
 
-def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: dict[int, str]) -> Site:
+def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: dict[int, str], discrete: bool) -> Site:
     name, fn, shape = site["name"], site["fn"], jnp.shape(site["value"])
     base, masked = _unwrap(fn)
     described = type(base).__name__
@@ -175,16 +185,40 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
         key = by_identity.get(id(site["value"]))
         return Site(name, "observed", described, None, shape, fn.event_dim, plates, masked=masked, data_key=key)
     support = fn.support
+    if support.is_discrete and discrete:
+        return Site(name, "latent", described, support, shape, fn.event_dim, plates, (0,), masked=masked)
     if support.is_discrete:
-        raise ModelError(
-            f"The latent site '{name}' is discrete ({described}), which the Gaussian methods cannot approximate.",
-            f"Site '{name}', shape {shape}, support {support}.",
-            "Sum it out in the model (numpyro.distributions.MixtureSameFamily, or a forward recursion for a chain): "
-            "advi, pathfinder, laplace and auto then apply. Discrete latents themselves are for coordinate ascent "
-            "('cavi') and black-box VI ('bbvi').",
-        )
+        values, scanned = listed_values(site), "_scan_current_index" in site["infer"]
+        kept = dict(masked=masked, values=values, scanned=scanned)
+        return Site(name, "latent", described, support, shape, fn.event_dim, plates, (), **kept)
     unconstrained = tuple(biject_to(support).inverse_shape(shape))
     return Site(name, "latent", described, support, shape, fn.event_dim, plates, unconstrained, masked=masked)
+
+
+def listed_values(site: dict[str, Any]) -> np.ndarray:
+    """The values of a discrete latent, (K,): those of its support, whatever its parameters."""
+    base, _ = _unwrap(site["fn"])
+    support, shape = base.support, jnp.shape(site["value"])
+    where = f"Site '{site['name']}', shape {shape}, support {site['fn'].support}."
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if base.event_dim or support.event_dim:
+        raise ModelError(
+            f"The latent site '{site['name']}' is a discrete vector ({type(base).__name__}), whose values cannot be "
+            "listed.",
+            where,
+            "Write it with one-dimensional sites (Categorical or Bernoulli in a plate), or use 'bbvi'.",
+        )
+    if type(support).__name__ == "_Boolean":
+        return np.arange(2)
+    if low is None or high is None:
+        raise ModelError(
+            f"The latent site '{site['name']}' is discrete ({type(base).__name__}) without bounds, so it cannot be "
+            "summed out exactly.",
+            where,
+            "Sum it out by hand, use black-box VI ('bbvi'), or give it a bounded support: dist.DiscreteUniform, "
+            "dist.Categorical over the values that matter, or dist.Binomial.",
+        )
+    return np.arange(int(np.min(np.asarray(low))), int(np.max(np.asarray(high))) + 1)
 
 
 def _unwrap(fn: Any) -> tuple[Any, bool]:
@@ -200,4 +234,13 @@ def is_fixed(support: Any) -> bool:
     return all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(support))
 
 
-__all__ = ["CONCRETE_NEEDED", "analyse", "blame", "dependencies", "feasible_trace", "is_fixed", "support_sources"]
+__all__ = [
+    "CONCRETE_NEEDED",
+    "analyse",
+    "blame",
+    "dependencies",
+    "feasible_trace",
+    "is_fixed",
+    "placeholders",
+    "support_sources",
+]

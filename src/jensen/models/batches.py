@@ -58,7 +58,7 @@ class Rows(AbstractSource):
                 "Option: batch_size.",
                 "Use at most as many rows as there are.",
             )
-        self.arguments, self.size, self.batch_size = arguments, size, batch_size
+        self.arguments, self.size, self.total, self.batch_size = arguments, size, size, batch_size
         self.cut = [k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.shape[:1] == (size,)]
 
     def example(self) -> Piece:
@@ -67,17 +67,17 @@ class Rows(AbstractSource):
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
         """A random permutation, cut into batches; what is left over waits for the next."""
-        count = self.size // self.batch_size
-        order = rng.permutation(self.size)[: count * self.batch_size].reshape(count, self.batch_size)
-        scale = np.full(self.batch_size, self.size / self.batch_size)
+        count = self.total // self.batch_size
+        order = rng.permutation(self.total)[: count * self.batch_size].reshape(count, self.batch_size)
+        scale = np.full(self.batch_size, self.total / self.batch_size)
         for rows in order:
             yield (self._piece(np.sort(rows), scale),)
 
     def whole(self) -> Iterator[Batch]:
         """The rows in order."""
-        for start in range(0, self.size, self.batch_size):
+        for start in range(0, self.total, self.batch_size):
             rows = np.arange(start, start + self.batch_size)
-            yield (self._piece(np.minimum(rows, self.size - 1), (rows < self.size) * 1.0),)
+            yield (self._piece(np.minimum(rows, self.total - 1), (rows < self.total) * 1.0),)
 
     def _piece(self, rows: np.ndarray, weights: np.ndarray | None) -> Piece:
         taken = {k: np.asarray(self.arguments[k][rows]) for k in self.cut}

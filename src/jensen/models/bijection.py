@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from numpyro.distributions import biject_to
 from numpyro.distributions.util import sum_rightmost
 
+from jensen._errors import ModelError
 from jensen._typing import Flat, Latent, Scalar
 from jensen.core import AbstractBijection
-from jensen.models.structure import Structure
+from jensen.models.structure import Site, Structure
 
 
 class SiteBijection(AbstractBijection):
@@ -31,6 +32,7 @@ class SiteBijection(AbstractBijection):
         """z and log |det ∂z/∂u|."""
         latent, log_det = {}, jnp.zeros((), point.dtype)
         for site, where in self.structure.slices():
+            _refuse_discrete(site)
             transform = biject_to(self.bounds.get(site.name, site.support))
             raw = point[where].reshape(site.unconstrained_shape)
             latent[site.name] = transform(raw)
@@ -41,11 +43,22 @@ class SiteBijection(AbstractBijection):
         """u and log |det ∂z/∂u| at u."""
         pieces, log_det = [jnp.zeros((0,))], jnp.zeros(())
         for site in self.structure.latents:
+            _refuse_discrete(site)
             transform = biject_to(self.bounds.get(site.name, site.support))
             raw = transform.inv(latent[site.name])
             pieces.append(jnp.reshape(raw, (-1,)))
             log_det += _log_det(transform, raw, latent[site.name])
         return jnp.concatenate(pieces), log_det
+
+
+def _refuse_discrete(site: Site) -> None:
+    """A discrete latent left out of the density would be drawn from its prior, unnoticed."""
+    if site.discrete:
+        raise ModelError(
+            f"The discrete latent site '{site.name}' has no unconstrained coordinates.",
+            f"Site '{site.name}', {site.distribution}.",
+            "Use a method for discrete latents: 'bbvi'.",
+        )
 
 
 def _log_det(transform: Any, raw: Any, value: Any) -> Scalar:

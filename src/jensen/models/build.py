@@ -1,6 +1,7 @@
 """From a user's model and data to a checked, analysed `Target`."""
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.discrete import summed_out
 from jensen.models.frozen import Frozen
 from jensen.models.log_density import LogDensity, LogDensityModel
 from jensen.models.numpyro import NumPyroModel
@@ -34,13 +36,15 @@ def build(
     precision: Precision,
     *,
     evaluable: bool = True,
+    discrete: bool = False,
 ) -> Target:
     """Check the data, analyse the model and bind the two.
 
     Array data become arguments of the compiled programs. Where the program needs concrete values (a size computed from
     an array, say), first the integer arrays and then all arrays are fixed instead. Nothing is compiled, except one
     small program when supports have array parameters; with `evaluable=False` those are left out and the target can be
-    looked at but not evaluated.
+    looked at but not evaluated. With `discrete=True` latents may be discrete; the model is then evaluated at values on
+    the supports (`target.model.log_joint`) and has no density over R^D.
     """
     plain = isinstance(model, LogDensity)
     fn = model.fn if plain else model
@@ -50,7 +54,7 @@ def build(
     check_names(fn, data, skip=1 if plain else 0)
     arguments = convert(data, precision)
     with working(precision):
-        structure, fixed_names = _analyse_cached(model, fn, arguments, plain)
+        structure, fixed_names = _analyse_cached(model, fn, arguments, plain, discrete)
         arrays = {k: v for k, v in arguments.items() if k not in fixed_names}
         fixed = Frozen({k: v for k, v in arguments.items() if k in fixed_names})
         masked = {site.data_key for site in structure.observed if site.masked and site.data_key}
@@ -58,6 +62,9 @@ def build(
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed, evaluable)
         kind = LogDensityModel if plain else NumPyroModel
         bound = kind(fn=fn, data=arrays, fixed=fixed, bijection=SiteBijection(structure, bounds))
+        if structure.summed and isinstance(bound, NumPyroModel):
+            parents = functools.partial(analysis.dependencies, fn, structure, arguments)
+            bound = summed_out(bound, structure, parents, evaluable)
         if evaluable:
             bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
     target = Target(bound, structure, precision)
@@ -75,8 +82,10 @@ def _initial(model: LogDensity, target: Target) -> np.ndarray | None:
     return target.unconstrain({k: np.asarray(v, dtype) for k, v in values.items()})
 
 
-def _analyse_cached(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tuple[Structure, frozenset[str]]:
-    signature = (_signature(arguments), jnp.result_type(float).name)
+def _analyse_cached(
+    model: Any, fn: Any, arguments: dict[str, Any], plain: bool, discrete: bool
+) -> tuple[Structure, frozenset[str]]:
+    signature = (_signature(arguments), jnp.result_type(float).name, discrete)
     try:
         known = _STRUCTURES.setdefault(model, {})
     except TypeError:  # not weakly referable
@@ -87,7 +96,7 @@ def _analyse_cached(model: Any, fn: Any, arguments: dict[str, Any], plain: bool)
         content = signature, Frozen({k: arguments[k] for k in fixed_names})
         if content in known:
             return known[content], fixed_names
-    structure, fixed_names = _analyse(model, fn, arguments, plain)
+    structure, fixed_names = _analyse(model, fn, arguments, plain, discrete)
     known[signature] = fixed_names
     known[signature, Frozen({k: arguments[k] for k in fixed_names})] = structure
     return structure, fixed_names
@@ -102,7 +111,9 @@ def _signature(value: Any) -> Any:
     return Frozen({"": value})
 
 
-def _analyse(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tuple[Structure, frozenset[str]]:
+def _analyse(
+    model: Any, fn: Any, arguments: dict[str, Any], plain: bool, discrete: bool
+) -> tuple[Structure, frozenset[str]]:
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     error: BaseException | None = None
@@ -110,7 +121,10 @@ def _analyse(model: Any, fn: Any, arguments: dict[str, Any], plain: bool) -> tup
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         try:
-            structure = analyse_plain(model, arrays, concrete) if plain else analysis.analyse(fn, arrays, concrete)
+            if plain:
+                structure = analyse_plain(model, arrays, concrete)
+            else:
+                structure = analysis.analyse(fn, arrays, concrete, discrete=discrete)
         except analysis.CONCRETE_NEEDED as needed:
             error = needed
             continue

@@ -7,9 +7,10 @@ import equinox as eqx
 from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
 
-from jensen._typing import Flat, Latent, Terms
+from jensen._typing import Flat, Latent, PRNGKey, Terms
 from jensen.core import AbstractModel
 from jensen.models.bijection import SiteBijection
+from jensen.models.discrete import DiscreteLayout, complete, log_terms, marginals
 from jensen.models.frozen import Frozen
 
 
@@ -17,13 +18,15 @@ class NumPyroModel(AbstractModel):
     """An ordinary NumPyro model with its data.
 
     `data` are arrays that compiled programs take as arguments; `fixed` are the arguments that the model needs as
-    concrete Python values (sizes, flags, strings, and arrays it inspects while it builds the graph).
+    concrete Python values (sizes, flags, strings, and arrays it inspects while it builds the graph). With `discrete`,
+    the log joint is that of the continuous latents, the discrete ones being summed out as it says.
     """
 
     fn: Callable[..., Any] = eqx.field(static=True)
     data: dict[str, Any]
     fixed: Frozen = eqx.field(static=True)
     bijection: SiteBijection
+    discrete: DiscreteLayout | None = eqx.field(static=True, default=None)
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -33,16 +36,28 @@ class NumPyroModel(AbstractModel):
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Elementwise log densities of every sample and factor site, masks and scales applied, in nats."""
         del batch
+        if self.discrete is not None:
+            return log_terms(self, latent)
         return compute_log_probs(seeded(self.fn), (), self.kwargs, latent, sum_log_prob=False)[0]
 
     def constrain(self, point: Flat) -> Latent:
-        """Latents and deterministic sites at u."""
+        """Continuous latents at u, and the deterministic sites that they determine."""
         latent, _ = self.bijection.forward(point)
-        if not self.bijection.structure.deterministic:
+        later = self.discrete.computed if self.discrete is not None else ()
+        names = [site.name for site in self.bijection.structure.deterministic if site.name not in later]
+        if not names:
             return latent
         trace = handlers.trace(handlers.substitute(seeded(self.fn), data=latent)).get_trace(**self.kwargs)
-        extra = {site.name: trace[site.name]["value"] for site in self.bijection.structure.deterministic}
-        return {**latent, **extra}
+        return {**latent, **{name: trace[name]["value"] for name in names}}
+
+    def complete(self, point: Flat, key: PRNGKey) -> Latent:
+        """Everything at u: `constrain`, with one draw of the discrete latents given the continuous ones."""
+        found = self.constrain(point)
+        return found if self.discrete is None else {**found, **complete(self, point, key)}
+
+    def marginals(self, point: Flat) -> Latent:
+        """p(z = value | θ, x) of every discrete latent at u: site -> (*shape, K)."""
+        return {} if self.discrete is None else marginals(self, point)
 
 
 def seeded(fn: Callable[..., Any]) -> Callable[..., Any]:

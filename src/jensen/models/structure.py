@@ -22,7 +22,9 @@ class Site:
 
     `kind` is latent, observed, factor or deterministic. `shape` is the value's shape on the support, of which the
     last `event_dim` axes are one event; `unconstrained_shape` is the shape in R^D (latents only). `parents` are the
-    latents that this site's log density depends on, itself excluded.
+    latents that this site's log density depends on, itself excluded. A discrete latent has no unconstrained
+    coordinates; one to be summed out lists its `values`, (K,), and `scanned` says that its first axis is the time of a
+    `scan`.
     """
 
     name: str
@@ -36,10 +38,19 @@ class Site:
     parents: tuple[str, ...] = ()
     masked: bool = False
     data_key: str | None = None
+    values: np.ndarray | None = None
+    scanned: bool = False
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it is a latent with values in a discrete set: it has no unconstrained coordinates."""
+        return self.kind == "latent" and bool(self.support.is_discrete)
 
     @property
     def size(self) -> int:
         """Number of unconstrained coordinates."""
+        if self.values is not None:
+            return 0
         return int(np.prod(self.unconstrained_shape, dtype=int))
 
     @property
@@ -73,8 +84,13 @@ class Structure:
 
     @property
     def latents(self) -> list[Site]:
-        """Latent sites in the order of the model's own execution."""
-        return self._of("latent")
+        """Latent sites in the order of the model's own execution, without those that are summed out."""
+        return [site for site in self._of("latent") if site.values is None]
+
+    @property
+    def summed(self) -> list[Site]:
+        """Discrete latent sites that are summed out, in the order of the model's own execution."""
+        return [site for site in self._of("latent") if site.values is not None]
 
     @property
     def observed(self) -> list[Site]:

@@ -1,5 +1,7 @@
 """The log density over R^D as the host sees it: NumPy in, NumPy out, compiled once, counted and timed."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -16,8 +18,15 @@ def _log_density(model: AbstractModel, point: jax.Array) -> jax.Array:
 _value_and_grad = jax.jit(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
 _value = jax.jit(jax.vmap(_log_density, (None, 0)))
 _constrain = jax.jit(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
+_complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
 _terms = jax.jit(lambda model, point: model.log_joint(model.bijection.forward(point)[0]))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
+
+
+@jax.jit
+def _mean_marginals(model: Any, points: jax.Array, weights: jax.Array) -> Any:
+    parts = jax.vmap(model.marginals)(points)
+    return jax.tree.map(lambda one: jax.numpy.tensordot(weights, one, 1), parts)
 
 
 @jax.jit
@@ -106,6 +115,34 @@ class Target:
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Latents and deterministic sites on their supports, each (rows, ...)."""
         return self._map(_constrain, points)
+
+    def complete(self, points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Every latent and deterministic site, each (rows, ...).
+
+        Discrete latents that were summed out are drawn, exactly, given the continuous ones.
+        """
+        if not self.structure.summed:
+            return self.constrain(points)
+        padded, width = self._pad(points)
+        with working(self.precision):
+            keys = jax.random.split(jax.random.key(seed), len(padded))
+            parts = [
+                jax.device_get(_complete(self.model, padded[i : i + width], keys[i : i + width]))
+                for i in range(0, len(padded), width)
+            ]
+        return {k: np.concatenate([part[k] for part in parts])[: len(points)] for k in parts[0]}
+
+    def marginals(self, points: np.ndarray, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Probabilities of every value of every discrete latent, (*shape, K), exact at each point and averaged."""
+        shares = np.ones(len(points)) if weights is None else np.asarray(weights)
+        padded, width = self._pad(points)
+        shares = np.concatenate([shares / shares.sum(), np.zeros(len(padded) - len(points))]).astype(padded.dtype)
+        parts: list[dict[str, np.ndarray]] = []
+        with working(self.precision):
+            for i in range(0, len(padded), width):
+                part = jax.device_get(_mean_marginals(self.model, padded[i : i + width], shares[i : i + width]))
+                parts = [jax.tree.map(np.add, parts[0], part) if parts else part]
+        return parts[0]
 
     def terms(self, point: np.ndarray) -> dict[str, np.ndarray]:
         """Elementwise log densities of every site at one point, in nats."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from jensen._typing import Array
 from jensen.families.exponential import AbstractExponentialFactor
-from jensen.models.conjugacy import Moments
+from jensen.models.conjugacy import Moments, Naturals
 from jensen.models.conjugacy.plates import Interface, PlateSplit
 
 CELLS = 1 << 17
@@ -19,66 +19,58 @@ CELLS = 1 << 17
 class LocalStep:
     """Coordinate ascent over the local blocks of each row, to convergence, with the globals held.
 
-    A single local block is set to its optimum at once. With several, those but the largest are carried: an iteration
-    sets the largest from them and each of them in turn from the others. It stops when an iteration moves q by less
-    than `tolerance` nats a row, measured by Σ ⟨Δη, ΔE[t]⟩ = KL(q ‖ q') + KL(q' ‖ q) over the carried blocks.
+    Blocks that depend on the globals only are set to their optimum at once. Otherwise rounds over the local blocks
+    follow from a fixed start (discrete latents uniform), until one moves q by less than `tolerance` nats a row,
+    measured by Σ ⟨Δη, ΔE[t]⟩ = KL(q ‖ q') + KL(q' ‖ q) over the carried blocks, or after `most` of them.
     """
 
     def __init__(self, parts: PlateSplit, tolerance: float, most: int):
         self.parts, self.tolerance, self.most = parts, tolerance, most
-        sizes = {n: sum(int(np.prod(s)) for s in parts.model.blocks[n].shapes.values()) for n in parts.local}
-        self.first = max(parts.local, key=lambda name: sizes[name])
-        self.carried = tuple(name for name in parts.local if name != self.first)
-        self.chunk = _chunk(parts.size, max(1, CELLS * parts.size // sizes[self.first]))
+        width = sum(parts.width(name) for name in parts.local)
+        self.chunk = _chunk(parts.size, max(1, CELLS // width))
 
     def factors(
         self, interface: Interface, arrays: Sequence[Array], start: Any, count: int
     ) -> dict[str, AbstractExponentialFactor]:
         """The optimal factors of `count` rows."""
-        if not self.carried:
-            return self.parts.local_factors(interface, arrays, start, count)
+        if not self.parts.carried:
+            return self.parts.updated_rows(interface, arrays, start, count, {})
 
-        def optimal(name: str, moments: Moments) -> AbstractExponentialFactor:
-            def energy(own: Any) -> Any:
-                return self.parts.rows_energy({**moments, name: own}, interface, arrays, start, count)
-
-            return self.parts.model.factor(name, jax.grad(energy)(moments[name]))
-
-        def others(moments: Moments) -> tuple[Moments, dict[str, Any]]:
-            naturals = {}
-            for name in self.carried:
-                factor = optimal(name, moments)
-                moments, naturals[name] = {**moments, name: factor.mean_params()}, factor.natural
-            return {name: moments[name] for name in self.carried}, naturals
-
-        def again(carry: Any) -> Any:
-            i, moments, naturals, _ = carry
-            best = optimal(self.first, {**moments, self.first: blank[self.first]}).mean_params()
-            new, new_naturals = others({**moments, self.first: best})
+        def again(state: Any) -> Any:
+            i, moments, naturals, _ = state
+            factors = self.parts.updated_rows(interface, arrays, start, count, moments)
+            new = {name: factors[name].mean_params() for name in self.parts.carried}
+            new_naturals = {name: factors[name].natural for name in self.parts.carried}
             moved = jax.tree.map(lambda a, b, c, d: jnp.sum((a - b) * (c - d)), new_naturals, naturals, new, moments)
-            return i + 1, new, new_naturals, sum(jax.tree.leaves(moved))
+            return i + 1, new, new_naturals, sum(jax.tree.leaves(moved), start=jnp.zeros(()))
 
-        def going(carry: Any) -> Any:
-            return (carry[0] < self.most) & (carry[3] > self.tolerance * count)
+        def going(state: Any) -> Any:
+            return (state[0] < self.most) & (state[3] > self.tolerance * count)
 
-        blank = self._blank(count)
-        moments, naturals = others(blank)
-        _, moments, naturals, _ = jax.lax.while_loop(going, again, (0, moments, naturals, jnp.inf))
-        found = {name: self.parts.model.factor(name, naturals[name]) for name in self.carried}
-        return {**found, self.first: optimal(self.first, {**moments, self.first: blank[self.first]})}
+        moments, naturals = self._begun(interface, arrays, start, count)
+        unsettled = jnp.full((), jnp.inf)
+        moments = jax.lax.while_loop(going, again, (0, moments, naturals, unsettled))[1]
+        return self.parts.updated_rows(interface, arrays, start, count, moments)
 
-    def _blank(self, count: int) -> Moments:
-        """Where the rows begin: discrete latents uniform, the others as for any start."""
-        result, rng = {}, np.random.default_rng(0)
-        zero = self.parts.zero_local(count)
+    def _begun(self, interface: Interface, arrays: Sequence[Array], start: Any, count: int) -> tuple[Moments, Naturals]:
+        """The carried blocks, set in turn from uniform discrete latents and any values of the others."""
+        moments, naturals, rng = {}, {}, np.random.default_rng(0)
         for name in self.parts.local:
             block = self.parts.model.blocks[name]
             if block.discrete:
-                result[name] = self.parts.model.factor(name, zero[name]).mean_params()
+                zero = {key: jnp.zeros((count, *size[1:])) for key, size in block.shapes.items()}
+                moments[name] = self.parts.model.factor(name, zero).mean_params()
             else:
                 shape = (count, *self.parts.model.sites[block.sites[0]].shape[1:])
-                result[name] = jax.tree.map(lambda a: jnp.asarray(a, float), block.start(rng, shape))
-        return result
+                moments[name] = jax.tree.map(lambda a: jnp.asarray(a, float), block.start(rng, shape))
+
+        def energy(own: Moments, rest: Moments) -> Any:
+            return self.parts.rows_energy({**rest, **own}, interface, arrays, start, count)
+
+        for name in self.parts.carried:
+            naturals[name] = jax.grad(energy)({name: moments[name]}, moments)[name]
+            moments[name] = self.parts.model.factor(name, naturals[name]).mean_params()
+        return {name: moments[name] for name in self.parts.carried}, naturals
 
     def statistics(self, interface: Interface, arrays: Sequence[Array], weights: Array) -> tuple[Interface, Any]:
         """(S, the rows' part of the bound), each row counted as often as its weight says."""

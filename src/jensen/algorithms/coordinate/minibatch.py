@@ -91,7 +91,8 @@ class Minibatches:
         joint: tuple[tuple[str, ...], ...] = (),
         iterations: int = LOCAL_ITERATIONS,
     ):
-        self.fn, self.precision, self.plate, self.joint = fn, precision, plate, joint
+        self.fn, self.plate, self.joint = fn, plate, joint
+        self.precision: Precision = precision
         self.tolerance, self.iterations = tolerance, iterations
         self.programs: dict[Any, Program] = {}
         self._update = jax.jit(self._update_program, static_argnums=0)
@@ -306,7 +307,7 @@ def subsampled(model: ConjugateModel, plate: str | None) -> PlateSplit:
     """The split along the named plate, or along the largest one that can be subsampled."""
     plates: Mapping[str, int] = {p.name: p.size for site in model.sites.values() for p in site.plates}
     for name in sorted(plates, key=lambda name: -plates[name]):
-        parts = split(model, name, several=True) if plate in (None, name) else None
+        parts = split(model, name) if plate in (None, name) else None
         if parts is not None and parts.shared:
             return parts
     raise ModelError(

@@ -18,8 +18,12 @@ from jensen.models.conjugacy.energy import INLINE
 from jensen.models.conjugacy.plates import Interface, PlateSplit, split
 
 CHUNK = 1024
+WIDEST = 2**20
+"""Numbers in the local moments of a chunk."""
 SUBSET = 4096
 SUBSET_SWEEPS = 30
+ROUNDS, SETTLED = 100, 1e-3
+"""From a cold start: at most so many rounds over the local blocks, until their moments change by less than this."""
 
 
 def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> Ascent:
@@ -38,10 +42,12 @@ def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> 
 
 
 class PlatedAscent(Ascent):
-    """Coordinate ascent over a plate split. The state holds the global blocks only.
+    """Coordinate ascent over a plate split. The state holds the global blocks, and the moments of carried local ones.
 
-    A sweep makes the local factors from the globals and then updates the globals one by one from the statistics. The
-    bound after it is exact: with the statistics S the plate's expected log joint is ⟨S, G(globals)⟩.
+    A sweep updates the local factors from the globals and then the globals one by one from the statistics. The bound
+    after it is exact: with the statistics S the plate's expected log joint is ⟨S, G(globals)⟩. Where local blocks
+    depend on each other (the topics of a document and of its words) some are carried from sweep to sweep, which makes
+    every update exact; from a cold start several rounds over the local blocks come first.
     """
 
     def __init__(self, parts: PlateSplit):
@@ -49,26 +55,40 @@ class PlatedAscent(Ascent):
         self.parts = parts
         self.order = tuple(name for name in self.order if name in parts.shared)
         self.stride = 1
-        self._sweep = jax.jit(self._sweep_program, static_argnums=3)
+        self.width = sum(parts.width(name) for name in parts.local)
+        self._sweep = jax.jit(self._sweep_program, static_argnums=(3, 4))
         self._begin = jax.jit(self._begin_program)
+
+    def cold(self, rows: int) -> Moments:
+        """Moments of the carried blocks to begin with, the same in every row."""
+        found: Moments = {}
+        for name in self.parts.carried:
+            block = self.model.blocks[name]
+            shape = (1, *self.model.sites[block.sites[0]].shape[1:])
+            start = block.start(np.random.default_rng(0), shape)
+            found[name] = {
+                k: jnp.broadcast_to(jnp.asarray(v, jnp.result_type(float)), (rows, *v.shape[1:]))
+                for k, v in start.items()
+            }
+        return found
 
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` starts, run on one random subset of the rows; the best then makes one sweep over all."""
         size = min(SUBSET, self.parts.size)
         subset = self.chosen(self.model.energy.arrays, np.sort(rng.choice(self.parts.size, size, replace=False)))
-        found = []
+        found: list[tuple[float, Moments, Naturals]] = []
         for i in range(count):
             start = random_start(self.model, rng, i % 2 == 0, dict.fromkeys(self.parts.local, size))
             moments, naturals = self._begin(start, subset)
             elbo = -np.inf
             for _ in range(max(SUBSET_SWEEPS, sweeps)):
-                moments, naturals, (_, after), _, _ = self._sweep(moments, naturals, subset, size)
+                moments, naturals, (_, after), _, _ = self._sweep(moments, naturals, subset, size, 1)
                 if not float(after) > elbo + 1e-6 * self.model.rows:
                     break
                 elbo = float(after)
             found.append((elbo, moments, naturals))
         found.sort(key=lambda item: -item[0])
-        best = self._advanced(found[0][1], found[0][2], (), 0)
+        best = self._advanced({**found[0][1], **self.cold(self.parts.size)}, found[0][2], (), 0, ROUNDS)
         return [best, *(State(m, n, (e,), 0) for e, m, n in found[1:])]
 
     def given(self, rng: np.random.Generator, init: Mapping[str, Any]) -> State:
@@ -79,12 +99,16 @@ class PlatedAscent(Ascent):
 
     def pushed(self, state: State, rng: np.random.Generator) -> State:
         """The state after a small random push of the globals and one sweep."""
-        return self.begin(perturbed(self.model, state.moments, rng))
+        shared = {name: state.moments[name] for name in self.order}
+        carried = {name: state.moments[name] for name in self.parts.carried}
+        return self.begin({**perturbed(self.model, shared, rng), **carried})
 
     def begin(self, moments: Moments) -> State:
-        """The state after one sweep from these global moments."""
+        """The state after one sweep from these moments; carried blocks that are missing start cold."""
         naturals = {name: self.model.blocks[name].zeros() for name in self.order}
-        return self._advanced({name: moments[name] for name in self.order}, naturals, (), 0)
+        kept = {name: moments[name] for name in (*self.order, *self.parts.carried) if name in moments}
+        rounds = 1 if len(kept) == len(self.order) + len(self.parts.carried) else ROUNDS
+        return self._advanced({**self.cold(self.parts.size), **kept}, naturals, (), 0, rounds)
 
     def advance(self, state: State, count: int) -> State:
         """`count` more sweeps, each checked."""
@@ -97,9 +121,11 @@ class PlatedAscent(Ascent):
         local = jax.jit(self._local_naturals)(state.moments, self.model.energy.arrays)
         return self.model.product({**state.naturals, **local})
 
-    def _advanced(self, moments: Moments, naturals: Naturals, history: tuple[float, ...], sweeps: int) -> State:
+    def _advanced(
+        self, moments: Moments, naturals: Naturals, history: tuple[float, ...], sweeps: int, rounds: int = 1
+    ) -> State:
         arrays = self.model.energy.arrays
-        moments, naturals, bounds, gains, inside = self._sweep(moments, naturals, arrays, self.parts.size)
+        moments, naturals, bounds, gains, inside = self._sweep(moments, naturals, arrays, self.parts.size, rounds)
         self.check_inside(np.asarray(inside), naturals)
         state = State(moments, naturals, (*history, self.finite(float(bounds[1]))), sweeps + 1)
         if history:
@@ -126,7 +152,8 @@ class PlatedAscent(Ascent):
         @jax.jit
         def program(moments: Moments, arrays: Sequence[Array]) -> Any:
             interface = self.parts.interface(moments, arrays)
-            statistics, _ = self._statistics(interface, arrays, self.parts.size)
+            carried = {name: moments[name] for name in self.parts.carried}
+            statistics, _, _ = self._statistics(interface, arrays, self.parts.size, carried, 1)
             parts = zip(jax.tree.leaves(statistics), jax.tree.leaves(interface), strict=True)
             return sum(jnp.abs(jnp.vdot(s, g)) for s, g in parts) + jnp.abs(self.parts.rest_energy(moments, arrays))
 
@@ -149,41 +176,73 @@ class PlatedAscent(Ascent):
 
         return jax.grad(energy)(moments[name])
 
-    def _statistics(self, interface: Interface, arrays: Sequence[Array], rows: int) -> tuple[Interface, Any]:
-        """(S, the rows' part of the bound) over `rows` rows with optimal local factors."""
+    def _statistics(
+        self, interface: Interface, arrays: Sequence[Array], rows: int, carried: Moments, rounds: int
+    ) -> tuple[Interface, Any, Moments]:
+        """(S, the rows' part of the bound, carried moments) of `rows` rows after at most `rounds` local rounds."""
 
-        def chunk(start: Any, count: int) -> tuple[Interface, Any]:
-            factors = self.parts.local_factors(interface, arrays, start, count)
+        def chunk(start: Any, count: int, carried: Moments) -> tuple[Any, Moments]:
+            own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), carried)
+            own = self._settled(interface, arrays, start, count, own, rounds)
+            factors = self.parts.updated_rows(interface, arrays, start, count, own)
             local = {name: factor.mean_params() for name, factor in factors.items()}
             energy, statistics = jax.value_and_grad(self.parts.rows_energy, argnums=1)(
                 local, interface, arrays, start, count
             )
-            return statistics, energy + sum(factor.entropy() for factor in factors.values())
+            new = {name: local[name] for name in self.parts.carried}
+            carried = jax.tree.map(
+                lambda all, part: jax.lax.dynamic_update_slice_in_dim(all, part, start, 0), carried, new
+            )
+            return (statistics, energy + sum(factor.entropy() for factor in factors.values())), carried
 
-        zero = (jax.tree.map(jnp.zeros_like, interface), jnp.zeros(()))
-        size = chunk_size(rows)
+        total: Any = (jax.tree.map(jnp.zeros_like, interface), jnp.zeros(()))
+        size = chunk_size(rows, self.width)
         whole = rows // size
 
-        def body(i: Any, total: Any) -> Any:
-            return jax.tree.map(jnp.add, total, chunk(i * size, size))
+        def body(i: Any, state: Any) -> Any:
+            part, carried = chunk(i * size, size, state[1])
+            return jax.tree.map(jnp.add, state[0], part), carried
 
-        total = jax.lax.fori_loop(0, whole, body, zero)
+        total, carried = jax.lax.fori_loop(0, whole, body, (total, carried))
         if rows % size:
-            total = jax.tree.map(jnp.add, total, chunk(whole * size, rows % size))
-        return total
+            part, carried = chunk(whole * size, rows % size, carried)
+            total = jax.tree.map(jnp.add, total, part)
+        return total[0], total[1], carried
 
-    def _sweep_program(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int) -> Any:
+    def _settled(
+        self, interface: Interface, arrays: Sequence[Array], start: Any, count: int, carried: Moments, rounds: int
+    ) -> Moments:
+        """The carried moments after at most `rounds` - 1 rounds over the local blocks."""
+        if rounds == 1 or not self.parts.carried:
+            return carried
+
+        def more(state: Any) -> Any:
+            return (state[0] < rounds - 1) & (state[1] > SETTLED)
+
+        def step(state: Any) -> Any:
+            i, _, old = state
+            factors = self.parts.updated_rows(interface, arrays, start, count, old)
+            new = {name: factors[name].mean_params() for name in self.parts.carried}
+            moved = jax.tree.map(lambda a, b: jnp.mean(jnp.abs(a - b)) / (1e-300 + jnp.mean(jnp.abs(a))), new, old)
+            return i + 1, jnp.max(jnp.stack(jax.tree.leaves(moved))), new
+
+        return jax.lax.while_loop(more, step, (0, jnp.asarray(jnp.inf), carried))[2]
+
+    def _sweep_program(
+        self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int, rounds: int = 1
+    ) -> Any:
         """(moments, naturals, bounds before and after the globals, gains of the globals, inside their domain)."""
         weight = self.parts.size / rows
         interface = self.parts.interface(moments, arrays)
-        statistics, bound = self._statistics(interface, arrays, rows)
+        carried = {name: moments[name] for name in self.parts.carried}
+        statistics, bound, carried = self._statistics(interface, arrays, rows, carried, rounds)
         local_entropy = bound - _paired(statistics, interface)
-        return self._globals(moments, naturals, arrays, statistics, weight, local_entropy)
+        return self._globals({**moments, **carried}, naturals, arrays, statistics, weight, local_entropy)
 
     def _begin_program(self, start: Moments, arrays: Sequence[Array]) -> Any:
         """Global moments from given local moments, on a subset of the rows."""
         rows = next(iter(start[self.parts.local[0]].values())).shape[0]
-        moments = {name: start[name] for name in self.order}
+        moments = {name: start[name] for name in (*self.order, *self.parts.carried)}
         local = {name: start[name] for name in self.parts.local}
         interface = self.parts.interface(moments, arrays)
         statistics = jax.grad(self.parts.rows_energy, argnums=1)(local, interface, arrays, 0, rows)
@@ -208,14 +267,21 @@ class PlatedAscent(Ascent):
 
     def _local_naturals(self, moments: Moments, arrays: Sequence[Array]) -> Naturals:
         interface = self.parts.interface(moments, arrays)
-        factors = self.parts.local_factors(interface, arrays, 0, self.parts.size)
-        return {name: factor.natural for name, factor in factors.items()}
+        size, carried = self.parts.size, {name: moments[name] for name in self.parts.carried}
+        if carried:
+            carried = self._statistics(interface, arrays, size, carried, ROUNDS)[2]
+        factors = self.parts.updated_rows(interface, arrays, 0, size, carried)
+        return {name: factors[name].natural for name in self.parts.local}
 
 
-def chunk_size(rows: int) -> int:
-    """A divisor of `rows` near `CHUNK` where there is one, so that no shorter last chunk needs a program of its own."""
-    near = [n for n in range(CHUNK // 2, 2 * CHUNK + 1) if rows % n == 0]
-    return min(near, key=lambda n: abs(n - CHUNK)) if near else min(CHUNK, rows)
+def chunk_size(rows: int, width: int = 1) -> int:
+    """A divisor of `rows` near `CHUNK` where there is one, so that no shorter last chunk needs a program of its own.
+
+    Rows whose local moments are wide (`width` numbers) come in smaller chunks.
+    """
+    aim = max(8, min(CHUNK, WIDEST // max(1, width)))
+    near = [n for n in range(aim // 2, 2 * aim + 1) if rows % n == 0]
+    return min(near, key=lambda n: abs(n - aim)) if near else min(aim, rows)
 
 
 def _paired(left: Interface, right: Interface) -> Any:

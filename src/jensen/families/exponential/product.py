@@ -44,11 +44,11 @@ class Product(AbstractDensity):
         """The whole of log q has the closed-form mean -H[q]."""
         return self.entropy()
 
-    def draw(self, key: PRNGKey, *, pathwise: bool = True, scored_by: Self | None = None) -> Draw:
+    def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
         """One draw; its choices are scored, not reparameterised."""
         del pathwise
         value = jax.lax.stop_gradient(self.sample(key))
-        log_prob = (self if scored_by is None else scored_by).log_prob(value)
+        log_prob = jax.lax.stop_gradient((self if scored_by is None else scored_by).log_prob(value))
         return Draw(value, log_prob, self.log_prob(value), log_prob)
 
     def sample(self, key: PRNGKey) -> Latent:

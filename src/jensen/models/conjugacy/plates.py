@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural
@@ -45,8 +46,10 @@ class PlateSplit:
 
     Attributes:
         size: rows of the plate.
-        local: the blocks inside the plate; their factors depend on the globals alone, never on each other.
-        shared: the other blocks.
+        local: the blocks inside the plate; row by row their factors depend on the globals and on each other.
+        transient: local blocks that do not depend on each other, the largest ones: their factors are made anew in every
+            sweep from the globals and the `carried` blocks, whose moments are kept.
+        shared: the blocks outside the plate.
         terms: the terms over the plate; flat: terms of sites in the plate that are the same for every row;
             rest: all others.
     """
@@ -60,6 +63,21 @@ class PlateSplit:
         self.size = self.terms[0].row_axis.size
         self.local = tuple(n for n, b in model.blocks.items() if plate in b.plates)
         self.shared = tuple(n for n in model.blocks if n not in self.local)
+        self.transient = self._independent()
+        self.carried = tuple(n for n in self.local if n not in self.transient)
+
+    def _independent(self) -> tuple[str, ...]:
+        """Local blocks of which no two stand in one term, large ones first."""
+        chosen: list[str] = []
+        together = [{block.name for block, _ in term.local} for term in self.terms]
+        for name in sorted(self.local, key=lambda name: -self.width(name)):
+            if not any(name in group and group & set(chosen) for group in together):
+                chosen.append(name)
+        return tuple(n for n in self.local if n in chosen)
+
+    def width(self, name: str) -> int:
+        """Numbers per row in the moments of a local block."""
+        return sum(int(np.prod(shape, dtype=int)) for shape in self.model.blocks[name].shapes.values()) // self.size
 
     def interface(self, moments: Moments, arrays: Sequence[Array]) -> Interface:
         """G at these global moments."""
@@ -137,24 +155,30 @@ class PlateSplit:
         return total
 
     def zero_local(self, count: int) -> Moments:
-        """Moments of zero for `count` rows: the energy is linear in them, so any point gives the message."""
-        result: Moments = {}
-        for name in self.local:
-            block = self.model.blocks[name]
-            axis = _row_position(self.model, block, self.plate)
-            result[name] = {
-                key: jnp.zeros((*shape[:axis], count, *shape[axis + 1 :])) for key, shape in block.shapes.items()
-            }
-        return result
+        """Moments of zero of the transient blocks for `count` rows: the energy is linear in them, so any point gives
+        the message.
+        """
+        return {
+            name: {key: jnp.zeros((count, *shape[1:])) for key, shape in self.model.blocks[name].shapes.items()}
+            for name in self.transient
+        }
 
-    def local_factors(
-        self, interface: Interface, arrays: Sequence[Array], start: Any, count: int
+    def updated_rows(
+        self, interface: Interface, arrays: Sequence[Array], start: Any, count: int, carried: Moments
     ) -> dict[str, AbstractExponentialFactor]:
-        """The optimal factors of `count` rows given the globals."""
-        messages: dict[str, Natural] = jax.grad(self.rows_energy)(
-            self.zero_local(count), interface, arrays, start, count
-        )
-        return {name: self.model.factor(name, message) for name, message in messages.items()}
+        """The factors of `count` rows after an update of the transient blocks and then of each carried one in turn."""
+
+        def energy(own: Moments, rest: Moments) -> Scalar:
+            return self.rows_energy({**rest, **own}, interface, arrays, start, count)
+
+        messages: dict[str, Natural] = jax.grad(energy)(self.zero_local(count), carried)
+        factors = {name: self.model.factor(name, message) for name, message in messages.items()}
+        moments = {**carried, **{name: factor.mean_params() for name, factor in factors.items()}}
+        for name in self.carried:
+            message = jax.grad(energy)({name: moments[name]}, moments)[name]
+            factors[name] = self.model.factor(name, message)
+            moments[name] = factors[name].mean_params()
+        return factors
 
     def row_slots(self) -> dict[int, int]:
         """Array number -> its row axis, for the arrays that hold one entry per row."""
@@ -225,11 +249,8 @@ def _row_position(model: ConjugateModel, block: Block, plate: str) -> int:
     return len(site.shape) - site.event_dim + dim
 
 
-def split(model: ConjugateModel, plate: str, several: bool = False) -> PlateSplit | None:
-    """The split along a plate; `None` where the rows cannot be told apart, or local blocks depend on each other.
-
-    With `several` the local blocks of one row may depend on each other.
-    """
+def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
+    """The split along a plate; `None` where rows depend on each other or cannot be told apart."""
     local = {name for name, block in model.blocks.items() if plate in block.plates}
     if not local or any(not _plain(model, model.blocks[name], plate) for name in local):
         return None
@@ -242,7 +263,7 @@ def split(model: ConjugateModel, plate: str, several: bool = False) -> PlateSpli
                 return None
             rest.append(entry)
             continue
-        if len(rows) > 1 or (len(owners & local) > 1 and not several) or not _in_slots(entry, rows[0]):
+        if len(rows) > 1 or not _in_slots(entry, rows[0]) or not _by_row(model, entry, rows[0], local):
             return None
         terms.append(_plate_term(model, entry, rows[0], local))
     return PlateSplit(model, plate, terms, rest) if terms else None
@@ -257,6 +278,12 @@ def _in_slots(entry: SiteTerm, row_axis: Axis) -> bool:
             if isinstance(position, Gather) and row_axis in position.axes and not isinstance(position.index, Slot):
                 return False
     return True
+
+
+def _by_row(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: set[str]) -> bool:
+    """Whether every local latent of the term is taken at the row itself."""
+    atoms = [a for a in entry.term.atoms if model.layout.owner[a.site] in local]
+    return all(any(m is row_axis for m in a.maps) for a in atoms)
 
 
 def _plain(model: ConjugateModel, block: Block, plate: str) -> bool:

@@ -1,0 +1,88 @@
+"""What a draw's choices are held to account for: the whole log weight, or the terms that depend on them."""
+
+import abc
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._typing import Array, LogWeights
+from jensen.core import AbstractFamily
+from jensen.models.dependence import MANY, Links
+
+Stacked = dict[str, Array]
+"""Term or factor name -> array that leads with the draws."""
+
+
+class AbstractCredit(eqx.Module):
+    """Log weights for the choices of one factor, one for each row: what their score is multiplied with.
+
+    `linear_only` says that it is right only for bounds that are linear in the log weights.
+    """
+
+    linear_only: eqx.AbstractClassVar[bool]
+
+    @abc.abstractmethod
+    def __call__(
+        self, q: AbstractFamily, factor: str, shape: tuple[int, ...], terms: Stacked, log_prob: Any, whole: LogWeights
+    ) -> Array:
+        """(draws, *shape): log p - log q as the rows of this factor see it. `whole` are the full log weights."""
+
+
+class Whole(AbstractCredit):
+    """Every choice answers for the whole log weight: log p(x, z) - log q(z)."""
+
+    linear_only: ClassVar[bool] = False
+
+    def __call__(
+        self, q: AbstractFamily, factor: str, shape: tuple[int, ...], terms: Stacked, log_prob: Any, whole: LogWeights
+    ) -> Array:
+        """The same for every row."""
+        del q, factor, terms, log_prob
+        return jnp.broadcast_to(whole.reshape(whole.shape + (1,) * len(shape)), whole.shape + shape)
+
+
+class Blanket(AbstractCredit):
+    """Every row answers for the entries of the log joint that depend on it, and for its own log q.
+
+    The entries left out do not depend on the row, so their product with its score has mean zero: Rao-Blackwellisation
+    over the Markov blanket (Ranganath, Gerrish and Blei 2014, equation 6), row by row, from the traced program itself.
+    What is left out may be strongly correlated with what is kept, so this can also raise the variance; see
+    `Regression`, which gives the omitted part back as a control.
+    """
+
+    linear_only: ClassVar[bool] = True
+    links: Links = eqx.field(static=True)
+
+    def __call__(
+        self, q: AbstractFamily, factor: str, shape: tuple[int, ...], terms: Stacked, log_prob: Any, whole: LogWeights
+    ) -> Array:
+        """Sums over the blanket of each row."""
+        draws = whole.shape[0]
+        out = jnp.zeros((draws, *shape), whole.dtype)
+        for name in self.links.touching(factor):
+            out = out + to_rows(terms[name], self.links.rows[name][factor], shape)
+        for name in q.reach(factor) or tuple(log_prob):
+            own = log_prob[name]
+            if own.shape[1:] != shape:
+                own = jnp.sum(own.reshape(draws, -1), axis=1).reshape((draws,) + (1,) * len(shape))
+            out = out - own
+        return out
+
+
+def to_rows(values: Array, index: np.ndarray, shape: tuple[int, ...]) -> Array:
+    """Sums of the entries (draws, *term) over each row (draws, *shape) that they depend on."""
+    draws, count = values.shape[0], int(np.prod(shape, dtype=int))
+    flat, rows = values.reshape(draws, -1), index.reshape(-1)
+    if rows.size == count and np.array_equal(rows, np.arange(count)):
+        return flat.reshape(draws, *shape)
+    several = rows == MANY
+    shared = jnp.sum(jnp.where(several, flat, 0.0), axis=1, keepdims=True) if several.any() else jnp.zeros((draws, 1))
+    single = rows >= 0
+    own = jnp.zeros((draws, count), values.dtype)
+    if single.any():
+        where = np.flatnonzero(single)
+        own = jax.vmap(lambda v: jax.ops.segment_sum(v[where], jnp.asarray(rows[where]), count))(flat)
+    return (own + shared).reshape(draws, *shape)

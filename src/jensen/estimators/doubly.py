@@ -1,0 +1,44 @@
+"""Doubly reparameterised gradients of the importance-weighted bound."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from jensen._errors import OptionError
+from jensen._typing import PRNGKey, Scalar
+from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel
+from jensen.core.family import stopped
+from jensen.estimators.pathwise import log_weights
+
+
+class DoublyReparameterised(AbstractEstimator):
+    """∇L_K = E Σ_k w̃_k² (∂log w_k / ∂z_k) (∂z_k / ∂λ), w̃ = w / Σw: no score part, so the signal grows with K.
+
+    Tucker, Lawson, Gu and Maddison (2019), equation 8. For the ELBO it is `StickingTheLanding`. Every latent must be
+    reparameterised.
+    """
+
+    linear_only: ClassVar[bool] = False
+    num_draws: int = eqx.field(static=True, default=16)
+
+    def __call__(
+        self, bound: AbstractBound, model: AbstractModel, q: AbstractFamily, batch: Any, key: PRNGKey
+    ) -> Scalar:
+        """The bound from fresh draws, in nats."""
+        frozen = stopped(q)
+        draws = jax.vmap(lambda k: q.draw(k, scored_by=frozen))(jr.split(key, self.num_draws))
+        if isinstance(draws.log_score, dict) and draws.log_score:
+            raise OptionError(
+                f"The draws of {', '.join(draws.log_score)} cannot be reparameterised.",
+                "Option: estimator.",
+                "Use ScoreFunction(pathwise=True), which scores them and reparameterises the rest.",
+            )
+        log_w = log_weights(model, draws, batch)
+        value, share = jax.value_and_grad(bound)(stopped(log_w))
+        # share is w̃ over the number of groups, so w̃² / groups is share² · groups; without groups w̃ = share · draws.
+        groups = self.num_draws // bound.group
+        squared = share**2 * groups
+        return value + jnp.sum(squared * (log_w - stopped(log_w)))

@@ -1,0 +1,173 @@
+"""One draw of everything, and for each factor the gradient that suits it."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from jensen._errors import OptionError
+from jensen._typing import Array, PRNGKey, Scalar
+from jensen.core import AbstractBound, AbstractEstimator, AbstractModel, total
+from jensen.core.family import stopped
+from jensen.estimators.baseline import AbstractBaseline, LeaveOneOut
+from jensen.estimators.credit import AbstractCredit, Blanket, Whole
+from jensen.estimators.expectation import expected_terms, surrogate_terms
+from jensen.estimators.regression import least_draws, regressed
+from jensen.estimators.score_function import check, enough, without_value
+from jensen.families.native import AbstractFactor, Product
+from jensen.models.dependence import Links
+
+
+class AbstractRecipe(eqx.Module):
+    """How the gradient in one factor is estimated."""
+
+    linear_only: eqx.AbstractClassVar[bool]
+
+    def least(self, factor: AbstractFactor) -> int:
+        """Draws that it needs."""
+        del factor
+        return 1
+
+
+class Reparameterised(AbstractRecipe):
+    """Differentiates through the draw; `stick` leaves out the score part, `exact_entropy` uses the closed form."""
+
+    linear_only: ClassVar[bool] = False
+    stick: bool = eqx.field(static=True, default=False)
+    exact_entropy: bool = eqx.field(static=True, default=False)
+
+
+class Scored(AbstractRecipe):
+    """The score function with a credit and a baseline."""
+
+    linear_only: ClassVar[bool] = False
+    credit: AbstractCredit = Whole()
+    baseline: AbstractBaseline = LeaveOneOut()
+
+    def least(self, factor: AbstractFactor) -> int:
+        """That of the baseline."""
+        del factor
+        return self.baseline.least
+
+
+class Regressed(AbstractRecipe):
+    """The score function with several zero-mean controls; see `jensen.estimators.regression`."""
+
+    linear_only: ClassVar[bool] = True
+    credit: AbstractCredit = Whole()
+
+    def least(self, factor: AbstractFactor) -> int:
+        """Enough for both halves to determine their coefficients."""
+        return least_draws(factor)
+
+
+class Expected(AbstractRecipe):
+    """Local expectation: every value of a small support is looked at, the other latents being drawn.
+
+    ∇L = Σ_k ∇q(k) E[log p(x, z_j = k, z_-j) - log q_j(k)] (Titsias and Lázaro-Gredilla 2015, equation 9). With links
+    that show the rows to be independent given the rest, all rows change together and the cost is K evaluations, and
+    other factors' gradients see the expectation instead of the draw; else it is K evaluations for each row.
+    """
+
+    linear_only: ClassVar[bool] = True
+    links: Links | None = eqx.field(static=True, default=None)
+
+
+class Mixed(AbstractEstimator):
+    """One recipe for each factor of a product, all from the same draws of all factors.
+
+    Example:
+        >>> from jensen.estimators import Mixed, Scored
+        >>> estimator = Mixed({"z": Scored()}, num_draws=8)  # every other factor is reparameterised
+    """
+
+    linear_only: ClassVar[bool] = False
+    recipes: Mapping[str, AbstractRecipe]
+    num_draws: int = eqx.field(static=True, default=16)
+
+    def recipe(self, q: Product, name: str) -> AbstractRecipe:
+        """That of a factor: the one given, or reparameterisation where possible and the plain score elsewhere."""
+        if name in self.recipes:
+            return self.recipes[name]
+        return Reparameterised() if q.factors[name].reparameterised else Scored()
+
+    def _checked(self, bound: AbstractBound, q: Product) -> dict[str, AbstractRecipe]:
+        chosen = {name: self.recipe(q, name) for name in q.factors}
+        for name, recipe in chosen.items():
+            credit = getattr(recipe, "credit", None)
+            check(self, bound, recipe.linear_only or (credit is not None and credit.linear_only))
+            enough(recipe, self.num_draws, recipe.least(q.factors[name]))
+            if isinstance(recipe, Reparameterised):
+                check(self, bound, recipe.stick or recipe.exact_entropy)
+                _possible(q, name, recipe)
+            if isinstance(recipe, Expected) and q.factors[name].support() is None:
+                raise OptionError(
+                    f"The support of '{name}' is not small, so its values cannot each be looked at.",
+                    f"Factor '{name}', {type(q.factors[name]).__name__}.",
+                    "Use Scored() or Regressed() for it.",
+                )
+        return chosen
+
+    def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
+        """The bound from fresh draws, in nats."""
+        recipes = self._checked(bound, q)
+
+        def of(kind: type) -> list[str]:
+            return [name for name, recipe in recipes.items() if isinstance(recipe, kind)]
+
+        path, looked_at = frozenset(of(Reparameterised)), of(Expected)
+        stuck = {name for name in path if recipes[name].stick}
+        judge = Product({name: stopped(f) if name in stuck else f for name, f in q.factors.items()})
+        draws = jax.vmap(lambda k: q.draw(k, pathwise=path, scored_by=judge))(jr.split(key, self.num_draws))
+
+        def log_joint(value: Any) -> dict[str, Array]:
+            return model.log_joint(value, batch)
+
+        terms, log_prob = jax.vmap(log_joint)(draws.value), dict(draws.log_prob)
+        together = {name: recipes[name].links for name in looked_at if _together(recipes[name], name)}
+        terms, others = expected_terms(q, log_joint, draws.value, terms, together)
+        for name in [*looked_at, *(n for n in path if recipes[n].exact_entropy)]:
+            entropy = q.factors[name].entropy()
+            log_prob[name] = jnp.broadcast_to(-entropy, (self.num_draws, *entropy.shape))
+        log_w = jax.vmap(total)(terms) - jax.vmap(total)(log_prob)
+        surrogate = bound(log_w) + others
+        for name in looked_at:
+            if name not in together:
+                surrogate = surrogate + surrogate_terms(q, name, log_joint, draws.value)
+        for name in of(Scored):
+            score = draws.log_score[name]
+            local = recipes[name].credit(q, name, score.shape[1:], terms, log_prob, log_w)
+            surrogate = surrogate + without_value(recipes[name].baseline.signal(bound, stopped(local)), score)
+        for name in of(Regressed):
+            factor, shape = stopped(q.factors[name]), draws.log_score[name].shape[1:]
+            local = recipes[name].credit(q, name, shape, terms, log_prob, log_w)
+            slope = regressed(factor, draws.value[name], stopped(local), stopped(log_w))
+            pairs = zip(jax.tree.leaves(slope), jax.tree.leaves(q.factors[name]), strict=True)
+            surrogate = surrogate + sum(without_value(g, leaf) for g, leaf in pairs)
+        return surrogate
+
+
+def _together(recipe: Any, name: str) -> bool:
+    return recipe.links is not None and recipe.links.separable(name)
+
+
+def _possible(q: Product, name: str, recipe: Reparameterised) -> None:
+    factor = q.factors[name]
+    if not factor.reparameterised:
+        raise OptionError(
+            f"The draws of '{name}' cannot be reparameterised.",
+            f"Factor '{name}', {type(factor).__name__}.",
+            "Use Scored(), Regressed(), or Expected() for a small support.",
+        )
+    if recipe.exact_entropy and factor.entropy() is None:
+        raise OptionError(
+            f"The entropy of '{name}' has no closed form.",
+            f"Factor '{name}', {type(factor).__name__}.",
+            "Leave exact_entropy out.",
+        )
+
+
+__all__ = ["AbstractRecipe", "Blanket", "Expected", "Mixed", "Regressed", "Reparameterised", "Scored"]

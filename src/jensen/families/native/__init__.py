@@ -1,0 +1,31 @@
+"""Factors on the supports of the latents themselves, discrete ones included, and their product."""
+
+from jensen.families.native.choose import native_factor, native_product
+from jensen.families.native.circular import VonMises
+from jensen.families.native.contract import SMALL, AbstractFactor
+from jensen.families.native.counts import Geometric, NegativeBinomial, Poisson
+from jensen.families.native.finite import Bernoulli, Binomial, Categorical
+from jensen.families.native.positive import Beta, Dirichlet, Gamma
+from jensen.families.native.product import Product
+from jensen.families.native.real import LogNormal, Normal, Transformed
+
+__all__ = [
+    "SMALL",
+    "AbstractFactor",
+    "Bernoulli",
+    "Beta",
+    "Binomial",
+    "Categorical",
+    "Dirichlet",
+    "Gamma",
+    "Geometric",
+    "LogNormal",
+    "NegativeBinomial",
+    "Normal",
+    "Poisson",
+    "Product",
+    "Transformed",
+    "VonMises",
+    "native_factor",
+    "native_product",
+]

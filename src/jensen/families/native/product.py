@@ -1,0 +1,84 @@
+"""A product of native factors over the sites of a model."""
+
+from collections.abc import Collection
+from typing import Self
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+
+from jensen._typing import Array, Latent, PRNGKey, Scalar
+from jensen.core import AbstractDensity, Draw, total
+from jensen.core.family import stopped
+from jensen.families.native.contract import AbstractFactor
+
+
+class Product(AbstractDensity):
+    """q(z) = Π_j q_j(z_j), one factor for each site, each on the site's own support.
+
+    A draw's terms are keyed by site, one entry for each row of the factor. Draws are reparameterised where the factor
+    can be and `pathwise` asks for it, scored elsewhere; both kinds may come in one draw.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jensen.families.native import Bernoulli, Normal
+        >>> q = Product({"w": Normal(jnp.zeros(3), jnp.zeros(3)), "z": Bernoulli(jnp.zeros(2))})
+        >>> draw = q.draw(jax.random.key(0))
+        >>> sorted(draw.log_score), draw.log_prob["w"].shape
+        (['z'], (3,))
+    """
+
+    factors: dict[str, AbstractFactor]
+
+    def draw(self, key: PRNGKey, *, pathwise: bool | Collection[str] = True, scored_by: Self | None = None) -> Draw:
+        """One draw of every site."""
+        value: Latent = {}
+        log_prob: dict[str, Array] = {}
+        log_score: dict[str, Array] = {}
+        log_exact: dict[str, Array] = {}
+        for name, own in zip(self.factors, jr.split(key, len(self.factors)), strict=True):
+            factor = self.factors[name]
+            judge = factor if scored_by is None else scored_by.factors[name]
+            wanted = pathwise if isinstance(pathwise, bool) else name in pathwise
+            if wanted and factor.reparameterised:
+                value[name] = factor.sample(own)
+                log_prob[name] = judge.log_prob(value[name])
+            else:
+                value[name], log_score[name] = factor.scored(own)
+                log_prob[name] = stopped(judge.log_prob(value[name]))
+            known = factor.entropy() is not None
+            log_exact[name] = log_prob[name] if known else jnp.zeros_like(log_prob[name])
+        return Draw(value, log_prob, log_score, log_exact)
+
+    def reach(self, factor: str) -> tuple[str, ...]:
+        """Its own term alone."""
+        return (factor,)
+
+    @property
+    def reparameterised(self) -> bool:
+        """Whether every factor is."""
+        return all(factor.reparameterised for factor in self.factors.values())
+
+    def log_prob(self, value: Latent) -> Scalar:
+        """log q(z) in nats."""
+        return total(self.log_probs(value))
+
+    def log_probs(self, value: Latent) -> dict[str, Array]:
+        """log q(z) by site and row, in nats."""
+        return {name: factor.log_prob(value[name]) for name, factor in self.factors.items()}
+
+    def exact_entropy(self) -> Scalar:
+        """The entropy of the factors that have a closed form, in nats."""
+        return total([entropy for f in self.factors.values() if (entropy := f.entropy()) is not None])
+
+    def means(self) -> dict[str, Array]:
+        """E[z] by site."""
+        return {name: factor.mean() for name, factor in self.factors.items()}
+
+    def variances(self) -> dict[str, Array]:
+        """Var[z] by site, elementwise."""
+        return {name: factor.variance() for name, factor in self.factors.items()}
+
+    def with_factor(self, name: str, factor: AbstractFactor) -> Self:
+        """The same product with one factor replaced."""
+        return eqx.tree_at(lambda q: q.factors[name], self, factor)

@@ -1,0 +1,164 @@
+"""Which entry of which term of the log joint depends on which row of which latent, read off the traced program."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.extend import core as jex
+
+from jensen.models.conjugacy.folding import bind
+from jensen.models.movement_rules import ELEMENTWISE, MOVEMENT, along, contracted, gathered, merge, reduced, spread
+
+NONE, MANY = -1, -2
+"""Not a row: the entry depends on no row of the site; on more than one, or nobody knows."""
+
+Rows: TypeAlias = dict[str, np.ndarray]
+"""Site -> for each entry of an array, the row of the site that it depends on, `NONE` or `MANY`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """`rows[term][site]`: for each entry of the term the one row of the site that it depends on (flat index).
+
+    Sites that a term does not depend on are left out. Compared by identity, so that compiled programs are found again.
+    """
+
+    rows: dict[str, Rows]
+    shapes: dict[str, tuple[int, ...]]
+
+    def touching(self, site: str) -> list[str]:
+        """The terms that depend on a site: its Markov blanket's densities."""
+        return [term for term, found in self.rows.items() if site in found]
+
+    def separable(self, site: str) -> bool:
+        """Whether no entry of any term depends on two rows of the site: its rows are independent given the rest."""
+        return all((found[site] != MANY).all() for found in self.rows.values() if site in found)
+
+
+def links(
+    log_joint: Callable[[Any], Mapping[str, Any]], latents: Mapping[str, Any], rows: Mapping[str, tuple[int, ...]]
+) -> Links:
+    """Follow every row of every latent through the program, entry by entry.
+
+    `latents` gives shape and type of every site's value, `rows` the leading shape that counts as its rows. Elementwise
+    operations, data movement with known indices, sums and products are followed exactly; a loop or a solve counts as
+    depending on everything that enters it. What is left out is therefore never a dependence. Nothing is compiled.
+    """
+    traced, shape = jax.make_jaxpr(log_joint, return_shape=True)(dict(latents))
+    start = [
+        {
+            name: _own(
+                rows[name], np.shape(latents[name]) if not hasattr(latents[name], "shape") else latents[name].shape
+            )
+        }
+        for name in sorted(latents)
+    ]
+    found = _run(traced.jaxpr, list(traced.consts), [None] * len(start), start)
+    out = jax.tree.unflatten(jax.tree.structure(shape), [index for _, index in found])
+    keep = {term: {site: ids for site, ids in deps.items() if (ids != NONE).any()} for term, deps in _terms(out, shape)}
+    return Links(keep, {name: tuple(rows[name]) for name in latents})
+
+
+def _terms(out: Any, shape: Mapping[str, Any]) -> list[tuple[str, Rows]]:
+    return [(name, {s: np.broadcast_to(i, shape[name].shape) for s, i in out[name].items()}) for name in shape]
+
+
+def _own(rows: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """The row of each entry of the value itself."""
+    index = np.arange(int(np.prod(rows, dtype=int)), dtype=np.int32).reshape(rows)
+    return np.broadcast_to(index.reshape(rows + (1,) * (len(shape) - len(rows))), shape)
+
+
+def _run(jaxpr: Any, consts: list[Any], values: list[Any], deps: list[Rows]) -> list[tuple[Any, Rows]]:
+    """Values where they are known and dependences where they are not, for the outputs of a program."""
+    known: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    index: dict[Any, Rows] = {}
+    for var, value, dep in zip(jaxpr.invars, values, deps, strict=True):
+        if dep:
+            index[var] = dep
+        else:
+            known[var] = value
+
+    def value_of(atom: Any) -> Any:
+        return atom.val if isinstance(atom, jex.Literal) else known.get(atom)
+
+    def deps_of(atom: Any) -> Rows:
+        return {} if isinstance(atom, jex.Literal) else index.get(atom, {})
+
+    for eqn in jaxpr.eqns:
+        inputs, entering = [value_of(v) for v in eqn.invars], [deps_of(v) for v in eqn.invars]
+        if any(entering):
+            index.update(zip(eqn.outvars, _step(eqn, inputs, entering), strict=True))
+            continue
+        known.update(zip(eqn.outvars, bind(eqn.primitive, eqn.params, inputs), strict=True))
+    return [(value_of(v), deps_of(v)) for v in jaxpr.outvars]
+
+
+def _step(eqn: Any, inputs: list[Any], deps: list[Rows]) -> list[Rows]:
+    """The dependences of an operation's results."""
+    name, params = eqn.primitive.name, eqn.params
+    inner = next((params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in params), None)
+    if inner is not None and name not in ("scan", "while"):
+        closed = hasattr(inner, "consts")
+        program, consts = (inner.jaxpr, list(inner.consts)) if closed else (inner, [])
+        if len(program.invars) == len(inputs):
+            out = _run(program, consts, inputs, deps)
+            return [
+                {s: np.broadcast_to(i, v.aval.shape) for s, i in d.items()}
+                for (_, d), v in zip(out, eqn.outvars, strict=True)
+            ]
+    if name == "cond":
+        return _branches(eqn, inputs, deps)
+    sites = sorted({site for dep in deps for site in dep})
+    results: list[Rows] = [{} for _ in eqn.outvars]
+    for site in sites:
+        ids = [
+            np.broadcast_to(dep.get(site, np.int32(NONE)), v.aval.shape)
+            for dep, v in zip(deps, eqn.invars, strict=True)
+        ]
+        for result, found, var in zip(results, _site(eqn, name, inputs, deps, ids), eqn.outvars, strict=True):
+            result[site] = np.broadcast_to(found, var.aval.shape)
+    return results
+
+
+def _site(eqn: Any, name: str, inputs: list[Any], deps: list[Rows], ids: list[np.ndarray]) -> list[np.ndarray]:
+    """The rows of one site that the results depend on."""
+    shapes = [v.aval.shape for v in eqn.outvars]
+    if name in ELEMENTWISE:
+        return [merge(*(np.broadcast_to(i, shapes[0]) for i in ids))]
+    if name in MOVEMENT and not any(deps[MOVEMENT[name] :]):
+        return moved(eqn, inputs, ids, MOVEMENT[name])
+    if (name.startswith("reduce_") and "axes" in eqn.params) or name in ("argmax", "argmin"):
+        return [reduced(merge(*ids), tuple(eqn.params["axes"]))]
+    if name.startswith("cum") or name == "sort":
+        axis = eqn.params["axis"] if "axis" in eqn.params else eqn.params["dimension"]
+        return [along(merge(*ids), axis)] * len(shapes)
+    if name == "dot_general":
+        return [contracted(ids, eqn.params["dimension_numbers"], shapes[0])]
+    if name == "gather":
+        return [gathered(ids, bool(deps[1]), eqn, inputs, shapes[0])]
+    everything = merge(*(reduced(i, tuple(range(i.ndim))) for i in ids))
+    return [np.broadcast_to(everything, shape) for shape in shapes]
+
+
+def moved(eqn: Any, inputs: list[Any], ids: list[np.ndarray], operands: int) -> list[np.ndarray]:
+    """The operation itself, done to row indices."""
+    given = [*(ids[:operands] if operands else ids), *(inputs[operands:] if operands else [])]
+    extra = {"fill_value": NONE} if eqn.primitive.name == "gather" else {}
+    results = bind(eqn.primitive, {**eqn.params, **extra}, [jax.numpy.asarray(g) for g in given])
+    return [np.asarray(result) for result in results]
+
+
+def _branches(eqn: Any, inputs: list[Any], deps: list[Rows]) -> list[Rows]:
+    """Any branch may be taken, and which one is taken touches every result."""
+    runs = [_run(b.jaxpr, list(b.consts), inputs[1:], deps[1:]) for b in eqn.params["branches"]]
+    results: list[Rows] = []
+    for position, var in enumerate(eqn.outvars):
+        parts = [run[position][1] for run in runs]
+        parts.append({s: spread(i, var.aval.shape) for s, i in deps[0].items()})
+        sites = {site for part in parts for site in part}
+        shape = var.aval.shape
+        results.append({s: merge(*(np.broadcast_to(p.get(s, np.int32(NONE)), shape) for p in parts)) for s in sites})
+    return results

@@ -1,0 +1,195 @@
+"""Discrete latents summed out of a product of tables, one after the other. Obermeyer et al. (2019), algorithm 1.
+
+Rows of a plate are independent given what lies outside the plate, so inside the innermost plates every latent that
+lives there is summed out row by row; then the rows are multiplied (log densities added), and so on outwards. A latent
+outside a plate is therefore summed out after the product over its rows.
+"""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen.models.discrete.interpret import TooManyStatesError
+from jensen.models.discrete.layout import DiscreteLayout, DiscreteSite, Mode
+from jensen.models.discrete.program import ELEMENTS, STATES, Piece
+from jensen.models.discrete.reduce import Reduce
+from jensen.models.discrete.table import Table, add, full, lift
+
+Dims = frozenset[tuple[int, int]]
+
+
+class CouplingError(Exception):
+    """`site` has entries that meet in a factor of the sites `names` in a way its mode does not allow."""
+
+    def __init__(self, site: DiscreteSite, names: tuple[str, ...]):
+        self.site, self.names = site, names
+        super().__init__(f"{site.name}: {names}")
+
+
+def check_dims(pieces: list[Piece], layout: DiscreteLayout) -> None:
+    """Raise `CouplingError` for a factor that depends on a latent but lacks one of its batch axes."""
+    for piece in pieces:
+        for site in layout.owners(piece.table.axes):
+            if not site.dims <= piece.dims:
+                raise CouplingError(site, piece.names)
+
+
+def eliminate(pieces: list[Piece], layout: DiscreteLayout, reduce: Reduce, key: Any) -> list[Piece]:
+    """The pieces with every discrete latent summed out."""
+    steps = itertools.count()
+
+    def next_key() -> Any:
+        return None if key is None else jax.random.fold_in(key, next(steps))
+
+    check_dims(pieces, layout)
+    pieces = [_settle(piece, layout) for piece in pieces]
+    done = [piece for piece in pieces if not piece.table.axes]
+    open_pieces = [piece for piece in pieces if piece.table.axes]
+    while open_pieces:
+        dims = max((piece.dims for piece in open_pieces), key=len)
+        leaf = [piece for piece in open_pieces if piece.dims == dims]
+        rest = [piece for piece in open_pieces if piece.dims != dims]
+        if found := _cheapest(leaf, layout, dims):
+            axes, chain = found
+            involved = [piece for piece in leaf if set(axes) & set(piece.table.axes)]
+            rest += [piece for piece in leaf if piece not in involved]
+            whole = _combine(involved, layout)
+            step = _forward(whole, layout, axes, reduce, next_key()) if chain else None
+            new = [step or _sum_out(whole, axes[0], reduce, next_key())]
+        else:
+            new = [_product(piece, layout) for piece in leaf]
+        new = [_settle(piece, layout) for piece in new]
+        done += [piece for piece in new if not piece.table.axes]
+        open_pieces = rest + [piece for piece in new if piece.table.axes]
+    return done
+
+
+def _settle(piece: Piece, layout: DiscreteLayout) -> Piece:
+    """Raise a piece to its power as soon as no latent under the same scale is left in it."""
+    if piece.scale is None:
+        return piece
+    name, scale = piece.scale
+    if any(layout.scales.get(site.name) == name for site in layout.owners(piece.table.axes)):
+        return piece
+    table = full(piece.table, piece.shape) if scale.natural else piece.table
+    ndim = len(piece.shape)
+    axes = table.axes
+    return Piece(piece.names, Table(lift(table, axes, ndim) * lift(scale, axes, ndim), axes), piece.shape)
+
+
+def _cheapest(leaf: list[Piece], layout: DiscreteLayout, dims: Dims) -> tuple[tuple[int, ...], bool] | None:
+    """The enumerated axes to sum out next, and whether they are those of chains; latents of these plates only."""
+    local = [site for site in layout.owners(axis for piece in leaf for axis in piece.table.axes) if site.dims == dims]
+    present = {axis for piece in leaf for axis in piece.table.axes}
+    single = [axis for site in local if site.mode is not Mode.CHAIN for axis in site.axes if axis in present]
+    if single:
+        sizes = layout.sizes
+
+        def cost(axis: int) -> float:
+            together = {a for piece in leaf if axis in piece.table.axes for a in piece.table.axes}
+            return float(np.prod([sizes[a] for a in together], dtype=float))
+
+        return (min(single, key=cost),), False
+    chains = [site for site in local if site.mode is Mode.CHAIN]
+    if not chains:
+        return None
+    group = [chains[0]]
+    for site in itertools.chain.from_iterable([chains] * len(chains)):  # chains that meet in a factor move together
+        together = {axis for one in group for axis in one.axes}
+        meets = any(together & set(piece.table.axes) and set(site.axes) & set(piece.table.axes) for piece in leaf)
+        group += [site] if meets and site not in group else []
+    return tuple(axis for site in group for axis in site.axes), True
+
+
+def _combine(pieces: list[Piece], layout: DiscreteLayout) -> Piece:
+    axes = tuple(sorted({axis for piece in pieces for axis in piece.table.axes}))
+    natural = np.broadcast_shapes(*(piece.table.natural for piece in pieces))
+    states = float(np.prod([layout.sizes[axis] for axis in axes], dtype=float))
+    if states > STATES or states * np.prod(natural, dtype=float) > ELEMENTS:
+        raise TooManyStatesError(axes, states)
+    names = tuple(dict.fromkeys(name for piece in pieces for name in piece.names))
+    scales = {piece.scale[0]: piece.scale for piece in pieces if piece.scale is not None}
+    if len(scales) > 1 or (scales and any(piece.scale is None for piece in pieces)):
+        raise ScaleError(names)
+    shape = np.broadcast_shapes(*(piece.shape for piece in pieces))
+    return Piece(names, add([piece.table for piece in pieces]), shape, next(iter(scales.values()), None))
+
+
+class ScaleError(Exception):
+    """A scaled discrete latent meets factors that are not under the same scale; `names` are their sites."""
+
+    def __init__(self, names: tuple[str, ...]):
+        self.names = names
+        super().__init__(str(names))
+
+
+def _sum_out(piece: Piece, axis: int, reduce: Reduce, key: Any) -> Piece:
+    where = piece.table.axes.index(axis)
+    array = jnp.squeeze(reduce(piece.table.array, where, key), where)
+    axes = tuple(a for a in piece.table.axes if a != axis)
+    return Piece(piece.names, Table(array, axes), piece.shape, piece.scale)
+
+
+def _product(piece: Piece, layout: DiscreteLayout) -> Piece:
+    """The product over the rows of the plates that none of the piece's latents is in."""
+    sites = layout.owners(piece.table.axes)
+    outer: Dims = frozenset().union(*(site.dims for site in sites))
+    if outer == piece.dims:
+        raise CouplingError(max(sites, key=lambda site: len(site.shape)), piece.names)
+    gone = [len(piece.shape) + position for position, size in piece.dims - outer]
+    table, ndim = full(piece.table, piece.shape, gone), len(piece.table.axes)
+    shape = tuple(1 if i in gone else n for i, n in enumerate(piece.shape))
+    lead = len(piece.shape) - len(table.natural)
+    array = jnp.sum(table.array, axis=tuple(ndim + i - lead for i in gone), keepdims=True)
+    return Piece(piece.names, Table(array, table.axes), shape, piece.scale)
+
+
+def _swapped(array: Any, pairs: list[tuple[int, int]]) -> Any:
+    for even, odd in pairs:
+        array = jnp.swapaxes(array, even, odd)
+    return array
+
+
+def _forward(piece: Piece, layout: DiscreteLayout, axes: tuple[int, ...], reduce: Reduce, key: Any) -> Piece:
+    """The forward recursion along a chain: α_t(b) = log Σ_a exp(α_{t-1}(a) + F_t(a, b)), then the sum over b.
+
+    A table holds F_t with the value of even steps on one axis and that of odd steps on the other; swapping them at even
+    steps puts the previous state on the first and the current one on the second. Cost: K² for each step.
+    """
+    sites = layout.owners(axes)
+    site, own = sites[0], piece.table.axes
+    time = site.time
+    assert time is not None
+    pairs = [(own.index(s.axes[0]), own.index(s.axes[1])) for s in sites]
+    table = full(piece.table, piece.shape, [len(piece.shape) + time[0]])
+    array = table.array
+    where = np.ndim(array) + time[0]
+    even = (np.arange(time[1]) % 2 == 0).reshape((-1,) + (1,) * (-time[0] - 1))
+    array = jnp.moveaxis(jnp.where(even, _swapped(array, pairs), array), where, 0)
+    first = array[0]
+    for previous, _ in pairs:
+        first = jnp.take(first, jnp.array([0]), axis=previous)
+
+    def step(carry: tuple[Any, Any], factor: Any) -> tuple[tuple[Any, Any], None]:
+        alpha, key = carry
+        total = factor + _swapped(alpha, pairs)
+        for previous, _ in pairs:
+            key, own_key = (None, None) if key is None else jax.random.split(key)
+            total = reduce(total, previous, own_key)
+        return (total, key), None
+
+    (alpha, key), _ = jax.lax.scan(step, (first, key), array[1:])
+    gone = []
+    for previous, current in pairs:
+        key, own_key = (None, None) if key is None else jax.random.split(key)
+        alpha = reduce(alpha, current, own_key)
+        gone += [previous, current]
+    alpha = jnp.squeeze(alpha, tuple(gone))
+    kept = tuple(axis for axis in own if axis not in axes)
+    # The time axis went with the recursion; put back one of size one.
+    alpha = jnp.expand_dims(alpha, np.ndim(alpha) + time[0] + 1)
+    shape = tuple(1 if i == len(piece.shape) + time[0] else n for i, n in enumerate(piece.shape))
+    return Piece(piece.names, Table(alpha, kept), shape, piece.scale)

@@ -1,0 +1,132 @@
+"""The layout of a model's discrete latents, found by the weakest assumption that a check on the program confirms."""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import ModelError
+from jensen.models.discrete.eliminate import CouplingError, ScaleError, eliminate
+from jensen.models.discrete.interpret import TooManyStatesError
+from jensen.models.discrete.layout import DiscreteLayout, DiscreteSite, Mode
+from jensen.models.discrete.program import STATES, pieces_of
+from jensen.models.discrete.reduce import log_sum
+from jensen.models.structure import Site, Structure
+
+REMEDY = "Discrete latents that cannot be summed out are for coordinate ascent ('cavi') and black-box VI ('bbvi')."
+Check = Callable[[DiscreteLayout], list[str]]
+"""Names of the sites whose mode the program contradicts."""
+
+
+def lay_out(
+    fn: Callable[..., Any],
+    structure: Structure,
+    data: dict[str, Any],
+    fixed: dict[str, Any],
+    computed: tuple[str, ...],
+    check: Check | None,
+) -> DiscreteLayout:
+    """How every discrete latent of a program is summed out.
+
+    Entries of a latent are first taken not to meet (one enumerated axis), then, for the state of a `scan`, to meet
+    their neighbours only, then to meet any other (an axis each, for few entries). Shapes decide, and `check`, which
+    compares tables with the program at random values. Raises a `ModelError` where sums would be too large.
+    """
+    modes = {site.name: Mode.ROWS for site in structure.summed}
+    scanned = {site.name for site in structure.summed if site.scanned}
+    latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    while True:
+        layout = _layout(structure.summed, modes)
+        scales: dict[str, Any] = {}
+        trial = functools.partial(_trial, fn, fixed, layout, scales)
+
+        try:
+            jax.eval_shape(trial, latent, data)
+        except CouplingError as error:
+            _promote(modes, structure, error.site.name, error.names, scanned)
+            continue
+        except ScaleError as error:
+            raise ModelError(
+                "A discrete latent under handlers.scale meets sites that are not under the same scale, which leaves "
+                "open what is repeated.",
+                f"Sites {', '.join(repr(name) for name in error.names)}.",
+                "Put the latent and everything that depends on it under one scale, or scale observed sites only.",
+            ) from error
+        except TooManyStatesError as error:
+            raise _too_many(error, layout) from error
+        layout = DiscreteLayout(layout.sites, scales, computed)
+        wrong = check(layout) if check else []
+        if not wrong:
+            return layout
+        for name in wrong:
+            _promote(modes, structure, name, (), scanned)
+
+
+def _trial(
+    fn: Any, fixed: dict[str, Any], layout: DiscreteLayout, scales: dict[str, Any], latent: Any, data: Any
+) -> Any:
+    """Tables and elimination, for their shapes; fills in the names of the scales."""
+    pieces, names = pieces_of(fn, data, fixed, latent, layout)
+    scales.update(names)
+    return [piece.table.array for piece in eliminate(pieces, DiscreteLayout(layout.sites, names), log_sum, None)]
+
+
+def _layout(sites: Sequence[Site], modes: dict[str, Mode]) -> DiscreteLayout:
+    fresh = itertools.count()
+    out = {}
+    for site in sites:
+        assert site.values is not None
+        entries = int(np.prod(site.shape, dtype=int))
+        count = {Mode.ROWS: 1, Mode.CHAIN: 2, Mode.EACH: entries}[modes[site.name]]
+        axes = tuple(itertools.islice(fresh, count))
+        out[site.name] = DiscreteSite(site.name, site.values, site.shape, modes[site.name], axes)
+    return DiscreteLayout(out)
+
+
+def _promote(modes: dict[str, Mode], structure: Structure, name: str, partners: tuple[str, ...], scanned: set) -> None:
+    """The next weaker assumption for a latent; raises where there is none."""
+    site = structure.sites[name]
+    assert site.values is not None
+    if modes[name] is Mode.ROWS and name in scanned:
+        modes[name] = Mode.CHAIN
+        return
+    entries = int(np.prod(site.shape, dtype=int))
+    states = float(len(site.values)) ** entries
+    where = f"Site '{name}', shape {site.shape}, {len(site.values)} values."
+    if modes[name] is Mode.EACH or entries == 1:
+        raise ModelError(
+            f"The log density does not depend on '{name}' in a way that can be followed: tables of the factors and the "
+            "program itself disagree.",
+            where,
+            "Keep the program a fixed function of its sites (no random numbers or state inside). " + REMEDY,
+        )
+    if states > 2**16:
+        by = f" in the density of {', '.join(repr(p) for p in partners)}" if partners else ""
+        raise ModelError(
+            f"The {entries} entries of '{name}' meet each other{by}, so {states:.3g} joint states would have to be "
+            "summed out.",
+            where,
+            "Let each row of what depends on it see its own entry only (the same plate), or write a chain with "
+            "numpyro.contrib.control_flow.scan. " + REMEDY,
+        )
+    modes[name] = Mode.EACH
+
+
+def _too_many(error: TooManyStatesError, layout: DiscreteLayout) -> ModelError:
+    sites = layout.owners(error.axes)
+    sizes = [f"'{site.name}' ({len(site.values)} values{_entries(site, error.axes)})" for site in sites]
+    return ModelError(
+        f"Summing out the discrete latents needs {error.count:.3g} joint states at once (limit {STATES:.0e}, and less "
+        "where there are many rows).",
+        f"Sites {', '.join(sizes)}.",
+        "Let fewer of them meet in one density. " + REMEDY,
+    )
+
+
+def _entries(site: DiscreteSite, axes: tuple[int, ...]) -> str:
+    count = len(set(site.axes) & set(axes))
+    return f", {count} entries together" if site.mode is Mode.EACH and count > 1 else ""

@@ -1,0 +1,73 @@
+"""Tables of the factors against the program itself, at random values of all latents."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen.models.discrete.layout import DiscreteLayout
+from jensen.models.discrete.program import Piece, pieces_of, run
+from jensen.models.discrete.table import full
+
+if TYPE_CHECKING:
+    from jensen.models.numpyro import NumPyroModel
+
+REPEATS = 4
+"""Random assignments for each latent by itself, and for all together."""
+
+
+def contradicted(model: "NumPyroModel", layout: DiscreteLayout, seed: int = 0) -> list[str]:
+    """Names of the discrete latents whose mode the program contradicts.
+
+    Each latent in turn takes random values entry by entry while the others are constant, then all do; every factor's
+    elementwise log density must be the entry of its table that the values select.
+    """
+    rng = np.random.default_rng(seed)
+    sites = layout.sites
+    varied = [name for name in sites for _ in range(REPEATS)] + [""] * REPEATS
+    index: dict[str, Any] = {name: [] for name in sites}
+    for chosen in varied:
+        for name, site in sites.items():
+            alone = chosen not in ("", name)
+            one = rng.integers(len(site.values), size=() if alone else site.shape)
+            index[name].append(np.broadcast_to(one, site.shape))
+    points = 0.5 * rng.normal(size=(len(varied), model.bijection.dim)).astype(jnp.result_type(float))
+    stacked = {name: np.stack(values).astype(np.int32) for name, values in index.items()}
+    wrong = np.asarray(_compare(model, layout, points, stacked))
+    blamed = list(dict.fromkeys(name for name, bad in zip(varied, wrong, strict=True) if bad and name))
+    return blamed or (list(sites) if wrong.any() else [])
+
+
+def _compare(model: "NumPyroModel", layout: DiscreteLayout, points: Any, index: dict[str, Any]) -> Any:
+    tolerance = 1e-3 if jnp.result_type(float) == jnp.float32 else 1e-7
+
+    def one(item: tuple[Any, dict[str, Any]]) -> Any:
+        point, index = item
+        latent, _ = model.bijection.forward(point)
+        pieces, _ = pieces_of(model.fn, model.data, model.fixed.value, latent, layout)
+        values = {name: jnp.asarray(site.values)[index[name]] for name, site in layout.sites.items()}
+        done = run(model.fn, model.kwargs, {**latent, **values})
+        positions = {axis: at for name, s in layout.sites.items() for axis, at in s.positions(index[name]).items()}
+        bad = jnp.zeros((), bool)
+        for piece in pieces:
+            if not piece.table.axes:
+                continue
+            direct, found = done.log_probs[piece.names[0]], _entry(piece, positions)
+            if piece.names[0] in done.masks:
+                mask = done.masks[piece.names[0]]
+                direct, found = jnp.where(mask, direct, 0.0), jnp.where(mask, found, 0.0)
+            same = (direct == found) | (jnp.isnan(direct) & jnp.isnan(found))
+            near = jnp.abs(direct - found) <= tolerance * (1.0 + jnp.abs(direct))
+            bad |= ~jnp.all(same | near)
+        return bad
+
+    return jax.jit(lambda items: jax.lax.map(one, items))((points, index))
+
+
+def _entry(piece: Piece, positions: dict[int, Any]) -> Any:
+    """The table's entry for every row, at the rows' values of the latents."""
+    array = full(piece.table, piece.shape).array
+    where = [jnp.broadcast_to(positions[axis], piece.shape) for axis in piece.table.axes]
+    rows = jnp.meshgrid(*(jnp.arange(n) for n in piece.shape), indexing="ij") if piece.shape else []
+    return array[(*where, *rows)]
