@@ -147,7 +147,7 @@ def build_conjugate(
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
     """
     check_names(fn, data or {})
-    arguments = convert(data, precision)
+    arguments = convert(data or {}, precision)
     with working(precision):
         energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
