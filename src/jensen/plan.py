@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from numpyro.distributions import biject_to
 
+from jensen._errors import DataError, ModelError
 from jensen.algorithms import Auto
 from jensen.algorithms.natural_gaussian import draws_per_step
+from jensen.equations import printing
+from jensen.equations.render import Equations, equations
 from jensen.math.precision import default_precision
 from jensen.models import LogDensity, Plate, Site, Structure, Target, build
 from jensen.models.build import with_dependencies
@@ -85,6 +89,8 @@ class Plan:
             sites' batch shapes); for a log density the longest first axis among its data.
         method: what `method="auto"` will do and why, in sentences.
         structure: the analysis itself, with every site's parents.
+        equations: the complete conditional and the coordinate update of every block, and what is not conjugate; `None`
+            for a log density, and where the analysis behind coordinate ascent cannot read the program.
     """
 
     model: str
@@ -93,6 +99,7 @@ class Plan:
     num_observations: int
     method: tuple[str, ...]
     structure: Structure = field(repr=False)
+    equations: Equations | None = field(default=None, repr=False)
 
     def table(self) -> Table:
         """The sites as a rich table."""
@@ -113,6 +120,8 @@ class Plan:
     def title(self) -> str:
         """One line: the model, its coordinates and its data."""
         coordinates = f"{self.dim} unconstrained coordinate{'s' * (self.dim != 1)}"
+        if any(row.kind == "latent" and row.update.startswith("discrete") for row in self.rows):
+            coordinates += " and discrete latents"
         rows = f"{self.num_observations:,} observed value{'s' * (self.num_observations != 1)}"
         return f"{self.model}: {coordinates}, {rows if self.num_observations else 'no observed sites'}"
 
@@ -122,7 +131,15 @@ class Plan:
         from rich.text import Text
 
         notes = [Padding(Text(f"- {sentence}"), (0, 0, 0, 2)) for sentence in self.method]
-        return Group(self.table(), Text('method="auto" will do this:', style="bold"), *notes)
+        return Group(self.table(), Text('method="auto" will do this:', style="bold"), *notes, *self.updates())
+
+    def updates(self) -> tuple[Any, ...]:
+        """The equations as rich renderables that fit their console."""
+        if self.equations is None:
+            return ()
+        from rich.text import Text
+
+        return (Text(), Text(printing.verdict(self.equations), style="bold"), _Equations(self.equations))
 
     def __str__(self) -> str:
         import io
@@ -145,13 +162,23 @@ class Plan:
         return (
             f"<p><b>{html.escape(self.title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
             f"<p>method=&quot;auto&quot; will do this:</p><ul>{notes}</ul>"
+            + (
+                f"<p><b>{html.escape(printing.verdict(self.equations))}</b></p>{printing.html_parts(self.equations)}"
+                if self.equations
+                else ""
+            )
         )
 
     def latex(self) -> str:
-        """The model as a generative statement and as a product over plates, an `align*` environment."""
+        """The model as a generative statement, as a product over plates, and every block's complete conditional and
+        update, an `align*` environment.
+        """
         from jensen.interop.latex import generative
 
-        return generative(self.structure)
+        blocks = self.equations.latex_blocks if self.equations else ()
+        lines = [line for block in blocks for line in printing.latex_lines(block)]
+        text = generative(self.structure)
+        return text.replace("\n\\end{align*}", "".join(f" \\\\\n{line}" for line in lines) + "\n\\end{align*}")
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""
@@ -162,11 +189,16 @@ class Plan:
             "num_observations": self.num_observations,
             "sites": rows,
             "method": list(self.method),
+            "equations": printing.as_dict(self.equations) if self.equations else None,
         }
 
 
 def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None = None) -> Plan:
-    """What jensen sees in a model: sites, supports, plates, dependencies, and what `method="auto"` will do.
+    """What jensen sees in a model: sites, supports, plates, dependencies, what `method="auto"` will do, its equations.
+
+    For every conjugate block these are its complete conditional and its coordinate update in the usual parameters, each
+    term with the site that it comes from; for what is not conjugate, the term, the source line and the remedy.
+    `equations.updates` holds the same equations as expressions that `jensen.equations.update.values` evaluates.
 
     jensen compiles and evaluates nothing here; NumPyro may check the constant parameters of a distribution. Raises the
     errors that `jn.fit` raises before it compiles.
@@ -180,17 +212,63 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | No
         >>> plan.dim, [row.site for row in plan.rows]
         (1, ['mu', 'y'])
     """
-    target = build(model, data, default_precision(), evaluable=False)
-    structure = with_dependencies(target)
     plain = isinstance(model, LogDensity)
-    if plain:
-        structure = _with_density(structure)
     function = model.fn if plain else model
     name = getattr(function, "__name__", type(function).__name__)
+    try:
+        target = build(model, data, default_precision(), evaluable=False)
+    except ModelError as error:
+        found = None if plain or not callable(model) else _equations(model, data)
+        discrete = {s.name for s in found.derivation.sites.values() if s.values is not None} if found else set()
+        if found is None or not discrete or any(o.site in discrete for o in found.obstacles):
+            raise error
+        return _discrete_plan(name, found)
+    structure = with_dependencies(target)
+    if plain:
+        structure = _with_density(structure)
     rows = tuple(_row(site) for site in structure.sites.values())
     observations = _data_rows(target) if plain else sum(_batch(site) for site in structure.observed)
     given = plain and all(not isinstance(value, (int, tuple)) for value in model.shapes_or_init.values())
-    return Plan(name, rows, structure.dim, observations, _method(target, given), structure)
+    found = None if plain else _equations(model, data)
+    return Plan(name, rows, structure.dim, observations, _method(target, given), structure, found)
+
+
+def _equations(model: Any, data: Mapping[str, Any] | None) -> Equations | None:
+    """The equations, or `None` where the program cannot be read (the Gaussian methods may still be able to)."""
+    try:
+        return equations(model, data)
+    except (ModelError, DataError):
+        return None
+
+
+def _discrete_plan(name: str, found: Equations) -> Plan:
+    """The plan of a model with discrete latents, which coordinate ascent analyses."""
+    parents: dict[str, dict[str, None]] = {site: {} for site in found.derivation.sites}
+    for entry in found.derivation.terms:
+        parents[entry.site] |= dict.fromkeys(a.site for a in entry.term.atoms if a.site != entry.site)
+    sites = {}
+    for site in found.derivation.sites.values():
+        kind = "factor" if site.distribution == "factor" else "observed" if site.observed else "latent"
+        shape = () if kind != "latent" or site.values is not None else biject_to(site.support).inverse_shape(site.shape)
+        base = "Factor" if kind == "factor" else site.distribution
+        depends = tuple(n for n in found.derivation.sites if n in parents[site.name])
+        what = (site.name, kind, base, site.support, site.shape, site.event_dim, site.plates)
+        sites[site.name] = Site(*what, shape, depends, site.masked, site.data_key)
+    structure = Structure(sites, {p.name: p for s in sites.values() for p in s.plates})
+    discrete = {s.name: s for s in found.derivation.sites.values() if s.values is not None}
+    rows = []
+    for site in sites.values():
+        row = _row(site)
+        if site.name in discrete:
+            row = replace(row, update=f"discrete, {len(discrete[site.name].values)} values: a categorical factor")  # type: ignore[arg-type]
+        elif site.kind == "latent":
+            own = [b for b in found.blocks if site.name in b.name.split("+")]
+            row = replace(row, update=own[0].head.partition("= ")[2] if own else "not conjugate")
+        rows.append(row)
+    dim = sum(s.size for s in sites.values() if s.kind == "latent" and s.name not in discrete)
+    count = sum(_batch(site) for site in structure.observed)
+    method = ("The model has discrete latents: coordinate ascent updates their probabilities exactly.",)
+    return Plan(name, tuple(rows), dim, count, method, structure, found)
 
 
 def _with_density(structure: Structure) -> Structure:
@@ -208,6 +286,8 @@ def _row(site: Site) -> Row:
 
 
 def _update(site: Site) -> str:
+    if site.kind == "latent" and getattr(site.support, "is_discrete", False):
+        return "discrete: summed out of the joint exactly"
     if site.kind == "latent":
         count = f"{site.size} coordinate{'s' * (site.size != 1)}"
         chart = describe_chart(site.support)
@@ -289,6 +369,19 @@ def _method(target: Target, initial: bool) -> tuple[str, ...]:
         ]
     out.append("A verdict on the result from importance weights and a Hamiltonian test; see fit.check().")
     return tuple(out)
+
+
+class _Equations:
+    """The equations, laid out for the width of the console."""
+
+    def __init__(self, found: Equations):
+        self.found = found
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        from rich.text import Text
+
+        for line in printing.text_lines(self.found, min(options.max_width, 120)):
+            yield Text(line, no_wrap=True, overflow="fold")
 
 
 def _plain(text: str) -> Any:

@@ -2,26 +2,26 @@
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import OptionError
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.minibatch import Minibatches, subsampled
 from jensen.algorithms.coordinate.polish import polished
-from jensen.algorithms.coordinate.streamed import above, begun, counted, joined
+from jensen.algorithms.coordinate.streamed import Stream, above, begun, counted, reached
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.batches import AbstractSource, Rows
-from jensen.models.conjugacy import ConjugateModel, Moments, Naturals, build_conjugate
+from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals, conjugate_target
 
 QUIET = 1e-3
 """Nats per observed scalar: an epoch that gains less hands over to exact sweeps."""
-REPORTS = 8
-"""Reports within an epoch."""
+LOCAL_TOLERANCE = 1e-4
+"""Nats a row by which the last round over several local blocks may still move them."""
 
 
 class SVI(AbstractAlgorithm):
@@ -91,25 +91,27 @@ class SVI(AbstractAlgorithm):
         `data` maps the model's arguments to arrays, or is a source of batches (`Batches`, `Ragged`). Memory-mapped
         arrays are read batch by batch. From a source, q holds the global latents only.
         """
-        source = data if isinstance(data, AbstractSource) else self._mapped(data)
-        if source is None:
-            target = build_conjugate(model, data, precision=precision)  # type: ignore[arg-type]
-            with working(precision):
-                return finished(self.run(target, seed), target, precision)
-        batches = Minibatches(model, precision, self._local_tolerance(), self.plate)
         with working(precision):
-            run = self._fit(batches, source, np.random.default_rng(seed), None)
-            return finished(run, lambda: batches.model, precision)
+            return finished(self.run(self.prepare(model, data, precision), seed))
 
-    def run(self, target: ConjugateModel, seed: int) -> Run:
+    def prepare(self, model: Any, data: Any, precision: Precision) -> ConjugateTarget | Stream:
+        """The expected log joint with its blocks, or the program with the source of its batches."""
+        source = data if isinstance(data, AbstractSource) else self._mapped(data)
+        return (
+            conjugate_target(model, data, precision=precision) if source is None else Stream(model, source, precision)
+        )
+
+    def run(self, target: ConjugateTarget | Stream, seed: int) -> Run:
         """Fit the analysed model, yielding estimates of the bound and, from the sweeps, the exact bound."""
-        origin = target.layout.origin
-        assert origin is not None
-        plate = subsampled(target, self.plate)
-        source = Rows(origin.arguments, plate.size, self.batch_size)
-        precision: Precision = "double" if jnp.result_type(float) == jnp.float64 else "single"
-        batches = Minibatches(origin.fn, precision, self._local_tolerance(), plate.plate, origin.joint)
-        return self._fit(batches, source, np.random.default_rng(seed), target)
+        if isinstance(target, Stream):
+            fn, source, precision, plate = target.fn, target.source, target.precision, self.plate
+        else:
+            parts = subsampled(target.model, self.plate)
+            fn, precision, plate = target.program.fn, target.precision, parts.plate
+            source = Rows(target.program.kwargs, parts.size, self.batch_size)
+        batches = Minibatches(fn, precision, LOCAL_TOLERANCE, plate)
+        whole = None if isinstance(target, Stream) else target
+        return self._fit(batches, source, np.random.default_rng(seed), whole)
 
     def _mapped(self, data: Any) -> AbstractSource | None:
         """The rows of memory-mapped arrays."""
@@ -118,19 +120,18 @@ class SVI(AbstractAlgorithm):
         sizes = {len(v) for v in data.values() if isinstance(v, np.memmap) and v.ndim}
         return Rows(data, max(sizes), self.batch_size) if sizes else None
 
-    def _local_tolerance(self) -> float:
-        return 1e-4
-
     def _fit(
-        self, batches: Minibatches, source: AbstractSource, rng: np.random.Generator, target: ConjugateModel | None
+        self, batches: Minibatches, source: AbstractSource, rng: np.random.Generator, target: ConjugateTarget | None
     ) -> Run:
         batches.first(source.example())
         size = counted(source, batches)
         moments, naturals = begun(batches, source, rng, size)
         scalars = batches.model.rows * size / batches.rest.rows
-        moments, naturals, epochs = yield from self._steps(batches, source, rng, size, scalars, moments, naturals)
+        moments, naturals, epochs = yield from self._steps(
+            batches, source, rng, size, scalars, moments, naturals, target
+        )
         if not source.repeatable:
-            factors = joined(batches, None, None, moments, naturals)
+            factors = reached(batches, None, naturals)
             status = (
                 "The data were read once, in steps. One pass cannot show that nothing is left to gain: "
                 "pass data that can be read again to sweep to convergence."
@@ -148,7 +149,7 @@ class SVI(AbstractAlgorithm):
             if more.elbo <= found.elbo:
                 break
             found = replace(more, sweeps=found.sweeps + more.sweeps)
-        q = joined(batches, source, target, found.moments, found.naturals)
+        q = reached(batches, target, found.naturals)
         certificate = {
             "elbo": found.elbo,
             "epochs": float(epochs + found.sweeps),
@@ -167,6 +168,7 @@ class SVI(AbstractAlgorithm):
         scalars: float,
         moments: Moments,
         naturals: Naturals,
+        target: ConjugateTarget | None,
     ) -> Generator[Progress, None, tuple[Moments, Naturals, int]]:
         """Epochs of natural-gradient steps, until one gains no more than a little or its own noise."""
         step, before, epochs, mean = 0, -np.inf, 0, naturals
@@ -181,9 +183,9 @@ class SVI(AbstractAlgorithm):
                 moments, naturals, estimate, _, ok = batches.update(moments, naturals, sums, rate)
                 estimates.append(estimate)
                 inside.append(ok)
-                mean = batches.averaged(mean, naturals, 1.0 / count) if self.averaging else naturals
+                mean = batches.averaged(mean, naturals, np.asarray(1.0 / count)) if self.averaging else naturals
                 if step & (step - 1) == 0 or step % 64 == 0:
-                    yield Progress("minibatch", step, float(estimate), batches.product(naturals))
+                    yield Progress("minibatch", step, float(estimate), partial(reached, batches, target, naturals))
             batches.check_inside(np.all(np.asarray(inside), axis=0), naturals)
             values = np.asarray(jax.device_get(estimates))
             now, noise = float(values.mean()), float(values.std() / np.sqrt(len(values)))

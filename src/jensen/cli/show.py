@@ -157,7 +157,7 @@ def plan(value: Plan, width: int) -> RenderableType:
     notes = Table.grid(padding=(0, 1))
     for sentence in value.method:
         notes.add_row("•", Text(sentence))
-    return Group(table, Text('method="auto" will do this:', "bold"), notes)
+    return Group(table, Text('method="auto" will do this:', "bold"), notes, *value.updates())
 
 
 def result(fit: Fit, report: Report, frame: pd.DataFrame, bounds: Evidence) -> Iterator[Any]:

@@ -13,12 +13,18 @@ from jensen._errors import DataError, JensenError, ModelError
 from jensen.algorithms.coordinate.local import LocalStep
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, float_type
+from jensen.math.programs import Program
 from jensen.models.batches import Batch, Piece
-from jensen.models.conjugacy import ConjugateModel, Moments, Naturals, build_conjugate
+from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, Moments, Naturals
+from jensen.models.conjugacy.model import batch_target
 from jensen.models.conjugacy.plates import PlateSplit, split
 from jensen.models.data_check import convert
 
 LOCAL_ITERATIONS = 100
+HEAVY = 100_000
+"""Numbers in a pass over a batch beyond which its program is worth optimising."""
+ENTRIES = 10_000
+"""Parameters of the global blocks beyond which their program is."""
 
 
 @dataclass(frozen=True)
@@ -40,39 +46,27 @@ class Sums:
         return Sums(merged, self.bound + other.bound)
 
 
-class Program:
+class Shape:
     """The model at the shape of one piece: its analysis, its split, and its compiled local step."""
 
-    def __init__(self, model: ConjugateModel, parts: PlateSplit, tolerance: float, iterations: int):
-        self.model, self.parts = model, parts
-        self.rows = parts.size
-        origin = model.layout.origin
-        assert origin is not None
-        self.prepare, self.fixed = origin.prepare, origin.fixed
+    def __init__(self, target: ConjugateTarget, prepare: Program, parts: PlateSplit, tolerance: float, iterations: int):
+        self.target, self.model, self.parts, self.rows = target, target.model, parts, parts.size
+        self.prepare, self.fixed = prepare, target.program.fixed
         self.local = LocalStep(parts, tolerance, iterations)
-        self.gather = jax.jit(self._gather)
-        self.begin = jax.jit(self._begin)
-        self.naturals = jax.jit(self._naturals)
+        heavy = parts.size * self.local.rows.size > HEAVY
+        self.gather, self.begin = Program(self._gather, heavy), Program(self._begin)
 
-    def _gather(self, moments: Moments, data: dict[str, Any], weights: Any) -> Any:
-        arrays = self.prepare(data)
-        statistics, bound = self.local.statistics(self.parts.interface(moments, arrays), arrays, weights)
-        return (statistics, jnp.sum(weights) / self.rows), bound
+    def _gather(self, moments: Moments, arrays: Any, weights: Any) -> Any:
+        interface = self.parts.interface(moments, arrays)
+        statistics, entropy = self.local.statistics(interface, arrays, weights)
+        return (statistics, jnp.sum(weights) / self.rows), entropy + paired(statistics, interface)
 
-    def _begin(self, start: Moments, data: dict[str, Any], weights: Any) -> Any:
+    def _begin(self, start: Moments, arrays: Any, weights: Any) -> Any:
         """The statistics of given local moments."""
-        arrays = self.prepare(data)
-        moments = {name: start[name] for name in self.parts.shared}
+        interface = self.parts.interface({name: start[name] for name in self.parts.shared}, arrays)
         local = {name: start[name] for name in self.parts.local}
-        statistics = jax.grad(self.parts.rows_energy, argnums=1)(
-            local, self.parts.interface(moments, arrays), arrays, 0, self.rows, weights
-        )
+        statistics, _ = self.local.statistics(interface, arrays, weights, local)
         return (statistics, jnp.sum(weights) / self.rows), jnp.zeros(())
-
-    def _naturals(self, moments: Moments, data: dict[str, Any]) -> Naturals:
-        arrays = self.prepare(data)
-        factors = self.local.factors(self.parts.interface(moments, arrays), arrays, 0, self.rows)
-        return {name: factor.natural for name, factor in factors.items()}
 
 
 class Minibatches:
@@ -88,47 +82,39 @@ class Minibatches:
         precision: Precision,
         tolerance: float,
         plate: str | None,
-        joint: tuple[tuple[str, ...], ...] = (),
         iterations: int = LOCAL_ITERATIONS,
     ):
-        self.fn, self.plate, self.joint = fn, plate, joint
+        self.fn, self.plate = fn, plate
         self.precision: Precision = precision
         self.tolerance, self.iterations = tolerance, iterations
-        self.programs: dict[Any, Program] = {}
-        self._update = jax.jit(self._update_program, static_argnums=0)
-        self.moments_of = jax.jit(self._moments_program)
+        self.programs: dict[Any, Shape] = {}
+        self._updates: dict[tuple[Shape, ...], Program] = {}
+        self.moments_of = Program(self._moments_program)
+        self.averaged = Program(_mixed)
 
-    def first(self, piece: Piece) -> Program:
+    def first(self, piece: Piece) -> Shape:
         """Analyse the first piece, which settles the plate and the global blocks."""
         program = self.program(piece)
         self.order = program.parts.shared
         self.model, self.rest = program.model, program
         return program
 
-    def program(self, piece: Piece) -> Program:
+    def program(self, piece: Piece) -> Shape:
         """The program for pieces of this shape."""
         arguments = convert(piece.arguments, self.precision)
         key = tuple((k, *_kind(v)) for k, v in sorted(arguments.items()))
         if key not in self.programs:
-            model = build_conjugate(
-                self.fn,
-                arguments,
-                blocks=self.joint,
-                precision=self.precision,
-                by_row=True,
-                check=not self.programs,
-            )
+            target, prepare = batch_target(self.fn, arguments, precision=self.precision, check=not self.programs)
+            model = target.model
             parts = subsampled(model, self.plate)
-            self._check_fixed(model)
+            self._check_fixed(target)
             self.plate = parts.plate
             self._check_shapes(parts)
-            self.programs[key] = Program(model, parts, self.tolerance, self.iterations)
+            self.programs[key] = Shape(target, prepare, parts, self.tolerance, self.iterations)
         return self.programs[key]
 
-    def _check_fixed(self, model: ConjugateModel) -> None:
-        origin = model.layout.origin
-        assert origin is not None
-        for name, value in origin.fixed.items():
+    def _check_fixed(self, target: ConjugateTarget) -> None:
+        for name, value in target.program.fixed.items():
             if isinstance(value, np.ndarray):
                 raise ModelError(
                     f"The model needs the values of '{name}' before it can be analysed, and they differ by batch.",
@@ -154,7 +140,7 @@ class Minibatches:
         """The statistics of a batch at the optimum of its local factors; `size`: the rows that it stands for."""
         return self._summed(batch, size, lambda program, data, w: program.gather(moments, data, w))
 
-    def begun(self, start: Callable[[Program], Moments], batch: Batch, size: int) -> Sums:
+    def begun(self, start: Callable[[Shape], Moments], batch: Batch, size: int) -> Sums:
         """The statistics of local moments that are given."""
         return self._summed(batch, size, lambda program, data, w: program.begin(start(program), data, w))
 
@@ -163,18 +149,18 @@ class Minibatches:
         even = (size or 1) / sum(p.rows for p in programs)
         total = Sums({}, 0.0)
         for piece, program in zip(batch, programs, strict=True):
-            data, weights = self.inputs(piece, program, even)
-            part, bound = work(program, data, weights)
+            arrays, weights = self.inputs(piece, program, even)
+            part, bound = work(program, arrays, weights)
             total = total + Sums({program: part}, bound)
         return total
 
-    def inputs(self, piece: Piece, program: Program, even: float = 1.0) -> tuple[dict[str, Any], np.ndarray]:
-        """The traced arguments of a piece and the weights of its rows."""
+    def inputs(self, piece: Piece, program: Shape, even: float = 1.0) -> tuple[Any, np.ndarray]:
+        """The arrays that the model makes of a piece, and the weights of its rows."""
         kind = float_type(self.precision)
         arguments = convert(piece.arguments, self.precision)
         weights = even if piece.weights is None else piece.weights
         data = {k: v for k, v in arguments.items() if k not in program.fixed}
-        return data, np.broadcast_to(np.asarray(weights, kind), (program.rows,))
+        return program.prepare(data), np.broadcast_to(np.asarray(weights, kind), (program.rows,))
 
     def rows_of(self, piece: Piece) -> int:
         """Rows of a piece."""
@@ -188,10 +174,6 @@ class Minibatches:
         """The global factors."""
         factors = {name: self.model.factor(name, naturals[name]) for name in self.order}
         return Product(factors, tuple((name, self.model.blocks[name].sites) for name in self.order))
-
-    def averaged(self, mean: Naturals, new: Naturals, share: float) -> Naturals:
-        """(1 - share) mean + share new."""
-        return _mixed(mean, new, share)
 
     def check_inside(self, inside: np.ndarray, naturals: Naturals) -> None:
         """Raise where a block's factor cannot be normalised."""
@@ -230,32 +212,45 @@ class Minibatches:
         """(moments, naturals, bound before, KL(q ‖ q') + KL(q' ‖ q), blocks in domain) after λ ← (1 - ρ) λ + ρ λ̂."""
         programs = tuple(sums.parts)
         values = tuple(sums.parts[p] for p in programs)
-        return self._update(programs, moments, naturals, values, sums.bound, rate)
+        if programs not in self._updates:
+            entries = sum(int(np.prod(s)) for n in self.order for s in self.model.blocks[n].shapes.values())
+            self._updates[programs] = Program(partial(self._update_program, programs), entries > ENTRIES)
+        known = tuple(p.model.energy.arrays for p in programs)
+        rate = np.asarray(rate, float_type(self.precision))
+        return self._updates[programs](
+            moments, naturals, values, sums.bound, rate, known, self.rest.model.energy.arrays
+        )
 
     def _update_program(
-        self, programs: tuple[Program, ...], moments: Moments, naturals: Naturals, values: Any, rows: Any, rate: Any
+        self,
+        programs: tuple[Shape, ...],
+        moments: Moments,
+        naturals: Naturals,
+        values: Any,
+        rows: Any,
+        rate: Any,
+        known: Any,
+        arrays: Any,
     ) -> Any:
         first = self.rest
-        arrays = first.model.energy.arrays
 
         def shares(at: Moments) -> Any:
             """What the sites of the plate say, row terms by their statistics."""
             total = jnp.zeros(())
-            for program, (statistics, share) in zip(programs, values, strict=True):
-                own = program.model.energy.arrays
+            for program, (statistics, share), own in zip(programs, values, known, strict=True):
                 total = total + paired(statistics, program.parts.interface(at, own))
                 total = total + share * program.parts.flat_energy(at, own)
             return total
 
         def energy(at: Moments) -> Any:
-            return shares(at) + first.parts.rest_energy(at, arrays, 0.0)
+            return shares(at) + first.parts.outer_energy(at, arrays)
 
         entropy = sum(first.model.factor(n, naturals[n]).entropy() for n in self.order)
         flat = sum(
-            share * p.parts.flat_energy(moments, p.model.energy.arrays)
-            for p, (_, share) in zip(programs, values, strict=True)
+            share * p.parts.flat_energy(moments, own)
+            for p, (_, share), own in zip(programs, values, known, strict=True)
         )
-        before = rows + flat + first.parts.rest_energy(moments, arrays, 0.0) + entropy
+        before = rows + flat + first.parts.outer_energy(moments, arrays) + entropy
         inside, moved = [], jnp.zeros(())
         for name in self.order:
             message = jax.grad(partial(_at, energy, moments, name))(moments[name])
@@ -274,7 +269,6 @@ class Minibatches:
         return {name: factor.mean_params() for name, factor in factors.items()}, inside
 
 
-@jax.jit
 def _mixed(mean: Naturals, new: Naturals, share: Any) -> Naturals:
     return jax.tree.map(lambda a, b: a + share * (b - a), mean, new)
 

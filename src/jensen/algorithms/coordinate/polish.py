@@ -61,7 +61,7 @@ def polished(
             last = None
             continue
         fallback = None
-        yield Progress("ascent", sweeps, elbo, batches.product(naturals))
+        yield Progress("ascent", sweeps, elbo)
         if plain and last is not None:
             gain = elbo - last
             ratio = min(max(moved / moved_before, 0.0), 0.9999) if moved_before > 0 else 0.0

@@ -1,17 +1,21 @@
 """Before and after the steps on batches: the number of rows, the start, and q put together."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from jensen._errors import DataError, ModelError
-from jensen.algorithms.coordinate.minibatch import Minibatches, Program, Sums
+from jensen._errors import DataError
+from jensen.algorithms.coordinate.minibatch import Minibatches, Shape, Sums
+from jensen.algorithms.coordinate.solution import Solution
 from jensen.algorithms.coordinate.starts import perturbed, random_start
 from jensen.families.exponential import Product
+from jensen.math.precision import Precision
 from jensen.models.batches import AbstractSource, Batch
-from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
+from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals
+from jensen.models.conjugacy.plates import split
 
 SUBSET = 4096
 """Rows at most on which starts are tried."""
@@ -92,7 +96,7 @@ def _start(
     naturals = {name: batches.model.blocks[name].zeros() for name in batches.order}
     subset = subset[:1] if seeds else subset
 
-    def local(program: Program) -> Moments:
+    def local(program: Shape) -> Moments:
         return {**random_start(program.model, rng, seeds), **shared}
 
     total = None
@@ -128,34 +132,25 @@ def above(
     return reached[1][1] if reached[1][0] > reached[0][0] + margin else None
 
 
-def joined(
-    batches: Minibatches,
-    source: AbstractSource | None,
-    target: ConjugateModel | None,
-    moments: Moments,
-    naturals: Naturals,
-) -> Product:
-    """q: the global factors, and for data in memory the local ones that are optimal for them."""
-    if target is None or source is None:
-        return batches.product(naturals)
-    found: dict[str, list[Any]] = {}
-    size = source.size
-    assert size is not None
-    for (piece,) in source.whole():
-        program = batches.program(piece)
-        data, _ = batches.inputs(piece, program)
-        for name, natural in program.naturals(moments, data).items():
-            found.setdefault(name, []).append(natural)
-    local = {
-        name: {key: jnp.concatenate([part[key] for part in parts])[:size] for key in parts[0]}
-        for name, parts in found.items()
-    }
-    for name, natural in local.items():
-        shapes = {key: value.shape for key, value in natural.items()}
-        if shapes != target.blocks[name].shapes:
-            raise ModelError(
-                f"The latents '{name}' have the shapes {shapes} in batches, {target.blocks[name].shapes} in the model.",
-                f"Plate '{batches.plate}'.",
-                "Every array with one entry per row must have the rows on its first axis.",
-            )
-    return target.product({**naturals, **local})
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A program whose rows come in batches."""
+
+    fn: Callable[..., Any]
+    source: AbstractSource
+    precision: Precision
+
+
+class Streamed(Solution):
+    """q of the global latents, where the rows are not held in memory."""
+
+    def product(self) -> Product:
+        """The global factors."""
+        return self.held()
+
+
+def reached(batches: Minibatches, target: ConjugateTarget | None, naturals: Naturals) -> Solution:
+    """q, its local factors left implicit; the global ones only where the rows come from outside."""
+    if target is None:
+        return Streamed(naturals, {}, batches.rest.target)
+    return Solution(naturals, {}, target, split(target.model, batches.rest.parts.plate))

@@ -1,6 +1,6 @@
 """Each site's log density as terms: the densities applied, masks and scales included, summed over plates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,11 +10,13 @@ from jensen._errors import ModelError
 from jensen.models.conjugacy.densities import DENSITIES
 from jensen.models.conjugacy.interpret import interpret
 from jensen.models.conjugacy.terms import (
+    EXPLICIT,
     PRODUCTS,
     Atom,
     Axis,
     Factor,
     Gather,
+    Known,
     Map,
     Stat,
     Term,
@@ -27,10 +29,33 @@ from jensen.models.conjugacy.value import Opaque, Value, ranked, times, total
 
 REMEDIES = (
     ("softmax", "Give the probabilities a Dirichlet prior, or use advi, which needs no conjugacy."),
-    ("log(1 + exp(.))", "Use advi or laplace for a logistic link, or give the probability a Beta prior."),
+    (
+        "log(1 + exp(.))",
+        "A logistic link is conjugate only with Pólya-Gamma variables (Polson, Scott and Windle 2013): use advi or "
+        "laplace, or give the probability a Beta prior.",
+    ),
     ("MixtureSameFamily", "Write the mixture with an index: c = sample('c', Categorical(w)), then mu[c]."),
+    (
+        "HalfCauchy",
+        "A half-Cauchy(s) scale is a mixture of inverse gammas: a ~ InverseGamma(1/2, 1 / s**2) and the variance "
+        "~ InverseGamma(1/2, 1 / a) (Wand et al. 2011); or use advi, which needs no conjugacy.",
+    ),
+    (
+        "StudentT",
+        "A Student-t is a normal whose precision is gamma: w ~ Gamma(df / 2, df / 2), then "
+        "Normal(loc, scale / sqrt(w)); or use advi, which needs no conjugacy.",
+    ),
+    (
+        "Laplace",
+        "A Laplace density is a normal whose variance is exponential: v ~ Exponential(1 / (2 * scale**2)), then "
+        "Normal(loc, sqrt(v)); or use advi, which needs no conjugacy.",
+    ),
     ("matrix", "Write the density with precision_matrix= and a Wishart prior."),
     ("concentration", "Fix the concentration, or use advi, which needs no conjugacy."),
+    (
+        "log of the sum",
+        "A Poisson rate that is a sum needs latent counts, one for each summand; or use advi.",
+    ),
 )
 FALLBACK = (
     "Coordinate ascent needs log densities that are polynomial in the latents' statistics: choose a conjugate form "
@@ -38,19 +63,39 @@ FALLBACK = (
 )
 
 
-def site_terms(fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any]) -> dict[str, list[Term]]:
+def site_terms(
+    fn: Callable[..., Any],
+    sites: dict[str, SiteInfo],
+    kwargs: dict[str, Any],
+    given: Mapping[str, Any] | None = None,
+    refusals: dict[str, ModelError] | None = None,
+) -> dict[str, list[Term]]:
     """Site -> the terms of its expected log density, every label summed over. To be called while tracing.
 
-    A discrete latent appears through its indicators, on exactly the terms that vary with it.
+    A discrete latent appears through its indicators, on exactly the terms that vary with it. Latents in `given` are
+    known at these values. With `refusals`, sites whose density is no polynomial are left out, their errors put there.
     """
     token = PRODUCTS.set({})
+    given = given or {}
     try:
         closed, leaves, static, tree = trace_factors(fn, sites, kwargs)
-        latents = [_latent(s) for s in sites.values() if not s.observed and s.values is None]
+        latents = [
+            Value(s.shape, known=given[s.name]) if s.name in given else _latent(s)
+            for s in sites.values()
+            if not s.observed and s.values is None
+        ]
         known = [Value(np.shape(leaf), known=leaf) for leaf in leaves]
         outputs = jax.tree.unflatten(tree, interpret(closed.jaxpr, closed.consts, [*latents, *known]))
         first_enum = max((s.enum_dim for s in sites.values() if s.values is not None), default=-1000)
-        return {name: _terms(sites, name, outputs[name], *static[name], first_enum) for name in outputs}
+        terms = {}
+        for name in outputs:
+            try:
+                terms[name] = _terms(sites, name, outputs[name], *static[name], first_enum)
+            except ModelError as refusal:
+                if refusals is None:
+                    raise
+                refusals[name] = refusal
+        return terms
     finally:
         PRODUCTS.reset(token)
 
@@ -76,8 +121,9 @@ def _terms(
             raise Opaque(density.why)
         terms = density.polynomial()
     except Opaque as reason:
+        which = "" if cls in DENSITIES or cls.__name__ == "Unit" else f"a {cls.__name__} density, in which there is "
         raise ModelError(
-            f"The log density of '{name}' is not a polynomial in statistics of the latents: it holds {reason}.",
+            f"The log density of '{name}' is not a polynomial in statistics of the latents: it holds {which}{reason}.",
             site.where,
             next((remedy for key, remedy in REMEDIES if key in f"{cls.__name__} {reason}"), FALLBACK),
         ) from None
@@ -133,8 +179,12 @@ def _summed(sites: dict[str, SiteInfo], site: SiteInfo, term: Term, shape: tuple
             factors.append(_indicator(latent, out, shape))
     coefficient, rank = term.coefficient, len(out)
     for i, axis in enumerate(out):
-        if axis is None and i - rank > first_enum:
-            coefficient *= shape[i]
+        if axis is None and i - rank > first_enum and shape[i] > 1:
+            if EXPLICIT.get():
+                out[i] = Axis(shape[i])
+                factors.append(Known(np.ones(shape[i]), (out[i],)))  # type: ignore[arg-type]
+            else:
+                coefficient *= shape[i]
     for plate in site.plates:
         axis = out[plate.dim] if rank >= -plate.dim else None
         if axis is not None:

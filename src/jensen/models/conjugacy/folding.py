@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import digamma, erf, erfc, gammaln
 
 
 def _dynamic_slice(operand: np.ndarray, *starts: np.ndarray, slice_sizes: tuple[int, ...], **_: Any) -> np.ndarray:
@@ -52,6 +53,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "log": np.log, "log1p": np.log1p, "lt": np.less, "max": np.maximum, "min": np.minimum, "mul": np.multiply,
     "ne": np.not_equal, "neg": np.negative, "not": np.logical_not, "or": np.logical_or, "pow": np.power, "rem": _rem,
     "sign": np.sign, "sin": np.sin, "sqrt": np.sqrt, "square": np.square, "sub": np.subtract, "tanh": np.tanh,
+    "digamma": digamma, "erf": erf, "erfc": erfc, "lgamma": gammaln,
     "expm1": np.expm1, "is_finite": np.isfinite, "xor": np.logical_xor,
 }  # fmt: skip
 """Elementwise primitives without parameters that matter; they broadcast, so compact arrays stay compact."""
@@ -90,6 +92,11 @@ STRUCTURAL: dict[str, Callable[..., Any]] = {
 
 def _cumulative(fn: Callable[..., Any], a: np.ndarray, axis: int, reverse: bool) -> np.ndarray:
     return np.flip(fn(np.flip(a, axis), axis), axis) if reverse else fn(a, axis)
+
+
+def in_numpy(name: str) -> bool:
+    """Whether a primitive folds without JAX, which would compile it."""
+    return name in NUMPY or name in STRUCTURAL
 
 
 def fold(primitive: Any, params: dict[str, Any], arrays: list[np.ndarray]) -> list[np.ndarray]:

@@ -10,8 +10,9 @@ from jax.core import Tracer
 from jax.extend.core import Literal
 
 from jensen.models.conjugacy.arrays import is_concrete, namespace
-from jensen.models.conjugacy.folding import NUMPY, bind, fold
+from jensen.models.conjugacy.folding import NUMPY, bind, fold, in_numpy
 from jensen.models.conjugacy.primitives import RULES, apply_rule
+from jensen.models.conjugacy.terms import EXPLICIT
 from jensen.models.conjugacy.value import Opaque, Value, lift
 from jensen.models.user_code import is_user_file
 
@@ -92,7 +93,8 @@ def _known_outputs(eqn: Any, values: list[Value], memo: dict[Any, Any]) -> list[
         arrays = [v.known for v in values] if name in LAZY else [v.full() for v in values]
         if name in LAZY:
             arrays = _aligned(arrays) if name not in NUMPY or namespace(*arrays) is jnp else arrays
-        if all(is_concrete(a) for a in arrays):
+        concrete = all(is_concrete(a) for a in arrays)
+        if concrete and (not EXPLICIT.get() or in_numpy(eqn.primitive.name)):
             results = fold(eqn.primitive, eqn.params, arrays)
             results = [np.asarray(r, v.aval.dtype) for r, v in zip(results, eqn.outvars, strict=True)]
         else:

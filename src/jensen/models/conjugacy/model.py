@@ -13,16 +13,20 @@ from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.blocks import Block
-from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Skeleton, reduced
+from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
 from jensen.models.conjugacy.selfcheck import check_supports, self_check
+from jensen.models.conjugacy.target import ConjugateTarget, structure_of
 from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
-from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.program import NumPyroProgram
+from jensen.models.structure import Structure
 from jensen.models.user_code import blame
 
 CHECKED_ROWS = 500
@@ -35,24 +39,6 @@ Naturals = dict[str, Natural]
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
-    """Where a model comes from.
-
-    Attributes:
-        fn, arguments: the program and what it was called with, converted.
-        joint: the declared joint blocks.
-        prepare: traced arguments of the same shapes -> the arrays of the energy.
-        fixed: arguments whose values the analysis used, so that they cannot be traced.
-    """
-
-    fn: Callable[..., Any]
-    arguments: dict[str, Any]
-    joint: tuple[tuple[str, ...], ...]
-    prepare: Callable[[dict[str, Any]], tuple[Array, ...]]
-    fixed: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
 class Layout:
     """What is static about a model: blocks, sites and which terms each block enters. Compared by identity."""
 
@@ -60,7 +46,6 @@ class Layout:
     sites: dict[str, SiteInfo]
     owner: dict[str, str]
     touching: dict[str, tuple[SiteTerm, ...]]
-    origin: Origin | None = None
 
 
 class ConjugateModel(eqx.Module):
@@ -88,6 +73,10 @@ class ConjugateModel(eqx.Module):
     def rows(self) -> int:
         """Observed scalars, the unit of tolerances (at least 1)."""
         return max(1, sum(int(np.prod(s.shape)) for s in self.sites.values() if s.observed and s.support is not None))
+
+    def with_arrays(self, arrays: Sequence[Array]) -> "ConjugateModel":
+        """The same model on other arrays, as inside a compiled program."""
+        return ConjugateModel(Energy(tuple(arrays), self.energy.skeleton), self.layout)
 
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
@@ -136,27 +125,66 @@ def build_conjugate(
     *,
     blocks: Sequence[tuple[str, ...]] = (),
     precision: Precision = "double",
-    by_row: bool = False,
-    check: bool = True,
 ) -> ConjugateModel:
+    """The model of `conjugate_target` by itself."""
+    return conjugate_target(fn, data, blocks=blocks, precision=precision).model
+
+
+def conjugate_target(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    *,
+    blocks: Sequence[tuple[str, ...]] = (),
+    precision: Precision = "double",
+) -> ConjugateTarget:
     """Analyse a NumPyro program, recognise its blocks and check the result against NumPyro's own densities.
 
-    `by_row` keeps every term row by row, as minibatches need it; without `check` the structural check is left out, for
-    a program that has passed it at another size.
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
     """
-    check_names(fn, data or {})
-    arguments = convert(data or {}, precision)
+    return _target(fn, data, blocks, precision, by_row=False, check=True)[0]
+
+
+def batch_target(
+    fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
+) -> tuple[ConjugateTarget, Program]:
+    """(`conjugate_target` of a batch, the program from a batch's arrays to the arrays of the energy).
+
+    Every term is kept row by row, so that rows can be weighted. Without `check` the structural check is left out, for
+    a program that has passed it at another size.
+    """
+    return _target(fn, data, (), precision, by_row=True, check=check)
+
+
+def _target(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    blocks: Sequence[tuple[str, ...]],
+    precision: Precision,
+    by_row: bool,
+    check: bool,
+) -> tuple[ConjugateTarget, Program]:
+    if not callable(fn):
+        raise ModelError(
+            f"Coordinate updates are derived from a NumPyro program, which a {type(fn).__name__} is not.",
+            remedy="Write the model in NumPyro, or use a method that needs a density only, such as advi.",
+        )
+    data = as_mapping(data)
+    check_names(fn, data)
+    arguments = convert(data, precision)
     with working(precision):
         energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        origin = Origin(fn, arguments, tuple(map(tuple, blocks)), prepare, fixed)
-        model = ConjugateModel(energy, _layout(energy, sites, blocks, origin))
+        model = ConjugateModel(energy, _layout(energy, sites, blocks))
         check_supports(fn, sites, arrays, fixed)
         if check:
             self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
-    return model
+        program = NumPyroProgram(fn, arrays, fixed, precision)
+        found: list[Structure] = []
+        jax.eval_shape(
+            lambda arrays: found.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), sites)), arrays
+        )
+    return ConjugateTarget(model, found[0], program), prepare
 
 
 def _on_fewer_rows(
@@ -182,7 +210,7 @@ def _on_fewer_rows(
 
 def _analysed(
     fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False
-) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any], Callable[[dict[str, Any]], Any]]:
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any], Program]:
     """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead.
 
     Returns (energy, sites, traced arguments, fixed arguments, the program).
@@ -198,11 +226,10 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            entries, known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
-            found["skeleton"] = Skeleton(tuple(entries))
+            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
             return tuple(known)
 
-        program = jax.jit(prepare)
+        program = Program(prepare)
         try:
             known = program(arrays)
         except CONCRETE_NEEDED as error:
@@ -217,9 +244,7 @@ def _analysed(
     raise blame(needed, fn, arguments) from needed
 
 
-def _layout(
-    energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]], origin: Origin | None = None
-) -> Layout:
+def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
     declared = [name for names in joint for name in names]
     twice = sorted({name for name in declared if declared.count(name) > 1})
     if twice:
@@ -239,7 +264,16 @@ def _layout(
     touching = {
         name: tuple(t for t in energy.terms if any(owner[a.site] == name for a in t.term.atoms)) for name in found
     }
-    return Layout(found, sites, owner, touching, origin)
+    return Layout(found, sites, owner, touching)
 
 
-__all__ = ["ConjugateModel", "Layout", "Moments", "Naturals", "build_conjugate"]
+__all__ = [
+    "ConjugateModel",
+    "ConjugateTarget",
+    "Layout",
+    "Moments",
+    "Naturals",
+    "batch_target",
+    "build_conjugate",
+    "conjugate_target",
+]

@@ -1,7 +1,7 @@
 """The family of a latent, recognised from its support and the statistics in which the log joint holds it."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpyro.distributions import constraints
@@ -53,12 +53,22 @@ def recognise(site: SiteInfo, energy: Energy, sites: dict[str, SiteInfo]) -> Blo
     maker = RECOGNISERS.get(type(site.base_support))
     if maker is None:
         raise ModelError(
-            f"The latent '{site.name}' has support {site.support}, for which no exponential family is known here.",
+            f"The latent '{site.name}' has support {described(site.support)}, for which no exponential family is "
+            "known here.",
             site.where,
             "Use a prior on the real line, the positive half-line, [0, 1], the simplex or the positive definite "
             "matrices; or use advi, which transforms any support.",
         )
     return maker(site, uses, sites)
+
+
+def described(support: Any) -> str:
+    """A support for messages, its bounds where they are plain numbers."""
+    name = type(support).__name__.strip("_")
+    bounds = [getattr(support, n, None) for n in ("lower_bound", "upper_bound")]
+    plain = [f"{b:g}" for b in bounds if isinstance(b, (int, float))]
+    given = [b for b in bounds if b is not None]
+    return f"{name}({', '.join(plain) if len(plain) == len(given) else 'bounds from data'})" if given else name
 
 
 Uses: TypeAlias = list[tuple[Signature, tuple[Atom, ...], SiteTerm]]
@@ -224,7 +234,8 @@ def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     bounds = (support.lower_bound, support.upper_bound)
     if not all(isinstance(b, (int, float)) for b in bounds) or bounds != (0, 1):
         raise ModelError(
-            f"The latent '{site.name}' has support {support}: a truncated conditional, not a beta distribution.",
+            f"The latent '{site.name}' has support {described(support)}: a truncated conditional, not a beta "
+            "distribution.",
             site.where,
             "Use a Beta prior on [0, 1] and rescale it, or use advi, which transforms any interval.",
         )
@@ -304,7 +315,14 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
 
     plates = tuple(p.name for p in site.plates)
     shapes = {"indicator": (*site.shape, len(values)), **({"copies": site.shape} if copies else {})}
-    return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates)
+
+    def rows_last(natural: Natural) -> Categorical:
+        return Categorical(natural, values, 0)
+
+    last = None if copies or len(site.shape) != 1 else rows_last
+    return Block(
+        site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates, rows_last=last
+    )
 
 
 RECOGNISERS: dict[type, Callable[[SiteInfo, Uses, dict[str, SiteInfo]], Block]] = {

@@ -16,6 +16,7 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import compute_log_probs
 
 from jensen._errors import DataError, ModelError
+from jensen.math.programs import Program
 from jensen.models.conjugacy.energy import Energy, at_point
 from jensen.models.conjugacy.trace import SiteInfo
 
@@ -27,7 +28,7 @@ def self_check(
 ) -> None:
     """Compare site by site at two random points; raise a `ModelError` that names the first site that differs."""
 
-    @jax.jit
+    @Program
     def program(energy: Energy, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
         return _compare(fn, energy, sites, {**arrays, **fixed}, noise, seed)
 
@@ -47,7 +48,7 @@ def check_supports(
     """Raise a `DataError` naming site and row for values observed outside their distribution's support."""
     observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
-    @jax.jit
+    @Program
     def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
         trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
         return {name: _outside(trace[name], sites[name].masked) for name in observed}

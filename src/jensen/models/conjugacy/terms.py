@@ -16,6 +16,8 @@ from jensen.models.conjugacy.arrays import contract, is_concrete, namespace, sam
 
 PRODUCTS: ContextVar[dict[Any, tuple[Any, ...]] | None] = ContextVar("PRODUCTS", default=None)
 """Products of known arrays found so far in the analysis under way."""
+EXPLICIT: ContextVar[bool] = ContextVar("EXPLICIT", default=False)
+"""Whether the analysis is for reading: Σ_n c over a plate stays a sum instead of N c, and nothing is compiled."""
 
 
 @dataclass(eq=False)

@@ -172,19 +172,19 @@ def _values(info: SiteInfo, fn: Any) -> np.ndarray:
             info.where,
             "Sample it inside a numpyro.plate instead of with to_event or a vector-valued distribution.",
         )
+    support = info.base_support
+    low, high = getattr(support, "lower_bound", 0), getattr(support, "upper_bound", None)
+    if isinstance(low, (int, np.integer)) and isinstance(high, (int, np.integer)):
+        return np.arange(low, high + 1)
     try:
         with jax.ensure_compile_time_eval():
             values = np.asarray(fn.enumerate_support(expand=False)).reshape(-1)
     except Exception:
-        support = info.base_support
-        low, high = getattr(support, "lower_bound", 0), getattr(support, "upper_bound", None)
-        if not isinstance(low, (int, np.integer)) or not isinstance(high, (int, np.integer)):
-            raise ModelError(
-                f"The values of the discrete latent '{info.name}' cannot be listed: its support is {info.support}.",
-                info.where,
-                "Use a distribution of finite support with a fixed number of values, or marginalise it by hand.",
-            ) from None
-        values = np.arange(low, high + 1)
+        raise ModelError(
+            f"The values of the discrete latent '{info.name}' cannot be listed: its support is {info.support}.",
+            info.where,
+            "Use a distribution of finite support with a fixed number of values, or marginalise it by hand.",
+        ) from None
     return values
 
 

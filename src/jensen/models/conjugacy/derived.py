@@ -1,0 +1,145 @@
+"""The terms, blocks and refusals of a model, traced but not compiled: what its equations are written from."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import DataError, ModelError
+from jensen.math.precision import working
+from jensen.models.analysis import CONCRETE_NEEDED
+from jensen.models.conjugacy.arrays import is_concrete
+from jensen.models.conjugacy.blocks import Block
+from jensen.models.conjugacy.energy import Energy, SiteTerm, Skeleton, Slot, without_identities
+from jensen.models.conjugacy.factors import site_terms
+from jensen.models.conjugacy.joint import recognise_joint
+from jensen.models.conjugacy.recognise import recognise
+from jensen.models.conjugacy.terms import EXPLICIT, Atom, Factor, Gather, Known, Map, Term
+from jensen.models.conjugacy.trace import SiteInfo, find_sites
+from jensen.models.data_check import check_names, convert
+from jensen.models.user_code import blame
+
+
+@dataclass(frozen=True, eq=False)
+class Derivation:
+    """What the analysis found.
+
+    Attributes:
+        sites: every sample site. terms: every term of the log joint, its traced arrays as slots.
+        blocks: the recognised blocks by name; free: latents taken as known values.
+        refusals: site -> why its density is no polynomial, or why the latent has no conjugate factor.
+        computation: the jaxpr (with names and values of its inputs) whose outputs are the arrays of the slots.
+    """
+
+    sites: dict[str, SiteInfo]
+    terms: tuple[SiteTerm, ...]
+    blocks: dict[str, Block]
+    refusals: dict[str, ModelError]
+    computation: tuple[Any, list[str], dict[str, Any]]
+    free: tuple[str, ...] = ()
+
+
+def derive(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None = None,
+    *,
+    blocks: Sequence[tuple[str, ...]] = (),
+    free: Iterable[str] = (),
+) -> Derivation:
+    """Trace a NumPyro program and recognise its blocks, collecting refusals instead of raising them.
+
+    Latents in `free` are taken as known: nothing is asked of them. Nothing is compiled.
+    """
+    check_names(fn, data or {})
+    arguments = convert(data or {}, "double")
+    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
+    scalars |= {k for k, v in arguments.items() if isinstance(v, dict)}
+    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
+    needed: BaseException | None = None
+    with working("double"):
+        for fixed in (scalars, scalars | integers, set(arguments)):
+            arrays = {k: v for k, v in arguments.items() if k not in fixed}
+            try:
+                return _traced(fn, arrays, {k: arguments[k] for k in fixed}, blocks, tuple(free))
+            except CONCRETE_NEEDED as error:
+                needed = error
+            except (ModelError, DataError):
+                raise
+            except Exception as error:
+                raise blame(error, fn, arguments) from error
+    assert needed is not None
+    raise blame(needed, fn, arguments) from needed
+
+
+def _traced(
+    fn: Callable[..., Any],
+    arrays: dict[str, Any],
+    fixed: dict[str, Any],
+    joint: Sequence[tuple[str, ...]],
+    free: tuple[str, ...],
+) -> Derivation:
+    sites: dict[str, SiteInfo] = {}
+    jax.make_jaxpr(lambda a: sites.update(find_sites(fn, {**a, **fixed})) or ())(arrays)
+    values = {name: jax.ShapeDtypeStruct(sites[name].shape, jnp.result_type(float)) for name in free}
+    refusals: dict[str, ModelError] = {}
+    found: dict[str, list[Term]] = {}
+
+    def prepare(arrays: dict[str, Any], given: dict[str, Any]) -> Any:
+        token = EXPLICIT.set(True)
+        try:
+            terms = site_terms(fn, sites, {**arrays, **fixed}, given, refusals)
+        finally:
+            EXPLICIT.reset(token)
+        slots: dict[int, tuple[Slot, Any]] = {}
+        for site, group in terms.items():
+            found[site] = [_slotted(without_identities(term), slots) for term in group]
+        return tuple(array for _, array in slots.values())
+
+    closed = jax.make_jaxpr(prepare)(arrays, values)
+    names = [*sorted(arrays), *sorted(values)]
+    terms = tuple(SiteTerm(site, term) for site, group in found.items() for term in group)
+    energy = Energy((), Skeleton(terms))
+    blocks = _blocks(energy, sites, joint, free, refusals)
+    return Derivation(sites, terms, blocks, refusals, (closed, names, arrays), free)
+
+
+def _slotted(term: Term, slots: dict[int, tuple[Slot, Any]]) -> Term:
+    """The term with its traced arrays replaced by slots."""
+
+    def placed(array: Any) -> Any:
+        if is_concrete(array) or isinstance(array, Slot):
+            return array
+        return slots.setdefault(id(array), (Slot(len(slots)), array))[0]
+
+    factors: list[Factor] = []
+    for factor in term.factors:
+        if isinstance(factor, Known):
+            factors.append(Known(placed(factor.array), factor.maps))
+        else:
+            maps: list[Map] = [Gather(placed(m.index), m.axes) if isinstance(m, Gather) else m for m in factor.maps]
+            factors.append(Atom(factor.site, factor.stat, tuple(maps)))
+    return Term(term.coefficient, tuple(factors), term.out)
+
+
+def _blocks(
+    energy: Energy,
+    sites: dict[str, SiteInfo],
+    joint: Sequence[tuple[str, ...]],
+    free: tuple[str, ...],
+    refusals: dict[str, ModelError],
+) -> dict[str, Block]:
+    blocks: dict[str, Block] = {}
+    for site in sites.values():
+        if site.observed or site.name in free or any(site.name in b.sites for b in blocks.values()):
+            continue
+        names = next((names for names in joint if site.name in names), None)
+        try:
+            block = recognise(site, energy, sites) if names is None else recognise_joint(names, energy, sites)
+        except ModelError as refusal:
+            refusals.setdefault(site.name, refusal)
+            continue
+        blocks[block.name] = block
+    return blocks

@@ -1,0 +1,5 @@
+"""The analysed models of the conjugate zoo, shared with its own tests."""
+
+from tests.conjugacy.conftest import _double, built
+
+__all__ = ["_double", "built"]
