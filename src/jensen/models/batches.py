@@ -223,7 +223,7 @@ class Ragged(AbstractSource):
             index = order[np.minimum(starts[members][:, None] + place, len(row) - 1)]
             padded = {k: np.where(real, np.asarray(v)[index], 0) for k, v in entries.items()}
             own = {k: np.asarray(v)[members] for k, v in (rows or {}).items()}
-            self.strata.append(({**padded, **own}, max(1, round(len(members) / steps))))
+            self.strata.append(({**padded, **own}, max(2, round(len(members) / steps))))
         self.steps = steps
 
     def example(self) -> Piece:

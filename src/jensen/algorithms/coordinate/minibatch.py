@@ -304,6 +304,12 @@ def subsampled(model: ConjugateModel, plate: str | None) -> PlateSplit:
         parts = split(model, name) if plate in (None, name) else None
         if parts is not None and parts.shared:
             return parts
+    if plate is not None and plates.get(plate) == 1:
+        raise DataError(
+            "A batch holds a single row, which cannot be told apart from what all rows share.",
+            f"Plate '{plate}'.",
+            "Give every batch at least two rows.",
+        )
     raise ModelError(
         f"No plate of this model can be subsampled{f': plate {plate!r}' if plate else ''}.",
         f"Plates: {', '.join(f'{n!r} ({s})' for n, s in plates.items()) or 'none'}.",

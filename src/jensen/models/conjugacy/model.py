@@ -177,8 +177,12 @@ def _target(
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
         model = ConjugateModel(energy, _layout(energy, sites, blocks))
         check_supports(fn, sites, arrays, fixed)
-        if check:
+        if check and precision == "double":
             self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
+        elif check:  # of the algebra, which is the same: in single precision a point of a large simplex rounds to zeros
+            with working("double"):
+                wide = convert(data, "double")
+                self_check(fn, *(_on_fewer_rows(fn, wide, sites) or _analysed(fn, wide)[:4]))
         program = NumPyroProgram(fn, arrays, fixed, precision)
         found: list[Structure] = []
         jax.eval_shape(
