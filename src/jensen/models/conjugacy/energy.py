@@ -73,10 +73,11 @@ class Energy(eqx.Module):
 
     def __call__(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> Scalar:
         """The value at the moments that `lookup` finds, of all terms or of some, in nats."""
-        total = jnp.zeros(())
-        for entry in self.terms if terms is None else terms:
-            total = total + self._evaluate(entry, lookup)
-        return total
+        return sum(self.parts(lookup, terms), start=jnp.zeros(()))
+
+    def parts(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> list[Scalar]:
+        """The value of each term."""
+        return [self._evaluate(entry, lookup) for entry in (self.terms if terms is None else terms)]
 
     def coefficient(self, entry: SiteTerm) -> Scalar:
         """The coefficient of a term."""
@@ -100,7 +101,7 @@ class Energy(eqx.Module):
 
     def _fetched_map(self, position: Map) -> Map:
         if isinstance(position, Gather):
-            return Gather(self._fetch(position.index), position.axes)
+            return Gather(self._fetch(position.index), position.axes, position.offset)
         return position
 
 
@@ -151,7 +152,10 @@ def reduced(terms: Mapping[str, Sequence[Term]], by_row: bool = False) -> tuple[
                 if isinstance(factor, Known):
                     factors.append(Known(placed(factor.array, jnp.result_type(float)), factor.maps))
                 else:
-                    maps = (Gather(placed(m.index, int), m.axes) if isinstance(m, Gather) else m for m in factor.maps)
+                    maps = (
+                        Gather(placed(m.index, int), m.axes, m.offset) if isinstance(m, Gather) else m
+                        for m in factor.maps
+                    )
                     factors.append(Atom(factor.site, factor.stat, tuple(maps)))
             entries.append(SiteTerm(site, Term(term.coefficient, tuple(factors), term.out), len(entries)))
     coefficients = np.array([entry.term.coefficient for entry in entries], jnp.result_type(float))

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
@@ -82,11 +83,10 @@ class ConjugateModel(eqx.Module):
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
         return self.energy(self._lookup(moments))
 
-    def magnitude(self, moments: Moments) -> Scalar:
-        """Σ |terms| of the expected log joint: times the rounding unit, the error of the bound in nats."""
-        lookup = self._lookup(moments)
-        parts = [jnp.abs(self.energy(lookup, [entry])) for entry in self.energy.terms]
-        return sum(parts, start=jnp.zeros(()))
+    def summed(self, moments: Moments) -> tuple[Scalar, Scalar]:
+        """(the expected log joint, Σ |terms|) in nats; the second times the rounding unit is the error of the first."""
+        parts = self.energy.parts(self._lookup(moments))
+        return sum(parts, start=jnp.zeros(())), sum(map(jnp.abs, parts), start=jnp.zeros(()))
 
     def message(self, block: str, moments: Moments) -> Natural:
         """The natural parameters of the optimal factor: ∇ of the expected log joint in the block's mean parameters."""
@@ -172,13 +172,15 @@ def _target(
     data = as_mapping(data)
     check_names(fn, data)
     arguments = convert(data, precision)
-    with working(precision):
+    with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
         energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
         model = ConjugateModel(energy, _layout(energy, sites, blocks))
-        check_supports(fn, sites, arrays, fixed)
+        fewer = _on_fewer_rows(fn, arguments, sites) if check else None
+        if fewer is not None or not check or precision == "single":
+            check_supports(fn, sites, arrays, fixed)
         if check and precision == "double":
-            self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
+            self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
         elif check:  # of the algebra, which is the same: in single precision a point of a large simplex rounds to zeros
             with working("double"):
                 wide = convert(data, "double")
