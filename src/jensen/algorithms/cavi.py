@@ -6,13 +6,15 @@ from typing import Any, ClassVar
 import equinox as eqx
 import numpy as np
 
-from jensen._errors import OptionError
+from jensen._errors import ModelError, OptionError
+from jensen.algorithms.coordinate import hybrid
 from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.plated import ascent_for
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, build_conjugate
+from jensen.models.conjugacy.partial import PartialModel, build_partial
 
 WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
@@ -75,9 +77,27 @@ class CAVI(AbstractAlgorithm):
         first sweep, and there is a single start. Raises a `ModelError` naming site, term, source line and remedy where
         the model is not conditionally conjugate.
         """
-        target = build_conjugate(model, data, blocks=self.blocks, precision=precision)
+        try:
+            target = build_conjugate(model, data, blocks=self.blocks, precision=precision)
+        except ModelError as refusal:
+            partial = build_partial(model, data, refusal, blocks=self.blocks, precision=precision)
+            if init:
+                raise refusal
+            with working(precision):
+                return finished(self.run_partial(partial, seed), partial.conjugate, precision)
         with working(precision):
             return finished(self.run(target, seed, init=init), target, precision)
+
+    def run_partial(self, target: PartialModel, seed: int) -> Run:
+        """Fit a model of which some latents have no conjugate factor: those get a Gaussian, in one rising bound."""
+        return hybrid.run(
+            target,
+            seed,
+            max_sweeps=self.max_sweeps,
+            tolerance=self.tolerance,
+            restarts=self.restarts,
+            warm_up=WARM_UP,
+        )
 
     def run(self, target: ConjugateModel, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""

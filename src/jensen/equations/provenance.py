@@ -111,7 +111,8 @@ class Provenance:
         if square and np.array_equal(array, array[0, 0] * np.eye(len(array))):
             return product([_equal(*places)], float(array[0, 0]))
         for name, known in {**self.arrays, **self.constants}.items():
-            known = np.asarray(known)
+            if not isinstance(known, np.ndarray):
+                continue
             if known.shape == array.shape and known.dtype.kind in "iufb" and np.array_equal(known, array):
                 return Element(name, places, array)
         name = next(n for i in range(1, 10_000) if (n := f"C{i}") not in self.arrays and n not in self.constants)

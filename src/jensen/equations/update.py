@@ -117,7 +117,7 @@ class Writer:
                     kinds = self.labels.kinds_of(atoms, maps)
                     return self.labels.distinct(kinds, block.shapes[stat])
         site = self.derivation.sites[block.sites[0]]
-        kinds = [(site.name, i) for i in range(len(block.shapes[stat]))]
+        kinds = [("axis", site.name, i) for i in range(len(block.shapes[stat]))]
         return self.labels.distinct(kinds, block.shapes[stat])
 
     def _contribution(self, term: Any, block: Block, stat: str, own: Sequence[Axis]) -> Expr | None:

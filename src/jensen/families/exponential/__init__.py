@@ -12,6 +12,7 @@ from jensen.families.exponential.multivariate_normal import MultivariateNormal
 from jensen.families.exponential.normal import Normal
 from jensen.families.exponential.normal_gamma import NormalGamma
 from jensen.families.exponential.product import Product
+from jensen.families.exponential.unconstrained import UnconstrainedNormal
 from jensen.families.exponential.wishart import Wishart
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "Normal",
     "NormalGamma",
     "Product",
+    "UnconstrainedNormal",
     "Wishart",
 ]

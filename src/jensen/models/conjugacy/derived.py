@@ -103,7 +103,7 @@ def _traced(
     terms = tuple(SiteTerm(site, term) for site, group in found.items() for term in group)
     energy = Energy((), Skeleton(terms))
     blocks = _blocks(energy, sites, joint, free, refusals)
-    return Derivation(sites, terms, blocks, refusals, (closed, names, arrays), free)
+    return Derivation(sites, terms, blocks, refusals, (closed, names, {**arrays, **values}), free)
 
 
 def _slotted(term: Term, slots: dict[int, tuple[Slot, Any]]) -> Term:

@@ -19,8 +19,8 @@ from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Ske
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
-from jensen.models.conjugacy.selfcheck import check_supports, self_check
-from jensen.models.conjugacy.terms import Atom, Map
+from jensen.models.conjugacy.selfcheck import check_lookups, check_supports, first_outside, self_check
+from jensen.models.conjugacy.terms import LOOKED_UP, Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
 from jensen.models.data_check import check_missing, check_names, convert
 from jensen.models.user_code import blame
@@ -128,7 +128,7 @@ def build_conjugate(
     with working(precision):
         energy, sites, arrays, fixed = _analysed(fn, arguments)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        layout = _layout(energy, sites, blocks)
+        layout = arranged(energy, sites, blocks)
         model = ConjugateModel(energy, layout)
         check_supports(fn, sites, arrays, fixed)
         self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
@@ -171,12 +171,18 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            entries, known = reduced(site_terms(fn, found["sites"], kwargs))
+            token = LOOKED_UP.set([])
+            try:
+                entries, known = reduced(site_terms(fn, found["sites"], kwargs))
+                found["lookups"] = [(where, limit) for where, limit, _ in LOOKED_UP.get() or ()]
+                outside = [first_outside(index, limit) for _, limit, index in LOOKED_UP.get() or ()]
+            finally:
+                LOOKED_UP.reset(token)
             found["skeleton"] = Skeleton(tuple(entries))
-            return tuple(known)
+            return tuple(known), outside
 
         try:
-            known = jax.jit(prepare)(arrays)
+            known, outside = jax.jit(prepare)(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue
@@ -184,12 +190,14 @@ def _analysed(
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
+        check_lookups(found["lookups"], outside)
         return Energy(known, found["skeleton"]), found["sites"], arrays, fixed
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
 
 
-def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+    """The blocks of the latents among `sites`, and which terms each enters."""
     declared = [name for names in joint for name in names]
     twice = sorted({name for name in declared if declared.count(name) > 1})
     if twice:

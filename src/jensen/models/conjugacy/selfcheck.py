@@ -23,20 +23,32 @@ SEEDS = (11, 12)
 
 
 def self_check(
-    fn: Callable[..., Any], energy: Energy, sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
+    fn: Callable[..., Any],
+    energy: Energy | Callable[[dict[str, Any], dict[str, Any]], Energy],
+    sites: dict[str, SiteInfo],
+    arrays: dict[str, Any],
+    fixed: dict[str, Any],
 ) -> None:
-    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs."""
+    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs.
+
+    `energy` may be a function of (data arrays, values of the latents), where some latents are taken as known.
+    """
 
     @jax.jit
-    def program(energy: Energy, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
-        return _compare(fn, energy, sites, {**arrays, **fixed}, noise, seed)
+    def program(given: Energy | None, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
+        def at(values: dict[str, Any]) -> Energy:
+            return energy(arrays, values) if given is None else given  # type: ignore[return-value,arg-type]
+
+        return _compare(fn, at, sites, {**arrays, **fixed}, noise, seed)
 
     # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
+    given = energy if isinstance(energy, Energy) else None
     tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
     for seed in SEEDS:
-        found, expected, size = jax.device_get(program(energy, arrays, _noise(sites, seed), seed))
+        found, expected, size = jax.device_get(program(given, arrays, _noise(sites, seed), seed))
         for name in expected:
-            gap = abs(found[name] - expected[name])
+            with np.errstate(invalid="ignore"):
+                gap = abs(found[name] - expected[name])
             if not gap <= tolerance * (1.0 + size[name]):
                 raise _mismatch(sites[name], float(found[name]), float(expected[name]))
 
@@ -53,6 +65,25 @@ def check_supports(
         return {name: _outside(trace[name], sites[name].masked) for name in observed}
 
     _check_support(sites, jax.device_get(program(arrays, _noise(sites, SEEDS[0]), SEEDS[0])))
+
+
+def first_outside(index: Any, limit: int) -> tuple[Any, Any, Any]:
+    """(number of indices outside 0..limit, flat position of the first one, its value)."""
+    flat = jnp.ravel(jnp.asarray(index))
+    bad = (flat < 0) | (flat > limit)
+    return jnp.sum(bad), jnp.argmax(bad), flat[jnp.argmax(bad)]
+
+
+def check_lookups(lookups: list[tuple[str, int]], outside: Any) -> None:
+    """Raise a `DataError` for an index outside the latent that it looks up, which JAX would clip in silence."""
+    for (where, limit), (count, place, value) in zip(lookups, jax.device_get(outside), strict=True):
+        if count:
+            raise DataError(
+                f"{int(count)} indices lie outside 0..{limit}, the entries of the latent that they look up; the first "
+                f"is {int(value) - (limit + 1) if value < 0 else int(value)}, in row {int(place)}.",
+                f"{where.replace(', at', 'At', 1) or 'In the model'}.",
+                "Number the groups 0..K-1, give the latent one entry for each, and fill masked places with 0.",
+            )
 
 
 def _noise(sites: dict[str, SiteInfo], seed: int) -> dict[str, np.ndarray]:
@@ -72,7 +103,7 @@ def _traced(
 
 def _compare(
     fn: Callable[..., Any],
-    energy: Energy,
+    energy_at: Callable[[dict[str, Any]], Energy],
     sites: dict[str, SiteInfo],
     kwargs: dict[str, Any],
     noise: dict[str, Any],
@@ -84,6 +115,7 @@ def _compare(
     expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}
     lookup = at_point(values, kinds)
+    energy = energy_at(values)
     found, size = {}, {}
     for name in expected:
         parts = [energy(lookup, [t]) for t in energy.terms if t.site == name]
