@@ -14,7 +14,7 @@ FLOORS = {
     2: ("models", "families", "bounds", "estimators", "rules"),
     3: ("algorithms",),
     4: ("data", "fit", "result", "methods", "progress"),
-    5: ("diagnostics", "plan", "interop", "equations"),
+    5: ("answers", "diagnostics", "plan", "interop", "equations"),
     6: ("cli", "report"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -15,7 +15,7 @@ from jensen._errors import DataError, JensenError, ModelError, OptionError, Save
 from jensen.bounds import ELBO, ImportanceWeighted
 from jensen.estimators import ExactEntropy, Pathwise, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, auto, laplace, pathfinder
+from jensen.methods import advi, auto, cavi, laplace, naive, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -59,10 +59,13 @@ __all__ = [
     "UndefinedError",
     "advi",
     "auto",
+    "cavi",
     "compare",
     "explain",
     "fit",
     "laplace",
     "load",
+    "naive",
     "pathfinder",
+    "svi",
 ]

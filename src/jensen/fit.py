@@ -3,15 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import equinox as eqx
+import jax
 import numpy as np
 
 from jensen._errors import ModelError, OptionError, nearest
 from jensen.core import AbstractAlgorithm, Outcome, Progress
-from jensen.families import AbstractGaussian
 from jensen.math.clock import Stopwatch
-from jensen.math.precision import Precision, default_precision
+from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
-from jensen.models import LogDensity, Target, build
+from jensen.models import LogDensity
 from jensen.progress import reporter
 from jensen.result import Fit
 
@@ -34,7 +35,8 @@ def fit(
     Args:
         model: a NumPyro model written for the full data, or a `jn.LogDensity`.
         data: argument names of the model -> arrays.
-        method: "auto", "advi", "laplace", "pathfinder", or a method object such as `jn.advi(family="full_rank")`.
+        method: "auto", "advi", "cavi", "svi", "naive", "laplace", "pathfinder", or a method object such as
+            `jn.advi(family="full_rank")`.
         seed: the same seed gives the same bits.
         progress: a live line in the terminal (default: when there is one), or a function called with each `Progress`.
         precision: "double" or "single"; default double on CPU and single on accelerators. The user's JAX flags stay.
@@ -56,8 +58,9 @@ def fit(
     watch = Stopwatch()
     algorithm = resolve(method)
     _check(seed, precision)
-    target = build(model, data, precision or default_precision())
-    with reporter(progress, algorithm.name) as report:
+    precision = precision or default_precision()
+    target = algorithm.prepare(model, data, precision)
+    with reporter(progress, algorithm.name) as report, working(precision):
         outcome, history = _drive(algorithm, target, seed, report, watch)
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
 
@@ -74,41 +77,47 @@ def _check(seed: Any, precision: Any) -> None:
 
 
 def _drive(
-    algorithm: AbstractAlgorithm, target: Target, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
+    algorithm: AbstractAlgorithm, target: Any, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     history: list[dict[str, Any]] = []
-    best: tuple[Progress, AbstractGaussian] | None = None
+    best: Progress | None = None
     run = algorithm.run(target, seed)
     try:
         while True:
             item = next(run)
             seconds = watch.read()["total"]
             history.append({"phase": item.phase, "step": item.step, "bound": item.bound, "seconds": seconds})
-            if isinstance(item.q, AbstractGaussian) and _finite(item.q):
-                best = item, item.q
+            if item.q is not None and (callable(item.q) or _finite(item.q)):
+                best = item
             report(item, seconds)
     except StopIteration as stop:
         outcome: Outcome = stop.value
     except KeyboardInterrupt:
         if best is None:
             raise
-        item, q = best
         status = (
-            f"Interrupted by the user in phase '{item.phase}', step {item.step}; this is the best approximation so far."
+            f"Interrupted by the user in phase '{best.phase}', step {best.step}; this is the best approximation so far."
         )
-        return Outcome(q, False, status, {"interrupted": 1.0}), history
-    if not isinstance(outcome.q, AbstractGaussian) or not np.isfinite(outcome.q.scales()).all():
+        return Outcome(_written(best), False, status, {"interrupted": 1.0}), history
+    if not _finite(outcome.q):
         if best is None:
             raise ModelError(
                 "The fit became non-finite before any approximation was found.",
                 f"Last phase: {history[-1]['phase'] if history else 'start'}.",
                 "Check the scale of priors and data; try method='pathfinder'.",
             )
-        item, q = best
-        status = f"The fit became non-finite and was rolled back to phase '{item.phase}', step {item.step}."
-        return Outcome(q, False, status, {"rolled_back": 1.0}), history
+        status = f"The fit became non-finite and was rolled back to phase '{best.phase}', step {best.step}."
+        return Outcome(_written(best), False, status, {"rolled_back": 1.0}), history
     return outcome, history
 
 
-def _finite(q: AbstractGaussian) -> bool:
-    return bool(np.isfinite(q.loc).all() and np.isfinite(q.scales()).all())
+def _written(item: Progress) -> Any:
+    """The q of a report, written down now if it was not then."""
+    return item.q() if callable(item.q) else item.q
+
+
+def _finite(q: Any) -> bool:
+    """Whether every parameter of q is finite."""
+    return q is not None and all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(q, eqx.is_inexact_array_like))
+    )

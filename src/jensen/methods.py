@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms import ADVI, Auto, Laplace, Pathfinder
+from jensen.algorithms import ADVI, CAVI, SVI, Auto, Laplace, Naive, Pathfinder
 from jensen.core import AbstractAlgorithm
 
-METHODS: dict[str, type[AbstractAlgorithm]] = {cls.name: cls for cls in (Auto, ADVI, Laplace, Pathfinder)}
+METHODS: dict[str, type[AbstractAlgorithm]] = {
+    cls.name: cls for cls in (Auto, ADVI, CAVI, SVI, Naive, Laplace, Pathfinder)
+}
 
 Method = TypeVar("Method", bound=AbstractAlgorithm)
 
@@ -34,6 +36,26 @@ def advi(**options: Any) -> ADVI:
         'full_rank'
     """
     return _make(ADVI, options)
+
+
+def cavi(**options: Any) -> CAVI:
+    """Coordinate ascent derived from the model; options as documented in `jensen.algorithms.CAVI`.
+
+    Example:
+        >>> cavi(blocks=[("mu", "tau")]).blocks
+        (('mu', 'tau'),)
+    """
+    return _make(CAVI, options)
+
+
+def svi(**options: Any) -> SVI:
+    """Natural-gradient steps on minibatches; options as documented in `jensen.algorithms.SVI`."""
+    return _make(SVI, options)
+
+
+def naive(**options: Any) -> Naive:
+    """Ascent of a bound in closed form; options as documented in `jensen.algorithms.Naive`."""
+    return _make(Naive, options)
 
 
 def laplace(**options: Any) -> Laplace:

@@ -11,15 +11,14 @@ import numpy as np
 
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, Outcome
-from jensen.families import AbstractGaussian, OnSupport
 from jensen.math.clock import Stopwatch
-from jensen.models import Target
 from jensen.models.structure import Structure
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from jensen.answers import AbstractAnswer
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
@@ -58,31 +57,26 @@ class Fit:
     timings: dict[str, float]
     outcome: Outcome
     structure: Structure
-    target: Target | None = field(repr=False, default=None)
+    target: Any = field(repr=False, default=None)
     stored: dict[str, Any] = field(repr=False, default_factory=dict)
 
     @classmethod
     def from_outcome(
         cls,
         outcome: Outcome,
-        target: Target,
+        target: Any,
         algorithm: AbstractAlgorithm,
         seed: int,
         history: list[dict[str, Any]],
         watch: Stopwatch,
     ) -> Fit:
         """Measure the bound on fresh draws and pack everything up."""
-        q = outcome.q
-        assert isinstance(q, AbstractGaussian)
-        from jensen.math.noise import symmetric_draws
+        from jensen.answers import answer_for
 
-        count = 32 if target.heavy else max(512, 2 * (target.dim // 4))
-        points = q.host_transform(symmetric_draws(count, q.noise_dim, seed + 15485863))
-        ratios = target.value(points) - q.host_log_prob(points)
-        pairs = ratios.reshape(2, -1).mean(axis=0)  # mirrored draws are not independent, pairs of them are
-        error = float(pairs.std() / np.sqrt(len(pairs))) if np.isfinite(pairs).all() else np.inf
-        elbo = Estimate(float(ratios.mean()), error)
-        timings = {**watch.read(), "gradients": float(target.gradients), "values": float(target.values)}
+        answer = answer_for(target, outcome, seed)
+        elbo = Estimate(*answer.elbo(seed))
+        gradients, values = (float(getattr(answer.target, name, 0)) for name in ("gradients", "values"))
+        timings = {**watch.read(), "gradients": gradients, "values": values}
         return cls(
             algorithm.name,
             dict(vars(algorithm)),
@@ -93,37 +87,48 @@ class Fit:
             history,
             timings,
             outcome,
-            target.structure,
-            target,
+            answer.structure,
+            answer.target,
         )
 
     @property
-    def q(self) -> AbstractGaussian:
-        """The Gaussian on the unconstrained space."""
-        assert isinstance(self.outcome.q, AbstractGaussian)
+    def q(self) -> Any:
+        """The approximation as the method left it: a Gaussian over the unconstrained space, a product of factors."""
+        if self.target is not None:
+            return self.answer.q
+        if self.outcome.q is None:
+            self._attached("this approximation")
         return self.outcome.q
 
     @property
-    def approximation(self) -> OnSupport:
+    def approximation(self) -> Any:
         """q over the latents on their own supports, with `log_prob`, `draw` and `exact_entropy`."""
-        target = self._attached("the approximation on the support")
-        return OnSupport(base=self.q, bijection=target.model.bijection)
+        return self._attached("the approximation on the support").approximation
 
-    def _attached(self, wanted: str) -> Target:
+    @functools.cached_property
+    def answer(self) -> AbstractAnswer:
+        """What this kind of approximation can say about itself; see `jensen.answers`."""
+        from jensen.answers import answer_for
+
+        return answer_for(self.target, self.outcome, self.seed)
+
+    def _attached(self, wanted: str) -> AbstractAnswer:
         if self.target is None:
             raise UndefinedError(
                 f"A fit loaded from a file needs its model for {wanted}.",
                 "",
                 "Attach it: fit = jn.load(path).attach(model, data).",
             )
-        return self.target
+        return self.answer
 
     def attach(self, model: Any, data: Mapping[str, Any] | None = None) -> Fit:
         """The same fit with its model and data again; raises if their sites differ from the saved ones."""
+        from jensen.answers import kind_named
         from jensen.math.precision import default_precision
-        from jensen.models import build
 
-        target = build(model, data, default_precision())
+        saved = self.stored.get("answer")
+        kind = kind_named(saved["kind"]) if saved else type(self.answer)
+        target = kind.prepared(model, data, default_precision(), self.options)
         for name, site in self.structure.sites.items():
             other = target.structure.sites.get(name)
             if other is None or (site.kind == "latent" and other.unconstrained_shape != site.unconstrained_shape):
@@ -140,7 +145,8 @@ class Fit:
                     "Attach the model it was fitted with.",
                 )
         known = {name: value for name, value in self.stored.items() if name not in ("pool", "draws")}
-        return replace(self, target=target, structure=target.structure, stored=known)
+        outcome = replace(self.outcome, q=kind.restored(saved["parameters"], target)) if saved else self.outcome
+        return replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)
 
     # ---- draws -------------------------------------------------------------------------------------------------
 
@@ -149,15 +155,13 @@ class Fit:
         """Importance draws from q and a heavier-tailed relative, with weights; computed once."""
         if "pool" in self.stored:
             return self.stored["pool"]
-        from jensen.diagnostics.importance import draw_pool
-
-        return draw_pool(self._attached("new draws"), self.q, self.seed + 1, self.outcome.linear_response)
+        return self._attached("new draws").pool(self.seed + 1)
 
     @functools.cached_property
     def _pool_draws(self) -> dict[str, np.ndarray]:
         if "draws" in self.stored:
             return self.stored["draws"]
-        return self._attached("new draws").constrain(self.pool.points)
+        return self._attached("new draws").draws_of(self.pool)
 
     def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
         """Draws: site -> array (num_draws, ...) on the model's support, deterministic sites included.
@@ -175,8 +179,7 @@ class Fit:
                 else np.random.default_rng(seed).integers(self.pool.half, size=num_draws)
             )
             return {name: values[indices] for name, values in self._pool_draws.items()}
-        noise = np.random.default_rng([seed, self.seed]).normal(size=(num_draws, self.q.noise_dim))
-        return self.target.constrain(self.q.host_transform(noise))
+        return self.answer.sample(num_draws, seed)
 
     # ---- reports -----------------------------------------------------------------------------------------------
 
@@ -188,9 +191,7 @@ class Fit:
     def _report(self) -> Report:
         if "report" in self.stored:
             return self.stored["report"]
-        from jensen.diagnostics.check import judge
-
-        return judge(self._attached("a check"), self.q, self.outcome, self.pool, self._pool_draws, self.seed + 2)
+        return self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2)
 
     def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.
@@ -204,21 +205,17 @@ class Fit:
 
     def evidence(self) -> Evidence:
         """Bounds on log p(x) and its importance-sampling estimate."""
-        from jensen.diagnostics.evidence import evidence
-
         if "evidence" in self.stored:
             return self.stored["evidence"]
-        return evidence(self.pool)
+        return self._attached("the evidence").evidence(self.pool)
 
     def decompose(self, log_evidence: float | None = None, num_draws: int | None = None) -> Decomposition:
         """L = energy + entropy = reconstruction - KL = evidence - gap, in nats.
 
         `log_evidence` is the exact log p(x) where known; otherwise the estimate of `evidence` stands in.
         """
-        from jensen.diagnostics.evidence import decompose
-
         value = self.evidence().log_evidence if log_evidence is None else log_evidence
-        return decompose(self._attached("a decomposition"), self.q, value, self.seed + 3, num_draws)
+        return self._attached("a decomposition").decompose(value, self.seed + 3, num_draws)
 
     # ---- out of here -------------------------------------------------------------------------------------------
 

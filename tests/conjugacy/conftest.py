@@ -6,7 +6,7 @@ import pytest
 from jensen.algorithms.coordinate.ascent import Ascent
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.math.precision import working
-from jensen.models.conjugacy import build_conjugate
+from jensen.models.conjugacy import conjugate_target
 
 from .zoo import ZOO
 
@@ -20,15 +20,21 @@ def _double():
 
 
 @pytest.fixture(scope="session")
-def built():
-    """name -> analysed model of the zoo, built once."""
+def analysed():
+    """name -> analysed model of the zoo with its program, built once."""
 
     def get(name):
         if name not in BUILT:
-            BUILT[name] = build_conjugate(*ZOO[name])
+            BUILT[name] = conjugate_target(*ZOO[name])
         return BUILT[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def built(analysed):
+    """name -> the model of `analysed` by itself."""
+    return lambda name: analysed(name).model
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.ascent import Ascent
 from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for, chunk_size
 from jensen.algorithms.coordinate.starts import random_start
+from jensen.math.clock import programs_compiled
 from jensen.models.conjugacy import build_conjugate
 from jensen.models.conjugacy.plates import split
+from jensen.models.conjugacy.rows import Rows
 
 from .zoo import ZOO, padded
 
@@ -57,7 +59,7 @@ def test_streamed_sweep_is_the_plain_sweep(name):
                 np.testing.assert_allclose(found.naturals[block][key], natural, rtol=1e-10, atol=1e-10 * scale)
         assert found.elbo == pytest.approx(expected.elbo, rel=1e-11)
         found, expected = streamed.advance(found, 1), plain.advance(expected, 1)
-    q = streamed.product(found)
+    q = model.product({**found.naturals, **streamed.local_naturals(found.moments)})
     assert set(q.factors) == set(model.blocks)
     moments = {block: factor.mean_params() for block, factor in q.factors.items()}
     naturals = {block: factor.natural for block, factor in q.factors.items()}
@@ -87,16 +89,33 @@ def test_memory_does_not_grow_with_rows_times_values():
     model = build_conjugate(mixture, {"x": RNG.normal(size=(200_000, 2))})
     ascent = ascent_for(model)
     moments = {"mu": random_start(model, np.random.default_rng(0), False, {"c": 1})["mu"]}
-    naturals = {"mu": model.blocks["mu"].zeros()}
-    lowered = jax.jit(ascent._sweep_program, static_argnums=3).lower(moments, naturals, model.energy.arrays, 200_000)
+    lowered = jax.jit(ascent._rows_program, static_argnums=(0, 1)).lower(200_000, 1, moments, {}, ascent.arrays)
     assert lowered.compile().memory_analysis().temp_size_in_bytes < 8e6
 
 
 def test_products_of_one_array_are_packed():
     """x xᵀ of D = 2 has three distinct entries."""
     model = build_conjugate(ZOO["full_mixture"][0], CASES["full_mixture"][1])
-    pairs = [term.pair for term in split(model, "row").terms if term.pair is not None]
-    assert [pair.packed.size for pair in pairs] == [3]
+    parts = split(model, "row")
+    assert [group.pair.packed.size for group in parts.groups if group.pair is not None] == [3]
+    assert sorted(Rows(parts).packs[0].widths) == [1, 2, 3]  # x xᵀ, x and 1 in one matrix
+
+
+def test_a_second_fit_compiles_nothing():
+    """Neither with other data of the same shapes, nor with other hyperparameters."""
+
+    def mixture(x, scale):
+        with numpyro.plate("component", 3):
+            mu = numpyro.sample("mu", dist.Normal(0, scale).expand([2]).to_event(1))
+        with numpyro.plate("row", len(x)):
+            c = numpyro.sample("c", dist.Categorical(jnp.ones(3) / 3))
+            numpyro.sample("x", dist.Normal(mu[c], 1).to_event(1), obs=x)
+
+    CAVI(max_sweeps=3).fit_conjugate(mixture, {"x": ROWS, "scale": np.asarray(5.0)})
+    before = programs_compiled()
+    fit = CAVI(max_sweeps=3).fit_conjugate(mixture, {"x": ROWS[::-1] + 1.0, "scale": np.asarray(4.0)}, seed=3)
+    assert programs_compiled() == before
+    assert np.isfinite(fit.elbo)
 
 
 def test_the_largest_of_the_local_blocks_is_made_anew():

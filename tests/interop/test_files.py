@@ -268,7 +268,7 @@ def test_a_newer_version_asks_for_an_update(folder, tmp_path):
         jn.load(tmp_path / "new.jn")
 
 
-@pytest.mark.parametrize("changes", [{"version": "one"}, {"family": "os.system"}, {"structure": None}, {"elbo": 3}])
+@pytest.mark.parametrize("changes", [{"version": "one"}, {"answer": "os.system"}, {"structure": None}, {"elbo": 3}])
 def test_a_header_that_makes_no_sense(folder, tmp_path, changes):
     _changed_header(saved(folder, "counts"), tmp_path / "odd.jn", **changes)
     with pytest.raises(jn.SavedFitError):

@@ -8,10 +8,11 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms import fixed_draws, natural_gaussian, stochastic
+from jensen.algorithms.continuous import AbstractContinuous
 from jensen.algorithms.explore import Mode, climb, diagonal_gaussian, survey
 from jensen.algorithms.pathfinder import best_along
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome
+from jensen.core import AbstractBound, AbstractEstimator, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators import Pathwise, StickingTheLanding
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField
@@ -23,7 +24,7 @@ LARGE = 1000
 FAMILIES = ("mean_field", "full_rank", "low_rank")
 
 
-class ADVI(AbstractAlgorithm):
+class ADVI(AbstractContinuous):
     """Gaussian q on the unconstrained space, maximising the ELBO. Kucukelbir et al. (2017).
 
     `mean_field`: fixed symmetric draws and trust-region Newton steps (Giordano et al. 2023), stopped by the Newton step

@@ -1,5 +1,7 @@
-"""The default: explore, then the richest Gaussian that the bound supports."""
+"""The default: coordinate ascent where the model allows it, else the richest Gaussian that the bound supports."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -7,6 +9,8 @@ import numpy as np
 
 from jensen.algorithms import natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
+from jensen.algorithms.auto_target import AutoTarget, prepared
+from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.explore import climb, diagonal_gaussian, survey
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome, Progress
@@ -14,11 +18,18 @@ from jensen.core.algorithm import Run
 from jensen.estimators import StickingTheLanding
 from jensen.families import AbstractGaussian, LowRank
 from jensen.math.noise import symmetric_draws
+from jensen.math.precision import Precision
 from jensen.models import Target
 
 
 class Auto(AbstractAlgorithm):
-    """Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
+    """Coordinate ascent where every block of the model is conjugate; else, and against it, Gaussians.
+
+    With discrete latents or many rows the factors of coordinate ascent are kept. Where all latents are continuous and
+    few, the Gaussian of the next paragraph is fitted as well, unless a single block makes q exact, and the higher bound
+    is kept.
+
+    Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
 
     Up to `dense_limit` unconstrained coordinates: the Gaussian at the mode, then the full-rank Gaussian, which contains
     the mean-field and low-rank ones. Beyond: mean field, then low rank, both on fresh draws. Families are compared by
@@ -36,7 +47,33 @@ class Auto(AbstractAlgorithm):
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
 
-    def run(self, target: Target, seed: int) -> Run:
+    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> AutoTarget:
+        """Every analysis of the model that applies."""
+        return prepared(model, data, precision)
+
+    def run(self, target: AutoTarget, seed: int) -> Run:
+        """Coordinate ascent, Gaussians, or both."""
+        if target.conjugate is None:
+            assert target.density is not None  # one of the two always exists
+            return (yield from self.gaussian(target.density, seed))
+        factors = yield from CAVI().run(target.conjugate, seed)
+        density = target.density
+        single = len(target.conjugate.model.blocks) == 1
+        if density is None or single or target.conjugate.heavy or density.dim > self.dense_limit:
+            return factors
+        found = yield from self.gaussian(density, seed)
+        bound, error = _measured(density, found.q, seed)
+        exact = factors.certificate["elbo"]
+        better = bound > exact + 2.0 * error
+        stages = (
+            {"family": "conjugate factors", "elbo": exact, "se": 0.0, "kept": not better},
+            {"family": "Gaussian", "elbo": bound, "se": error, "kept": better},
+        )
+        if better:
+            return dataclasses.replace(found, stages=stages)
+        return dataclasses.replace(factors, stages=stages)
+
+    def gaussian(self, target: Target, seed: int) -> Run:
         """Explore, fit, compare."""
         starts = max(2, self.num_starts // 4) if target.heavy else self.num_starts
         if target.dim > self.dense_limit:
@@ -106,6 +143,15 @@ class Auto(AbstractAlgorithm):
             tuple(p.best[1] for p in paths),
             tuple(stage.row() for stage in stages),
         )
+
+
+def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float]:
+    """The bound on fresh mirrored draws and its standard error, in nats."""
+    stage = _Stage("", q)
+    _compare(target, [stage], seed + 1)
+    assert stage.log_weights is not None  # just filled in
+    pairs = stage.log_weights.reshape(2, -1).mean(axis=0)
+    return stage.bound, float(pairs.std() / np.sqrt(len(pairs)))
 
 
 class _Stage:

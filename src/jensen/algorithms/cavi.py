@@ -1,6 +1,7 @@
 """Coordinate ascent: every block set to its optimal factor in turn, the bound exact and checked as it rises."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -10,10 +11,12 @@ from jensen._errors import ModelError, OptionError
 from jensen.algorithms.coordinate import hybrid
 from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
+from jensen.algorithms.coordinate.optima import elsewhere
 from jensen.algorithms.coordinate.plated import ascent_for
+from jensen.algorithms.coordinate.solution import solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
-from jensen.models.conjugacy import ConjugateModel, build_conjugate
+from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.partial import PartialModel, build_partial
 
 WARM_UP = 15
@@ -35,6 +38,8 @@ class CAVI(AbstractAlgorithm):
         restarts: number of random starts; `None` means 4 with discrete latents and 1 without.
         blocks: sites to treat jointly, such as `(("mu", "tau"),)`; every other site is a block of its own.
         escape: whether to leave a stationary point that is not a maximum (it is reported either way).
+        init: starting values of some latents on their own supports; those sites are then updated last in the first
+            sweep, and there is a single start.
 
     Example:
         >>> import numpy as np, numpyro, numpyro.distributions as dist
@@ -42,8 +47,9 @@ class CAVI(AbstractAlgorithm):
         ...     p = numpyro.sample("p", dist.Beta(1, 1))
         ...     with numpyro.plate("n", len(y)):
         ...         numpyro.sample("y", dist.Bernoulli(p), obs=y)
-        >>> fit = CAVI().fit_conjugate(coin, {"y": np.array([1, 0, 1])})
-        >>> round(fit.elbo, 4)  # log B(3, 2), and exact: one block
+        >>> import jensen as jn
+        >>> fit = jn.fit(coin, {"y": np.array([1, 0, 1])}, method=jn.cavi())
+        >>> round(fit.elbo.value, 4)  # log B(3, 2), and exact: one block
         -2.4849
     """
 
@@ -53,6 +59,7 @@ class CAVI(AbstractAlgorithm):
     restarts: int | None = None
     blocks: tuple[tuple[str, ...], ...] = eqx.field(default=(), converter=lambda b: tuple(map(tuple, b)))
     escape: bool = True
+    init: Mapping[str, Any] | None = None
 
     def __check_init__(self) -> None:
         if self.max_sweeps < 1:
@@ -74,19 +81,23 @@ class CAVI(AbstractAlgorithm):
         """Analyse a NumPyro model and fit it.
 
         `init` gives starting values of some latents on their own supports; those sites are then updated last in the
-        first sweep, and there is a single start. Raises a `ModelError` naming site, term, source line and remedy where
-        the model is not conditionally conjugate.
+        first sweep, and there is a single start. Where some latents have no conjugate factor, the fewest of them that
+        leave the rest conjugate get a Gaussian on their unconstrained space (`elbo` is then an average over fresh
+        draws). Raises a `ModelError` naming site, term, source line and remedy where nothing conjugate is left.
         """
-        try:
-            target = build_conjugate(model, data, blocks=self.blocks, precision=precision)
-        except ModelError as refusal:
-            partial = build_partial(model, data, refusal, blocks=self.blocks, precision=precision)
-            if init:
-                raise refusal
-            with working(precision):
-                return finished(self.run_partial(partial, seed), partial.conjugate, precision)
         with working(precision):
-            return finished(self.run(target, seed, init=init), target, precision)
+            try:
+                target = self.prepare(model, data, precision)
+            except ModelError as refusal:
+                if init or self.init or not callable(model):
+                    raise
+                free = build_partial(model, data, refusal, blocks=self.blocks, precision=precision)
+                return finished(self.run_partial(free, seed))
+            return finished(self.run(target, seed, init=init))
+
+    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
+        """The expected log joint with its blocks."""
+        return conjugate_target(model, data, blocks=self.blocks, precision=precision)
 
     def run_partial(self, target: PartialModel, seed: int) -> Run:
         """Fit a model of which some latents have no conjugate factor: those get a Gaussian, in one rising bound."""
@@ -99,22 +110,17 @@ class CAVI(AbstractAlgorithm):
             warm_up=WARM_UP,
         )
 
-    def run(self, target: ConjugateModel, seed: int, init: Mapping[str, Any] | None = None) -> Run:
+    def run(self, target: ConjugateTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""
         rng = np.random.default_rng(seed)
-        ascent = ascent_for(target, init)
-        reached: list[float] = []
-        if init:
-            state = ascent.given(rng, init)
-        else:
-            count = self.restarts or (4 if any(b.discrete for b in target.blocks.values()) else 1)
-            states = ascent.starts(rng, count, min(WARM_UP, self.max_sweeps))
-            state, reached = states[0], [s.elbo for s in states] if count > 1 else []
-        for restart in reached:
-            yield Progress("restart", WARM_UP, restart)
-        converged = saddle = False
+        init = self.init if init is None else init
+        ascent = ascent_for(target.model, init)
+        states = [ascent.given(rng, init)] if init else self._started(ascent, rng)
+        for other in states[1:]:
+            yield Progress("restart", other.sweeps, other.elbo, partial(solution, ascent, states[0], target))
+        state, converged, saddle = states[0], False, False
         for _ in range(3):
-            state, converged = yield from self._to_convergence(ascent, state)
+            state, converged = yield from self._to_convergence(ascent, state, target)
             if not converged:
                 break
             moved = self._above(ascent, state, rng)
@@ -126,21 +132,34 @@ class CAVI(AbstractAlgorithm):
             state = moved
         ascent.check_rounding(state)
         return Outcome(
-            ascent.product(state),
+            solution(ascent, state, target),
             converged and not (saddle and not self.escape),
-            self._status(target, state, converged, saddle),
-            {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)},
-            restarts=tuple(sorted(reached, reverse=True)),
+            self._status(target.model, state, converged, saddle),
+            {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)}
+            | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
+            restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
         )
 
-    def _to_convergence(self, ascent: Ascent, state: State) -> Any:
+    def _started(self, ascent: Ascent, rng: np.random.Generator) -> list[State]:
+        """The random starts, best first; all of them run to convergence where a sweep costs little."""
+        count = self.restarts or (4 if any(b.discrete for b in ascent.model.blocks.values()) else 1)
+        states = ascent.starts(rng, count, min(WARM_UP, self.max_sweeps))
+        if ascent.stride == 1:
+            return states
+        for i, state in enumerate(states[1:], start=1):
+            while state.sweeps < self.max_sweeps and not self._settled(ascent, state):
+                state = ascent.advance(state, min(ascent.stride, self.max_sweeps - state.sweeps))
+            states[i] = state
+        return sorted(states, key=lambda state: -state.elbo)
+
+    def _to_convergence(self, ascent: Ascent, state: State, target: ConjugateTarget) -> Any:
         for bound in state.history:
-            yield Progress("ascent", state.sweeps, bound)
+            yield Progress("ascent", state.sweeps, bound, partial(solution, ascent, state, target))
         while state.sweeps < self.max_sweeps and not self._settled(ascent, state):
             before = len(state.history)
             state = ascent.advance(state, min(ascent.stride, self.max_sweeps - state.sweeps))
             for bound in state.history[before:]:
-                yield Progress("ascent", state.sweeps, bound)
+                yield Progress("ascent", state.sweeps, bound, partial(solution, ascent, state, target))
         return state, self._settled(ascent, state)
 
     def _settled(self, ascent: Ascent, state: State) -> bool:

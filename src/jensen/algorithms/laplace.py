@@ -5,14 +5,15 @@ from typing import ClassVar
 import equinox as eqx
 import numpy as np
 
+from jensen.algorithms.continuous import AbstractContinuous
 from jensen.algorithms.explore import Mode, climb, survey
-from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.core import Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.math import linalg
 from jensen.models import Target
 
 
-class Laplace(AbstractAlgorithm):
+class Laplace(AbstractContinuous):
     """q = N(û, (-∇² log p(x, û))⁻¹) at the highest mode û of the unconstrained log density.
 
     Exact for Gaussian posteriors. The mode is found by L-BFGS from several starts and polished by Newton steps, the

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -13,9 +12,11 @@ from numpyro.distributions import biject_to
 from jensen._errors import ModelError, OptionError, nearest
 from jensen.algorithms.coordinate.ascent import Ascent
 from jensen.algorithms.coordinate.climb import Climb, climb
-from jensen.algorithms.coordinate.fit import ConjugateFit
+from jensen.algorithms.coordinate.fit import ConjugateFit, finished
+from jensen.algorithms.coordinate.solution import Solution
+from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
-from jensen.models.conjugacy import build_conjugate
+from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class NaiveFit:
     status: str
 
 
-class Naive(eqx.Module):
+class Naive(AbstractAlgorithm):
     """Gradient ascent λ ← λ + ρ ∇L(λ) on a bound L known in closed form, with a line search (Armijo 1966).
 
     The search works on unconstrained coordinates of the parameters' supports, raises L at every step, and says so when
@@ -45,6 +46,7 @@ class Naive(eqx.Module):
     Attributes:
         max_steps: at most this many steps.
         tolerance: stop when five steps in a row gain less than this many nats.
+        init: starting values of some latents of a NumPyro model, on their own supports.
 
     Example:
         >>> import jax.numpy as jnp
@@ -61,6 +63,7 @@ class Naive(eqx.Module):
     name: ClassVar[str] = "naive"
     max_steps: int = 5000
     tolerance: float = 1e-10
+    init: Mapping[str, Any] | None = None
 
     def __check_init__(self) -> None:
         if self.max_steps < 1 or not self.tolerance > 0:
@@ -120,23 +123,33 @@ class Naive(eqx.Module):
         The start is the q after one sweep of coordinate ascent; the line search keeps every factor inside its domain.
         Coordinate ascent itself reaches the same stationary points in far fewer steps.
         """
-        target = build_conjugate(model, data, precision=precision)
         with working(precision):
-            ascent, rng = Ascent(target, first=tuple(init or ())), np.random.default_rng(seed)
-            state = ascent.given(rng, init) if init else ascent.starts(rng, 1, 1)[0]
-            flat, unravel = ravel_pytree(state.naturals)
+            return finished(self.run(self.prepare(model, data, precision), seed, init=init))
 
-            def bound(point: Any) -> Any:
-                q = target.product(unravel(point))
-                moments = {name: factor.mean_params() for name, factor in q.factors.items()}
-                inside = jnp.all(jnp.stack([jnp.all(factor.contains()) for factor in q.factors.values()]))
-                return jnp.where(inside, target.expected_log_joint(moments) + q.entropy(), -jnp.inf)
+    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
+        """The expected log joint with its blocks."""
+        return conjugate_target(model, data, precision=precision)
 
-            found = climb(bound, flat, self.max_steps, self.tolerance)
-            _check_start(found, "the bound", "Rescale the data, or give other starting values.")
-            q = target.product(unravel(jnp.asarray(found.point)))
+    def run(self, target: ConjugateTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
+        """Climb from the q after one sweep of coordinate ascent, yielding the bound after every step."""
+        model, init = target.model, self.init if init is None else init
+        ascent, rng = Ascent(model, first=tuple(init or ())), np.random.default_rng(seed)
+        state = ascent.given(rng, init) if init else ascent.starts(rng, 1, 1)[0]
+        flat, unravel = ravel_pytree(state.naturals)
+
+        def bound(point: Any) -> Any:
+            q = model.product(unravel(point))
+            moments = {name: factor.mean_params() for name, factor in q.factors.items()}
+            inside = jnp.all(jnp.stack([jnp.all(factor.contains()) for factor in q.factors.values()]))
+            return jnp.where(inside, model.expected_log_joint(moments) + q.entropy(), -jnp.inf)
+
+        found = climb(bound, flat, self.max_steps, self.tolerance)
+        _check_start(found, "the bound", "Rescale the data, or give other starting values.")
+        q = Solution(unravel(jnp.asarray(found.point)), {}, target)
+        for step, value in enumerate(found.history):
+            yield Progress("ascent", step, float(value), q)
         elbo = float("nan") if found.unbounded else found.value
-        return ConjugateFit(q, elbo, found.history, found.converged, found.status, False, (), target, precision)
+        return Outcome(q, found.converged, found.status, {"elbo": elbo, "saddle": 0.0})
 
 
 def _check_start(found: Climb, what: str, remedy: str) -> None:

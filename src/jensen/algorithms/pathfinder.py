@@ -5,8 +5,9 @@ from typing import ClassVar
 import equinox as eqx
 import numpy as np
 
+from jensen.algorithms.continuous import AbstractContinuous
 from jensen.algorithms.explore import climb, survey
-from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.core import Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.families import FullRank
 from jensen.math import lbfgs, linalg
@@ -15,7 +16,7 @@ from jensen.math.quasi_newton import inverse_hessian
 from jensen.models import Target
 
 
-class Pathfinder(AbstractAlgorithm):
+class Pathfinder(AbstractContinuous):
     """q_l = N(u_l + H_l⁻¹ g_l, H_l⁻¹) at every iterate l of several L-BFGS climbs; the highest ELBO wins.
 
     H_l⁻¹ is the limited-memory inverse Hessian (Byrd, Nocedal and Schnabel 1994, with the diagonal update of Gilbert

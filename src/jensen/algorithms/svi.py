@@ -12,9 +12,10 @@ from jensen._errors import ModelError, OptionError
 from jensen.algorithms.coordinate.ascent import State
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.plated import PlatedAscent
+from jensen.algorithms.coordinate.solution import solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
-from jensen.models.conjugacy import ConjugateModel, build_conjugate
+from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.plates import PlateSplit, split
 
 PATIENCE = 3
@@ -78,13 +79,16 @@ class SVI(AbstractAlgorithm):
         precision: Precision = "double",
     ) -> ConjugateFit:
         """Analyse a NumPyro model, written for the full data, and fit it by minibatches of one plate."""
-        target = build_conjugate(model, data, precision=precision)
         with working(precision):
-            return finished(self.run(target, seed), target, precision)
+            return finished(self.run(self.prepare(model, data, precision), seed))
 
-    def run(self, target: ConjugateModel, seed: int) -> Run:
+    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
+        """The expected log joint with its blocks."""
+        return conjugate_target(model, data, precision=precision)
+
+    def run(self, target: ConjugateTarget, seed: int) -> Run:
         """Fit the analysed model, yielding the exact bound after every epoch."""
-        parts = self._split(target)
+        parts = self._split(target.model)
         if self.batch_size > parts.size:
             raise OptionError(
                 f"batch_size is {self.batch_size}, but plate '{parts.plate}' has {parts.size} rows.",
@@ -102,16 +106,16 @@ class SVI(AbstractAlgorithm):
             rates = (steps + 1.0 + np.arange(count) + self.delay) ** -self.forgetting
             steps += count
             moments, naturals, after, inside = epoch(
-                state.moments, state.naturals, target.energy.arrays, rows, np.minimum(rates, 1.0)
+                state.moments, state.naturals, target.model.energy.arrays, rows, np.minimum(rates, 1.0)
             )
             ascent.check_inside(np.asarray(inside), naturals)
             state = State(moments, naturals, (ascent.finite(float(after)),), number)
             best = state if state.elbo > best.elbo else best
             bests.append(best.elbo)
-            yield Progress("ascent", number, state.elbo)
-            if number >= PATIENCE and bests[-1] - bests[-1 - PATIENCE] < self.tolerance * target.rows:
-                return self._outcome(ascent, best, True, number)
-        return self._outcome(ascent, best, False, self.max_epochs)
+            yield Progress("ascent", number, state.elbo, partial(solution, ascent, best, target))
+            if number >= PATIENCE and bests[-1] - bests[-1 - PATIENCE] < self.tolerance * target.model.rows:
+                return self._outcome(target, ascent, best, True, number)
+        return self._outcome(target, ascent, best, False, self.max_epochs)
 
     def _split(self, model: ConjugateModel) -> PlateSplit:
         plates = {p.name: p.size for site in model.sites.values() for p in site.plates}
@@ -126,7 +130,9 @@ class SVI(AbstractAlgorithm):
             "use cavi otherwise.",
         )
 
-    def _outcome(self, ascent: PlatedAscent, state: State, converged: bool, epochs: int) -> Outcome:
+    def _outcome(
+        self, target: ConjugateTarget, ascent: PlatedAscent, state: State, converged: bool, epochs: int
+    ) -> Outcome:
         status = (
             f"Converged after {epochs} epochs: three epochs gained less than {self.tolerance:g} nats per row."
             if converged
@@ -134,7 +140,7 @@ class SVI(AbstractAlgorithm):
         )
         ascent.check_rounding(state)
         certificate = {"elbo": state.elbo, "epochs": float(epochs), "saddle": 0.0}
-        return Outcome(ascent.product(state), converged, status, certificate)
+        return Outcome(solution(ascent, state, target), converged, status, certificate)
 
 
 def _epoch(

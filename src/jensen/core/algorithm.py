@@ -7,7 +7,7 @@ compose by `yield from`.
 
 import abc
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -15,17 +15,20 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.core.family import AbstractDensity
+from jensen.math.precision import Precision
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a fit shows while it runs: the phase, its step, the bound (nats) and the best q so far."""
+    """What a fit shows while it runs: the phase, its step, the bound (nats) and the best q so far.
+
+    Where q is costly to write down, `q` is a function that does so when asked.
+    """
 
     phase: str
     step: int
     bound: float
-    q: AbstractDensity | None = None
+    q: Any | Callable[[], Any] | None = None
     note: str = ""
 
 
@@ -34,7 +37,7 @@ class Outcome:
     """What an algorithm leaves behind.
 
     Attributes:
-        q: the approximation on the unconstrained space.
+        q: the approximation; its type decides how a `Fit` reads it (`jensen.answers`).
         converged: whether the stopping rule was met.
         status: a sentence saying why it stopped.
         certificate: optimiser diagnostics by name, in posterior-sd units or nats.
@@ -43,7 +46,7 @@ class Outcome:
         stages: one row per family tried: name, bound, its standard error, whether kept.
     """
 
-    q: AbstractDensity
+    q: Any
     converged: bool
     status: str
     certificate: dict[str, float] = field(default_factory=dict)
@@ -77,5 +80,9 @@ class AbstractAlgorithm(eqx.Module):
                 )
 
     @abc.abstractmethod
+    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Any:
+        """Check the data and analyse the model: the target that `run` works on. Bad input is refused here."""
+
+    @abc.abstractmethod
     def run(self, target: Any, seed: int) -> Run:
-        """Fit `target` (a `jensen.models.Target`), yielding progress and returning the outcome."""
+        """Fit `target`, yielding progress and returning the outcome."""

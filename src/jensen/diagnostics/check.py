@@ -86,7 +86,7 @@ def judge(
     # Fewer draws judge more leniently, up to a point: a difference within its own noise is no finding.
     reach = float(np.clip(4.5 * np.hypot(agreement.error, pool.half**-0.5), MEAN, 2 * MEAN))
     stretch = float(np.clip(1.0 + 4.5 / np.sqrt(2.0 * min(pool.ess, pool.half)), RATIO, 1.2))
-    same = agreement.mean < reach and _close(agreement.ratio, stretch)
+    same = agreement.mean < reach and close(agreement.ratio, stretch)
     interval = (pool.khat_q - 1.96 * pool.khat_q_se, pool.khat_q + 1.96 * pool.khat_q_se)
     stays = motion.shift < DRIFT and motion.spread < 2 * DRIFT and motion.acceptance > 0.3
     mild_k = pool.khat_q < limit or pool.even_q
@@ -99,7 +99,7 @@ def judge(
             "sd of q / corrected sd, worst",
             agreement.ratio,
             f"in 1/{stretch:.3g}..{stretch:.3g}",
-            _close(agreement.ratio, stretch),
+            close(agreement.ratio, stretch),
         ),
         Check("Pareto k of corrected weights", pool.khat, f"< {limit:.2f}, or even weights", corrected_k),
         Check("effective corrected draws", pool.ess, f"> {ESS:.0f}", pool.ess > ESS),
@@ -134,7 +134,8 @@ def judge(
     )
 
 
-def _close(ratio: float, bound: float) -> bool:
+def close(ratio: float, bound: float) -> bool:
+    """Whether a ratio is within a factor `bound` of one."""
     return 1.0 / bound <= ratio <= bound
 
 
@@ -170,7 +171,7 @@ def _reasons(
     elsewhere: float | None,
     finite: float,
 ) -> tuple[str, ...]:
-    out: list[str] = []
+    out: list[str] = list(_labelled(outcome))
     names = target.structure.coordinate_names()
     if verdict == "trusted":
         ground = (
@@ -192,7 +193,7 @@ def _reasons(
         out.append(f"q misses part of the posterior's tails: k̂ = {pool.khat_q:.2f} is above {limit:.2f}.")
     if agreement.mean >= MEAN and np.isfinite(pool.khat):
         out.append(f"The mean of {agreement.site} under q is {agreement.mean:.2g} sd from the corrected one.")
-    if not _close(agreement.ratio, RATIO) and np.isfinite(pool.khat):
+    if not close(agreement.ratio, RATIO) and np.isfinite(pool.khat):
         out.append(f"The sd of {agreement.ratio_site} under q is {agreement.ratio:.2g} times the corrected one.")
     if pool.khat >= limit and not pool.even:
         out.append(f"The importance weights cannot be trusted either: k̂ = {pool.khat:.2f} after correction.")
@@ -216,6 +217,17 @@ def _reasons(
             f"k̂ = {pool.khat:.2f} after correction, and the corrected draws do not drift."
         )
     return tuple(out) or ("The corrected means are too noisy to confirm q.",)
+
+
+def _labelled(outcome: Outcome) -> tuple[str, ...]:
+    count = int(outcome.certificate.get("labellings", 1.0))
+    if count < 2:
+        return ()
+    return (
+        f"The posterior has {count} equivalent labellings (renumbering its interchangeable states leaves the log "
+        f"density as it is); this fit describes one of them, and its bound on the evidence leaves out log {count} = "
+        f"{np.log(count):.2f} nats.",
+    )
 
 
 def _not_finite(target: Target, pool: Pool, finite: float) -> str:

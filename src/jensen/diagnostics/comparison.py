@@ -10,7 +10,6 @@ import pandas as pd
 
 from jensen._errors import OptionError
 from jensen.interop.arviz import observed_values
-from jensen.models.log_density import LogDensityModel
 
 if TYPE_CHECKING:
     from jensen.result import Fit
@@ -80,7 +79,7 @@ def _same_data(fits: Mapping[str, Fit]) -> None:
 
 def _difference(first: Fit, other: Fit) -> str:
     """What tells two fits' data apart, as a sentence; empty if nothing does."""
-    plain = [fit.target is not None and isinstance(fit.target.model, LogDensityModel) for fit in (first, other)]
+    plain = [fit.target is not None and fit.answer.program is None for fit in (first, other)]
     if any(plain):
         # A log density does not say which of its data are observed: two of them must agree in every array they share.
         arrays = [_arrays(fit) for fit in (first, other)]
@@ -91,7 +90,7 @@ def _difference(first: Fit, other: Fit) -> str:
         return f"Observed shapes: {shapes[0]} and {shapes[1]}."
     if first.target is None or other.target is None:
         return ""
-    values = [observed_values(target) for target in (first.target, other.target)]
+    values = [observed_values(fit) for fit in (first, other)]
     if set(values[0]) == set(values[1]):
         return _unequal(values[0], values[1], "Site")
     pools = [sorted((v.shape, np.asarray(v, float).tobytes()) for v in value.values()) for value in values]
@@ -101,8 +100,8 @@ def _difference(first: Fit, other: Fit) -> str:
 def _arrays(fit: Fit) -> dict[str, np.ndarray]:
     if fit.target is None:
         return {}
-    model: Any = fit.target.model
-    return {name: np.asarray(value) for name, value in model.kwargs.items() if np.ndim(value)}
+    source: Any = fit.answer.program or fit.target.model
+    return {name: np.asarray(value) for name, value in source.kwargs.items() if np.ndim(value)}
 
 
 def _unequal(first: dict[str, np.ndarray], other: dict[str, np.ndarray], kind: str) -> str:

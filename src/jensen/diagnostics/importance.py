@@ -109,6 +109,12 @@ def _draw(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray
     log_joint = target.value(points)
     log_q = q.host_log_prob(points)
     log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
+    return weigh(points, log_joint, log_q, log_proposal)
+
+
+def weigh(points: np.ndarray, log_joint: np.ndarray, log_q: np.ndarray, log_proposal: np.ndarray) -> Pool:
+    """The pool of these draws, the first half of which came from q."""
+    count = len(points) // 2
     corrected, own_ratios = log_joint - log_proposal, log_joint[:count] - log_q[:count]
     weights, khat = smooth(corrected)
     _, khat_q = smooth(own_ratios)
@@ -154,6 +160,8 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     if spread < 1e-9:
         return finite / finite.sum(), -1.0
     floor = logs[finite].max() - 700.0
+    if len(np.unique(logs[finite])) < finite.sum():  # a tail of ties cannot be fitted
+        logs = logs + 1e-9 * spread * np.random.default_rng(len(logs)).uniform(size=len(logs))
     try:
         smoothed, khat = array_stats.psislw(-np.where(logs > floor, logs, floor))
     except ValueError:  # ties over the whole tail

@@ -36,10 +36,23 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     if corrected:
         columns |= {"q_mean": table[:half].mean(axis=0), "q_sd": table[:half].std(axis=0)}
     frame = pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
-    response = fit.outcome.linear_response
+    if not corrected:
+        _exact(frame, fit, list(draws))
+    response = fit.answer.linear_response(names) if fit.target is not None else None
     if response is not None:
-        frame["lr_sd"] = _linear_response(fit, response, names)
+        frame["lr_sd"] = response
     return frame
+
+
+def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str]) -> None:
+    """Means and sds of q itself, where they are known without draws, in place."""
+    known = fit.answer.exact_moments() if fit.target is not None else {}
+    known = {name: known[name] for name in sites if name in known}
+    if known:
+        _, names = flatten({name: mean[None] for name, (mean, _) in known.items()})
+        frame.loc[names, "mean"] = np.concatenate([mean.reshape(-1) for mean, _ in known.values()])
+        frame.loc[names, "sd"] = np.concatenate([sd.reshape(-1) for _, sd in known.values()])
+        frame.loc[names, "mcse_mean"] = 0.0
 
 
 def _rows(table: pd.DataFrame, var_names: list[str] | None) -> pd.DataFrame:
@@ -57,18 +70,3 @@ def _quantiles(table: np.ndarray, weights: np.ndarray, levels: tuple[float, ...]
     rows = [np.minimum((cumulative < level).sum(axis=0), len(table) - 1) for level in levels]
     ordered = np.take_along_axis(table, order, axis=0)
     return [ordered[row, np.arange(table.shape[1])] for row in rows]
-
-
-def _linear_response(fit: Fit, covariance: np.ndarray, names: list[str]) -> np.ndarray:
-    """Linear-response sds on the sites' own scale: Σ_LR pushed through draws of N(m, Σ_LR)."""
-    from jensen.families import FullRank
-    from jensen.math import linalg
-    from jensen.math.noise import normal_draws
-
-    if fit.target is None:
-        return np.full(len(names), np.nan)
-    q = FullRank.from_factor(np.asarray(fit.q.loc, float), linalg.cholesky(covariance))
-    wide = fit.target.constrain(q.host_transform(normal_draws(4096, q.dim, fit.seed)))
-    table, all_names = flatten(wide)
-    by_name = dict(zip(all_names, table.std(axis=0), strict=True))
-    return np.array([by_name[name] for name in names])

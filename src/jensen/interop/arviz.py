@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from jensen.math.precision import float_type, working
 from jensen.models.structure import Structure
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from jensen.models import Target
     from jensen.result import Fit
-
-
-@jax.jit
-def _all_terms(model: Any, points: jax.Array) -> Any:
-    return jax.lax.map(lambda u: model.log_joint(model.bijection.forward(u)[0]), points)
 
 
 def to_arviz(fit: Fit, num_draws: int, log_likelihood: bool) -> xr.DataTree:
@@ -33,9 +25,9 @@ def to_arviz(fit: Fit, num_draws: int, log_likelihood: bool) -> xr.DataTree:
     draws = fit.sample(num_draws)
     groups: dict[str, dict[str, Any]] = {"posterior": {k: v[None] for k, v in draws.items()}}
     if fit.target is not None:
-        observed = observed_values(fit.target)
+        observed = observed_values(fit)
         if log_likelihood and observed:
-            groups["log_likelihood"] = {k: v[None] for k, v in pointwise(fit.target, draws, list(observed)).items()}
+            groups["log_likelihood"] = {k: v[None] for k, v in pointwise(fit, draws, list(observed)).items()}
         if observed:
             groups["observed_data"] = observed
     groups = {group: {flat_name(k): v for k, v in values.items()} for group, values in groups.items()}
@@ -52,35 +44,18 @@ def to_arviz(fit: Fit, num_draws: int, log_likelihood: bool) -> xr.DataTree:
     return tree
 
 
-def pointwise(target: Target, draws: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+def pointwise(fit: Fit, draws: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     """Log likelihood of every observation under every draw, (draws, ...) per observed site, in nats."""
-    dtype = float_type(target.precision)
-    latents = {site.name: np.asarray(draws[site.name], dtype) for site in target.structure.latents}
-    with working(target.precision):
-        points = np.asarray(_unconstrain_all(target.model, latents))
-        terms = jax.device_get(_all_terms(target.model, points))
-    return {name: np.asarray(terms[name], float) for name in names}
+    program = fit._attached("log likelihoods").program
+    assert program is not None  # the names are those of observed sites, which only programs have
+    latents = {site.name: draws[site.name] for site in fit.structure.latents}
+    return {name: np.asarray(values, float) for name, values in program.pointwise(latents, names).items()}
 
 
-_unconstrain_all = jax.jit(jax.vmap(lambda model, latent: model.bijection.inverse(latent)[0], (None, 0)))
-
-
-def observed_values(target: Target) -> dict[str, np.ndarray]:
+def observed_values(fit: Fit) -> dict[str, np.ndarray]:
     """Values of the observed sites."""
-    from jensen.models.analysis import feasible_trace
-    from jensen.models.numpyro import NumPyroModel
-
-    if not isinstance(target.model, NumPyroModel) or not target.structure.observed:
-        return {}
-    fn, fixed = target.model.fn, target.model.fixed.value
-    names = [site.name for site in target.structure.observed]
-
-    def values(data: dict[str, Any]) -> dict[str, Any]:
-        trace = feasible_trace(fn, {**data, **fixed})
-        return {name: trace[name]["value"] for name in names}
-
-    with working(target.precision):
-        return jax.device_get(jax.jit(values)(target.model.data))
+    program = fit._attached("the observed values").program
+    return program.observed([site.name for site in fit.structure.observed]) if program is not None else {}
 
 
 def flat_name(name: str) -> str:

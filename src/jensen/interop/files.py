@@ -6,29 +6,27 @@ import dataclasses
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from jensen._errors import SavedFitError
+from jensen.answers import kind_named
 from jensen.core import Outcome
 from jensen.diagnostics.check import as_dict, from_dict
 from jensen.diagnostics.evidence import Evidence
 from jensen.diagnostics.importance import Pool
-from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField
 from jensen.models.structure import Plate, Site, Structure
 from jensen.result import Estimate, Fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from os import PathLike
 
 FORMAT = "jensen-fit"
-VERSION = 1
+VERSION = 2
 KEPT = 4096
 """Draws of each kind that a file keeps."""
-_FAMILIES: dict[str, type[AbstractGaussian]] = {cls.__name__: cls for cls in (MeanField, FullRank, LowRank)}
 _POOL = ("points", "log_joint", "log_q", "log_proposal", "weights")
 
 
@@ -41,7 +39,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     pool, draws = _thin(fit.pool, fit._pool_draws, fit.seed)
     arrays: dict[str, np.ndarray] = {f"pool/{name}": getattr(pool, name) for name in _POOL}
     arrays |= {f"draws/{name}": values for name, values in draws.items()}
-    arrays |= {f"q/{name}": np.asarray(value) for name, value in vars(fit.q).items()}
+    arrays |= {f"q/{name}": value for name, value in _parameters(fit).items()}
     if fit.outcome.linear_response is not None:
         arrays["linear_response"] = fit.outcome.linear_response
     tables = {kind: fit.summary(raw=kind == "raw") for kind in ("best", "raw")}
@@ -59,7 +57,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         "elbo": [fit.elbo.value, fit.elbo.se],
         "history": fit.history,
         "timings": fit.timings,
-        "family": type(fit.q).__name__,
+        "answer": fit.stored["answer"]["kind"] if fit.target is None else fit.answer.kind,
         "certificate": fit.outcome.certificate,
         "restarts": list(fit.outcome.restarts),
         "stages": list(fit.outcome.stages),
@@ -72,6 +70,11 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     arrays["header"] = np.frombuffer(json.dumps(header, default=_number).encode(), np.uint8)
     with Path(path).open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _parameters(fit: Fit) -> dict[str, np.ndarray]:
+    """The arrays of q; those of the file that the fit came from, if it came from one."""
+    return fit.answer.parameters() if fit.target is not None else fit.stored["answer"]["parameters"]
 
 
 def _thin(pool: Pool, draws: dict[str, np.ndarray], seed: int) -> tuple[Pool, dict[str, np.ndarray]]:
@@ -126,10 +129,12 @@ def load(path: str | PathLike[str]) -> Fit:
 
 
 def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
-    family = cast("Callable[..., AbstractGaussian]", _FAMILIES[header["family"]])
-    q = family(**{name.removeprefix("q/"): value for name, value in arrays.items() if name.startswith("q/")})
+    kind = kind_named(header["answer"] if header["version"] > 1 else "gaussian")
+    prefix = "q/" if header["version"] > 1 else "q"
+    family = "" if header["version"] > 1 else header["family"]  # version 1 knew Gaussians only
+    parameters = {family + name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith("q/")}
     outcome = Outcome(
-        q,
+        kind.restored(parameters, None),
         header["converged"],
         header["status"],
         header["certificate"],
@@ -145,6 +150,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     evidence = header["evidence"]
     bounds = {int(k): tuple(pair) for k, pair in evidence.pop("importance_weighted").items()}
     stored = {
+        "answer": {"kind": kind.kind, "parameters": parameters},
         "pool": pool,
         "draws": draws,
         "report": from_dict(header["report"]),
@@ -174,7 +180,14 @@ def _table(arrays: dict[str, np.ndarray], kind: str, parameters: list[str]) -> p
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if isinstance(value, (str, int, float, bool, type(None)))}
+    """The options that JSON can hold, tuples of names among them."""
+    kept = {}
+    for name, value in options.items():
+        try:
+            kept[name] = json.loads(json.dumps(value))
+        except TypeError:
+            continue
+    return kept
 
 
 def _number(value: Any) -> Any:

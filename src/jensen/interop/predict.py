@@ -13,10 +13,11 @@ from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace
 from jensen.models.data_check import check_missing, check_names, convert
-from jensen.models.numpyro import NumPyroModel, seeded
+from jensen.models.numpyro import seeded
+from jensen.models.program import NumPyroProgram
+from jensen.models.structure import Structure
 
 if TYPE_CHECKING:
-    from jensen.models import Target
     from jensen.result import Fit
 
 
@@ -25,26 +26,26 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     from numpyro import handlers
     from numpyro.infer import Predictive
 
-    target = fit._attached("predictions")
-    if not isinstance(target.model, NumPyroModel):
+    program = fit._attached("predictions").program
+    if program is None:
         raise UndefinedError("A LogDensity has no observed sites to predict.", "", "Write the model in NumPyro.")
-    fn = target.model.fn
+    fn, structure = program.fn, fit.structure
     if new_data is None:
-        arguments: dict[str, Any] = target.model.kwargs
+        arguments: dict[str, Any] = program.kwargs
     else:
-        arguments = _complete(target, new_data)
+        arguments = _complete(program, structure, new_data)
     draws = fit.sample(num_draws, seed=seed)
-    names = [site.name for site in target.structure.observed]
+    names = [site.name for site in structure.observed]
     if not names:
         raise UndefinedError(
             "The model has no observed sites to predict; its likelihood is a factor.",
-            f"Sites: {', '.join(target.structure.sites)}.",
+            f"Sites: {', '.join(structure.sites)}.",
             "Observe with numpyro.sample(..., obs=y).",
         )
-    dtype = float_type(target.precision)
-    with working(target.precision):
-        keep = _matching(target, arguments, draws)
-        posterior = {name: np.asarray(draws[name], dtype) for name in keep}
+    dtype = float_type(program.precision)
+    with working(program.precision):
+        keep = _matching(program, structure, arguments, draws)
+        posterior = {name: _as_type(draws[name], dtype) for name in keep}
         forward = handlers.uncondition(fn)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -53,33 +54,35 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     return {name: np.asarray(values) for name, values in out.items()}
 
 
-def _complete(target: Target, new_data: Mapping[str, Any]) -> dict[str, Any]:
+def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
+    return np.asarray(values, dtype if values.dtype.kind == "f" else None)
+
+
+def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[str, Any]) -> dict[str, Any]:
     """New inputs, with the fit's own scalars where they are not given; observed arrays default to None."""
-    model = target.model
-    assert isinstance(model, NumPyroModel)
-    arguments = convert(new_data, target.precision)
-    outcomes = {site.data_key for site in target.structure.observed if site.data_key}
-    for name, value in model.kwargs.items():
+    arguments = convert(new_data, program.precision)
+    outcomes = {site.data_key for site in structure.observed if site.data_key}
+    for name, value in program.kwargs.items():
         if name in arguments:
             continue
         if name in outcomes:
             arguments[name] = None
         elif np.ndim(value) == 0:
             arguments[name] = value
-    check_names(model.fn, arguments)
+    check_names(program.fn, arguments)
     check_missing(arguments, outcomes)
     return arguments
 
 
-def _matching(target: Target, arguments: dict[str, Any], draws: dict[str, np.ndarray]) -> list[str]:
+def _matching(
+    program: NumPyroProgram, structure: Structure, arguments: dict[str, Any], draws: dict[str, np.ndarray]
+) -> list[str]:
     """Latents whose shape under the new inputs is that of the fit; the others are drawn from their priors."""
     shapes: dict[str, tuple[int, ...]] = {}
-    model = target.model
-    assert isinstance(model, NumPyroModel)
-    names = [site.name for site in target.structure.latents]
+    names = [site.name for site in structure.latents if site.name in draws]
 
     def run() -> None:
-        for name, site in feasible_trace(model.fn, arguments).items():
+        for name, site in feasible_trace(program.fn, arguments).items():
             if site["type"] == "sample":
                 shapes[name] = np.shape(site["value"])
 
@@ -88,7 +91,7 @@ def _matching(target: Target, arguments: dict[str, Any], draws: dict[str, np.nda
     except Exception as error:
         from jensen.models.user_code import blame
 
-        wrapped = blame(error, seeded(model.fn), arguments)
+        wrapped = blame(error, seeded(program.fn), arguments)
         raise DataError(
             f"The model cannot be run on the new data: {wrapped.what}",
             wrapped.where,

@@ -7,6 +7,8 @@ import numpy as np
 
 from jensen.core import AbstractModel
 from jensen.math.precision import Precision, float_type, working
+from jensen.models.numpyro import NumPyroModel
+from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
 
@@ -20,6 +22,7 @@ _value = jax.jit(jax.vmap(_log_density, (None, 0)))
 _constrain = jax.jit(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
 _complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
 _terms = jax.jit(lambda model, point: model.log_joint(model.bijection.forward(point)[0]))
+_forward = jax.jit(lambda model, point: model.bijection.forward(point))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
 
 
@@ -61,6 +64,14 @@ class Target:
         self.heavy = self.elements >= 200_000
         self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
+
+    @property
+    def program(self) -> NumPyroProgram | None:
+        """The NumPyro program behind the density; `None` for a plain log density."""
+        model = self.model
+        if not isinstance(model, NumPyroModel):
+            return None
+        return NumPyroProgram(model.fn, model.data, model.fixed.value, self.precision)
 
     @property
     def eps(self) -> float:
@@ -148,6 +159,16 @@ class Target:
         """Elementwise log densities of every site at one point, in nats."""
         with working(self.precision):
             return jax.device_get(_terms(self.model, np.asarray(point, float_type(self.precision))))
+
+    def latent(self, point: np.ndarray) -> dict[str, np.ndarray]:
+        """The latents on their supports at one point."""
+        with working(self.precision):
+            return jax.device_get(_forward(self.model, np.asarray(point, float_type(self.precision)))[0])
+
+    def log_det(self, point: np.ndarray) -> float:
+        """log |det ∂T/∂u| at one point: what the log density over R^D adds to the one on the supports, in nats."""
+        with working(self.precision):
+            return float(_forward(self.model, np.asarray(point, float_type(self.precision)))[1])
 
     def unconstrain(self, latent: dict[str, np.ndarray]) -> np.ndarray:
         """u (D,) of one set of latent values."""

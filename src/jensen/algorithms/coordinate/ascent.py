@@ -1,32 +1,40 @@
 """Compiled sweeps with their accounts: the gain of every update, and the exact bound they must add up to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import JensenError, ModelError
 from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
-from jensen.families.exponential import Product
+from jensen.families.exponential import AbstractExponentialFactor, Natural
 from jensen.families.exponential.contract import inner
+from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 
+HEAVY = 200_000
+"""Data values and parameters beyond which a sweep is worth optimising."""
 MAX_ROUNDING = 1e-3
 """Nats of rounding in the bound that are let pass for one observed scalar; they grow as the root of the rows."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the ascent stands: the moments and natural parameters of every block and the bounds so far (nats)."""
+    """Where the ascent stands: the moments and natural parameters of every block and the bounds so far (nats).
+
+    `entropies` holds the entropy of every block where it is known, so that no sweep computes it again; `magnitude` is
+    Σ |terms| of the expected log joint, in nats.
+    """
 
     moments: Moments
     naturals: Naturals
     history: tuple[float, ...]
     sweeps: int
+    entropies: dict[str, Any] | None = None
+    magnitude: float | None = None
 
     @property
     def elbo(self) -> float:
@@ -48,6 +56,10 @@ class Ascent:
         self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
         elements = sum(np.size(a) for a in model.energy.arrays)
         self.stride = 1 if elements > 1_000_000 else 10
+        heavy = elements + sum(int(np.prod(s)) for b in model.blocks.values() for s in b.shapes.values()) > HEAVY
+        self._sweeps = Program(self._sweeps_program, heavy)
+        self._entropies = Program(lambda naturals: {n: model.factor(n, naturals[n]).entropy() for n in naturals})
+        self._magnitude = Program(lambda arrays, moments: model.with_arrays(arrays).summed(moments)[1])
 
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` random starts after so many sweeps each, best first."""
@@ -65,10 +77,6 @@ class Ascent:
         """The state after a small random push and one sweep."""
         return self.begin(perturbed(self.model, state.moments, rng))
 
-    def product(self, state: State) -> Product:
-        """q."""
-        return self.model.product(state.naturals)
-
     def noise(self, elbo: float) -> float:
         """Rounding of a bound, in nats."""
         scale = 1e-11 if jnp.result_type(float) == jnp.float64 else 3e-5
@@ -76,20 +84,23 @@ class Ascent:
 
     def begin(self, moments: Moments) -> State:
         """The state after one sweep from these moments (which need belong to no factor)."""
-        naturals = {name: block.zeros() for name, block in self.model.blocks.items()}
-        moments, naturals, elbos, _, inside = self._run(moments, naturals, 1)
+        naturals, entropies = zeros(self.model, self.model.blocks)
+        moments, naturals, entropies, size, elbos, _, inside = self._run(moments, naturals, entropies, 1)
         self.check_inside(inside, naturals)
-        return State(moments, naturals, (self.finite(float(elbos[0])),), 1)
+        return State(moments, naturals, (self.finite(float(elbos[0])),), 1, entropies, float(size))
 
     def advance(self, state: State, count: int) -> State:
         """`count` more sweeps, each checked."""
         done = 0
         while done < count:
             steps = min(self.stride, count - done)
-            moments, naturals, elbos, gains, inside = self._run(state.moments, state.naturals, steps)
+            entropies = self.entropies(state)
+            moments, naturals, entropies, size, elbos, gains, inside = self._run(
+                state.moments, state.naturals, entropies, steps
+            )
             self.check_inside(inside, naturals)
             new = [self.finite(float(e)) for e in elbos]
-            after = State(moments, naturals, (*state.history, *new), state.sweeps + steps)
+            after = State(moments, naturals, (*state.history, *new), state.sweeps + steps, entropies, float(size))
             self._check_gains(state, after, gains)
             state = after
             done += steps
@@ -111,13 +122,43 @@ class Ascent:
 
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""
-        return float(eqx.filter_jit(ConjugateModel.magnitude)(self.model, state.moments))
+        if state.magnitude is not None:
+            return state.magnitude
+        return float(self._magnitude(self.model.energy.arrays, state.moments))
 
-    def _run(self, moments: Moments, naturals: Naturals, count: int) -> Any:
-        moments, naturals, elbos, gains, inside = _sweeps(
-            self.model, moments, naturals, self.order, self.stride, np.int32(count)
+    def entropies(self, state: State) -> dict[str, Any]:
+        """The entropy of every block, in nats."""
+        return self._entropies(state.naturals) if state.entropies is None else state.entropies
+
+    def _run(self, moments: Moments, naturals: Naturals, entropies: Any, count: int) -> Any:
+        *new, elbos, gains, inside = self._sweeps(
+            self.model.energy.arrays, moments, naturals, entropies, np.int32(count)
         )
-        return moments, naturals, np.asarray(elbos)[:count], np.asarray(gains)[:count], np.asarray(inside)
+        return *new, np.asarray(elbos)[:count], np.asarray(gains)[:count], np.asarray(inside)
+
+    def _sweeps_program(self, arrays: Any, moments: Moments, naturals: Naturals, entropies: Any, count: Any) -> Any:
+        """`count` sweeps, at most `stride`: (moments, naturals, entropies, Σ |terms|, bounds (stride,),
+        gains (stride, blocks), blocks in domain).
+        """
+        model, room = self.model.with_arrays(arrays), self.stride
+
+        def sweep(i: Any, carry: Any) -> Any:
+            moments, naturals, entropies, inside, _, elbos, gains = carry
+            row, still = [], []
+            for name in self.order:
+                update = updated(model.factor(name, model.message(name, moments)), moments[name], entropies[name])
+                moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
+                entropies = {**entropies, name: update.entropy}
+                row.append(update.gain)
+                still.append(update.inside)
+            energy, size = model.summed(moments)
+            elbos, gains = elbos.at[i].set(energy + sum(entropies.values())), gains.at[i].set(jnp.stack(row))
+            return moments, naturals, entropies, inside & jnp.stack(still), size, elbos, gains
+
+        start = (moments, naturals, entropies, jnp.ones(len(self.order), bool))
+        start = (*start, jnp.zeros(()), jnp.zeros(room), jnp.zeros((room, len(self.order))))
+        moments, naturals, entropies, inside, size, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
+        return moments, naturals, entropies, size, elbos, gains, inside
 
     def check_inside(self, inside: Any, naturals: Naturals) -> None:
         """Raise where a block's optimal factor cannot be normalised."""
@@ -158,9 +199,11 @@ class Ascent:
         moments, naturals = dict(state.moments), dict(state.naturals)
         before, found = float(self.model.elbo(moments, naturals)), []
         for name in self.order:
-            gain, moments, naturals = _update(self.model, moments, naturals, name)
-            after = float(self.model.elbo(moments, naturals))
-            found.append((abs(after - before - float(gain)), name, after - before, float(gain)))
+            old = self.model.factor(name, naturals[name]).entropy()
+            update = updated(self.model.factor(name, self.model.message(name, moments)), moments[name], old)
+            moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
+            after, gain = float(self.model.elbo(moments, naturals)), float(update.gain)
+            found.append((abs(after - before - gain), name, after - before, gain))
             before = after
         _, name, change, gain = max(found)
         return JensenError(
@@ -176,31 +219,27 @@ def accounted(rise: float, gains: np.ndarray, noise: float) -> bool:
     return gains.min() >= -noise and abs(rise - gains.sum()) <= noise + 1e-6 * np.abs(gains).sum()
 
 
-def _update(model: ConjugateModel, moments: Moments, naturals: Naturals, name: str) -> Any:
-    """One exact block update: (its gain KL(q_j ‖ q_j*) in nats, moments, natural parameters)."""
-    natural = model.message(name, moments)
-    new = model.factor(name, natural)
-    old = model.factor(name, naturals[name])
-    gain = jnp.sum(new.log_normalizer()) - inner(natural, moments[name]) - old.entropy()
-    return gain, {**moments, name: new.mean_params()}, {**naturals, name: natural}
+class Update(NamedTuple):
+    """A new factor: its parameters, its entropy, its gain KL(q_j ‖ q_j*) over the old one, whether it is proper."""
+
+    natural: Natural
+    mean: Natural
+    entropy: Any
+    gain: Any
+    inside: Any
 
 
-@eqx.filter_jit
-def _sweeps(
-    model: ConjugateModel, moments: Moments, naturals: Naturals, order: tuple[str, ...], room: int, count: Any
-) -> Any:
-    """`count` sweeps, at most `room`: (moments, naturals, bounds (room,), gains (room, blocks), blocks in domain)."""
+def updated(new: AbstractExponentialFactor, old_mean: Natural, old_entropy: Any) -> Update:
+    """The update from a factor with these mean parameters and this entropy (nats) to the optimal one."""
+    mean, sizes = new.solved()
+    size = jnp.sum(sizes)
+    entropy = size - inner(new.natural, mean)
+    gain = size - inner(new.natural, old_mean) - old_entropy
+    return Update(new.natural, mean, entropy, gain, jnp.all(new.contains()))
 
-    def sweep(i: Any, carry: Any) -> Any:
-        moments, naturals, inside, elbos, gains = carry
-        row, still = [], []
-        for name in order:
-            gain, moments, naturals = _update(model, moments, naturals, name)
-            row.append(gain)
-            still.append(jnp.all(model.factor(name, naturals[name]).contains()))
-        elbos = elbos.at[i].set(model.elbo(moments, naturals))
-        return moments, naturals, inside & jnp.stack(still), elbos, gains.at[i].set(jnp.stack(row))
 
-    start = (moments, naturals, jnp.ones(len(order), bool), jnp.zeros(room), jnp.zeros((room, len(order))))
-    moments, naturals, inside, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
-    return moments, naturals, elbos, gains, inside
+def zeros(model: ConjugateModel, names: Iterable[str]) -> tuple[Naturals, dict[str, Any]]:
+    """Naturals and entropies of zero, for a start that belongs to no factor."""
+    kind = jnp.result_type(float)
+    naturals = {n: {k: np.zeros(shape, kind) for k, shape in model.blocks[n].shapes.items()} for n in names}
+    return naturals, {n: np.zeros((), kind) for n in naturals}  # type: ignore[return-value]

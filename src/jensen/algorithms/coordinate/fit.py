@@ -1,10 +1,13 @@
 """What the coordinate methods return."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
+from jensen.algorithms.coordinate.hybrid import HybridSolution
+from jensen.algorithms.coordinate.solution import Solution
 from jensen.core.algorithm import Outcome, Run
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
@@ -16,24 +19,37 @@ class ConjugateFit:
     """What coordinate ascent leaves behind.
 
     Attributes:
-        q: the approximation, a product of factors over the latents' own supports, discrete latents included.
+        solution: q as the ascent left it; `q` writes it out as a product of factors over the latents' own supports,
+            discrete latents included.
         elbo: E_q[log p(x, z)] + H[q], exact, in nats; at most log p(x).
         history: the bound after every sweep (or epoch) of the run that was kept.
         converged, status: whether the stopping rule was met, and a sentence.
         saddle: whether the ascent had stopped at a stationary point that is not a maximum.
         restarts: the bound that each start had reached after its first sweeps, best first.
-        model: the analysed model.
     """
 
-    q: Product
+    solution: Solution | HybridSolution
     elbo: float
     history: np.ndarray
     converged: bool
     status: str
     saddle: bool
     restarts: tuple[float, ...]
-    model: ConjugateModel
-    precision: Precision
+
+    @functools.cached_property
+    def q(self) -> Product:
+        """The whole approximation."""
+        return self.solution.product()
+
+    @property
+    def model(self) -> ConjugateModel:
+        """The analysed model."""
+        return self.solution.target.model
+
+    @property
+    def precision(self) -> Precision:
+        """Working precision."""
+        return self.solution.precision
 
     def means(self) -> dict[str, np.ndarray]:
         """E[z] by site, on the latents' own supports."""
@@ -52,7 +68,7 @@ class ConjugateFit:
             return jax.device_get(jax.jit(jax.vmap(self.q.sample))(keys))
 
 
-def finished(run: Run, model: ConjugateModel, precision: Precision) -> ConjugateFit:
+def finished(run: Run) -> ConjugateFit:
     """Drive a run of a coordinate method to its end."""
     history: list[float] = []
     while True:
@@ -64,13 +80,11 @@ def finished(run: Run, model: ConjugateModel, precision: Precision) -> Conjugate
         if progress.phase == "ascent":
             history.append(progress.bound)
     return ConjugateFit(
-        outcome.q,  # type: ignore[arg-type]
+        outcome.q,
         outcome.certificate["elbo"],
         np.asarray(history),
         outcome.converged,
         outcome.status,
         bool(outcome.certificate["saddle"]),
         outcome.restarts,
-        model,
-        precision,
     )

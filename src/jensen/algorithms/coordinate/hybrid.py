@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from jensen.algorithms.coordinate.starts import random_start
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.families.exponential import Product, UnconstrainedNormal
 from jensen.math.noise import symmetric_draws
+from jensen.math.precision import Precision
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.partial import PartialModel
 
@@ -38,6 +40,26 @@ class Point:
     bound: float
 
 
+class HybridSolution(eqx.Module):
+    """q as a product of the conjugate factors and the Gaussian.
+
+    Attributes:
+        q: the product. target: the model.
+    """
+
+    q: Product
+    target: PartialModel = eqx.field(static=True)
+
+    @property
+    def precision(self) -> Precision:
+        """Working precision."""
+        return self.target.precision
+
+    def product(self) -> Product:
+        """The whole of q."""
+        return self.q
+
+
 class HybridAscent:
     """One deterministic bound, raised block by block.
 
@@ -54,7 +76,9 @@ class HybridAscent:
         self.layout = model.conjugate.layout
         self._averaged = jax.jit(model.averaged)
         self._values = jax.jit(self._values_program)
-        self._entropy = jax.jit(lambda naturals: model.conjugate.product(naturals).entropy())
+        self._entropies = jax.jit(
+            lambda naturals: {n: model.conjugate.factor(n, naturals[n]).entropy() for n in naturals}
+        )
 
     def _values_program(self, arrays: dict[str, Any], draws: Any, moments: Moments) -> Any:
         """(energies with log |T'|, log |T'|, gradients of the energies) at each draw."""
@@ -71,6 +95,10 @@ class HybridAscent:
         draws = jnp.asarray(mean + self.noise @ factor.T)
         values, logs, gradients = jax.device_get(self._values(self.model.arrays, draws, moments))
         return np.asarray(values, float), np.asarray(logs, float), np.asarray(gradients, float)
+
+    def entropy(self, point: Point) -> float:
+        """H of the conjugate blocks, in nats."""
+        return float(sum(self._entropies(point.naturals).values()))
 
     def gaussian_part(self, factor: np.ndarray) -> float:
         """H[u] in nats."""
@@ -98,7 +126,8 @@ class HybridAscent:
         ascent = self._ascent(point.mean, point.factor)
         _, logs, _ = self.at(point.mean, point.factor, point.moments)
         rest = float(logs.mean()) + self.gaussian_part(point.factor)
-        moments, naturals, elbos, gains, inside = ascent._run(point.moments, point.naturals, 1)
+        entropies = self._entropies(point.naturals)
+        moments, naturals, _, _, elbos, gains, inside = ascent._run(point.moments, point.naturals, entropies, 1)
         ascent.check_inside(inside, naturals)
         bound = ascent.finite(float(elbos[0])) + rest
         slack = 1e3 * ascent.noise(abs(bound) + abs(point.bound))
@@ -121,7 +150,7 @@ class HybridAscent:
                 " ".join(self.model.sites[n].where for n in self.model.free),
                 "Rescale the data or tighten the prior, or use advi.",
             )
-        shared = float(self._entropy(point.naturals))
+        shared = self.entropy(point)
         for _ in range(INNER):
             rate, found = 1.0, None
             while rate > 1e-5 and found is None:
@@ -154,7 +183,7 @@ class HybridAscent:
         """(the bound on fresh draws, its standard error) in nats."""
         half = np.random.default_rng(seed).normal(size=(FRESH // 2, self.dim))
         noise, parts = np.concatenate([half, -half]), []
-        shared = float(self._entropy(point.naturals)) + self.gaussian_part(point.factor)
+        shared = self.entropy(point) + self.gaussian_part(point.factor)
         size = len(self.noise)
         for i in range(0, len(noise) - size + 1, size):
             draws = jnp.asarray(point.mean + noise[i : i + size] @ point.factor.T)
@@ -207,10 +236,10 @@ def run(
         num_draws *= 4
         ascent = HybridAscent(model, num_draws, seed)
         values, _, _ = ascent.at(point.mean, point.factor, point.moments)
-        shared = float(ascent._entropy(point.naturals)) + ascent.gaussian_part(point.factor)
+        shared = ascent.entropy(point) + ascent.gaussian_part(point.factor)
         point = replace(point, bound=float(values.mean()) + shared)
     return Outcome(
-        ascent.product(point),
+        HybridSolution(ascent.product(point), model),
         converged,
         _status(model, sweeps, converged, num_draws),
         {"elbo": elbo, "elbo_se": error, "fixed_bound": point.bound, "sweeps": float(sweeps), "saddle": 0.0},

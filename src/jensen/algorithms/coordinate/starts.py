@@ -49,32 +49,35 @@ def given_start(
     model: ConjugateModel, rng: np.random.Generator, init: Mapping[str, Any], rows: Mapping[str, int] | None = None
 ) -> Moments:
     """The moments of a q concentrated at the given values; the other blocks start at random."""
+    check_values(model, init)
+    moments = random_start(model, rng, False, rows)
+    for name, block in model.blocks.items():
+        if block.sites[0] in init:
+            values = [np.asarray(init[s]) if block.discrete else np.asarray(init[s], float) for s in block.sites]
+            moments[name] = _on_device({name: block.at(*values)})[name]
+    return moments
+
+
+def check_values(model: ConjugateModel, init: Mapping[str, Any]) -> None:
+    """Raise unless `init` gives all sites of a block or none, in their shapes."""
     latents = model.layout.owner
     for site in init:
         if site not in latents:
             raise OptionError(f"init names '{site}', which is no latent site.", remedy=nearest(site, latents))
-    moments = random_start(model, rng, False, rows)
     for name, block in model.blocks.items():
-        given = [s for s in block.sites if s in init]
-        if not given:
-            continue
-        missing = [s for s in block.sites if s not in init]
-        if missing:
+        given, missing = [s for s in block.sites if s in init], [s for s in block.sites if s not in init]
+        if given and missing:
             raise OptionError(
                 f"init gives '{given[0]}' but not '{missing[0]}', which share the block '{name}'.",
                 remedy="Give all sites of a block, or none.",
             )
-        values = []
-        for site in block.sites:
-            value, shape = np.asarray(init[site]), model.sites[site].shape
-            if value.shape != shape:
+        for site in given:
+            found, shape = np.shape(init[site]), model.sites[site].shape
+            if found != shape:
                 raise OptionError(
-                    f"init has shape {value.shape} for '{site}', whose shape is {shape}.",
+                    f"init has shape {found} for '{site}', whose shape is {shape}.",
                     remedy="Give one starting value for each entry of the site.",
                 )
-            values.append(value if block.discrete else value.astype(float))
-        moments[name] = _on_device({name: block.at(*values)})[name]
-    return moments
 
 
 def perturbed(model: ConjugateModel, moments: Moments, rng: np.random.Generator) -> Moments:

@@ -1,5 +1,6 @@
 """The categorical factor."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,19 +15,30 @@ class Categorical(AbstractExponentialFactor):
     Attributes:
         natural: `indicator`, shape (independent axes, K).
         support: the K values.
+        axis: the axis of the K values: -1, or 0 where many independent rows come last, along which machines are fast.
     """
 
     natural: Natural
     support: Array | np.ndarray
+    axis: int = eqx.field(static=True, default=-1)
 
     @property
     def probs(self) -> Array:
         """Probabilities, shape (independent axes, K)."""
-        return jax.nn.softmax(self.natural["indicator"], -1)
+        return jax.nn.softmax(self.natural["indicator"], self.axis)
+
+    def solved(self) -> tuple[Natural, Array]:
+        """(probabilities, A(η)), from the same exponentials."""
+        logits = self.natural["indicator"]
+        top = jnp.max(logits, self.axis, keepdims=True)
+        top = jnp.where(jnp.isfinite(top), top, 0.0)
+        weights = jnp.exp(logits - top)
+        total = jnp.sum(weights, self.axis, keepdims=True)
+        return {"indicator": weights * (1.0 / total)}, jnp.squeeze(top + jnp.log(total), self.axis)
 
     def log_normalizer(self) -> Array:
         """A(η)."""
-        return jax.nn.logsumexp(self.natural["indicator"], -1)
+        return jax.nn.logsumexp(self.natural["indicator"], self.axis)
 
     def mean_params(self) -> Natural:
         """The probabilities."""
@@ -34,11 +46,12 @@ class Categorical(AbstractExponentialFactor):
 
     def statistics(self, *values: Array) -> Natural:
         """One indicator for each value of the support."""
-        return {"indicator": (values[0][..., None] == self.support).astype(self.natural["indicator"].dtype)}
+        found = (values[0][..., None] == self.support).astype(self.natural["indicator"].dtype)
+        return {"indicator": jnp.moveaxis(found, -1, self.axis)}
 
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
         """A value of the support."""
-        return (jnp.asarray(self.support)[jax.random.categorical(key, self.natural["indicator"], -1)],)
+        return (jnp.asarray(self.support)[jax.random.categorical(key, self.natural["indicator"], self.axis)],)
 
     def contains(self) -> Array:
         """Some value has positive probability."""
@@ -46,9 +59,12 @@ class Categorical(AbstractExponentialFactor):
 
     def means(self) -> tuple[Array, ...]:
         """Σ v p(v)."""
-        return (self.probs @ jnp.asarray(self.support, self.probs.dtype),)
+        return (self._mean(jnp.asarray(self.support, self.probs.dtype)),)
+
+    def _mean(self, values: Array) -> Array:
+        return jnp.moveaxis(self.probs, self.axis, -1) @ values
 
     def variances(self) -> tuple[Array, ...]:
         """Σ v² p(v) - mean²."""
         support = jnp.asarray(self.support, self.probs.dtype)
-        return (self.probs @ support**2 - self.means()[0] ** 2,)
+        return (self._mean(support**2) - self.means()[0] ** 2,)

@@ -51,13 +51,18 @@ class AbstractExponentialFactor(eqx.Module):
     def variances(self) -> tuple[Array, ...]:
         """Var[z] elementwise for each site; NaN where it does not exist."""
 
+    def solved(self) -> tuple[Natural, Array]:
+        """(E[t(z)], A(η)), computed together where they share work."""
+        return self.mean_params(), self.log_normalizer()
+
     def log_prob(self, *values: Array) -> Scalar:
         """log q(z) in nats."""
         return inner(self.natural, self.statistics(*values)) - jnp.sum(self.log_normalizer())
 
     def entropy(self) -> Scalar:
         """H[q] = A(η) - ⟨η, E[t]⟩, in nats (for a discrete latent the Shannon entropy)."""
-        return jnp.sum(self.log_normalizer()) - inner(self.natural, self.mean_params())
+        mean, size = self.solved()
+        return jnp.sum(size) - inner(self.natural, mean)
 
 
 def inner(left: Natural, right: Natural) -> Scalar:

@@ -59,20 +59,23 @@ class MultivariateNormal(AbstractExponentialFactor):
         """M, of the value's shape."""
         return self._restored(jnp.einsum("...ij,...j->...i", self.covariance, self._flat(self.natural["z"])))
 
-    def log_normalizer(self) -> Array:
-        """A(η)."""
+    def solved(self) -> tuple[Natural, Array]:
+        """((m, Σ + m mᵀ), A(η))."""
         covariance, factor = self._solved()
         linear = self._flat(self.natural["z"])
+        loc = jnp.einsum("...ij,...j->...i", covariance, linear)
+        second = covariance + loc[..., :, None] * loc[..., None, :]
         half_log_det = -jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-1, axis2=-2)), -1)
-        quadratic = jnp.einsum("...i,...ij,...j->...", linear, covariance, linear)
-        return 0.5 * quadratic + half_log_det + 0.5 * linear.shape[-1] * jnp.log(2.0 * jnp.pi)
+        size = 0.5 * jnp.sum(linear * loc, -1) + half_log_det + 0.5 * linear.shape[-1] * np.log(2.0 * np.pi)
+        return {"z": self._restored(loc), "zz": second.reshape(self.natural["zz"].shape)}, size
+
+    def log_normalizer(self) -> Array:
+        """A(η)."""
+        return self.solved()[1]
 
     def mean_params(self) -> Natural:
         """(m, Σ + m mᵀ)."""
-        covariance = self.covariance
-        loc = jnp.einsum("...ij,...j->...i", covariance, self._flat(self.natural["z"]))
-        second = covariance + loc[..., :, None] * loc[..., None, :]
-        return {"z": self._restored(loc), "zz": second.reshape(self.natural["zz"].shape)}
+        return self.solved()[0]
 
     def statistics(self, *values: Array) -> Natural:
         """(z, z zᵀ)."""

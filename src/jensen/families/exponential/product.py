@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jensen._typing import Array, Latent, PRNGKey, Scalar
 from jensen.core import AbstractDensity, Draw
 from jensen.families.exponential.contract import AbstractExponentialFactor
+from jensen.math.precision import stored_in
 
 
 class Product(AbstractDensity):
@@ -61,11 +62,13 @@ class Product(AbstractDensity):
 
     def means(self) -> dict[str, Array]:
         """E[z] by site."""
-        return self._by_site({name: factor.means() for name, factor in self.factors.items()})
+        with stored_in(self):
+            return self._by_site({name: factor.means() for name, factor in self.factors.items()})
 
     def variances(self) -> dict[str, Array]:
         """Var[z] elementwise by site."""
-        return self._by_site({name: factor.variances() for name, factor in self.factors.items()})
+        with stored_in(self):
+            return self._by_site({name: factor.variances() for name, factor in self.factors.items()})
 
     def _by_site(self, values: dict[str, tuple[Array, ...]]) -> dict[str, Array]:
         return {s: v for name, group in values.items() for s, v in zip(self.sites[name], group, strict=True)}

@@ -3,7 +3,8 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, multigammaln
+import numpy as np
+from jax.scipy.special import digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
@@ -50,17 +51,23 @@ class Wishart(AbstractExponentialFactor):
         root, _ = self._roots()
         return jnp.swapaxes(root, -1, -2) @ root
 
+    def solved(self) -> tuple[Natural, Array]:
+        """((ν R⁻¹, ±(Σ_i ψ((ν - i) / 2) + D log 2 - log det R)), A(η))."""
+        nu, (root, log_det_rate) = self.concentration, self._roots()
+        orders = (nu[..., None] - np.arange(self.dim)) / 2.0
+        log_det = jnp.sum(digamma(orders), -1) + self.dim * np.log(2.0) - log_det_rate
+        matrix = nu[..., None, None] * (jnp.swapaxes(root, -1, -2) @ root)
+        log_gamma = jnp.sum(gammaln(orders), -1) + 0.25 * self.dim * (self.dim - 1) * np.log(np.pi)
+        size = 0.5 * nu * (self.dim * np.log(2.0) - log_det_rate) + log_gamma
+        return {"matrix": matrix, "logdet": -log_det if self.inverted else log_det}, size
+
     def log_normalizer(self) -> Array:
         """A(η)."""
-        nu = self.concentration
-        return 0.5 * nu * (self.dim * jnp.log(2.0) - self._roots()[1]) + multigammaln(nu / 2.0, self.dim)
+        return self.solved()[1]
 
     def mean_params(self) -> Natural:
         """(ν R⁻¹, ±(Σ_i ψ((ν - i) / 2) + D log 2 - log det R))."""
-        nu = self.concentration
-        orders = (nu[..., None] - jnp.arange(self.dim)) / 2.0
-        log_det = jnp.sum(digamma(orders), -1) + self.dim * jnp.log(2.0) - self._roots()[1]
-        return {"matrix": nu[..., None, None] * self.scale, "logdet": -log_det if self.inverted else log_det}
+        return self.solved()[0]
 
     def statistics(self, *values: Array) -> Natural:
         """(Z or Z⁻¹, log det Z)."""

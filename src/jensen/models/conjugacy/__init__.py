@@ -5,6 +5,7 @@ of the latents. The expected log joint is then an explicit function of the momen
 block is the gradient of that function in the block's mean parameters.
 """
 
-from jensen.models.conjugacy.model import ConjugateModel, Moments, Naturals, build_conjugate
+from jensen.models.conjugacy.model import ConjugateModel, Moments, Naturals, build_conjugate, conjugate_target
+from jensen.models.conjugacy.target import ConjugateTarget
 
-__all__ = ["ConjugateModel", "Moments", "Naturals", "build_conjugate"]
+__all__ = ["ConjugateModel", "ConjugateTarget", "Moments", "Naturals", "build_conjugate", "conjugate_target"]

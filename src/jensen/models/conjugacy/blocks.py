@@ -35,6 +35,7 @@ class Block:
         at: values of the sites -> moments of a q concentrated at them.
         nearby: (random generator, moments) -> moments of a q concentrated at a draw; `None` where a push would break
             no symmetry.
+        rows_last: natural parameters whose independent rows are on the last axis -> factor; `None` where there is none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Block:
     nearby: Callable[[np.random.Generator, HostNatural], HostNatural] | None = None
     discrete: bool = False
     plates: tuple[str, ...] = field(default=())
+    rows_last: Callable[[Natural], AbstractExponentialFactor] | None = None
 
     def zeros(self) -> Natural:
         """Natural parameters of zero."""

@@ -37,17 +37,22 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SiteTerm:
-    """A term of the expected log joint and the site that it comes from."""
+    """A term of the expected log joint, the site that it comes from and its place among the coefficients."""
 
     site: str
     term: Term
+    number: int
 
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """The terms, their large arrays replaced by slots; compared by identity, as compiled programs require."""
+    """The terms, their large arrays replaced by slots; the last slot holds the coefficients.
+
+    Coefficients are arguments of compiled programs, not part of them: they hold numbers of rows and hyperparameters.
+    """
 
     terms: tuple[SiteTerm, ...]
+    coefficients: Slot
 
 
 class Energy(eqx.Module):
@@ -66,15 +71,24 @@ class Energy(eqx.Module):
         """The terms with the sites they come from."""
         return self.skeleton.terms
 
+    def with_arrays(self, arrays: Iterable[Array]) -> "Energy":
+        """The same terms on other arrays."""
+        return Energy(tuple(arrays), self.skeleton)
+
     def __call__(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> Scalar:
         """The value at the moments that `lookup` finds, of all terms or of some, in nats."""
-        total = jnp.zeros(())
-        for entry in self.terms if terms is None else terms:
-            total = total + self._evaluate(entry.term, lookup)
-        return total
+        return sum(self.parts(lookup, terms), start=jnp.zeros(()))
 
-    def _evaluate(self, term: Term, lookup: Lookup) -> Scalar:
-        operands, labels = [], []
+    def parts(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> list[Scalar]:
+        """The value of each term."""
+        return [self._evaluate(entry, lookup) for entry in (self.terms if terms is None else terms)]
+
+    def coefficient(self, entry: SiteTerm) -> Scalar:
+        """The coefficient of a term."""
+        return self._fetch(self.skeleton.coefficients)[entry.number]
+
+    def _evaluate(self, entry: SiteTerm, lookup: Lookup) -> Scalar:
+        operands, labels, term = [], [], entry.term
         for factor in term.factors:
             if isinstance(factor, Known):
                 operands.append(self._fetch(factor.array))
@@ -83,9 +97,8 @@ class Energy(eqx.Module):
             array, axes = taken(array, [self._fetched_map(m) for m in maps])
             operands.append(array)
             labels.append(axes)
-        if not operands:
-            return jnp.asarray(term.coefficient)
-        return term.coefficient * contract(operands, labels, ())
+        coefficient = self.coefficient(entry)
+        return coefficient * contract(operands, labels, ()) if operands else coefficient
 
     def _fetch(self, array: Any) -> Any:
         return self.arrays[array.index] if isinstance(array, Slot) else jnp.asarray(array)
@@ -121,7 +134,7 @@ def _statistic(atom: Atom, value: Array, listed: np.ndarray | None) -> Array:
     return functions[atom.stat.kind](value)
 
 
-def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[list[SiteTerm], list[Any]]:
+def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
     """(terms with slots, the arrays of the slots). To be called while tracing.
 
     Labels that only known arrays carry are summed at once, where that saves memory: Σ_n x_ni x_nj becomes one matrix.
@@ -144,8 +157,10 @@ def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[list[SiteTerm], list[A
                 else:
                     maps = (Gather(placed(m.index, int), m.axes) if isinstance(m, Gather) else m for m in factor.maps)
                     factors.append(Atom(factor.site, factor.stat, tuple(maps)))
-            entries.append(SiteTerm(site, Term(term.coefficient, tuple(factors), term.out)))
-    return entries, [array for _, array in slots.values()]
+            entries.append(SiteTerm(site, Term(term.coefficient, tuple(factors), term.out), len(entries)))
+    coefficients = np.array([entry.term.coefficient for entry in entries], jnp.result_type(float))
+    arrays = [*(array for _, array in slots.values()), jnp.asarray(coefficients)]
+    return Skeleton(tuple(entries), Slot(len(slots))), arrays
 
 
 def without_identities(term: Term) -> Term:

@@ -8,21 +8,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.blocks import Block
-from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Skeleton, reduced
+from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
 from jensen.models.conjugacy.selfcheck import check_lookups, check_supports, first_outside, self_check
+from jensen.models.conjugacy.target import ConjugateTarget, structure_of
 from jensen.models.conjugacy.terms import LOOKED_UP, Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
-from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.program import NumPyroProgram
+from jensen.models.structure import Structure
 from jensen.models.user_code import blame
 
 CHECKED_ROWS = 500
@@ -70,15 +75,18 @@ class ConjugateModel(eqx.Module):
         """Observed scalars, the unit of tolerances (at least 1)."""
         return max(1, sum(int(np.prod(s.shape)) for s in self.sites.values() if s.observed and s.support is not None))
 
+    def with_arrays(self, arrays: Sequence[Array]) -> "ConjugateModel":
+        """The same model on other arrays, as inside a compiled program."""
+        return ConjugateModel(self.energy.with_arrays(arrays), self.layout)
+
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
         return self.energy(self._lookup(moments))
 
-    def magnitude(self, moments: Moments) -> Scalar:
-        """Σ |terms| of the expected log joint: times the rounding unit, the error of the bound in nats."""
-        lookup = self._lookup(moments)
-        parts = [jnp.abs(self.energy(lookup, [entry])) for entry in self.energy.terms]
-        return sum(parts, start=jnp.zeros(()))
+    def summed(self, moments: Moments) -> tuple[Scalar, Scalar]:
+        """(the expected log joint, Σ |terms|) in nats; the second times the rounding unit is the error of the first."""
+        parts = self.energy.parts(self._lookup(moments))
+        return sum(parts, start=jnp.zeros(())), sum(map(jnp.abs, parts), start=jnp.zeros(()))
 
     def message(self, block: str, moments: Moments) -> Natural:
         """The natural parameters of the optimal factor: ∇ of the expected log joint in the block's mean parameters."""
@@ -118,21 +126,44 @@ def build_conjugate(
     blocks: Sequence[tuple[str, ...]] = (),
     precision: Precision = "double",
 ) -> ConjugateModel:
+    """The model of `conjugate_target` by itself."""
+    return conjugate_target(fn, data, blocks=blocks, precision=precision).model
+
+
+def conjugate_target(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    *,
+    blocks: Sequence[tuple[str, ...]] = (),
+    precision: Precision = "double",
+) -> ConjugateTarget:
     """Analyse a NumPyro program, recognise its blocks and check the result against NumPyro's own densities.
 
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
     """
-    check_names(fn, data or {})
+    if not callable(fn):
+        raise ModelError(
+            f"Coordinate updates are derived from a NumPyro program, which a {type(fn).__name__} is not.",
+            remedy="Write the model in NumPyro, or use a method that needs a density only, such as advi.",
+        )
+    data = as_mapping(data)
+    check_names(fn, data)
     arguments = convert(data, precision)
-    with working(precision):
+    with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
         energy, sites, arrays, fixed = _analysed(fn, arguments)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        layout = arranged(energy, sites, blocks)
-        model = ConjugateModel(energy, layout)
-        check_supports(fn, sites, arrays, fixed)
-        self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
-    return model
+        model = ConjugateModel(energy, arranged(energy, sites, blocks))
+        fewer = _on_fewer_rows(fn, arguments, sites)
+        if fewer is not None:
+            check_supports(fn, sites, arrays, fixed)
+        self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
+        program = NumPyroProgram(fn, arrays, fixed, precision)
+        found: list[Structure] = []
+        jax.eval_shape(
+            lambda arrays: found.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), sites)), arrays
+        )
+    return ConjugateTarget(model, found[0], program)
 
 
 def _on_fewer_rows(
@@ -173,16 +204,15 @@ def _analysed(
             found["sites"] = find_sites(fn, kwargs)
             token = LOOKED_UP.set([])
             try:
-                entries, known = reduced(site_terms(fn, found["sites"], kwargs))
+                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs))
                 found["lookups"] = [(where, limit) for where, limit, _ in LOOKED_UP.get() or ()]
                 outside = [first_outside(index, limit) for _, limit, index in LOOKED_UP.get() or ()]
             finally:
                 LOOKED_UP.reset(token)
-            found["skeleton"] = Skeleton(tuple(entries))
             return tuple(known), outside
 
         try:
-            known, outside = jax.jit(prepare)(arrays)
+            known, outside = Program(prepare)(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue
@@ -220,4 +250,4 @@ def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[s
     return Layout(found, sites, owner, touching)
 
 
-__all__ = ["ConjugateModel", "Layout", "Moments", "Naturals", "build_conjugate"]
+__all__ = ["ConjugateModel", "ConjugateTarget", "Layout", "Moments", "Naturals", "build_conjugate", "conjugate_target"]

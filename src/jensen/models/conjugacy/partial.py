@@ -1,7 +1,7 @@
 """Models that are conjugate except for some latents: those are taken as known values, draw by draw."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -45,13 +45,21 @@ class AveragedEnergy(eqx.Module):
         """The terms with the sites they come from."""
         return self.skeleton.terms
 
+    def with_arrays(self, arrays: Iterable[Array]) -> "AveragedEnergy":
+        """The same terms on other arrays."""
+        return AveragedEnergy(tuple(arrays), self.batched, self.skeleton)
+
     def __call__(self, lookup: Lookup, terms: Any = None) -> Scalar:
         """The value at the moments that `lookup` finds, in nats."""
+        return sum(self.parts(lookup, terms), start=jnp.zeros(()))
+
+    def parts(self, lookup: Lookup, terms: Any = None) -> list[Scalar]:
+        """The value of each term."""
         if not any(self.batched):
-            return Energy(self.arrays, self.skeleton)(lookup, terms)
+            return Energy(self.arrays, self.skeleton).parts(lookup, terms)
         axes = tuple(0 if b else None for b in self.batched)
-        values = jax.vmap(lambda *a: Energy(a, self.skeleton)(lookup, terms), axes)(*self.arrays)
-        return jnp.mean(values)
+        values = jax.vmap(lambda *a: Energy(a, self.skeleton).parts(lookup, terms), axes)(*self.arrays)
+        return [jnp.mean(value) for value in values]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +83,13 @@ class PartialModel:
     arrays: dict[str, Any]
     conjugate: ConjugateModel
     refusal: ModelError
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]]
+    precision: Precision
+
+    @property
+    def model(self) -> ConjugateModel:
+        """The conjugate part."""
+        return self.conjugate
 
     @property
     def dim(self) -> int:
@@ -127,7 +141,7 @@ def build_partial(
     check_names(fn, data or {})
     arguments = convert(data or {}, precision)
     with working(precision):
-        model = _prepared(fn, arguments, free, derivation, refusal, blocks)
+        model = _prepared(fn, arguments, free, derivation, refusal, blocks, precision)
         check_missing(arguments, {s.data_key for s in model.sites.values() if s.masked and s.data_key})
         fixed = {k: v for k, v in arguments.items() if k not in model.arrays}
         check_supports(fn, model.sites, model.arrays, fixed)
@@ -180,6 +194,7 @@ def _prepared(
     derivation: Derivation,
     refusal: ModelError,
     blocks: Sequence[tuple[str, ...]],
+    precision: Precision,
 ) -> PartialModel:
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
@@ -191,8 +206,7 @@ def _prepared(
         def trace(
             arrays: dict[str, Any], values: dict[str, Any], fixed: dict[str, Any] = fixed, found: Any = found
         ) -> Any:
-            entries, known = reduced(site_terms(fn, found["sites"], {**arrays, **fixed}, values))
-            found["skeleton"] = Skeleton(tuple(entries))
+            found["skeleton"], known = reduced(site_terms(fn, found["sites"], {**arrays, **fixed}, values))
             return tuple(known)
 
         def look(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: Any = found) -> Any:
@@ -218,7 +232,17 @@ def _prepared(
 
         batched = _dependent(closed.jaxpr, count)
         return PartialModel(
-            free, derivation, sites, prepare, found["skeleton"], batched, arrays, conjugate, refusal, shapes
+            free,
+            derivation,
+            sites,
+            prepare,
+            found["skeleton"],
+            batched,
+            arrays,
+            conjugate,
+            refusal,
+            shapes,
+            precision,
         )
     raise refusal
 

@@ -1,44 +1,87 @@
 """A plate split into local and global parts, so that rows stream through and globals see summed statistics only.
 
 Every term that runs over the plate is ⟨row part, G(globals)⟩, where G is an einsum of the global moments onto the
-labels that it shares with the rows. With S = ∂(Σ rows) / ∂G the expected log joint of the plate is ⟨S, G⟩, exactly and
-for any value of the globals while the local factors stay.
+labels that it shares with the rows; terms of equal row parts share one G. With S = ∂(Σ rows) / ∂G the expected log
+joint of the plate is ⟨S, G⟩, exactly and for any value of the globals while the local factors stay.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, Scalar
-from jensen.families.exponential import AbstractExponentialFactor, Natural
 from jensen.models.conjugacy.arrays import contract
 from jensen.models.conjugacy.blocks import Block
 from jensen.models.conjugacy.energy import SiteTerm, Slot
 from jensen.models.conjugacy.model import ConjugateModel, Moments
 from jensen.models.conjugacy.packing import Pair, find_pair, packed
-from jensen.models.conjugacy.terms import Atom, Axis, Gather, Known, Map, factor_axes, map_axes, taken
+from jensen.models.conjugacy.terms import (
+    Atom,
+    Axis,
+    Factor,
+    Gather,
+    Known,
+    Term,
+    factor_axes,
+    map_axes,
+    renamed,
+    taken,
+)
 
-Interface = tuple[dict[str, Array], ...]
-"""For each term of the plate: `shared`, the globals on the shared labels, and tables of globals that rows look up."""
+Interface: TypeAlias = tuple[Array, ...]
+"""G of each group."""
+Atoms: TypeAlias = tuple[Block, tuple[Atom, ...]]
 
 
 @dataclass(frozen=True, eq=False)
-class PlateTerm:
-    """One term over the plate: its row factors, its global factors, and the labels that they share."""
+class Member:
+    """The global part of one term: the place of its coefficient, its known arrays and its global atoms."""
 
-    coefficient: float
+    number: int
+    known: tuple[Known, ...]
+    atoms: tuple[Atoms, ...]
+
+    @property
+    def axes(self) -> set[Axis]:
+        """Every label."""
+        return {a for f in self.known for a in f.maps} | {
+            axis for _, atoms in self.atoms for atom in atoms for axis in factor_axes(atom)
+        }
+
+
+@dataclass(eq=False)
+class Group:
+    """Terms over the plate with the same row part.
+
+    Attributes:
+        row_axis: the label of the plate.
+        known: arrays with one entry per row; pair: one of them that stands twice, packed.
+        local: the blocks inside the plate; looked_up: the global block that rows look up by index, if any.
+        members: the global parts, on the labels of the first term.
+        table: labels for the axes of the looked-up moments.
+        inner: the labels of the row part.
+    """
+
     row_axis: Axis
     known: tuple[Known, ...]
-    local: tuple[tuple[Block, tuple[Atom, ...]], ...]
-    looked_up: tuple[tuple[Block, tuple[Atom, ...]], ...]
-    global_known: tuple[Known, ...]
-    global_atoms: tuple[tuple[Block, tuple[Atom, ...]], ...]
-    shared: tuple[Axis, ...]
+    local: tuple[Atoms, ...]
+    looked_up: Atoms | None
     pair: Pair | None = None
+    members: list[Member] = field(default_factory=list)
+    table: tuple[Axis, ...] = ()
+    inner: tuple[Axis, ...] = ()
+
+    @property
+    def shared(self) -> tuple[Axis, ...]:
+        """The labels of G besides those of the table."""
+        carried = {axis for member in self.members for axis in member.axes}
+        labels = tuple(axis for axis in self.inner if axis in carried)
+        if self.pair is None:
+            return labels
+        return (*(a for a in labels if a not in (self.pair.first, self.pair.second)), self.pair.packed)
 
 
 class PlateSplit:
@@ -50,24 +93,25 @@ class PlateSplit:
         transient: local blocks that do not depend on each other, the largest ones: their factors are made anew in every
             sweep from the globals and the `carried` blocks, whose moments are kept.
         shared: the blocks outside the plate.
-        terms: the terms over the plate; rest: all others.
+        groups: the terms over the plate; rest: all others.
     """
 
-    def __init__(self, model: ConjugateModel, plate: str, terms: Sequence[PlateTerm], rest: Sequence[SiteTerm]):
+    def __init__(self, model: ConjugateModel, plate: str, groups: Sequence[Group], rest: Sequence[SiteTerm]):
         self.model, self.plate = model, plate
-        self.terms, self.rest = tuple(terms), tuple(rest)
-        self.size = self.terms[0].row_axis.size
+        self.groups, self.rest = tuple(groups), tuple(rest)
+        self.size = self.groups[0].row_axis.size
         self.local = tuple(n for n, b in model.blocks.items() if plate in b.plates)
         self.shared = tuple(n for n in model.blocks if n not in self.local)
         self.transient = self._independent()
         self.carried = tuple(n for n in self.local if n not in self.transient)
+        self.arrays: tuple[Array, ...] = model.energy.arrays
 
     def _independent(self) -> tuple[str, ...]:
         """Local blocks of which no two stand in one term, large ones first."""
         chosen: list[str] = []
-        together = [{block.name for block, _ in term.local} for term in self.terms]
+        together = [{block.name for block, _ in group.local} for group in self.groups]
         for name in sorted(self.local, key=lambda name: -self.width(name)):
-            if not any(name in group and group & set(chosen) for group in together):
+            if not any(name in names and names & set(chosen) for names in together):
                 chosen.append(name)
         return tuple(n for n in self.local if n in chosen)
 
@@ -77,150 +121,61 @@ class PlateSplit:
 
     def interface(self, moments: Moments, arrays: Sequence[Array]) -> Interface:
         """G at these global moments."""
-        model = self._with(arrays)
-        result = []
-        for term in self.terms:
-            operands = [model.energy._fetch(k.array) for k in term.global_known]
-            labels: list[tuple[Axis, ...]] = [k.maps for k in term.global_known]
-            for block, atoms in term.global_atoms:
-                array, axes = _found(model, block, atoms, moments)
+        model = self.model.with_arrays(arrays)
+        return tuple(self._whole(model, group, moments) for group in self.groups)
+
+    def _whole(self, model: ConjugateModel, group: Group, moments: Moments) -> Array:
+        pair, shared = group.pair, group.shared
+        out = shared if pair is None else (*shared[:-1], pair.first, pair.second)
+        sizes = tuple(axis.size for axis in out)
+        total: Any = 0.0
+        for member in group.members:
+            operands = [model.energy._fetch(k.array) for k in member.known]
+            labels: list[tuple[Axis, ...]] = [k.maps for k in member.known]
+            for block, atoms in member.atoms:
+                array, maps = block.find(moments[block.name], atoms)
+                array, axes = taken(array, [model.energy._fetched_map(m) for m in maps])
                 operands.append(array)
                 labels.append(axes)
+            wide = out
+            if group.looked_up is not None:
+                block, atoms = group.looked_up
+                operands.append(block.find(moments[block.name], atoms)[0])
+                labels.append(group.table)
+                wide = (*group.table, *out)
             carried = {axis for axes in labels for axis in axes}
-            out = tuple(axis for axis in term.shared if axis in carried)
-            whole = contract(operands, labels, out) if operands else jnp.ones(())
-            if term.pair is not None:
-                whole = packed(whole, out, term.pair)
-            entry = {"shared": term.coefficient * whole}
-            for i, (block, atoms) in enumerate(term.looked_up):
-                entry[f"table{i}"] = block.find(moments[block.name], atoms)[0]
-            result.append(entry)
-        return tuple(result)
+            part = contract(operands, labels, tuple(a for a in wide if a in carried)) if operands else jnp.ones(())
+            part = part.reshape([axis.size if axis in carried else 1 for axis in wide])
+            total = total + model.energy._fetch(model.energy.skeleton.coefficients)[member.number] * part
+        if group.looked_up is not None:
+            return jnp.broadcast_to(total, (*total.shape[: len(group.table)], *sizes))
+        total = jnp.broadcast_to(total, sizes)
+        return total if pair is None else packed(total, out, pair)
 
     def rest_energy(self, moments: Moments, arrays: Sequence[Array]) -> Scalar:
         """The expected log joint outside the plate, in nats."""
-        model = self._with(arrays)
+        model = self.model.with_arrays(arrays)
         return model.energy(model._lookup(moments), self.rest)
-
-    def rows_energy(
-        self, local: Moments, interface: Interface, arrays: Sequence[Array], start: Any, count: int
-    ) -> Scalar:
-        """The expected log joint of `count` rows from `start` on, in nats; linear in the local moments."""
-        total = jnp.zeros(())
-        for term, entry in zip(self.terms, interface, strict=True):
-            operands, labels = [entry["shared"]], [self._shared_labels(term)]
-            for known in term.known:
-                operands.append(self._rows(known.array, known.maps, term.row_axis, arrays, start, count))
-                labels.append(known.maps)
-            if term.pair is not None:
-                known, position = term.pair.known, term.pair.position
-                rows = self._rows(known.array, known.maps, term.row_axis, arrays, start, count)
-                rows = jnp.moveaxis(rows, position, -1)
-                first, second = term.pair.indices()
-                operands.append(rows[..., first] * rows[..., second])
-                labels.append((*known.maps[:position], *known.maps[position + 1 :], term.pair.packed))
-            for i, (block, atoms) in enumerate(term.looked_up):
-                maps = block.find({k: jnp.zeros(s) for k, s in block.shapes.items()}, atoms)[1]
-                array, axes = self._taken(entry[f"table{i}"], maps, term.row_axis, arrays, start, count)
-                operands.append(array)
-                labels.append(axes)
-            for block, atoms in term.local:
-                array, maps = block.find(local[block.name], atoms)
-                array, axes = self._taken(array, maps, term.row_axis, arrays, start, count)
-                operands.append(array)
-                labels.append(axes)
-            total = total + contract(operands, labels, ())
-        return total
-
-    def zero_local(self, count: int) -> Moments:
-        """Moments of zero of the transient blocks for `count` rows: the energy is linear in them, so any point gives
-        the message.
-        """
-        return {
-            name: {key: jnp.zeros((count, *shape[1:])) for key, shape in self.model.blocks[name].shapes.items()}
-            for name in self.transient
-        }
-
-    def updated_rows(
-        self, interface: Interface, arrays: Sequence[Array], start: Any, count: int, carried: Moments
-    ) -> dict[str, AbstractExponentialFactor]:
-        """The factors of `count` rows after an update of the transient blocks and then of each carried one in turn."""
-
-        def energy(own: Moments, rest: Moments) -> Scalar:
-            return self.rows_energy({**rest, **own}, interface, arrays, start, count)
-
-        messages: dict[str, Natural] = jax.grad(energy)(self.zero_local(count), carried)
-        factors = {name: self.model.factor(name, message) for name, message in messages.items()}
-        moments = {**carried, **{name: factor.mean_params() for name, factor in factors.items()}}
-        for name in self.carried:
-            message = jax.grad(energy)({name: moments[name]}, moments)[name]
-            factors[name] = self.model.factor(name, message)
-            moments[name] = factors[name].mean_params()
-        return factors
 
     def row_slots(self) -> dict[int, int]:
         """Array number -> its row axis, for the arrays that hold one entry per row."""
         slots: dict[int, int] = {}
-        for term in self.terms:
-            for known in [*term.known, *([term.pair.known] if term.pair else [])]:
+        for group in self.groups:
+            for known in [*group.known, *([group.pair.known] if group.pair else [])]:
                 if isinstance(known.array, Slot):
-                    slots[known.array.index] = known.maps.index(term.row_axis)
-            for _, atoms in [*term.local, *term.looked_up]:
+                    slots[known.array.index] = known.maps.index(group.row_axis)
+            for _, atoms in (item for item in (*group.local, group.looked_up) if item is not None):
                 for position in (m for atom in atoms for m in atom.maps):
                     if (
                         isinstance(position, Gather)
                         and isinstance(position.index, Slot)
-                        and term.row_axis in position.axes
+                        and group.row_axis in position.axes
                     ):
-                        slots[position.index.index] = position.axes.index(term.row_axis)
+                        slots[position.index.index] = position.axes.index(group.row_axis)
         return slots
 
-    def _with(self, arrays: Sequence[Array]) -> ConjugateModel:
-        energy = type(self.model.energy)(tuple(arrays), self.model.energy.skeleton)
-        return ConjugateModel(energy, self.model.layout)
 
-    @staticmethod
-    def _shared_labels(term: PlateTerm) -> tuple[Axis, ...]:
-        carried = {axis for known in term.global_known for axis in known.maps}
-        carried |= {axis for _, atoms in term.global_atoms for atom in atoms for axis in factor_axes(atom)}
-        labels = tuple(axis for axis in term.shared if axis in carried)
-        if term.pair is None:
-            return labels
-        return (*(a for a in labels if a not in (term.pair.first, term.pair.second)), term.pair.packed)
-
-    def _rows(
-        self, array: Any, axes: Sequence[Axis], row_axis: Axis, arrays: Sequence[Array], start: Any, count: int
-    ) -> Array:
-        whole = arrays[array.index] if isinstance(array, Slot) else jnp.asarray(array)
-        if row_axis not in axes:
-            return whole
-        return jax.lax.dynamic_slice_in_dim(whole, start, count, list(axes).index(row_axis))
-
-    def _taken(
-        self, array: Array, maps: Sequence[Map], row_axis: Axis, arrays: Sequence[Array], start: Any, count: int
-    ) -> tuple[Array, tuple[Axis, ...]]:
-        """`taken` with index arrays cut to the rows; labels keep their identity, the row label at its cut length."""
-        cut = Axis(count)
-        names = {row_axis: cut}
-        sliced: list[Map] = []
-        for position in maps:
-            if isinstance(position, Gather):
-                index = self._rows(position.index, position.axes, row_axis, arrays, start, count)
-                sliced.append(Gather(index, tuple(names.get(a, a) for a in position.axes)))
-            else:
-                sliced.append(names.get(position, position))
-        result, axes = taken(array, sliced)
-        return result, tuple(row_axis if axis is cut else axis for axis in axes)
-
-
-def _found(
-    model: ConjugateModel, block: Block, atoms: Sequence[Atom], moments: Moments
-) -> tuple[Array, tuple[Axis, ...]]:
-    array, maps = block.find(moments[block.name], atoms)
-    return taken(array, [model.energy._fetched_map(m) for m in maps])
-
-
-def _row_position(model: ConjugateModel, block: Block, plate: str) -> int:
+def row_position(model: ConjugateModel, block: Block, plate: str) -> int:
     """The axis of the block's arrays that runs over the plate."""
     site = model.sites[block.sites[0]]
     dim = next(p.dim for p in site.plates if p.name == plate)
@@ -232,7 +187,8 @@ def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
     local = {name for name, block in model.blocks.items() if plate in block.plates}
     if not local or any(not _plain(model, model.blocks[name], plate) for name in local):
         return None
-    terms, rest = [], []
+    groups: dict[Any, Group] = {}
+    rest = []
     for entry in model.energy.terms:
         rows = [axis for axis in entry.term.axes if axis.plate == plate]
         owners = {model.layout.owner[a.site] for a in entry.term.atoms}
@@ -243,8 +199,9 @@ def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
             continue
         if len(rows) > 1 or not _in_slots(entry, rows[0]) or not _by_row(model, entry, rows[0], local):
             return None
-        terms.append(_plate_term(model, entry, rows[0], local))
-    return PlateSplit(model, plate, terms, rest) if terms else None
+        if not _grouped(model, groups, entry, rows[0], local):
+            return None
+    return PlateSplit(model, plate, list(groups.values()), rest) if groups else None
 
 
 def _in_slots(entry: SiteTerm, row_axis: Axis) -> bool:
@@ -266,40 +223,84 @@ def _by_row(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: set[s
 
 def _plain(model: ConjugateModel, block: Block, plate: str) -> bool:
     """Whether the row axis leads every array of the block, as the arrays of coupled axes may not."""
-    axis = _row_position(model, block, plate)
+    axis = row_position(model, block, plate)
     size = model.sites[block.sites[0]].shape[axis]
     return all(len(shape) > axis and shape[axis] == size for shape in block.shapes.values()) and axis == 0
 
 
-def _plate_term(model: ConjugateModel, entry: SiteTerm, row_axis: Axis, local: set[str]) -> PlateTerm:
-    term = entry.term
-    groups: dict[str, list[Atom]] = {}
-    for atom in term.atoms:
-        groups.setdefault(model.layout.owner[atom.site], []).append(atom)
-    known = tuple(f for f in term.factors if isinstance(f, Known) and row_axis in f.maps)
-    global_known = tuple(f for f in term.factors if isinstance(f, Known) and row_axis not in f.maps)
-    inside, looked_up, outside = [], [], []
-    for name, atoms in groups.items():
-        item = (model.blocks[name], tuple(atoms))
-        by_row = any(row_axis in map_axes(m) for atom in atoms for m in atom.maps)
-        (inside if name in local else looked_up if by_row else outside).append(item)
-    row_labels = {axis for f in known for axis in f.maps}
-    row_labels |= {axis for _, atoms in [*inside, *looked_up] for atom in atoms for axis in factor_axes(atom)}
-    others = {axis for f in global_known for axis in f.maps}
-    others |= {axis for _, atoms in outside for atom in atoms for axis in factor_axes(atom)}
-    shared = tuple(axis for factor in term.factors for axis in factor_axes(factor) if axis in row_labels & others)
-    inner = [axis for _, atoms in [*inside, *looked_up] for atom in atoms for axis in factor_axes(atom)]
-    pair = find_pair(known, set(shared), inner)
-    if pair is not None:
-        known = tuple(f for f in known if f.array != pair.known.array)
-    return PlateTerm(
-        term.coefficient,
-        row_axis,
-        known,
-        tuple(inside),
-        tuple(looked_up),
-        global_known,
-        tuple(outside),
-        tuple(dict.fromkeys(shared)),
-        pair,
-    )
+def _grouped(model: ConjugateModel, groups: dict[Any, Group], entry: SiteTerm, row_axis: Axis, local: set[str]) -> bool:
+    """Add a term to the group of its row part; whether it is linear in one looked-up block at most."""
+    by_row = [f for f in entry.term.factors if _touches(f, row_axis, model, local)]
+    key, order = _row_key(by_row)
+    if key in groups:
+        names = dict(zip(order, groups[key].inner, strict=True))
+        term = renamed(entry.term, names)
+        group = groups[key]
+    else:
+        term = entry.term
+        atoms = _owned(model, [f for f in by_row if isinstance(f, Atom)])
+        inside = [item for item in atoms if item[0].name in local]
+        outside = [item for item in atoms if item[0].name not in local]
+        if len(outside) > 1:
+            return False
+        group = groups[key] = Group(
+            row_axis,
+            tuple(f for f in by_row if isinstance(f, Known)),
+            tuple(inside),
+            outside[0] if outside else None,
+            inner=tuple(order),
+        )
+        if outside:
+            shape = outside[0][0].find(*_sample(outside[0]))[0].shape
+            group.table = tuple(Axis(n) for n in shape)
+    others = [f for f in term.factors if not _touches(f, group.row_axis, model, local)]
+    known = tuple(f for f in others if isinstance(f, Known))
+    group.members.append(Member(entry.number, known, tuple(_owned(model, [f for f in others if isinstance(f, Atom)]))))
+    if len(group.members) == 1 and group.looked_up is None:
+        in_atoms = [axis for _, atoms in group.local for atom in atoms for axis in factor_axes(atom)]
+        pair = find_pair(group.known, set(group.shared), in_atoms)
+        if pair is not None:
+            group.pair = pair
+            group.known = tuple(f for f in group.known if f.array != pair.known.array)
+    return True
+
+
+def _touches(factor: Factor, row_axis: Axis, model: ConjugateModel, local: set[str]) -> bool:
+    if isinstance(factor, Atom) and model.layout.owner[factor.site] in local:
+        return True
+    return row_axis in factor_axes(factor)
+
+
+def _owned(model: ConjugateModel, atoms: Sequence[Atom]) -> list[Atoms]:
+    found: dict[str, list[Atom]] = {}
+    for atom in atoms:
+        found.setdefault(model.layout.owner[atom.site], []).append(atom)
+    return [(model.blocks[name], tuple(group)) for name, group in found.items()]
+
+
+def _sample(item: Atoms) -> tuple[Any, Any]:
+    block, atoms = item
+    return {k: np.broadcast_to(0.0, shape) for k, shape in block.shapes.items()}, atoms
+
+
+def _row_key(factors: Sequence[Factor]) -> tuple[Any, list[Axis]]:
+    """(what is equal for equal row parts, their labels in the order in which they appear)."""
+    numbers: dict[Axis, int] = {}
+
+    def place(position: Any) -> Any:
+        if isinstance(position, Gather):
+            index = position.index if isinstance(position.index, Slot) else np.asarray(position.index).tobytes()
+            return index, tuple(numbers.setdefault(a, len(numbers)) for a in position.axes)
+        return numbers.setdefault(position, len(numbers))
+
+    def rank(factor: Factor) -> Any:
+        return (factor.site, factor.stat) if isinstance(factor, Atom) else ("", factor.array)
+
+    parts = []
+    for factor in sorted(factors, key=rank):
+        places = tuple(place(m) for m in factor.maps)
+        parts.append((rank(factor), places, tuple(a.size for m in factor.maps for a in map_axes(m))))
+    return tuple(parts), list(numbers)
+
+
+__all__ = ["Group", "Interface", "Member", "PlateSplit", "Term", "row_position", "split"]

@@ -315,7 +315,14 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
 
     plates = tuple(p.name for p in site.plates)
     shapes = {"indicator": (*site.shape, len(values)), **({"copies": site.shape} if copies else {})}
-    return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates)
+
+    def rows_last(natural: Natural) -> Categorical:
+        return Categorical(natural, values, 0)
+
+    last = None if copies or len(site.shape) != 1 else rows_last
+    return Block(
+        site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates, rows_last=last
+    )
 
 
 RECOGNISERS: dict[type, Callable[[SiteInfo, Uses, dict[str, SiteInfo]], Block]] = {

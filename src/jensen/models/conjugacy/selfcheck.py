@@ -16,8 +16,10 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import compute_log_probs
 
 from jensen._errors import DataError, ModelError
+from jensen.math.programs import Program
 from jensen.models.conjugacy.energy import Energy, at_point
 from jensen.models.conjugacy.trace import SiteInfo
+from jensen.models.user_code import blame
 
 SEEDS = (11, 12)
 
@@ -29,23 +31,32 @@ def self_check(
     arrays: dict[str, Any],
     fixed: dict[str, Any],
 ) -> None:
-    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs.
+    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs, and a
+    `DataError` for values observed outside their distribution's support.
 
     `energy` may be a function of (data arrays, values of the latents), where some latents are taken as known.
     """
+    observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
-    @jax.jit
+    @Program
     def program(given: Energy | None, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
         def at(values: dict[str, Any]) -> Energy:
             return energy(arrays, values) if given is None else given  # type: ignore[return-value,arg-type]
 
-        return _compare(fn, at, sites, {**arrays, **fixed}, noise, seed)
+        seeded, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
+        outside = {name: _outside(trace[name], sites[name].masked) for name in observed}
+        return outside, _compare(seeded, trace, at, sites, {**arrays, **fixed})
 
     # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
     given = energy if isinstance(energy, Energy) else None
     tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
     for seed in SEEDS:
-        found, expected, size = jax.device_get(program(given, arrays, _noise(sites, seed), seed))
+        try:
+            outside, (found, expected, size) = jax.device_get(program(given, arrays, _noise(sites, seed), seed))
+        except TypeError as error:  # NumPyro's densities want whole numbers for categories: say which value is none
+            check_supports(fn, sites, arrays, fixed)
+            raise blame(error, fn, {**arrays, **fixed}) from error
+        _check_support(sites, outside)
         for name in expected:
             with np.errstate(invalid="ignore"):
                 gap = abs(found[name] - expected[name])
@@ -59,7 +70,7 @@ def check_supports(
     """Raise a `DataError` naming site and row for values observed outside their distribution's support."""
     observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
-    @jax.jit
+    @Program
     def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
         trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
         return {name: _outside(trace[name], sites[name].masked) for name in observed}
@@ -102,15 +113,13 @@ def _traced(
 
 
 def _compare(
-    fn: Callable[..., Any],
+    seeded: Any,
+    trace: Any,
     energy_at: Callable[[dict[str, Any]], Energy],
     sites: dict[str, SiteInfo],
     kwargs: dict[str, Any],
-    noise: dict[str, Any],
-    seed: Any,
 ) -> tuple[dict[str, Any], ...]:
     """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
-    seeded, trace = _traced(fn, sites, kwargs, noise, seed)
     values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed}
     expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}

@@ -101,6 +101,7 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
     )
     keys = {id(v): k for k, v in kwargs.items()}
     for site in samples:
+        _check_arguments(site, lines.get(site["name"], ""))
         info = _site_info(site, lines.get(site["name"], ""), keys.get(id(site["value"])))
         if not info.observed and getattr(info.support, "is_discrete", False):
             depth += 1
@@ -140,6 +141,23 @@ def _check_statement(site: dict[str, Any], line: str) -> None:
             "Scale observed and discrete sites only (a discrete latent then stands for so many copies), or repeat the "
             "rows.",
         )
+
+
+def _check_arguments(site: dict[str, Any], line: str) -> None:
+    """Raise for parameters that are known now and lie outside their domain; nothing is compiled for it."""
+    fn = site["fn"]
+    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        fn = fn.base_dist
+    for name, value in fn.get_args().items():
+        constraint = fn.arg_constraints[name]
+        if isinstance(value, jax.core.Tracer) or dist.constraints.is_dependent(constraint):
+            continue
+        if not np.all(constraint(np.asarray(value))):
+            raise ModelError(
+                f"The parameter '{name}' of '{site['name']}' is outside its domain ({constraint}).",
+                f"Site '{site['name']}' ({type(fn).__name__}){', at ' + line if line else ''}.",
+                "Correct the value given in the model or in the data.",
+            )
 
 
 def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInfo:

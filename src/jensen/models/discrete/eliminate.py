@@ -6,6 +6,7 @@ outside a plate is therefore summed out after the product over its rows.
 """
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,15 +38,17 @@ def check_dims(pieces: list[Piece], layout: DiscreteLayout) -> None:
                 raise CouplingError(site, piece.names)
 
 
-def eliminate(pieces: list[Piece], layout: DiscreteLayout, reduce: Reduce, key: Any) -> list[Piece]:
-    """The pieces with every discrete latent summed out."""
+def eliminate(
+    pieces: list[Piece], layout: DiscreteLayout, scales: Mapping[str, Any], reduce: Reduce, key: Any
+) -> list[Piece]:
+    """The pieces with every discrete latent summed out; `scales` names the scale that each site is under."""
     steps = itertools.count()
 
     def next_key() -> Any:
         return None if key is None else jax.random.fold_in(key, next(steps))
 
     check_dims(pieces, layout)
-    pieces = [_settle(piece, layout) for piece in pieces]
+    pieces = [_settle(piece, layout, scales) for piece in pieces]
     done = [piece for piece in pieces if not piece.table.axes]
     open_pieces = [piece for piece in pieces if piece.table.axes]
     while open_pieces:
@@ -61,18 +64,18 @@ def eliminate(pieces: list[Piece], layout: DiscreteLayout, reduce: Reduce, key: 
             new = [step or _sum_out(whole, axes[0], reduce, next_key())]
         else:
             new = [_product(piece, layout) for piece in leaf]
-        new = [_settle(piece, layout) for piece in new]
+        new = [_settle(piece, layout, scales) for piece in new]
         done += [piece for piece in new if not piece.table.axes]
         open_pieces = rest + [piece for piece in new if piece.table.axes]
     return done
 
 
-def _settle(piece: Piece, layout: DiscreteLayout) -> Piece:
+def _settle(piece: Piece, layout: DiscreteLayout, scales: Mapping[str, Any]) -> Piece:
     """Raise a piece to its power as soon as no latent under the same scale is left in it."""
     if piece.scale is None:
         return piece
     name, scale = piece.scale
-    if any(layout.scales.get(site.name) == name for site in layout.owners(piece.table.axes)):
+    if any(scales.get(site.name) == name for site in layout.owners(piece.table.axes)):
         return piece
     table = full(piece.table, piece.shape) if scale.natural else piece.table
     ndim = len(piece.shape)

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -87,12 +87,10 @@ class DiscreteSite:
 class DiscreteLayout:
     """Every discrete latent with its mode; static, compared by identity.
 
-    `scales` names the scale (a number, or the identity of an array) that each site of the program is under;
     `computed` are the deterministic sites that depend on a discrete latent.
     """
 
     sites: dict[str, DiscreteSite]
-    scales: dict[str, Any] = field(default_factory=dict)
     computed: tuple[str, ...] = ()
 
     @property

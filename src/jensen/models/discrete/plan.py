@@ -41,8 +41,7 @@ def lay_out(
     latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
     while True:
         layout = _layout(structure.summed, modes)
-        scales: dict[str, Any] = {}
-        trial = functools.partial(_trial, fn, fixed, layout, scales)
+        trial = functools.partial(_trial, fn, fixed, layout)
 
         try:
             jax.eval_shape(trial, latent, data)
@@ -58,7 +57,7 @@ def lay_out(
             ) from error
         except TooManyStatesError as error:
             raise _too_many(error, layout) from error
-        layout = DiscreteLayout(layout.sites, scales, computed)
+        layout = DiscreteLayout(layout.sites, computed)
         wrong = check(layout) if check else []
         if not wrong:
             return layout
@@ -66,13 +65,10 @@ def lay_out(
             _promote(modes, structure, name, (), scanned)
 
 
-def _trial(
-    fn: Any, fixed: dict[str, Any], layout: DiscreteLayout, scales: dict[str, Any], latent: Any, data: Any
-) -> Any:
-    """Tables and elimination, for their shapes; fills in the names of the scales."""
-    pieces, names = pieces_of(fn, data, fixed, latent, layout)
-    scales.update(names)
-    return [piece.table.array for piece in eliminate(pieces, DiscreteLayout(layout.sites, names), log_sum, None)]
+def _trial(fn: Any, fixed: dict[str, Any], layout: DiscreteLayout, latent: Any, data: Any) -> Any:
+    """Tables and elimination, for their shapes."""
+    pieces, scales = pieces_of(fn, data, fixed, latent, layout)
+    return [piece.table.array for piece in eliminate(pieces, layout, scales, log_sum, None)]
 
 
 def _layout(sites: Sequence[Site], modes: dict[str, Mode]) -> DiscreteLayout:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.models.discrete.layout import DiscreteLayout
+from jensen.models.discrete.layout import DiscreteLayout, Mode
 from jensen.models.discrete.program import Piece, pieces_of, run
 from jensen.models.discrete.table import full
 
@@ -27,16 +27,23 @@ def contradicted(model: "NumPyroModel", layout: DiscreteLayout, seed: int = 0) -
     sites = layout.sites
     varied = [name for name in sites for _ in range(REPEATS)] + [""] * REPEATS
     index: dict[str, Any] = {name: [] for name in sites}
-    for chosen in varied:
+    for repeat, chosen in enumerate(varied):
         for name, site in sites.items():
-            alone = chosen not in ("", name)
-            one = rng.integers(len(site.values), size=() if alone else site.shape)
-            index[name].append(np.broadcast_to(one, site.shape))
+            count, values = int(np.prod(site.shape, dtype=int)), len(site.values)
+            if chosen not in ("", name):
+                one = np.full(count, rng.integers(values))
+            elif repeat % REPEATS:  # all values as often as each other, so that few entries differ for sure
+                one = rng.permutation((np.arange(count) + rng.integers(values)) % values)
+            else:
+                one = rng.integers(values, size=count)
+            index[name].append(one.reshape(site.shape))
     points = 0.5 * rng.normal(size=(len(varied), model.bijection.dim)).astype(jnp.result_type(float))
     stacked = {name: np.stack(values).astype(np.int32) for name, values in index.items()}
     wrong = np.asarray(_compare(model, layout, points, stacked))
     blamed = list(dict.fromkeys(name for name, bad in zip(varied, wrong, strict=True) if bad and name))
-    return blamed or (list(sites) if wrong.any() else [])
+    if blamed or not wrong.any():
+        return blamed
+    return [name for name, site in sites.items() if site.mode is not Mode.EACH][:1] or list(sites)[:1]
 
 
 def _compare(model: "NumPyroModel", layout: DiscreteLayout, points: Any, index: dict[str, Any]) -> Any:

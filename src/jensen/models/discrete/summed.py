@@ -21,7 +21,8 @@ def log_terms(model: "NumPyroModel", latent: Latent) -> Terms:
 
     A joint part carries the names of its sites, `z + y`, and keeps the plates in which its latents live.
     """
-    pieces = eliminate(_pieces(model, latent, {}), _layout(model), log_sum, None)
+    pieces, scales = _pieces(model, latent, {})
+    pieces = eliminate(pieces, _layout(model), scales, log_sum, None)
     return {" + ".join(piece.names): full(piece.table, piece.shape).array for piece in pieces}
 
 
@@ -30,15 +31,15 @@ def _layout(model: "NumPyroModel") -> Any:
     return model.discrete
 
 
-def _pieces(model: "NumPyroModel", latent: Latent, potentials: dict[str, Any]) -> list[Piece]:
+def _pieces(model: "NumPyroModel", latent: Latent, potentials: dict[str, Any]) -> Any:
     layout = _layout(model)
-    pieces, _ = pieces_of(model.fn, model.data, model.fixed.value, latent, layout)
+    pieces, scales = pieces_of(model.fn, model.data, model.fixed.value, latent, layout)
     own = {piece.names[0]: piece for piece in pieces}
     for name, values in potentials.items():
         for table in layout.sites[name].potential(values):
             shape = layout.sites[name].shape if table.natural else ()
             pieces.append(Piece((name,), table, shape, own[name].scale))
-    return pieces
+    return pieces, scales
 
 
 def _weights(model: "NumPyroModel", point: Flat, reduce: Reduce, key: Any) -> dict[str, Any]:
@@ -48,7 +49,8 @@ def _weights(model: "NumPyroModel", point: Flat, reduce: Reduce, key: Any) -> di
     zeros = {name: jnp.zeros((len(site.values), *site.shape), dtype) for name, site in _layout(model).sites.items()}
 
     def total(potentials: dict[str, Any]) -> Any:
-        pieces = eliminate(_pieces(model, latent, potentials), _layout(model), reduce, key)
+        pieces, scales = _pieces(model, latent, potentials)
+        pieces = eliminate(pieces, _layout(model), scales, reduce, key)
         # Only the parts that hold discrete latents have a derivative; a part's rows may stand for many (size one).
         return sum(jnp.sum(full(piece.table, piece.shape).array) for piece in pieces)
 

@@ -1,0 +1,91 @@
+"""log p(x, g): the joint density of some blocks at a point, the others integrated or summed out exactly.
+
+Given values of all other blocks, the complete conditional of a block is known with its normaliser, so the block leaves
+the joint density in closed form; blocks that share no term leave together. With g the remaining latents,
+
+    log p(x, g) = E(g) + Σ_C A_C(∂E/∂t_C(g)),
+
+E the log joint without the terms of the blocks C that leave, and A_C their log normalisers. Where a streamed plate has
+local blocks that depend on each other, its rows enter by their bound instead: exact is then `False`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._typing import Array, Scalar
+from jensen.algorithms.coordinate.plated import PlatedAscent
+from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
+from jensen.models.conjugacy.plates import PlateSplit
+
+
+@dataclass(frozen=True, eq=False)
+class Collapse:
+    """Which blocks stay (`kept`) and which leave (`out`); `parts` where those that leave are streamed."""
+
+    model: ConjugateModel
+    kept: tuple[str, ...]
+    out: tuple[str, ...]
+    parts: PlateSplit | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the blocks leave exactly; else `log_joint` is a lower bound."""
+        return self.parts is None or not self.parts.carried
+
+    def log_joint(self, values: Mapping[str, Array], arrays: Any) -> Scalar:
+        """log p(x, g) in nats at values of the sites of the kept blocks."""
+        model, moments = self._at(values, arrays)
+        if self.parts is None:
+            leaving = self._conditionals(model, moments)
+            return model.expected_log_joint(moments) + sum(
+                (jnp.sum(model.factor(n, natural).log_normalizer()) for n, natural in leaving.items()), jnp.zeros(())
+            )
+        return PlatedAscent(self.parts).bound(moments, {}, arrays)
+
+    def conditionals(self, values: Mapping[str, Array], arrays: Any) -> Naturals:
+        """Natural parameters of p(C | x, g) for every block that leaves."""
+        model, moments = self._at(values, arrays)
+        if self.parts is None:
+            return self._conditionals(model, moments)
+        interface = self.parts.interface(moments, arrays)
+        factors = self.parts.updated_rows(interface, arrays, 0, self.parts.size, {})
+        return {name: factors[name].natural for name in self.out}
+
+    def _conditionals(self, model: ConjugateModel, moments: Moments) -> Naturals:
+        return {name: model.message(name, moments) for name in self.out}
+
+    def _at(self, values: Mapping[str, Array], arrays: Any) -> tuple[ConjugateModel, Moments]:
+        energy = type(self.model.energy)(tuple(arrays), self.model.energy.skeleton)
+        model = ConjugateModel(energy, self.model.layout)
+        moments: Moments = {}
+        for name in self.kept:
+            block = model.blocks[name]
+            point = model.factor(name, block.zeros()).statistics(*(values[site] for site in block.sites))
+            moments[name] = jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(float)), point)
+        if self.parts is None:
+            moments |= {name: model.blocks[name].zeros() for name in self.out}
+        return model, moments
+
+
+def collapses(model: ConjugateModel, parts: PlateSplit | None) -> list[Collapse]:
+    """Choices of what leaves: the discrete blocks if there are any (few draws of them are alike), else several."""
+    names = tuple(model.blocks)
+    if parts is not None:
+        return [Collapse(model, tuple(n for n in names if n not in parts.local), parts.local, parts)]
+    owners = [{model.layout.owner[a.site] for a in entry.term.atoms} for entry in model.energy.terms]
+    joined = {name: set().union(*(group for group in owners if name in group)) - {name} for name in names}
+    sizes = {n: sum(int(np.prod(shape)) for shape in model.blocks[n].shapes.values()) for n in names}
+    ranked = sorted(names, key=lambda n: (not model.blocks[n].discrete, -sizes[n], n))
+    found: list[Collapse] = []
+    for first in ranked[:1] if model.blocks[ranked[0]].discrete else ranked:
+        out = [first]
+        out += [n for n in ranked if n != first and not any(n in joined[chosen] or n == chosen for chosen in out)]
+        kept = tuple(n for n in names if n not in out)
+        if all(set(kept) != set(other.kept) for other in found):
+            found.append(Collapse(model, kept, tuple(n for n in names if n in out)))
+    return found

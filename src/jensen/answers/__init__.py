@@ -1,0 +1,24 @@
+"""Answers: what a `Fit` needs to know about an approximation, one class for each kind of q."""
+
+from typing import Any
+
+from jensen.answers.conjugate import ConjugateAnswer
+from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.gaussian import GaussianAnswer
+from jensen.core import Outcome
+
+KINDS: tuple[type[AbstractAnswer], ...] = (GaussianAnswer, ConjugateAnswer)
+
+
+def answer_for(target: Any, outcome: Outcome, seed: int) -> AbstractAnswer:
+    """The answer for this kind of q, on the target it was fitted to."""
+    kind = next(kind for kind in KINDS if isinstance(outcome.q, kind.approximates))
+    return kind(target, outcome, seed)
+
+
+def kind_named(name: str) -> type[AbstractAnswer]:
+    """The class that a saved fit names; a `KeyError` for a name of none."""
+    return {kind.kind: kind for kind in KINDS}[name]
+
+
+__all__ = ["KINDS", "AbstractAnswer", "ConjugateAnswer", "Draws", "GaussianAnswer", "answer_for", "kind_named"]

@@ -1,0 +1,197 @@
+"""Products of exponential-family factors on the latents' own supports, as the coordinate methods leave them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import OptionError
+from jensen.algorithms.coordinate.solution import Solution
+from jensen.answers.collapsed import Collapsed, collapsed, split_keys
+from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.core import Outcome
+from jensen.diagnostics.check import Report
+from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
+from jensen.diagnostics.factorised import judge
+from jensen.diagnostics.importance import Pool
+from jensen.families.exponential import Product
+from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
+from jensen.models.conjugacy import ConjugateTarget, conjugate_target
+from jensen.models.program import deterministic_names
+
+LARGEST = 2_000_000_000
+"""Bytes of draws of one site that are handed out."""
+LISTED = 2_000
+"""Scalars of a site up to which it takes part in tables and in the check."""
+
+
+class ConjugateAnswer(AbstractAnswer):
+    """q(z) = Π_j q_j(z_j). Its importance weights are on some latents, the others being integrated out exactly."""
+
+    kind: ClassVar[str] = "factors"
+    approximates: ClassVar[type] = Solution
+    space: str = "the latents that were not integrated out exactly"
+
+    def __init__(self, target: Any, outcome: Outcome, seed: int):
+        del target  # a solution knows its own
+        self.target: ConjugateTarget = outcome.q.target
+        self.outcome, self.seed = outcome, seed
+        self.structure, self.program = self.target.structure, self.target.program
+
+    @property
+    def solution(self) -> Solution:
+        """Q as the ascent left it."""
+        return self.outcome.q
+
+    @functools.cached_property
+    def q(self) -> Product:
+        """The product of all factors."""
+        return self.solution.product()
+
+    @property
+    def approximation(self) -> Product:
+        """The same: its factors live on the latents' own supports."""
+        return self.q
+
+    @functools.cached_property
+    def _energy(self) -> dict[str, float]:
+        """E_q of every site's log density and the entropy (key ""), in nats."""
+        with working(self.target.precision):
+            found = Program(functools.partial(_by_site, self.target.model))(self.q, self.target.model.energy.arrays)
+            return {k: float(v) for k, v in jax.device_get(found).items()}
+
+    def elbo(self, seed: int) -> tuple[float, float]:
+        """Exact."""
+        del seed
+        if "elbo" in self.outcome.certificate and np.isfinite(self.outcome.certificate["elbo"]):
+            return self.outcome.certificate["elbo"], 0.0
+        return sum(self._energy.values()), 0.0
+
+    @functools.cached_property
+    def _collapsed(self) -> Collapsed:
+        return collapsed(self.solution, self.seed)
+
+    def pool(self, seed: int) -> Pool:
+        """Half from q, half from its factors at a lower power, weighed with as much integrated out as can be."""
+        return self._collapsed.pool(seed)
+
+    def draws_of(self, pool: Pool) -> Draws:
+        """The pool's draws; what was integrated out is drawn from its exact conditional."""
+        return self._with_deterministic(self._collapsed.draws(pool, self._small()))
+
+    def _small(self) -> list[str]:
+        """Latents that are few enough for tables."""
+        return [site.name for site in self.structure.latents if np.prod(site.shape, dtype=int) <= LISTED]
+
+    def sample(self, count: int, seed: int) -> Draws:
+        """Draws of every latent."""
+        for site in self.structure.latents:
+            if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
+                raise OptionError(
+                    f"{count} draws of '{site.name}', of shape {site.shape}, are more than "
+                    f"{LARGEST / 1e9:.0f} GB of numbers.",
+                    "Argument: num_draws.",
+                    "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
+                )
+        with working(self.target.precision):
+            keys = split_keys(1_000_003 * self.seed + seed, count)
+            draws = jax.device_get(Program(_drawn)(self.q, keys))
+        return self._with_deterministic(draws)
+
+    def _with_deterministic(self, draws: Draws) -> Draws:
+        draws = {site.name: draws[site.name] for site in self.structure.latents if site.name in draws}
+        names = deterministic_names(self.structure)
+        if not names or len(draws) < len(self.structure.latents):
+            return draws
+        return draws | self.program.deterministic(draws, names)
+
+    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
+        """Weights and moments."""
+        del seed
+        listed = {name: site.values for name, site in self.target.model.sites.items() if site.values is not None}
+        ranges = {name: float(values.max() - values.min()) for name, values in listed.items()}
+        return judge(
+            self.outcome,
+            pool,
+            draws,
+            self.exact_moments(),
+            self._collapsed.described(),
+            ranges,
+            self._collapsed.plan.exact,
+        )
+
+    def evidence(self, pool: Pool) -> Evidence:
+        """The exact ELBO; the other bounds from the pool."""
+        found = evidence(pool)
+        value, error = self.elbo(0)
+        return Evidence(value, error, found.importance_weighted, found.log_evidence, found.log_evidence_se, found.khat)
+
+    def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
+        """Exact."""
+        del seed, num_draws
+        parts = self._energy
+        seen = sum(v for k, v in parts.items() if k and self.structure.sites[k].kind != "latent")
+        prior = sum(v for k, v in parts.items() if k and self.structure.sites[k].kind == "latent")
+        entropy = parts[""]
+        elbo = seen + prior + entropy
+        return Decomposition(elbo, seen + prior, entropy, seen, -entropy - prior, log_evidence, log_evidence - elbo)
+
+    def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and sd of every factor of moderate size, in closed form."""
+        small = set(self._small())
+        streamed = set(self.solution.parts.local) if self.solution.parts is not None else set()
+        blocks = self.target.model.blocks
+        whole = any(small & set(blocks[name].sites) for name in streamed)
+        with working(self.target.precision):
+            q = self.q if whole else self.solution.held()
+            means, variances = jax.device_get((q.means(), q.variances()))
+        return {
+            name: (np.asarray(means[name], float), np.sqrt(np.asarray(variances[name], float)))
+            for name in means
+            if name in small
+        }
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The natural parameters of the factors that were not streamed."""
+        return self.solution.arrays()
+
+    @staticmethod
+    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Solution | None:
+        """The factors need their model."""
+        if target is None:
+            return None
+        from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
+
+        naturals: dict[str, dict[str, Any]] = {}
+        with working(target.precision):
+            for name, value in parameters.items():
+                block, _, statistic = name.rpartition("/")
+                naturals.setdefault(block, {})[statistic] = jnp.asarray(value)
+            ascent = ascent_for(target.model)
+        streamed = isinstance(ascent, PlatedAscent) and set(naturals) == set(ascent.order)
+        return Solution(naturals, {}, target, ascent.parts if streamed else None)
+
+    @staticmethod
+    def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> ConjugateTarget:
+        """The derived expected log joint, with the blocks of the fit."""
+        blocks = tuple(map(tuple, options.get("blocks") or ()))
+        return conjugate_target(model, data, blocks=blocks, precision=precision)
+
+
+def _drawn(q: Product, keys: Any) -> Any:
+    return jax.vmap(q.sample)(jax.random.wrap_key_data(keys))
+
+
+def _by_site(model: Any, q: Product, arrays: Any) -> dict[str, Any]:
+    model = model.with_arrays(arrays)
+    moments = {name: factor.mean_params() for name, factor in q.factors.items()}
+    lookup = model._lookup(moments)
+    sites = dict.fromkeys(entry.site for entry in model.energy.terms)
+    parts = {site: model.energy(lookup, [t for t in model.energy.terms if t.site == site]) for site in sites}
+    return {**parts, "": q.entropy()}

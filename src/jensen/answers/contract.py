@@ -1,0 +1,111 @@
+"""What a `Fit` asks of an approximation, whatever kind of q it is. NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from jensen.core import Outcome
+from jensen.math.precision import Precision
+from jensen.models.program import NumPyroProgram
+from jensen.models.structure import Structure
+
+if TYPE_CHECKING:
+    from jensen.diagnostics.check import Report
+    from jensen.diagnostics.evidence import Decomposition, Evidence
+    from jensen.diagnostics.importance import Pool
+
+Draws = dict[str, np.ndarray]
+"""Site -> (draws, ...) on the model's support; deterministic and discrete sites included."""
+
+
+class AbstractAnswer(abc.ABC):
+    """An approximation together with the model that it approximates.
+
+    There is one class for each kind of q; `jensen.answers.answer_for` finds it by `approximates`, and a file by `kind`.
+    A `Fit` keeps what is computed here.
+
+    Attributes:
+        target: the analysed model that q belongs to.
+        outcome: what the algorithm left behind.
+        structure: sites and plates.
+        program: the NumPyro program with its data; `None` for a plain log density.
+        space: what the importance weights are on, in words, where it is not the latents themselves.
+    """
+
+    kind: ClassVar[str]
+    approximates: ClassVar[type]
+    target: Any
+    outcome: Outcome
+    structure: Structure
+    program: NumPyroProgram | None
+    space: str = ""
+
+    @abc.abstractmethod
+    def __init__(self, target: Any, outcome: Outcome, seed: int): ...
+
+    @property
+    @abc.abstractmethod
+    def q(self) -> Any:
+        """The approximation as the method left it."""
+
+    @property
+    @abc.abstractmethod
+    def approximation(self) -> Any:
+        """q over the latents on their own supports."""
+
+    @abc.abstractmethod
+    def elbo(self, seed: int) -> tuple[float, float]:
+        """E_q[log p(x, z) - log q(z)] on draws that the fit has not seen, and its standard error, in nats."""
+
+    @abc.abstractmethod
+    def pool(self, seed: int) -> Pool:
+        """Importance draws; the first half of them from q."""
+
+    @abc.abstractmethod
+    def draws_of(self, pool: Pool) -> Draws:
+        """The pool's draws on the latents' supports, deterministic sites included."""
+
+    @abc.abstractmethod
+    def sample(self, count: int, seed: int) -> Draws:
+        """Draws from q itself."""
+
+    @abc.abstractmethod
+    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
+        """The verdict."""
+
+    def evidence(self, pool: Pool) -> Evidence:
+        """Bounds on log p(x) and its estimate."""
+        from jensen.diagnostics.evidence import evidence
+
+        return evidence(pool)
+
+    @abc.abstractmethod
+    def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
+        """The decompositions of the bound, in nats."""
+
+    def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Site -> (mean, sd) under q, elementwise, where they are known without draws."""
+        return {}
+
+    def linear_response(self, names: list[str]) -> np.ndarray | None:
+        """Linear-response sds of these scalars on the sites' own scale, where the method gives them."""
+        del names
+        return None
+
+    @abc.abstractmethod
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The arrays from which `restored` builds q again: what a file keeps."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Any | None:
+        """q from saved arrays; `None` where that needs the model and `target` is `None`."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Any:
+        """The target of a saved fit, from its model and data and the options of its method."""

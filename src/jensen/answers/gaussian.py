@@ -1,0 +1,106 @@
+"""Gaussians on the unconstrained space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from jensen.algorithms.auto_target import AutoTarget
+from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.core import Outcome
+from jensen.diagnostics.check import Report, judge
+from jensen.diagnostics.evidence import Decomposition, decompose
+from jensen.diagnostics.importance import Pool, draw_pool
+from jensen.diagnostics.moments import flatten
+from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport
+from jensen.math import linalg
+from jensen.math.noise import normal_draws, symmetric_draws
+from jensen.math.precision import Precision
+from jensen.models import Target, build
+
+FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {cls.__name__: cls for cls in (MeanField, FullRank, LowRank)}
+
+
+class GaussianAnswer(AbstractAnswer):
+    """q(u) Gaussian over u ∈ R^D, pushed onto the latents' supports by the model's bijection."""
+
+    kind: ClassVar[str] = "gaussian"
+    approximates: ClassVar[type] = AbstractGaussian
+
+    def __init__(self, target: Target | AutoTarget, outcome: Outcome, seed: int):
+        density = target.density if isinstance(target, AutoTarget) else target
+        assert density is not None  # there is a Gaussian on it
+        self.target, self.outcome, self.seed = density, outcome, seed
+        self.structure, self.program = density.structure, density.program
+
+    @property
+    def q(self) -> AbstractGaussian:
+        """The Gaussian on the unconstrained space."""
+        return cast(AbstractGaussian, self.outcome.q)
+
+    @property
+    def approximation(self) -> OnSupport:
+        """q on the latents' supports."""
+        return OnSupport(base=self.q, bijection=self.target.model.bijection)
+
+    def elbo(self, seed: int) -> tuple[float, float]:
+        """On fresh mirrored draws."""
+        target, q = self.target, self.q
+        count = 32 if target.heavy else max(512, 2 * (target.dim // 4))
+        points = q.host_transform(symmetric_draws(count, q.noise_dim, seed + 15485863))
+        ratios = target.value(points) - q.host_log_prob(points)
+        pairs = ratios.reshape(2, -1).mean(axis=0)  # mirrored draws are not independent, pairs of them are
+        error = float(pairs.std() / np.sqrt(len(pairs))) if np.isfinite(pairs).all() else np.inf
+        return float(ratios.mean()), error
+
+    def pool(self, seed: int) -> Pool:
+        """Half from q, half from a Student-t of its scatter."""
+        return draw_pool(self.target, self.q, seed, self.outcome.linear_response)
+
+    def draws_of(self, pool: Pool) -> Draws:
+        """The pool's points, pushed onto the supports."""
+        return self.target.constrain(pool.points)
+
+    def sample(self, count: int, seed: int) -> Draws:
+        """Fresh draws of q."""
+        noise = np.random.default_rng([seed, self.seed]).normal(size=(count, self.q.noise_dim))
+        return self.target.constrain(self.q.host_transform(noise))
+
+    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
+        """Weights, moments, Hamiltonian drift, other modes."""
+        return judge(self.target, self.q, self.outcome, pool, draws, seed)
+
+    def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
+        """On one set of symmetric draws."""
+        return decompose(self.target, self.q, log_evidence, seed, num_draws)
+
+    def linear_response(self, names: list[str]) -> np.ndarray | None:
+        """Σ_LR pushed through draws of N(m, Σ_LR)."""
+        covariance = self.outcome.linear_response
+        if covariance is None:
+            return None
+        q = FullRank.from_factor(np.asarray(self.q.loc, float), linalg.cholesky(covariance))
+        wide = self.target.constrain(q.host_transform(normal_draws(4096, q.dim, self.seed)))
+        table, all_names = flatten(wide)
+        by_name = dict(zip(all_names, table.std(axis=0), strict=True))
+        return np.array([by_name[name] for name in names])
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The Gaussian's own arrays, under its family's name."""
+        family = type(self.q).__name__
+        return {f"{family}/{name}": np.asarray(value) for name, value in vars(self.q).items()}
+
+    @staticmethod
+    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> AbstractGaussian:
+        """The Gaussian with these arrays; it needs no model."""
+        del target
+        family = next(iter(parameters), "").partition("/")[0]
+        return FAMILIES[family](**{name.partition("/")[2]: value for name, value in parameters.items()})
+
+    @staticmethod
+    def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Target:
+        """The log density over R^D."""
+        del options
+        return build(model, data, precision)
