@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from numpyro.distributions import biject_to
 
 from jensen._errors import ModelError
@@ -225,7 +226,7 @@ def _prepared(
         conjugate = ConjugateModel(energy, arranged(energy, others, blocks))
         count = len(jax.tree.leaves(arrays))
         shapes = {n: tuple(biject_to(sites[n].support).inverse_shape(sites[n].shape)) for n in free}
-        run = jax.extend.core.jaxpr_as_fun(closed)
+        run = jaxpr_as_fun(closed)
 
         def prepare(arrays: dict[str, Any], values: dict[str, Any], run: Any = run) -> Any:
             return run(*jax.tree.leaves((arrays, {n: values[n] for n in free})))
