@@ -9,6 +9,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpyro import handlers
+from numpyro.contrib.control_flow import scan
 
 RNG = np.random.default_rng(20240607)
 ZOO: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
@@ -286,6 +287,63 @@ def linear_gaussian_state_space(y):
         if t:
             state = numpyro.sample(f"s{t}", dist.MultivariateNormal(A @ state, precision_matrix=2.0 * jnp.eye(2)))
         numpyro.sample(f"y{t}", dist.MultivariateNormal(state, covariance_matrix=0.5 * jnp.eye(2)), obs=y[t])
+
+
+@model(y=RNG.normal(size=30).cumsum())
+def kalman_level(y):
+    q = numpyro.sample("q", dist.Gamma(2, 1))
+    r = numpyro.sample("r", dist.Gamma(2, 1))
+
+    def step(before, now):
+        level = numpyro.sample("level", dist.Normal(before, 1 / jnp.sqrt(q)))
+        numpyro.sample("y", dist.Normal(level, 1 / jnp.sqrt(r)), obs=now)
+        return level, None
+
+    scan(step, 0.0, y)
+
+
+@model(y=RNG.normal(size=(37, 2)).cumsum(0), A=np.array([[0.9, 0.2], [0.0, 0.8]]))
+def state_space(y, A):
+    def step(before, now):
+        state = numpyro.sample("state", dist.MultivariateNormal(A @ before, precision_matrix=2.0 * jnp.eye(2)))
+        numpyro.sample("y", dist.MultivariateNormal(state, covariance_matrix=0.5 * jnp.eye(2)), obs=now)
+        return state, state
+
+    scan(step, jnp.zeros(2), y)
+
+
+@model(x=np.where(np.arange(40) // 8 % 2, 2.0, -1.0) + 0.5 * RNG.normal(size=40), K=2)
+def chain_gaussian(x, K):
+    with numpyro.plate("value", K):
+        mu = numpyro.sample("mu", dist.Normal(0, 2))
+        tau = numpyro.sample("tau", dist.Gamma(2, 1))
+        rows = numpyro.sample("rows", dist.Dirichlet(jnp.ones(K)))
+
+    def step(before, now):
+        s = numpyro.sample("s", dist.Categorical(rows[before]))
+        numpyro.sample("x", dist.Normal(mu[s], 1 / jnp.sqrt(tau[s])), obs=now)
+        return s, None
+
+    scan(step, 0, x)
+
+
+@model(x=RNG.integers(0, 4, (25, 3)), K=3)
+def chains_categorical(x, K):
+    """Three sequences side by side; the emissions stand outside the scan."""
+    start = numpyro.sample("start", dist.Dirichlet(jnp.ones(K)))
+    with numpyro.plate("value", K):
+        rows = numpyro.sample("rows", dist.Dirichlet(jnp.ones(K)))
+        emit = numpyro.sample("emit", dist.Dirichlet(jnp.ones(4)))
+
+    def step(carry, _):
+        before, t = carry
+        with numpyro.plate("sequence", x.shape[1]):
+            s = numpyro.sample("s", dist.Categorical(jnp.where(t == 0, start, rows[before])))
+        return (s, t + 1), s
+
+    _, s = scan(step, (jnp.zeros(x.shape[1], int), 0), None, length=len(x))
+    with numpyro.plate("time_", len(x), dim=-2), numpyro.plate("sequence_", x.shape[1], dim=-1):
+        numpyro.sample("x", dist.Categorical(emit[s]), obs=x)
 
 
 @model(x=RNG.gamma(3.0, 0.5, 20))

@@ -105,7 +105,7 @@ class Energy(eqx.Module):
 
     def _fetched_map(self, position: Map) -> Map:
         if isinstance(position, Gather):
-            return Gather(self._fetch(position.index), position.axes)
+            return Gather(self._fetch(position.index), position.axes, position.offset)
         return position
 
 
@@ -155,7 +155,10 @@ def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
                 if isinstance(factor, Known):
                     factors.append(Known(placed(factor.array, jnp.result_type(float)), factor.maps))
                 else:
-                    maps = (Gather(placed(m.index, int), m.axes) if isinstance(m, Gather) else m for m in factor.maps)
+                    maps = (
+                        Gather(placed(m.index, int), m.axes, m.offset) if isinstance(m, Gather) else m
+                        for m in factor.maps
+                    )
                     factors.append(Atom(factor.site, factor.stat, tuple(maps)))
             entries.append(SiteTerm(site, Term(term.coefficient, tuple(factors), term.out), len(entries)))
     coefficients = np.array([entry.term.coefficient for entry in entries], jnp.result_type(float))
