@@ -392,6 +392,14 @@ def normal_wishart(x):
         numpyro.sample("x", dist.MultivariateNormal(mu, precision_matrix=precision), obs=x)
 
 
+@model(x=RNG.multivariate_normal([1.0, -1.0, 0.3], np.diag([1.0, 2.0, 0.5]) + 0.3, 25))
+def normal_wishart_joint_prior(x):
+    precision = numpyro.sample("precision", dist.Wishart(5.0, rate_matrix=2.0 * jnp.eye(3)))
+    mu = numpyro.sample("mu", dist.MultivariateNormal(0.5 * jnp.ones(3), precision_matrix=0.3 * precision))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("x", dist.MultivariateNormal(mu, precision_matrix=precision), obs=x)
+
+
 @model(x=RNG.multivariate_normal([0.0, 0.0], [[1.0, 0.6], [0.6, 2.0]], 25))
 def inverse_wishart(x):
     covariance = numpyro.sample("covariance", dist.InverseWishart(5.0, scale_matrix=jnp.eye(2)))

@@ -120,7 +120,9 @@ def _slotted(term: Term, slots: dict[int, tuple[Slot, Any]]) -> Term:
         if isinstance(factor, Known):
             factors.append(Known(placed(factor.array), factor.maps))
         else:
-            maps: list[Map] = [Gather(placed(m.index), m.axes) if isinstance(m, Gather) else m for m in factor.maps]
+            maps: list[Map] = [
+                Gather(placed(m.index), m.axes, m.offset) if isinstance(m, Gather) else m for m in factor.maps
+            ]
             factors.append(Atom(factor.site, factor.stat, tuple(maps)))
     return Term(term.coefficient, tuple(factors), term.out)
 

@@ -142,6 +142,28 @@ def conjugate_target(
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
     """
+    return _target(fn, data, blocks, precision, by_row=False, check=True)[0]
+
+
+def batch_target(
+    fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
+) -> tuple[ConjugateTarget, Program]:
+    """(`conjugate_target` of a batch, the program from a batch's arrays to the arrays of the energy).
+
+    Every term is kept row by row, so that rows can be weighted. Without `check` the structural check is left out, for
+    a program that has passed it at another size.
+    """
+    return _target(fn, data, (), precision, by_row=True, check=check)
+
+
+def _target(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    blocks: Sequence[tuple[str, ...]],
+    precision: Precision,
+    by_row: bool,
+    check: bool,
+) -> tuple[ConjugateTarget, Program]:
     if not callable(fn):
         raise ModelError(
             f"Coordinate updates are derived from a NumPyro program, which a {type(fn).__name__} is not.",
@@ -151,19 +173,24 @@ def conjugate_target(
     check_names(fn, data)
     arguments = convert(data, precision)
     with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
-        energy, sites, arrays, fixed = _analysed(fn, arguments)
+        energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
         model = ConjugateModel(energy, arranged(energy, sites, blocks))
-        fewer = _on_fewer_rows(fn, arguments, sites)
-        if fewer is not None:
+        fewer = _on_fewer_rows(fn, arguments, sites) if check else None
+        if fewer is not None or not check or precision == "single":
             check_supports(fn, sites, arrays, fixed)
-        self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
+        if check and precision == "double":
+            self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
+        elif check:  # of the algebra, which is the same: in single precision a point of a large simplex rounds to zeros
+            with working("double"):
+                wide = convert(data, "double")
+                self_check(fn, *(_on_fewer_rows(fn, wide, sites) or _analysed(fn, wide)[:4]))
         program = NumPyroProgram(fn, arrays, fixed, precision)
         found: list[Structure] = []
         jax.eval_shape(
             lambda arrays: found.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), sites)), arrays
         )
-    return ConjugateTarget(model, found[0], program)
+    return ConjugateTarget(model, found[0], program), prepare
 
 
 def _on_fewer_rows(
@@ -184,13 +211,16 @@ def _on_fewer_rows(
     except Exception:
         return None
     sizes = {p.size for s in found[1].values() for p in s.plates}
-    return found if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
+    return found[:4] if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
 
 
 def _analysed(
-    fn: Callable[..., Any], arguments: dict[str, Any]
-) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]]:
-    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead."""
+    fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any], Program]:
+    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead.
+
+    Returns (energy, sites, traced arguments, fixed arguments, the program).
+    """
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     needed: BaseException | None = None
@@ -204,15 +234,17 @@ def _analysed(
             found["sites"] = find_sites(fn, kwargs)
             token = LOOKED_UP.set([])
             try:
-                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs))
-                found["lookups"] = [(where, limit) for where, limit, _ in LOOKED_UP.get() or ()]
-                outside = [first_outside(index, limit) for _, limit, index in LOOKED_UP.get() or ()]
+                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
+                lookups = [] if by_row else LOOKED_UP.get() or []
             finally:
                 LOOKED_UP.reset(token)
-            return tuple(known), outside
+            found["lookups"] = [(where, limit) for where, limit, _ in lookups]
+            outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
+            return (*known, outside) if outside else tuple(known)
 
+        program = Program(prepare)
         try:
-            known, outside = Program(prepare)(arrays)
+            known = program(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue
@@ -220,8 +252,10 @@ def _analysed(
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        check_lookups(found["lookups"], outside)
-        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed
+        if found["lookups"]:
+            *known, outside = known
+            check_lookups(found["lookups"], outside)
+        return Energy(tuple(known), found["skeleton"]), found["sites"], arrays, fixed, program
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
 
@@ -250,4 +284,13 @@ def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[s
     return Layout(found, sites, owner, touching)
 
 
-__all__ = ["ConjugateModel", "ConjugateTarget", "Layout", "Moments", "Naturals", "build_conjugate", "conjugate_target"]
+__all__ = [
+    "ConjugateModel",
+    "ConjugateTarget",
+    "Layout",
+    "Moments",
+    "Naturals",
+    "batch_target",
+    "build_conjugate",
+    "conjugate_target",
+]
