@@ -98,7 +98,7 @@ def test_python_style_negative_indices_are_theirs():
 
 
 def test_a_batch_above_the_number_of_rows():
-    with pytest.raises(OptionError, match="batch_size is 10, but plate 'row' has 8 rows"):
+    with pytest.raises(OptionError, match="batch_size is 10, but there are 8 rows"):
         SVI(batch_size=10).fit_conjugate(*ZOO["unit_mixture"])
 
 
