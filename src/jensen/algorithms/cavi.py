@@ -82,7 +82,7 @@ class CAVI(AbstractAlgorithm):
         first sweep, and there is a single start. Raises a `ModelError` naming site, term, source line and remedy where
         the model is not conditionally conjugate.
         """
-        with working(precision):
+        with working("double"):
             return finished(self.run(self.prepare(model, data, precision), seed, init=init))
 
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:

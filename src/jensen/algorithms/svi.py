@@ -79,7 +79,7 @@ class SVI(AbstractAlgorithm):
         precision: Precision = "double",
     ) -> ConjugateFit:
         """Analyse a NumPyro model, written for the full data, and fit it by minibatches of one plate."""
-        with working(precision):
+        with working("double"):
             return finished(self.run(self.prepare(model, data, precision), seed))
 
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
@@ -106,7 +106,7 @@ class SVI(AbstractAlgorithm):
             rates = (steps + 1.0 + np.arange(count) + self.delay) ** -self.forgetting
             steps += count
             moments, naturals, after, inside = epoch(
-                state.moments, state.naturals, target.model.energy.arrays, rows, np.minimum(rates, 1.0)
+                state.moments, state.naturals, ascent.arrays, rows, np.minimum(rates, 1.0)
             )
             ascent.check_inside(np.asarray(inside), naturals)
             state = State(moments, naturals, (ascent.finite(float(after)),), number)

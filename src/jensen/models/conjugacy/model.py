@@ -1,7 +1,7 @@
 """A NumPyro model as an expected log joint with its blocks: what coordinate ascent works on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -41,12 +41,16 @@ Naturals = dict[str, Natural]
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What is static about a model: blocks, sites and which terms each block enters. Compared by identity."""
+    """What is static about a model: blocks, sites and which terms each block enters. Compared by identity.
+
+    `row_precision` is that of data and local factors where rows are streamed; all else is in double precision.
+    """
 
     blocks: dict[str, Block]
     sites: dict[str, SiteInfo]
     owner: dict[str, str]
     touching: dict[str, tuple[SiteTerm, ...]]
+    row_precision: Precision = "double"
 
 
 class ConjugateModel(eqx.Module):
@@ -141,6 +145,8 @@ def conjugate_target(
 
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
+
+    `single` is for the rows of a plate that is streamed; everything of a size that matters less is in double precision.
     """
     if not callable(fn):
         raise ModelError(
@@ -149,11 +155,12 @@ def conjugate_target(
         )
     data = as_mapping(data)
     check_names(fn, data)
+    row_precision, precision = precision, "double"
     arguments = convert(data, precision)
     with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
         energy, sites, arrays, fixed = _analysed(fn, arguments)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        model = ConjugateModel(energy, _layout(energy, sites, blocks))
+        model = ConjugateModel(energy, replace(_layout(energy, sites, blocks), row_precision=row_precision))
         fewer = _on_fewer_rows(fn, arguments, sites)
         if fewer is not None:
             check_supports(fn, sites, arrays, fixed)

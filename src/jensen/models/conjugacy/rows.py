@@ -15,6 +15,7 @@ import numpy as np
 
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural
+from jensen.math.precision import float_type
 from jensen.models.conjugacy.arrays import contract
 from jensen.models.conjugacy.blocks import Block
 from jensen.models.conjugacy.energy import Slot
@@ -141,7 +142,7 @@ class Rows:
         group = self.parts.groups[part.group]
         operands, labels = _known(group, chunk)
         if not operands:
-            return jnp.ones((1, chunk.count), self.kind(chunk.arrays))
+            return jnp.ones((1, chunk.count), self.kind)
         out = (*part.features, group.row_axis)
         if all(set(axes) <= set(out) for axes in labels):
             wide = [_aligned(array, axes, out) for array, axes in zip(operands, labels, strict=True)]
@@ -152,14 +153,14 @@ class Rows:
             product = contract(operands, labels, out)
         return jnp.broadcast_to(product, (*(a.size for a in part.features), chunk.count)).reshape((part.width, -1))
 
-    def kind(self, arrays: Sequence[Array]) -> Any:
+    @property
+    def kind(self) -> Any:
         """The floating type of the rows."""
-        kinds = [arrays[i].dtype for i in self.parts.row_slots() if jnp.issubdtype(arrays[i].dtype, jnp.floating)]
-        return jnp.dtype(jnp.result_type(*kinds) if kinds else jnp.result_type(float))
+        return jnp.dtype(float_type(self.parts.model.layout.row_precision))
 
     def loose_energy(self, local: Moments, loose: tuple[Array, ...], chunk: Chunk) -> Scalar:
         """The expected log joint of the loose groups over the rows, in nats; linear in the local moments and in G."""
-        total = jnp.zeros((), self.kind(chunk.arrays))
+        total = jnp.zeros((), self.kind)
         for number, whole in zip(self.loose, loose, strict=True):
             group = self.parts.groups[number]
             operands, labels = _known(group, chunk)
@@ -186,7 +187,7 @@ class Rows:
         self, parameters: Any, features: list[Array], chunk: Chunk, carried: Moments
     ) -> dict[str, AbstractExponentialFactor]:
         """The factors after an update of the transient blocks and then of each carried one in turn."""
-        model, kind = self.parts.model, self.kind(chunk.arrays)
+        model, kind = self.parts.model, self.kind
         zeros = {
             name: {k: jnp.zeros((chunk.count, *s[1:]), kind) for k, s in model.blocks[name].shapes.items()}
             for name in self.parts.transient
