@@ -76,10 +76,10 @@ def ours(X, R0, q, cov, sweeps, snap, precision="double"):
         return {"alpha": alpha, "m": moments["mu"]["z"], "beta": q["b0"] + mass, "nu": nu, "S": scale}
 
     watch, cpu = Stopwatch(), time.process_time()
-    model = build_conjugate(mixture, {"x": X}, precision=precision)
+    model = build_conjugate(mixture, {"x": X}, row_precision=precision)
     ours.build = time.process_time() - cpu
     labels = R0.argmax(1).astype(np.int32)
-    with working(precision):
+    with working("double"):
         ascent = ascent_for(model, {"c": labels})
         state = ascent.given(np.random.default_rng(0), {"c": labels})
         ours.start = time.process_time() - cpu

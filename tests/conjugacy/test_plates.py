@@ -71,7 +71,7 @@ def test_single_precision_far_from_the_origin(name):
     """Rows in float32, shifted by 100 sd: posterior means right to 1e-4 of that sd, precisions to 1e-3."""
 
     def swept(precision):
-        model = build_conjugate(ZOO[name][0], {"x": ROWS + 100.0, "K": 3}, precision=precision)
+        model = build_conjugate(ZOO[name][0], {"x": ROWS + 100.0, "K": 3}, row_precision=precision)
         ascent = ascent_for(model)
         state = ascent.given(np.random.default_rng(0), {"c": np.argmin(((ROWS[:, None] - CENTERS) ** 2).sum(-1), 1)})
         return ascent, ascent.advance(state, 20)

@@ -183,7 +183,7 @@ def scores(family, case):
     return np.asarray((mean - exact) / jnp.maximum(error, 1e-12)), np.asarray(exact)
 
 
-QUICK = ("bernoulli", "categorical", "normal", "gamma")
+QUICK = ("bernoulli", "categorical", "normal")
 
 
 def marked(family, *rest):

@@ -111,40 +111,50 @@ class Mixed(AbstractEstimator):
                 )
         return chosen
 
+    def values(self, q: Product, key: PRNGKey) -> Any:
+        """Draws of every latent, differentiable in the factors that are reparameterised."""
+        path = frozenset(name for name in q.factors if isinstance(self.recipe(q, name), Reparameterised))
+        return jax.vmap(lambda k: q.values(k, pathwise=path))(jr.split(key, self.num_draws))
+
     def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
         """The bound from fresh draws, in nats."""
+        return self.at(bound, model, q, batch, self.values(q, key))
+
+    def at(self, bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, values: Any) -> Scalar:
+        """The bound from these draws, in nats; its gradient is that in q and, through `values`, in the draws."""
         recipes = self._checked(bound, q)
 
         def of(kind: type) -> list[str]:
             return [name for name, recipe in recipes.items() if isinstance(recipe, kind)]
 
-        path, looked_at = frozenset(of(Reparameterised)), of(Expected)
-        stuck = {name for name in path if recipes[name].stick}
-        judge = Product({name: stopped(f) if name in stuck else f for name, f in q.factors.items()})
-        draws = jax.vmap(lambda k: q.draw(k, pathwise=path, scored_by=judge))(jr.split(key, self.num_draws))
-
         def log_joint(value: Any) -> dict[str, Array]:
             return model.log_joint(value, batch)
 
-        terms, log_prob = jax.vmap(log_joint)(draws.value), dict(draws.log_prob)
+        path, looked_at = of(Reparameterised), of(Expected)
+        terms = jax.vmap(log_joint)(values)
         together = {name: recipes[name].links for name in looked_at if _together(recipes[name], name)}
-        terms, others = expected_terms(q, log_joint, draws.value, terms, together)
+        terms, others = expected_terms(q, log_joint, values, terms, together)
+        log_score = {name: jax.vmap(q.factors[name].log_prob)(values[name]) for name in [*of(Scored), *of(Regressed)]}
+        log_prob = {name: stopped(score) for name, score in log_score.items()}
+        for name in path:
+            judge = stopped(q.factors[name]) if recipes[name].stick else q.factors[name]
+            log_prob[name] = jax.vmap(judge.log_prob)(values[name])
         for name in [*looked_at, *(n for n in path if recipes[n].exact_entropy)]:
             entropy = q.factors[name].entropy()
+            assert entropy is not None
             log_prob[name] = jnp.broadcast_to(-entropy, (self.num_draws, *entropy.shape))
         log_w = jax.vmap(total)(terms) - jax.vmap(total)(log_prob)
         surrogate = bound(log_w) + others
         for name in looked_at:
             if name not in together:
-                surrogate = surrogate + surrogate_terms(q, name, log_joint, draws.value)
-        for name in of(Scored):
-            score = draws.log_score[name]
-            local = recipes[name].credit(q, name, score.shape[1:], terms, log_prob, log_w)
-            surrogate = surrogate + without_value(recipes[name].baseline.signal(bound, stopped(local)), score)
-        for name in of(Regressed):
-            factor, shape = stopped(q.factors[name]), draws.log_score[name].shape[1:]
-            local = recipes[name].credit(q, name, shape, terms, log_prob, log_w)
-            slope = regressed(factor, draws.value[name], stopped(local), stopped(log_w))
+                surrogate = surrogate + surrogate_terms(q, name, log_joint, values)
+        for name, score in log_score.items():
+            recipe = recipes[name]
+            local = stopped(recipe.credit(q, name, score.shape[1:], stopped(terms), stopped(log_prob), stopped(log_w)))
+            if isinstance(recipe, Scored):
+                surrogate = surrogate + without_value(recipe.baseline.signal(bound, local), score)
+                continue
+            slope = regressed(stopped(q.factors[name]), values[name], local, stopped(log_w))
             pairs = zip(jax.tree.leaves(slope), jax.tree.leaves(q.factors[name]), strict=True)
             surrogate = surrogate + sum(without_value(g, leaf) for g, leaf in pairs)
         return surrogate

@@ -17,6 +17,7 @@ from jensen.models.bijection import SiteBijection
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert
 from jensen.models.discrete import summed_out
 from jensen.models.frozen import Frozen
+from jensen.models.host_function import HostFunction, check_points
 from jensen.models.log_density import LogDensity, LogDensityModel
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.plain import analyse_plain
@@ -61,6 +62,9 @@ def build(
         check_missing(arguments, masked - {site.data_key for site in structure.observed if not site.masked})
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed, evaluable)
         kind = LogDensityModel if plain else NumPyroModel
+        if plain and not model.differentiable and evaluable:
+            fn = HostFunction(fn, tuple(structure.latents), fixed.value)
+            fn.check(check_points(structure))
         bound = kind(fn=fn, data=arrays, fixed=fixed, bijection=SiteBijection(structure, bounds))
         if structure.summed and isinstance(bound, NumPyroModel):
             parents = functools.partial(analysis.dependencies, fn, structure, arguments)
@@ -76,7 +80,7 @@ def build(
 def _initial(model: LogDensity, target: Target) -> np.ndarray | None:
     """The user's initial values, unconstrained, when every site has some."""
     values = {k: v for k, v in model.shapes_or_init.items() if not isinstance(v, (int, tuple))}
-    if len(values) < len(model.shapes_or_init):
+    if len(values) < len(model.shapes_or_init) or any(site.discrete for site in target.structure.latents):
         return None
     dtype = float_type(target.precision)
     return target.unconstrain({k: np.asarray(v, dtype) for k, v in values.items()})
@@ -117,12 +121,13 @@ def _analyse(
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     error: BaseException | None = None
-    for fixed in (scalars, scalars | integers, set(arguments)):
+    traced = not plain or model.differentiable
+    for fixed in (scalars, scalars | integers, set(arguments)) if traced else (set(arguments),):
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         try:
             if plain:
-                structure = analyse_plain(model, arrays, concrete)
+                structure = analyse_plain(model, arrays, concrete, discrete=discrete)
             else:
                 structure = analysis.analyse(fn, arrays, concrete, discrete=discrete)
         except analysis.CONCRETE_NEEDED as needed:

@@ -17,7 +17,9 @@ class LogDensity:
     Args:
         fn: takes a dict of arrays on their supports, and the data as keyword arguments.
         shapes_or_init: site name -> shape (a tuple or an int), or -> an array of initial values.
-        supports: site name -> NumPyro constraint; `real` where left out.
+        supports: site name -> NumPyro constraint; `real` where left out. Discrete ones are for `bbvi`.
+        differentiable: False for a plain NumPy function or a simulator that JAX cannot trace. It is then called back
+            with NumPy arrays, and with stacked draws where it turns out to take them; only `bbvi` fits it.
 
     The Jacobian of the map from the unconstrained space is added by jensen. Evidence is log ∫ exp fn dz.
 
@@ -36,8 +38,11 @@ class LogDensity:
         fn: Callable[..., Any],
         shapes_or_init: Mapping[str, Any],
         supports: Mapping[str, Any] | None = None,
+        *,
+        differentiable: bool = True,
     ):
         self.fn, self.shapes_or_init, self.supports = fn, dict(shapes_or_init), dict(supports or {})
+        self.differentiable = differentiable
 
     def __repr__(self) -> str:
         return f"LogDensity({getattr(self.fn, '__name__', 'fn')}, {', '.join(self.shapes_or_init)})"

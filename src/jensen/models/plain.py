@@ -14,8 +14,10 @@ from jensen.models.structure import Site, Structure
 from jensen.models.user_code import blame
 
 
-def analyse_plain(model: LogDensity, data: dict[str, Any], fixed: dict[str, Any]) -> Structure:
-    """One abstract evaluation; nothing is compiled."""
+def analyse_plain(
+    model: LogDensity, data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False
+) -> Structure:
+    """One abstract evaluation; nothing is compiled. A function that is not differentiable is only described."""
     for name in model.supports:
         if name not in model.shapes_or_init:
             raise OptionError(
@@ -24,17 +26,26 @@ def analyse_plain(model: LogDensity, data: dict[str, Any], fixed: dict[str, Any]
     if not model.shapes_or_init:
         raise ModelError("The log density has no sites.", "", "Pass shapes_or_init={'name': shape}.")
     sites = {
-        name: _site(name, shape, model.supports.get(name, constraints.real))
+        name: _site(name, shape, model.supports.get(name, constraints.real), discrete)
         for name, shape in model.shapes_or_init.items()
     }
     structure = Structure(sites, {})
+    if not model.differentiable:
+        if not discrete:
+            raise ModelError(
+                "The log density is declared not differentiable, and this method needs its gradient.",
+                f"Sites: {', '.join(sites)}.",
+                "Use method='bbvi', which needs values only.",
+            )
+        return structure
 
     def value(latent: dict[str, Any], arrays: dict[str, Any]) -> Any:
         return model.fn(latent, **arrays, **fixed)
 
     from jensen.models.analysis import CONCRETE_NEEDED
 
-    latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+    kinds = {True: jnp.result_type(int), False: jnp.result_type(float)}
+    latent = {site.name: jax.ShapeDtypeStruct(site.shape, kinds[site.discrete]) for site in structure.latents}
     where = f"In {getattr(model.fn, '__name__', 'the function')} ({_file(model.fn)})."
     try:
         out = jax.eval_shape(value, latent, data)
@@ -43,7 +54,8 @@ def analyse_plain(model: LogDensity, data: dict[str, Any], fixed: dict[str, Any]
             raise ModelError(
                 "The log density needs concrete numbers, so JAX cannot differentiate it.",
                 where,
-                "Write it with jax.numpy, and `jnp.where` or `lax.cond` instead of `if` on latents.",
+                "Write it with jax.numpy, and `jnp.where` or `lax.cond` instead of `if` on latents; or declare it "
+                "LogDensity(..., differentiable=False) and use method='bbvi'.",
             ) from None
         raise
     except Exception as error:
@@ -62,7 +74,9 @@ def analyse_plain(model: LogDensity, data: dict[str, Any], fixed: dict[str, Any]
             "Return a float array; integers and booleans have no gradient.",
         )
     try:
-        jax.eval_shape(jax.grad(value), latent, data)
+        smooth = {site.name: latent[site.name] for site in structure.latents if not site.discrete}
+        counts = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in latent.items() if name not in smooth}
+        jax.eval_shape(jax.grad(lambda some, data: value({**some, **counts}, data)), smooth, data)
     except Exception as error:
         raise ModelError(
             f"The log density is not differentiable ({str(error).splitlines()[0]}).",
@@ -79,12 +93,20 @@ def _file(fn: Any) -> str:
         return "built-in"
 
 
-def _site(name: str, shape_or_init: Any, support: Any) -> Site:
+def _site(name: str, shape_or_init: Any, support: Any, discrete: bool) -> Site:
     if isinstance(shape_or_init, (int, np.integer)):
         shape: tuple[int, ...] = (int(shape_or_init),)
     elif isinstance(shape_or_init, tuple):
         shape = tuple(int(n) for n in shape_or_init)
     else:
         shape = np.shape(shape_or_init)
+    if support.is_discrete:
+        if not discrete:
+            raise ModelError(
+                f"The latent site '{name}' is discrete, and this method needs continuous latents.",
+                f"Site '{name}', support {support}.",
+                "Use method='bbvi'.",
+            )
+        return Site(name, "latent", "LogDensity", support, shape, support.event_dim, (), (0,))
     unconstrained = tuple(biject_to(support).inverse_shape(shape))
     return Site(name, "latent", "LogDensity", support, shape, support.event_dim, (), unconstrained)

@@ -1,14 +1,14 @@
 """What a native factor offers: an independent draw for every row of a site, on the site's own support."""
 
 import abc
-from typing import Self
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, PRNGKey
-from jensen.core.family import stopped
 
 SMALL = 64
 """Values that a support may have for each of them to be looked at."""
@@ -24,11 +24,15 @@ class AbstractFactor(eqx.Module):
         reparameterised: whether a draw is a differentiable function of the leaves, the noise held fixed.
         discrete: whether the values are integers.
         event_dim: axes of one row's value.
+        exact_moments: whether `mean` and `variance` are those of the value, elementwise.
+        free_form: whether every distribution over the small support is a member; see `with_log_masses`.
     """
 
     reparameterised: eqx.AbstractClassVar[bool]
     discrete: eqx.AbstractClassVar[bool]
     event_dim: eqx.AbstractClassVar[int]
+    free_form: ClassVar[bool] = False
+    exact_moments: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -70,10 +74,34 @@ class AbstractFactor(eqx.Module):
         full = jnp.broadcast_to(values.reshape((-1,) + (1,) * len(self.rows)), (values.shape[0], *self.rows))
         return jnp.moveaxis(jax.vmap(self.log_prob)(full), 0, -1)
 
-    def scored(self, key: PRNGKey) -> tuple[Array, Array]:
-        """A draw held constant, and its log q, differentiable."""
-        value = stopped(self.sample(key))
-        return value, self.log_prob(value)
+    def with_log_masses(self, log_masses: Array) -> Self:
+        """The member with these masses, rows + (K,), up to a constant for each row; for a `free_form` factor."""
+        raise NotImplementedError(f"{type(self).__name__} has fewer parameters than values")
+
+    def tempered(self, power: float) -> Self:
+        """A relative with heavier flanks, about q^power normalised (power < 1); where there is none, itself."""
+        del power
+        return self
+
+    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
+        """`fraction` of the way (in log masses) to the optimal factor given the others; for a `free_form` factor.
+
+        `slope` is the bound's gradient in the leaves. With energies e, ∂L/∂(log mass) = p_k (e_k - log p_k - const),
+        so the whole way is the gradient over p: coordinate ascent, and a natural-gradient step of length one.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has fewer parameters than values")
+
+    def around(self, draws: np.ndarray) -> Self:
+        """A member placed where draws of the prior lie, (draws, ...); where there is no way to, itself."""
+        del draws
+        return self
+
+
+def middle_and_spread(draws: np.ndarray, widest: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Median and scaled interquartile range over the draws; a vague prior's range is cut at `widest`."""
+    draws = np.asarray(draws, float)
+    low, high = np.quantile(draws, [0.25, 0.75], axis=0)
+    return np.median(draws, axis=0), np.clip((high - low) / 1.35, 1e-3, widest)
 
 
 def trigamma(x: Array) -> Array:

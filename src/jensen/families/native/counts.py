@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln
 
 from jensen._typing import Array, PRNGKey
@@ -89,6 +90,15 @@ class NegativeBinomial(AbstractFactor):
         mean, shape = jnp.exp(self.log_mean), jnp.exp(self.log_shape)
         gamma = shape**2 * trigamma(shape) - shape
         return type(self)(mean * shape / (mean + shape), jnp.maximum(gamma * mean / (mean + shape), 0.02), self.low)
+
+    def tempered(self, power: float) -> Self:
+        """The shape times power, at the same mean."""
+        return type(self)(self.log_mean, self.log_shape + np.log(power), self.low)
+
+    def around(self, draws: np.ndarray) -> Self:
+        """With the draws' mean."""
+        above = np.maximum(np.mean(draws, axis=0) - self.low, 0.1)
+        return type(self)(jnp.asarray(np.clip(np.log(above), -2.0, 6.0)), self.log_shape, self.low)
 
 
 class Geometric(AbstractFactor):

@@ -5,10 +5,13 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.native.contract import SMALL, AbstractFactor
+
+TINY = 1e-30
 
 
 class Bernoulli(AbstractFactor):
@@ -17,6 +20,7 @@ class Bernoulli(AbstractFactor):
     reparameterised: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
     event_dim: ClassVar[int] = 0
+    free_form: ClassVar[bool] = True
     logit: Array
 
     @property
@@ -48,6 +52,10 @@ class Bernoulli(AbstractFactor):
         """log(1 + e^logit) - p · logit."""
         return jax.nn.softplus(self.logit) - self.mean() * self.logit
 
+    def tempered(self, power: float) -> Self:
+        """The log odds times power."""
+        return type(self)(power * self.logit)
+
     def support(self) -> Array:
         """(0, 1)."""
         return jnp.arange(2)
@@ -56,6 +64,18 @@ class Bernoulli(AbstractFactor):
         """The factor of these masses, up to a constant for each row."""
         return type(self)(log_masses[..., 1] - log_masses[..., 0])
 
+    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
+        """The logit moves by the gradient over p (1 - p)."""
+        return type(self)(self.logit + fraction * slope.logit / jnp.maximum(self.variance(), TINY))
+
+    def around(self, draws: np.ndarray) -> Self:
+        """The frequencies of the values, smoothed."""
+        values = self.support()
+        if values is None:
+            return self
+        counts = np.stack([(draws == value).mean(axis=0) for value in np.asarray(values)], axis=-1)
+        return self.with_log_masses(jnp.asarray(np.log(counts + 1.0 / len(values))))
+
 
 class Categorical(AbstractFactor):
     """Z ∈ {low, ..., low + K - 1} with the softmax of K logits; the gauge is free."""
@@ -63,6 +83,7 @@ class Categorical(AbstractFactor):
     reparameterised: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
     event_dim: ClassVar[int] = 0
+    free_form: ClassVar[bool] = True
     logits: Array
     low: int = eqx.field(static=True, default=0)
 
@@ -102,6 +123,10 @@ class Categorical(AbstractFactor):
         """-Σ p log p."""
         return -jnp.sum(jnp.exp(self.log_masses()) * self.log_masses(), axis=-1)
 
+    def tempered(self, power: float) -> Self:
+        """The logits times power."""
+        return type(self)(power * self.logits, self.low)
+
     def support(self) -> Array | None:
         """Low .. low + K - 1."""
         count = self.logits.shape[-1]
@@ -110,6 +135,19 @@ class Categorical(AbstractFactor):
     def with_log_masses(self, log_masses: Array) -> Self:
         """The factor of these masses, up to a constant for each row."""
         return type(self)(log_masses - jnp.max(log_masses, axis=-1, keepdims=True), self.low)
+
+    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
+        """The logits move by the gradient over p."""
+        masses = self.log_masses()
+        return self.with_log_masses(masses + fraction * slope.logits / jnp.maximum(jnp.exp(masses), TINY))
+
+    def around(self, draws: np.ndarray) -> Self:
+        """The frequencies of the values, smoothed."""
+        values = self.support()
+        if values is None:
+            return self
+        counts = np.stack([(draws == value).mean(axis=0) for value in np.asarray(values)], axis=-1)
+        return self.with_log_masses(jnp.asarray(np.log(counts + 1.0 / len(values))))
 
 
 class Binomial(AbstractFactor):

@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import betaln, digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
@@ -59,6 +60,15 @@ class Gamma(AbstractFactor):
         shape = jnp.exp(self.log_shape)
         return shape - self.log_shape + self.log_mean + gammaln(shape) + (1.0 - shape) * digamma(shape)
 
+    def tempered(self, power: float) -> Self:
+        """The shape times power, at the same mean."""
+        return type(self)(self.log_mean, self.log_shape + np.log(power), self.low)
+
+    def around(self, draws: np.ndarray) -> Self:
+        """With the median as its mean."""
+        above = np.maximum(np.median(draws, axis=0) - self.low, 1e-6)
+        return type(self)(jnp.asarray(np.clip(np.log(above), -6.0, 6.0)), self.log_shape, self.low)
+
 
 class Beta(AbstractFactor):
     """low + width · Beta(a, b) in the chart (logit of the mean, log of a + b), on (low, low + width)."""
@@ -83,8 +93,8 @@ class Beta(AbstractFactor):
     def sample(self, key: PRNGKey) -> Array:
         """Of two gamma draws, kept a rounding error inside the interval."""
         a, b = self._concentrations()
-        left, right = jax.random.split(key)
-        difference = jax.random.loggamma(left, a) - jax.random.loggamma(right, b)
+        logs = jax.random.loggamma(key, jnp.stack([a, b]))
+        difference = logs[0] - logs[1]
         eps = jnp.finfo(difference.dtype).eps
         return self.low + self.width * jnp.clip(jax.nn.sigmoid(difference), eps, 1.0 - eps)
 
@@ -118,6 +128,10 @@ class Beta(AbstractFactor):
         a, b = self._concentrations()
         moments = (a - 1.0) * digamma(a) + (b - 1.0) * digamma(b) - (a + b - 2.0) * digamma(a + b)
         return betaln(a, b) - moments + jnp.log(self.width)
+
+    def tempered(self, power: float) -> Self:
+        """The total times power, at the same mean."""
+        return type(self)(self.logit_mean, self.log_total + np.log(power), self.low, self.width)
 
 
 class Dirichlet(AbstractFactor):
@@ -178,3 +192,7 @@ class Dirichlet(AbstractFactor):
         log_beta = jnp.sum(gammaln(alpha), axis=-1) - gammaln(total)
         moments = jnp.sum((alpha - 1.0) * digamma(alpha), axis=-1)
         return log_beta + (total - alpha.shape[-1]) * digamma(total) - moments
+
+    def tempered(self, power: float) -> Self:
+        """The total times power, at the same mean."""
+        return type(self)(self.logits, self.log_total + np.log(power))

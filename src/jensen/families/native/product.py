@@ -1,6 +1,5 @@
 """A product of native factors over the sites of a model."""
 
-from collections.abc import Collection
 from typing import Self
 
 import equinox as eqx
@@ -30,25 +29,31 @@ class Product(AbstractDensity):
 
     factors: dict[str, AbstractFactor]
 
-    def draw(self, key: PRNGKey, *, pathwise: bool | Collection[str] = True, scored_by: Self | None = None) -> Draw:
+    def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
         """One draw of every site."""
-        value: Latent = {}
+        value = self.values(key, pathwise=pathwise)
         log_prob: dict[str, Array] = {}
         log_score: dict[str, Array] = {}
         log_exact: dict[str, Array] = {}
-        for name, own in zip(self.factors, jr.split(key, len(self.factors)), strict=True):
-            factor = self.factors[name]
+        for name, factor in self.factors.items():
             judge = factor if scored_by is None else scored_by.factors[name]
+            log_prob[name] = judge.log_prob(value[name])
             wanted = pathwise if isinstance(pathwise, bool) else name in pathwise
-            if wanted and factor.reparameterised:
-                value[name] = factor.sample(own)
-                log_prob[name] = judge.log_prob(value[name])
-            else:
-                value[name], log_score[name] = factor.scored(own)
-                log_prob[name] = stopped(judge.log_prob(value[name]))
+            if not (wanted and factor.reparameterised):
+                log_score[name] = factor.log_prob(value[name])
+                log_prob[name] = stopped(log_prob[name])
             known = factor.entropy() is not None
             log_exact[name] = log_prob[name] if known else jnp.zeros_like(log_prob[name])
         return Draw(value, log_prob, log_score, log_exact)
+
+    def values(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True) -> Latent:
+        """The values of one draw without their densities, by the same rules and the same keys as `draw`."""
+        out: Latent = {}
+        for name, own in zip(self.factors, jr.split(key, len(self.factors)), strict=True):
+            wanted = pathwise if isinstance(pathwise, bool) else name in pathwise
+            value = self.factors[name].sample(own)
+            out[name] = value if wanted and self.factors[name].reparameterised else stopped(value)
+        return out
 
     def reach(self, factor: str) -> tuple[str, ...]:
         """Its own term alone."""

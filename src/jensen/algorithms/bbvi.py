@@ -1,0 +1,163 @@
+"""Black-box variational inference: any model, any latents, from values of log p(x, z)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+from jensen._errors import OptionError, nearest
+from jensen.algorithms.blackbox import ascent, recipes, table
+from jensen.algorithms.blackbox.start import jittered, starting_product
+from jensen.bounds import ELBO
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
+from jensen.core.algorithm import Run
+from jensen.estimators import Mixed
+from jensen.families.native import AbstractFactor, Product
+from jensen.math.precision import Precision, working
+from jensen.models.log_density import LogDensity
+from jensen.models.native import NativeTarget, native_target
+
+
+class BBVI(AbstractAlgorithm):
+    """q(z) = Π_j q_j(z_j) with a native factor for each latent site, by stochastic gradients of the bound.
+
+    Ranganath, Gerrish and Blei (2014), with estimators of lower variance: what can be reparameterised is, discrete
+    latents with a small support are summed over their own values given draws of the rest, and what is left is scored
+    over its Markov blanket (read off the traced program) with regressed controls. For every factor the gradient of the
+    least measured variance is taken, and `status` says which. Steps are in units of each factor's Fisher information;
+    the step size halves until two averages agree to `tolerance` posterior sds. A model whose latents are all discrete
+    with at most 65536 joint states is solved exactly by coordinate ascent on the table of its log joint, from many
+    starts.
+
+    Args:
+        num_draws: draws for each step (more where an estimator needs more).
+        families: site -> native factor, in the place of the family of its support.
+        estimator: one of one's own instead of the choice by variance; `bound` likewise.
+        num_starts: short runs from different starts before the best goes on, where there are discrete latents.
+        max_steps: gradient steps at most.
+        tolerance: agreement of successive averages in posterior sds (a tenth of it for probabilities).
+        tabulate: whether to solve small discrete models on their table.
+    """
+
+    name: ClassVar[str] = "bbvi"
+    num_draws: int = eqx.field(static=True, default=8)
+    families: Mapping[str, AbstractFactor] = eqx.field(default_factory=dict)
+    estimator: AbstractEstimator | None = None
+    bound: AbstractBound = ELBO()
+    num_starts: int = eqx.field(static=True, default=4)
+    max_steps: int = eqx.field(static=True, default=20_000)
+    tolerance: float = eqx.field(static=True, default=0.05)
+    tabulate: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self) -> None:
+        if not self.tolerance > 0:
+            raise OptionError(f"tolerance must be positive, got {self.tolerance}.", "Option: tolerance of bbvi.")
+        if not self.bound.linear and self.estimator is None:
+            raise OptionError(
+                f"bbvi chooses its estimators for bounds that are linear in the log weights, not for "
+                f"{type(self.bound).__name__}.",
+                "Options: bound, estimator.",
+                "Give one: estimator=jn.ScoreFunction(20, pathwise=True).",
+            )
+
+    def prepare(
+        self, model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+    ) -> NativeTarget:
+        """The model on its own supports, discrete latents allowed."""
+        target = native_target(model, data, precision)
+        names = [site.name for site in target.structure.latents]
+        for name in self.families:
+            if name not in names:
+                raise OptionError(f"There is no latent site '{name}'.", "Option: families.", nearest(name, names))
+        return target
+
+    def run(self, target: NativeTarget, seed: int) -> Run:
+        """Choose factors, then solve on the table or ascend."""
+        with working(target.precision):
+            q = starting_product(target, seed, self.families)
+            if self.tabulate and self.estimator is None and table.joint_states(q):
+                yield Progress("table", 0, -np.inf, q)
+                return self._on_table(target, q, seed)
+            return (yield from self._ascend(target, q, seed))
+
+    def _on_table(self, target: NativeTarget, q: Product, seed: int) -> Outcome:
+        found = table.ascend(table.tabulate(target, q), np.random.default_rng(seed))
+        others = len(found.bounds) - 1
+        status = (
+            f"Every joint state was tabulated; coordinate ascent converged after {found.sweeps} sweeps at the best of "
+            f"{len(found.bounds)} optima found{'' if not others else f', {found.bounds[1]:.4g} nats being the next'}."
+        )
+        share = float(np.exp(np.array(found.bounds[1:]) - found.bounds[0]).sum()) if others else 0.0
+        certificate = {"elbo": found.bounds[0], "gain": found.gain, "share_elsewhere": share / (1.0 + share)}
+        return Outcome(table.as_product(q, found.marginals), True, status, certificate, restarts=found.bounds)
+
+    def _ascend(self, target: NativeTarget, q: Product, seed: int) -> Run:
+        key = jr.key(seed)
+        links = target.links({name: factor.rows for name, factor in q.factors.items()})
+        first, key = jr.split(key)
+        chosen: list[recipes.Choice] = []
+        estimator: Any = self.estimator
+        if estimator is None:
+            chosen = recipes.choose(target, q, links, self._enough(target, q, links), first, {})
+            estimator = self._mixed(q, chosen)
+        reached: tuple[float, ...] = ()
+        discrete = any(factor.discrete for factor in q.factors.values())
+        if discrete and self.num_starts > 1:
+            q, reached = yield from self._race(target, q, estimator, seed)
+        chunk = 200
+        fit = yield from ascent.ascend(
+            target,
+            q,
+            estimator,
+            self.bound,
+            key,
+            rate=0.1,
+            chunk=chunk,
+            max_chunks=max(1, self.max_steps // chunk),
+            tolerance=self.tolerance,
+            phase="ascent",
+        )
+        how = "; ".join(map(str, chosen))
+        end = (
+            f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
+            if fit.converged
+            else f"Stopped at {self.max_steps} steps; the last averages still differ by {fit.shift:.2g} posterior sd."
+        )
+        status = f"{end} Gradients: {how}." if how else end
+        certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
+        return Outcome(fit.q, fit.converged, status, certificate, restarts=reached)
+
+    def _enough(self, target: NativeTarget, q: Product, links: Any) -> int:
+        every = {
+            f"{name}/{label}": (recipe, factor)
+            for name, factor in q.factors.items()
+            for label, recipe in recipes.candidates(name, factor, links, target.differentiable).items()
+        }
+        return max([self.num_draws, *(recipe.least(factor) for recipe, factor in every.values())])
+
+    def _mixed(self, q: Product, chosen: list[recipes.Choice]) -> Mixed:
+        picked = {choice.factor: choice.recipe for choice in chosen}
+        return Mixed(picked, recipes.total_draws(q, picked, self.num_draws))
+
+    def _race(self, target: NativeTarget, q: Product, estimator: Any, seed: int) -> Any:
+        """Short runs from several starts; (the best, the bounds reached)."""
+        found = []
+        for start in range(self.num_starts):
+            begin = q if start == 0 else jittered(q, seed + start, 1.0)
+            state = ascent.ADAM.init(begin)
+            key = jr.fold_in(jr.key(seed), start)
+            rate = jax.numpy.asarray(0.1)
+            _, _, average, values, fine = ascent.run_chunk(
+                estimator, self.bound, target.model, begin, state, rate, jr.split(key, 200)
+            )
+            target.gradients += 200 * estimator.num_draws
+            target.raise_failure()
+            tail = np.asarray(values, float)[100:][np.asarray(fine)[100:]]
+            reached = float(tail.mean()) if len(tail) else -np.inf
+            found.append((reached, start, average))
+            yield Progress("start", start + 1, reached, average)
+        found.sort(key=lambda item: -item[0])
+        return found[0][2], tuple(item[0] for item in found)

@@ -1,0 +1,1 @@
+"""Parts of black-box variational inference: starts, choice of estimators, stochastic ascent, exact tables."""

@@ -1,0 +1,143 @@
+"""Stochastic ascent in units of each factor's own information: no learning rate, averages, a stop in posterior sd."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+
+from jensen.core import AbstractBound, AbstractEstimator, AbstractModel, Progress
+from jensen.estimators.mixed import Expected, Mixed
+from jensen.families.native import Product
+from jensen.models.native import NativeTarget
+
+NATURAL = 5.0
+"""A free-form factor moves this many step sizes of the way to its optimum given the others (at most all of it)."""
+FLOOR = 1e-3
+ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+@eqx.filter_jit
+def run_chunk(
+    estimator: AbstractEstimator,
+    bound: AbstractBound,
+    model: AbstractModel,
+    q: Product,
+    state: Any,
+    rate: Any,
+    keys: Any,
+) -> tuple[Product, Any, Product, Any, Any]:
+    """One step for each key: last q, state, average of the second half, bounds, and which steps were finite."""
+    half = keys.shape[0] // 2
+
+    def body(carry: Any, item: Any) -> Any:
+        q, state, average = carry
+        key, index = item
+        value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, None, key))(q)
+        new, new_state = step(estimator, q, slope, state, rate)
+        fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(new)]))
+        q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
+        weight = (index >= half) / (keys.shape[0] - half)
+        average = jax.tree.map(lambda a, x: a + weight * x, average, q)
+        return (q, state, average), (value, fine)
+
+    zero = jax.tree.map(jnp.zeros_like, q)
+    (q, state, average), (values, fine) = jax.lax.scan(body, (q, state, zero), (keys, jnp.arange(keys.shape[0])))
+    return q, state, average, values, fine
+
+
+def step(estimator: Any, q: Product, slope: Product, state: Any, rate: Any) -> tuple[Product, Any]:
+    """Adam on the gradient over √F, moved by 1/√F: one step size is a part of one sd, whatever the model's scales.
+
+    Free-form factors under local expectation take a part of the exact coordinate update instead (a natural-gradient
+    step, whose full length is the optimal factor given the others).
+    """
+    information = Product({name: factor.information() for name, factor in q.factors.items()})
+    root = jax.tree.map(lambda f: jnp.sqrt(jnp.maximum(f, FLOOR)), information)
+    white = jax.tree.map(lambda g, r: g / r, slope, root)
+    update, state = ADAM.update(white, state)
+    moved = jax.tree.map(lambda x, u, r: x + rate * u / r, q, update, root)
+    recipes = estimator.recipes if isinstance(estimator, Mixed) else {}
+    for name, factor in q.factors.items():
+        if isinstance(recipes.get(name), Expected) and factor.free_form:
+            part = jnp.minimum(1.0, NATURAL * rate)
+            moved = moved.with_factor(name, factor.coordinate_step(slope.factors[name], part))
+    return moved, state
+
+
+@dataclass(frozen=True)
+class BlackBoxFit:
+    """The averaged q, how far the last two averages are apart (posterior sd), the bound there, and rejected steps."""
+
+    q: Product
+    converged: bool
+    shift: float
+    bound: float
+    rejected: int
+
+
+def apart(a: Product, b: Product) -> float:
+    """The largest difference of two products: means in sd, log sds, and ten times a difference of probabilities."""
+    gaps = [0.0]
+    for name, factor in a.factors.items():
+        other = b.factors[name]
+        if factor.free_form and factor.support() is not None:
+            gap = np.abs(np.exp(np.asarray(factor.log_masses())) - np.exp(np.asarray(other.log_masses())))
+            gaps.append(10.0 * float(gap.max()))
+            continue
+        sd, sd_other = (np.sqrt(np.asarray(f.variance(), float)) for f in (factor, other))
+        scale = np.maximum(sd_other, 0.05 if factor.discrete else 1e-12)
+        gaps.append(float((np.abs(np.asarray(factor.mean()) - np.asarray(other.mean())) / scale).max()))
+        if not factor.discrete:
+            gaps.append(float(np.abs(np.log(np.maximum(sd, 1e-300) / np.maximum(sd_other, 1e-300))).max()))
+    return max(gaps)
+
+
+def ascend(
+    target: NativeTarget,
+    q: Product,
+    estimator: Any,
+    bound: AbstractBound,
+    key: Any,
+    *,
+    rate: float,
+    chunk: int,
+    max_chunks: int,
+    tolerance: float,
+    phase: str,
+) -> Generator[Progress, None, BlackBoxFit]:
+    """At each step size until the bound stops rising; the step size halves until two averages agree to `tolerance`."""
+    state = ADAM.init(q)
+    previous, change, rejected, chunks, best = None, np.inf, 0, 0, -np.inf
+    average = q
+    while chunks < max_chunks:
+        last = -np.inf
+        while chunks < max_chunks:
+            key, sub = jr.split(key)
+            found = run_chunk(estimator, bound, target.model, q, state, jnp.asarray(rate), jr.split(sub, chunk))
+            q, state, average, values, fine = found
+            chunks += 1
+            target.gradients += chunk * estimator.num_draws
+            values, fine = np.asarray(values, float), np.asarray(fine)
+            target.raise_failure()
+            rejected += int((~fine).sum())
+            tail = values[chunk // 2 :][fine[chunk // 2 :]]
+            best = float(tail.mean()) if len(tail) else -np.inf
+            error = float(tail.std() / np.sqrt(len(tail))) if len(tail) else np.inf
+            yield Progress(phase, chunks * chunk, best, average)
+            if best < last + 2.0 * error or not np.isfinite(best):
+                break
+            last = best
+        if previous is not None:
+            change = apart(average, previous)
+            if change < tolerance:
+                return BlackBoxFit(average, True, change, best, rejected)
+        previous = average
+        q = average
+        rate *= 0.5
+    return BlackBoxFit(average, False, change, best, rejected)

@@ -1,0 +1,107 @@
+"""A model seen on the supports of its own latents, discrete ones included: what black-box methods work on."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import handlers
+
+from jensen.core import AbstractModel, total
+from jensen.math.precision import Precision, working
+from jensen.models.analysis import placeholders
+from jensen.models.build import build
+from jensen.models.dependence import Links, links
+from jensen.models.log_density import LogDensity
+from jensen.models.numpyro import NumPyroModel
+from jensen.models.program import NumPyroProgram
+from jensen.models.structure import Structure
+from jensen.models.target import Target
+
+
+class NativeTarget:
+    """The model, its structure, and which entry of its log joint depends on which row of which latent.
+
+    Attributes:
+        model: evaluated by `log_joint` at values on the supports.
+        structure: sites and plates.
+        precision: of the computation.
+        differentiable: whether gradients in the continuous latents exist.
+    """
+
+    def __init__(self, model: AbstractModel, structure: Structure, precision: Precision, differentiable: bool = True):
+        self.model, self.structure, self.precision, self.differentiable = model, structure, precision, differentiable
+        self.gradients = self.values = 0
+
+    @property
+    def supports(self) -> dict[str, Any]:
+        """Supports whose bounds are data."""
+        return dict(getattr(self.model.bijection, "bounds", {}))
+
+    @property
+    def program(self) -> NumPyroProgram | None:
+        """The NumPyro program behind the density; `None` for a plain log density."""
+        model = self.model
+        if not isinstance(model, NumPyroModel):
+            return None
+        return NumPyroProgram(model.fn, model.data, model.fixed.value, self.precision)
+
+    def raise_failure(self) -> None:
+        """Raise what a model outside JAX could not raise inside a compiled program."""
+        failure = getattr(getattr(self.model, "fn", None), "failure", None)
+        if failure is not None:
+            raise failure
+
+    @functools.cached_property
+    def elements(self) -> int:
+        """Data values that one evaluation reads."""
+        return max(1, sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.model)))
+
+    def links(self, rows: Mapping[str, tuple[int, ...]]) -> Links:
+        """Who depends on whom, by rows."""
+        with working(self.precision):
+            return links(self.model.log_joint, placeholders(self.structure), rows)
+
+    def log_joint(self, draws: dict[str, Any]) -> np.ndarray:
+        """log p(x, z) of stacked draws, in nats."""
+        with working(self.precision):
+            self.values += len(next(iter(draws.values())))
+            values = np.asarray(jax.device_get(_log_joint(self.model, draws)), float)
+        self.raise_failure()
+        return values
+
+    def prior_draws(self, count: int, seed: int) -> dict[str, np.ndarray]:
+        """Draws of the latents from the prior; nothing for a plain log density."""
+        if not isinstance(self.model, NumPyroModel):
+            return {}
+        model = self.model
+
+        def one(key: Any) -> dict[str, Any]:
+            trace = handlers.trace(handlers.seed(model.fn, key)).get_trace(**model.kwargs)
+            return {site.name: trace[site.name]["value"] for site in self.structure.latents}
+
+        with working(self.precision):
+            return jax.device_get(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(seed), count)))
+
+    def constrain(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The draws with the model's deterministic sites."""
+        names = [site.name for site in self.structure.deterministic]
+        if not names:
+            return draws
+        assert self.program is not None
+        return {**draws, **self.program.deterministic(draws, names)}
+
+
+@jax.jit
+def _log_joint(model: AbstractModel, draws: dict[str, Any]) -> Any:
+    return jax.lax.map(lambda one: total(model.log_joint(one)), draws, batch_size=64)
+
+
+def native_target(
+    model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+) -> NativeTarget:
+    """Check the data and analyse the model, discrete latents allowed."""
+    target: Target = build(model, data, precision, discrete=True)
+    differentiable = getattr(model, "differentiable", True)
+    return NativeTarget(target.model, target.structure, precision, differentiable)
