@@ -237,7 +237,7 @@ def test_latex_of_the_schools():
     assert lines[4].startswith(r"y_{i} \mid \theta_{i} &\sim \mathrm{Normal}\quad \mathrm{(observed)}")
     product = r"\Bigl[ \prod_{i=1}^{3} p(\theta_{i} \mid \mu, \tau)\, p(y_{i} \mid \theta_{i}) \Bigr]"
     assert lines[5] == rf"p(\mu, \tau, \theta_{{1:3}}, y_{{1:3}}) &= p(\mu)\, p(\tau)\, {product} \\"
-    assert lines[6].startswith(r"p(\mu \mid \tau, \theta) &= ")
+    assert lines[6].startswith(r"p(\mu \mid \theta, \tau) &= ")
 
 
 def test_latex_of_crossed_plates_and_indexing():

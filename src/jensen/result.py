@@ -148,6 +148,15 @@ class Fit:
         outcome = replace(self.outcome, q=kind.restored(saved["parameters"], target)) if saved else self.outcome
         return replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)
 
+    @property
+    def cost(self) -> str:
+        """Seconds and evaluations, in words."""
+        t = self.timings
+        counted = [(int(t.get("gradients", 0)), "gradients"), (int(t.get("values", 0)), "values of the log density")]
+        evaluations = ", ".join(f"{count:,} {what}" for count, what in counted if count)
+        seconds = f"{t['total']:.1f} s, of these {t['compile']:.1f} s compiling and {t['run']:.1f} s running"
+        return f"{seconds}; {evaluations}." if evaluations else f"{seconds}."
+
     # ---- draws -------------------------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -178,8 +187,20 @@ class Fit:
                 if corrected
                 else np.random.default_rng(seed).integers(self.pool.half, size=num_draws)
             )
-            return {name: values[indices] for name, values in self._pool_draws.items()}
+            if self.target is None:
+                return {name: values[indices] for name, values in self._pool_draws.items()}
+            return self.answer.resampled(self.pool, self._pool_draws, indices, seed)
         return self.answer.sample(num_draws, seed)
+
+    def marginals(self, num_draws: int = 500, *, seed: int = 0) -> dict[str, xr.DataArray]:
+        """Posterior probabilities of the discrete latents that were summed out: site -> (..., state).
+
+        p(z = k | x) = E[p(z = k | θ, x)] over draws of the continuous latents θ (by the rule of `sample`); for each θ
+        the probability is exact. The coordinate `state` holds the values. Empty where nothing was summed out.
+        """
+        from jensen.interop.arviz import marginals
+
+        return marginals(self, num_draws, seed)
 
     # ---- reports -----------------------------------------------------------------------------------------------
 

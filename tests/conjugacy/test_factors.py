@@ -17,6 +17,7 @@ from jensen.families.exponential import (
     MultivariateNormal,
     Normal,
     NormalGamma,
+    NormalWishart,
     Product,
     Wishart,
 )
@@ -59,6 +60,14 @@ FACTORS = {
             "pair": jnp.asarray(np.cos(np.arange(72.0)).reshape(2, 6, 6)),
         },
         np.arange(6),
+    ),
+    "normal wishart": lambda: NormalWishart(
+        {
+            "quadratic": jnp.array(-0.8),
+            "product": jnp.array([0.5, -1.0]),
+            "matrix": jnp.asarray(-RATE),
+            "logdet": jnp.array(3.0),
+        }
     ),
     "normal gamma": lambda: NormalGamma(
         {"tzz": jnp.array([-1.0]), "tz": jnp.array([1.2]), "t": jnp.array([-3.0]), "log": jnp.array([3.5])}

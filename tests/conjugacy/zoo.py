@@ -270,6 +270,41 @@ def poisson_rank_one(y):
         numpyro.sample("y", dist.Poisson(u * v), obs=y)
 
 
+@model(y=RNG.poisson(RNG.gamma(1, 1, (6, 2)) @ RNG.gamma(1, 1, (2, 5)) * 2) * 1.0, K=2)
+def poisson_factorisation(y, K):
+    """Poisson(Σ_k u_nk v_dk): the y_nd events of a cell, one by one, each caused by one of the K parts."""
+    n, d = y.shape
+    u = numpyro.sample("u", dist.Gamma(1, 1).expand([n, K]).to_event(2))
+    v = numpyro.sample("v", dist.Gamma(2, 1).expand([d, K]).to_event(2))
+    numpyro.factor("rates", -jnp.sum(u @ v.T) - jnp.sum(jax.scipy.special.gammaln(y + 1.0)))
+    cells = numpyro.plate("row", n, dim=-2), numpyro.plate("column", d, dim=-1)
+    with cells[0], cells[1], handlers.mask(mask=y > 0), handlers.scale(scale=y):
+        k = numpyro.sample("k", dist.Categorical(jnp.ones(K) / K))
+        numpyro.factor("part", jnp.log(K * u[jnp.arange(n)[:, None], k] * v[jnp.arange(d), k]))
+
+
+@model(y=RNG.integers(0, 2, (6, 5)), K=2)
+def mixed_membership(y, K):
+    """Users and items with memberships of their own; a cell takes one group from either side."""
+    n, d = y.shape
+    eta = numpyro.sample("eta", dist.Beta(1, 1).expand([K, K]).to_event(2))
+    with numpyro.plate("user", n):
+        a = numpyro.sample("a", dist.Dirichlet(jnp.ones(K)))
+    with numpyro.plate("item", d):
+        b = numpyro.sample("b", dist.Dirichlet(jnp.ones(K)))
+    with numpyro.plate("row", n, dim=-2), numpyro.plate("column", d, dim=-1):
+        s = numpyro.sample("s", dist.Categorical(a[:, None]))
+        t = numpyro.sample("t", dist.Categorical(b))
+        numpyro.sample("y", dist.Bernoulli(eta[s, t]), obs=y)
+
+
+@model(y=RNG.normal(size=20).cumsum())
+def random_walk(y):
+    q = numpyro.sample("q", dist.Gamma(2, 1))
+    z = numpyro.sample("z", dist.GaussianRandomWalk(1 / jnp.sqrt(q), num_steps=len(y)))
+    numpyro.sample("y", dist.Normal(z, 0.5).to_event(1), obs=y)
+
+
 @model(y=RNG.normal(size=12).cumsum())
 def local_level(y):
     q = numpyro.sample("q", dist.Gamma(2, 1))
@@ -388,6 +423,14 @@ def dirichlet_multinomial(y):
 def normal_wishart(x):
     mu = numpyro.sample("mu", dist.MultivariateNormal(jnp.zeros(2), 10.0 * jnp.eye(2)))
     precision = numpyro.sample("precision", dist.Wishart(3.0, scale_matrix=jnp.eye(2)))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("x", dist.MultivariateNormal(mu, precision_matrix=precision), obs=x)
+
+
+@model(x=RNG.multivariate_normal([1.0, -1.0, 0.3], np.diag([1.0, 2.0, 0.5]) + 0.3, 25))
+def normal_wishart_joint_prior(x):
+    precision = numpyro.sample("precision", dist.Wishart(5.0, rate_matrix=2.0 * jnp.eye(3)))
+    mu = numpyro.sample("mu", dist.MultivariateNormal(0.5 * jnp.ones(3), precision_matrix=0.3 * precision))
     with numpyro.plate("row", len(x)):
         numpyro.sample("x", dist.MultivariateNormal(mu, precision_matrix=precision), obs=x)
 

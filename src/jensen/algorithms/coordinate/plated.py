@@ -207,19 +207,6 @@ class PlatedAscent(Ascent):
             return tuple(np.take(np.asarray(a), rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
         return tuple(jnp.take(a, rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
 
-    def step(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int, rate: Any) -> Any:
-        """A natural-gradient step from `rows` rows that stand for all: (moments, naturals, blocks in their domain)."""
-        interface = self.parts.interface(moments, arrays)
-        statistics, _, _ = self._statistics(interface, arrays, rows, self.cold(rows), ROUNDS)
-        inside = []
-        for name in self.order:
-            message = self._message(name, moments, arrays, statistics, self.parts.size / rows)
-            natural = jax.tree.map(lambda old, new: old + rate * (new - old), naturals[name], message)
-            factor = self.model.factor(name, natural)
-            inside.append(jnp.all(factor.contains()))
-            moments, naturals = {**moments, name: factor.mean_params()}, {**naturals, name: natural}
-        return moments, naturals, jnp.stack(inside)
-
     def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
         """The bound with optimal local factors, in nats; the globals in `naturals` add their entropy."""
         size, interface = self.parts.size, self.parts.interface(moments, arrays)

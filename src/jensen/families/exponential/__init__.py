@@ -13,7 +13,9 @@ from jensen.families.exponential.joint_normal import JointNormal
 from jensen.families.exponential.multivariate_normal import MultivariateNormal
 from jensen.families.exponential.normal import Normal
 from jensen.families.exponential.normal_gamma import NormalGamma
+from jensen.families.exponential.normal_wishart import NormalWishart
 from jensen.families.exponential.product import Product
+from jensen.families.exponential.unconstrained import UnconstrainedNormal
 from jensen.families.exponential.wishart import Wishart
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "Natural",
     "Normal",
     "NormalGamma",
+    "NormalWishart",
     "Product",
+    "UnconstrainedNormal",
     "Wishart",
 ]

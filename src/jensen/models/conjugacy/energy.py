@@ -71,6 +71,10 @@ class Energy(eqx.Module):
         """The terms with the sites they come from."""
         return self.skeleton.terms
 
+    def with_arrays(self, arrays: Iterable[Array]) -> "Energy":
+        """The same terms on other arrays."""
+        return Energy(tuple(arrays), self.skeleton)
+
     def __call__(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> Scalar:
         """The value at the moments that `lookup` finds, of all terms or of some, in nats."""
         return sum(self.parts(lookup, terms), start=jnp.zeros(()))
@@ -130,10 +134,11 @@ def _statistic(atom: Atom, value: Array, listed: np.ndarray | None) -> Array:
     return functions[atom.stat.kind](value)
 
 
-def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
+def reduced(terms: Mapping[str, Sequence[Term]], by_row: bool = False) -> tuple[Skeleton, list[Any]]:
     """(terms with slots, the arrays of the slots). To be called while tracing.
 
     Labels that only known arrays carry are summed at once, where that saves memory: Σ_n x_ni x_nj becomes one matrix.
+    With `by_row` the labels of plates are left alone, so that every row keeps its own share of every term.
     """
     slots: dict[int, tuple[Slot, Any]] = {}
 
@@ -145,7 +150,7 @@ def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
     entries = []
     for site, group in terms.items():
         for term in group:
-            term = _contracted(without_identities(term))
+            term = _contracted(without_identities(term), by_row)
             factors: list[Factor] = []
             for factor in term.factors:
                 if isinstance(factor, Known):
@@ -174,8 +179,9 @@ def without_identities(term: Term) -> Term:
     return term
 
 
-def _contracted(term: Term) -> Term:
+def _contracted(term: Term, by_row: bool) -> Term:
     held = {axis for atom in term.atoms for axis in factor_axes(atom)}
+    held |= {axis for axis in term.axes if by_row and axis.plate is not None}
     known = [f for f in term.factors if isinstance(f, Known)]
     group = [f for f in known if any(axis not in held for axis in f.maps)]
     if not group:

@@ -21,11 +21,11 @@ from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, red
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
-from jensen.models.conjugacy.selfcheck import check_supports, self_check
+from jensen.models.conjugacy.selfcheck import check_lookups, check_supports, first_outside, self_check
 from jensen.models.conjugacy.target import ConjugateTarget, structure_of
-from jensen.models.conjugacy.terms import Atom, Map
+from jensen.models.conjugacy.terms import LOOKED_UP, Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
-from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert, fixings
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 from jensen.models.user_code import blame
@@ -77,7 +77,7 @@ class ConjugateModel(eqx.Module):
 
     def with_arrays(self, arrays: Sequence[Array]) -> "ConjugateModel":
         """The same model on other arrays, as inside a compiled program."""
-        return ConjugateModel(Energy(tuple(arrays), self.energy.skeleton), self.layout)
+        return ConjugateModel(self.energy.with_arrays(arrays), self.layout)
 
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
@@ -142,6 +142,28 @@ def conjugate_target(
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
     """
+    return _target(fn, data, blocks, precision, by_row=False, check=True)[0]
+
+
+def batch_target(
+    fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
+) -> tuple[ConjugateTarget, Program]:
+    """(`conjugate_target` of a batch, the program from a batch's arrays to the arrays of the energy).
+
+    Every term is kept row by row, so that rows can be weighted. Without `check` the structural check is left out, for
+    a program that has passed it at another size.
+    """
+    return _target(fn, data, (), precision, by_row=True, check=check)
+
+
+def _target(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    blocks: Sequence[tuple[str, ...]],
+    precision: Precision,
+    by_row: bool,
+    check: bool,
+) -> tuple[ConjugateTarget, Program]:
     if not callable(fn):
         raise ModelError(
             f"Coordinate updates are derived from a NumPyro program, which a {type(fn).__name__} is not.",
@@ -151,19 +173,24 @@ def conjugate_target(
     check_names(fn, data)
     arguments = convert(data, precision)
     with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
-        energy, sites, arrays, fixed = _analysed(fn, arguments)
+        energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        model = ConjugateModel(energy, _layout(energy, sites, blocks))
-        fewer = _on_fewer_rows(fn, arguments, sites)
-        if fewer is not None:
+        model = ConjugateModel(energy, arranged(energy, sites, blocks))
+        fewer = _on_fewer_rows(fn, arguments, sites) if check else None
+        if fewer is not None or not check or precision == "single":
             check_supports(fn, sites, arrays, fixed)
-        self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
+        if check and precision == "double":
+            self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
+        elif check:  # of the algebra, which is the same: in single precision a point of a large simplex rounds to zeros
+            with working("double"):
+                wide = convert(data, "double")
+                self_check(fn, *(_on_fewer_rows(fn, wide, sites) or _analysed(fn, wide)[:4]))
         program = NumPyroProgram(fn, arrays, fixed, precision)
         found: list[Structure] = []
         jax.eval_shape(
             lambda arrays: found.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), sites)), arrays
         )
-    return ConjugateTarget(model, found[0], program)
+    return ConjugateTarget(model, found[0], program), prepare
 
 
 def _on_fewer_rows(
@@ -184,17 +211,18 @@ def _on_fewer_rows(
     except Exception:
         return None
     sizes = {p.size for s in found[1].values() for p in s.plates}
-    return found if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
+    return found[:4] if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
 
 
 def _analysed(
-    fn: Callable[..., Any], arguments: dict[str, Any]
-) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]]:
-    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead."""
-    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
-    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
+    fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any], Program]:
+    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead.
+
+    Returns (energy, sites, traced arguments, fixed arguments, the program).
+    """
     needed: BaseException | None = None
-    for names in (scalars, scalars | integers, set(arguments)):
+    for names in fixings(arguments):
         arrays = {k: v for k, v in arguments.items() if k not in names}
         fixed = {k: v for k, v in arguments.items() if k in names}
         found: dict[str, Any] = {}
@@ -202,11 +230,19 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs))
-            return tuple(known)
+            token = LOOKED_UP.set([])
+            try:
+                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
+                lookups = [] if by_row else LOOKED_UP.get() or []
+            finally:
+                LOOKED_UP.reset(token)
+            found["lookups"] = [(where, limit) for where, limit, _ in lookups]
+            outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
+            return (*known, outside) if outside else tuple(known)
 
+        program = Program(prepare)
         try:
-            known = Program(prepare)(arrays)
+            known = program(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue
@@ -214,12 +250,16 @@ def _analysed(
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed
+        if found["lookups"]:
+            *known, outside = known
+            check_lookups(found["lookups"], outside)
+        return Energy(tuple(known), found["skeleton"]), found["sites"], arrays, fixed, program
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
 
 
-def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+    """The blocks of the latents among `sites`, and which terms each enters."""
     declared = [name for names in joint for name in names]
     twice = sorted({name for name in declared if declared.count(name) > 1})
     if twice:
@@ -242,4 +282,13 @@ def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[st
     return Layout(found, sites, owner, touching)
 
 
-__all__ = ["ConjugateModel", "ConjugateTarget", "Layout", "Moments", "Naturals", "build_conjugate", "conjugate_target"]
+__all__ = [
+    "ConjugateModel",
+    "ConjugateTarget",
+    "Layout",
+    "Moments",
+    "Naturals",
+    "batch_target",
+    "build_conjugate",
+    "conjugate_target",
+]
