@@ -2,10 +2,11 @@
 
     python benchmarks/gradient_variance.py [--gradients 500] [--model mixture]
 
-For each model q is the mean field that `bbvi` fits, flattened to its square root as it is half way through a fit (at the
-end many labels are certain, and no draw sees what they would have to be compared on). NumPyro gets a guide with exactly
-the same factors and values. Both gradients are taken in the leaves of the native factors, from the same number of
-draws; the ratio is of summed variances, each coordinate in units of its Fisher information. The two means must agree.
+For each model q is the mean field that `bbvi` fits, flattened to its square root as it is half way through a fit (at
+the end many labels are certain, and no draw sees what they would have to be compared on). NumPyro gets a guide with
+exactly the same factors and values. Both gradients are taken in the leaves of the native factors, from the same number
+of draws; the ratio is of summed variances, each coordinate in units of its Fisher information. The two means must
+agree.
 """
 
 import argparse
