@@ -12,7 +12,7 @@ from jensen._errors import OptionError
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.minibatch import Minibatches, subsampled
 from jensen.algorithms.coordinate.polish import polished
-from jensen.algorithms.coordinate.streamed import Stream, above, begun, counted, reached
+from jensen.algorithms.coordinate.streamed import LOOSE, Stream, above, begun, counted, reached
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.batches import AbstractSource, Rows
@@ -179,7 +179,7 @@ class SVI(AbstractAlgorithm):
             for count, batch in enumerate(source.epoch(rng), 1):
                 step += 1
                 rate = min(1.0, (step + self.delay) ** -self.forgetting)
-                sums = batches.gather(moments, batch, size)
+                sums = batches.gather(moments, batch, size, LOOSE)
                 moments, naturals, estimate, _, ok = batches.update(moments, naturals, sums, rate)
                 estimates.append(estimate)
                 inside.append(ok)

@@ -147,3 +147,13 @@ def check_missing(data: Mapping[str, Any], masked: set[str]) -> None:
                     _first(name, missing),
                     "Drop these rows, or mask them in the model with numpyro.handlers.mask(mask=~isnan(...)).",
                 )
+
+
+def fixings(arguments: Mapping[str, Any]) -> tuple[set[str], ...]:
+    """Sets of arguments to hold fixed, to be tried in order: what is no array, the integer arrays too, everything.
+
+    A program may need concrete values for some of its arguments, a size computed from an array, say.
+    """
+    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
+    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
+    return scalars, scalars | integers, set(arguments)

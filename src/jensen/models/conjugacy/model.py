@@ -25,7 +25,7 @@ from jensen.models.conjugacy.selfcheck import check_lookups, check_supports, fir
 from jensen.models.conjugacy.target import ConjugateTarget, structure_of
 from jensen.models.conjugacy.terms import LOOKED_UP, Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
-from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert, fixings
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 from jensen.models.user_code import blame
@@ -231,10 +231,8 @@ def _analysed(
 
     Returns (energy, sites, traced arguments, fixed arguments, the program).
     """
-    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
-    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     needed: BaseException | None = None
-    for names in (scalars, scalars | integers, set(arguments)):
+    for names in fixings(arguments):
         arrays = {k: v for k, v in arguments.items() if k not in names}
         fixed = {k: v for k, v in arguments.items() if k in names}
         found: dict[str, Any] = {}
