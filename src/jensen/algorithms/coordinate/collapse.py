@@ -52,9 +52,9 @@ class Collapse:
         model, moments = self._at(values, arrays)
         if self.parts is None:
             return self._conditionals(model, moments)
-        interface = self.parts.interface(moments, arrays)
-        factors = self.parts.updated_rows(interface, arrays, 0, self.parts.size, {})
-        return {name: factors[name].natural for name in self.out}
+        ascent = PlatedAscent(self.parts)
+        naturals = ascent.conditionals(moments, ascent.cold(self.parts.size), arrays)
+        return {name: naturals[name] for name in self.out}
 
     def _conditionals(self, model: ConjugateModel, moments: Moments) -> Naturals:
         return {name: model.message(name, moments) for name in self.out}
