@@ -53,8 +53,8 @@ class Collapse:
         if self.parts is None:
             return self._conditionals(model, moments)
         ascent = PlatedAscent(self.parts)
-        naturals = ascent.conditionals(moments, ascent.cold(self.parts.size), arrays)
-        return {name: naturals[name] for name in self.out}
+        found = ascent.conditionals(moments, ascent.cold(self.parts.size), arrays)
+        return {name: found[name] for name in self.out}
 
     def _conditionals(self, model: ConjugateModel, moments: Moments) -> Naturals:
         return {name: model.message(name, moments) for name in self.out}

@@ -194,6 +194,17 @@ class PlatedAscent(Ascent):
                 "An exact update cannot do that; please report the model.",
             )
 
+    @property
+    def rounding(self) -> float:
+        """Rounding of Σ |terms|, relative; errors of single rows are independent, and summed in double precision."""
+        eps = float(jnp.finfo(self.row_kind).eps)
+        return eps if self.row_kind == self._float else eps / np.sqrt(self.parts.size)
+
+    def noise(self, elbo: float) -> float:
+        """Rounding of a bound, in nats."""
+        scale = 1e-11 if self.row_kind == self._float else 1e-7
+        return scale * (abs(elbo) + self.model.rows)
+
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""
         if state.magnitude is None:
@@ -239,7 +250,7 @@ class PlatedAscent(Ascent):
         `values` some local blocks are concentrated there instead.
         """
         parameters, pull = jax.vjp(self.rows.parameters, interface)
-        low = jax.tree.map(lambda a: a.astype(self.row_kind), parameters)
+        low, carried = jax.tree.map(lambda a: a.astype(self.row_kind), (parameters, carried))
         count = self._chunk_size(size)
         whole, left = divmod(size, count)
         masked = left > 0 and not self.rows.loose
