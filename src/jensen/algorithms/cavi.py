@@ -85,19 +85,20 @@ class CAVI(AbstractAlgorithm):
         leave the rest conjugate get a Gaussian on their unconstrained space (`elbo` is then an average over fresh
         draws). Raises a `ModelError` naming site, term, source line and remedy where nothing conjugate is left.
         """
-        with working(precision):
-            try:
-                target = self.prepare(model, data, precision)
-            except ModelError as refusal:
-                if init or self.init or not callable(model):
-                    raise
+        try:
+            target = self.prepare(model, data, precision)
+        except ModelError as refusal:
+            if init or self.init or not callable(model):
+                raise
+            with working(precision):
                 free = build_partial(model, data, refusal, blocks=self.blocks, precision=precision)
                 return finished(self.run_partial(free, seed))
+        with working(target.precision):
             return finished(self.run(target, seed, init=init))
 
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
-        """The expected log joint with its blocks."""
-        return conjugate_target(model, data, blocks=self.blocks, precision=precision)
+        """The expected log joint with its blocks; `single` is for streamed rows, everything else is in double."""
+        return conjugate_target(model, data, blocks=self.blocks, row_precision=precision)
 
     def run_partial(self, target: PartialModel, seed: int) -> Run:
         """Fit a model of which some latents have no conjugate factor: those get a Gaussian, in one rising bound."""
