@@ -8,7 +8,7 @@ from jensen.algorithms.coordinate.plated import PlatedAscent
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals
-from jensen.models.conjugacy.plates import PlateSplit
+from jensen.models.conjugacy.plates import PlateSplit, split
 
 
 class Solution(eqx.Module):
@@ -63,5 +63,7 @@ def solution(ascent: Ascent, state: State, target: ConjugateTarget) -> Solution:
     """The solution at a state of an ascent."""
     naturals = {name: state.naturals[name] for name in ascent.order}
     parts = ascent.parts if isinstance(ascent, PlatedAscent) else None
+    if parts is not None and ascent.model.layout.row_precision == "single":
+        parts = split(ascent.model, parts.plate)  # answers are in double precision
     carried = {name: state.moments[name] for name in (parts.carried if parts else ()) if name in state.moments}
     return Solution(naturals, carried, target, parts)
