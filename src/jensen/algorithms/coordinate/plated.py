@@ -37,7 +37,7 @@ def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> 
     for plate, size in sorted(plates.items(), key=lambda item: -item[1]):
         if size <= INLINE:
             break
-        parts = split(model, plate)
+        parts = split(model, plate, model.layout.row_precision == "single")
         if parts is None or not parts.shared:
             continue
         return PlatedAscent(parts)

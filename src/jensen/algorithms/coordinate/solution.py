@@ -15,7 +15,7 @@ from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, Moments, Naturals
-from jensen.models.conjugacy.plates import PlateSplit
+from jensen.models.conjugacy.plates import PlateSplit, split
 from jensen.models.conjugacy.trace import SiteInfo
 
 
@@ -93,9 +93,15 @@ class Solution(eqx.Module):
 def solution(ascent: Ascent, state: State, target: ConjugateTarget) -> Solution:
     """The solution at a state of an ascent."""
     naturals = {name: state.naturals[name] for name in ascent.order}
-    parts = ascent.parts if isinstance(ascent, PlatedAscent) else None
+    parts = _in_double(ascent) if isinstance(ascent, PlatedAscent) else None
     carried = {name: state.moments[name] for name in (parts.carried if parts else ()) if name in state.moments}
     return Solution(naturals, carried, target, parts)
+
+
+def _in_double(ascent: PlatedAscent) -> PlateSplit | None:
+    """The split that answers are computed from: in double precision."""
+    single = ascent.model.layout.row_precision == "single"
+    return split(ascent.model, ascent.parts.plate) if single else ascent.parts
 
 
 def flat(naturals: Naturals) -> dict[str, np.ndarray]:
@@ -116,8 +122,9 @@ def restored(target: ConjugateTarget, arrays: Mapping[str, np.ndarray]) -> Solut
     """The solution with these saved natural parameters."""
     with working(target.precision):
         naturals, ascent = nested(arrays), ascent_for(target.model)
-    streamed = isinstance(ascent, PlatedAscent) and set(naturals) == set(ascent.order)
-    return Solution(naturals, {}, target, ascent.parts if streamed else None)
+    if not isinstance(ascent, PlatedAscent) or set(naturals) != set(ascent.order):
+        return Solution(naturals, {}, target)
+    return Solution(naturals, {}, target, _in_double(ascent))
 
 
 def _by_site(model: ConjugateModel, q: Product, arrays: Any) -> dict[str, Any]:

@@ -203,14 +203,16 @@ def row_position(model: ConjugateModel, block: Block, plate: str) -> int:
     return len(site.shape) - site.event_dim + dim
 
 
-def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
-    """The split along a plate; `None` where rows depend on each other or cannot be told apart."""
+def split(model: ConjugateModel, plate: str, single: bool = False) -> PlateSplit | None:
+    """The split along a plate; `None` where rows depend on each other or cannot be told apart.
+
+    With `single` its own `arrays` hold the rows centred and in single precision; otherwise they are the energy's.
+    """
     local = {name for name, block in model.blocks.items() if plate in block.plates}
     if not local or any(not _plain(model, model.blocks[name], plate) for name in local):
         return None
     groups: dict[Any, Group] = {}
     rest = []
-    single = model.layout.row_precision == "single"
     entries, arrays = in_single(model.energy, plate) if single else (model.energy.terms, model.energy.arrays)
     for entry in entries:
         rows = [axis for axis in entry.term.axes if axis.plate == plate]
