@@ -14,7 +14,7 @@ from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
 from jensen.models import LogDensity
-from jensen.models.learning import find_parameters
+from jensen.models.learning import check_starts, find_parameters
 from jensen.progress import reporter
 from jensen.result import Fit
 
@@ -66,7 +66,7 @@ def fit(
     _check(seed, precision)
     precision = precision or default_precision()
     loop, target = _prepared(algorithm, model, data, learn, precision)
-    with reporter(progress, algorithm.name) as report, working(precision):
+    with reporter(progress, algorithm.name) as report, working(target.precision):
         outcome, history = _drive(loop, target, seed, report, watch)
     target = target if outcome.target is None else outcome.target
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
@@ -83,6 +83,10 @@ def _prepared(
             return algorithm, algorithm.prepare(model, data, precision)
         except ParameterSites:
             pass
+        except ModelError:
+            if not isinstance(model, LogDensity):
+                check_starts(model, data, precision)
+            raise
     loop = Learning(algorithm, model, find_parameters(model, data, learn, precision))
     return loop, loop.prepare(data, precision)
 

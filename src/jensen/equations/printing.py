@@ -117,8 +117,8 @@ def verdict(found: Equations) -> str:
         return f"The model is not wholly conjugate: {names}."
     free = ", ".join(f"'{name}'" for name in found.free)
     return (
-        f'The model is not wholly conjugate: {names}. method="cavi" gives {free} a Gaussian on the unconstrained space '
-        "and sets the blocks below to their optimal factors, averaged over its draws."
+        f"The model is not wholly conjugate: {names}. CAVI().fit_conjugate (jensen.algorithms.cavi) gives {free} a "
+        "Gaussian on the unconstrained space, and the blocks below their optimal factors averaged over its draws."
     )
 
 

@@ -46,15 +46,15 @@ class Ascent:
     """Sweeps over the blocks of a model.
 
     `first` are sites whose starting values were given: their blocks are updated last, so that the others see them.
-    Discrete blocks come after the continuous ones, which then see the responsibilities of the start. Points, the
-    parameters of EM, come last of all.
+    Discrete blocks come after the continuous ones, which then see the responsibilities of the start. Among learned
+    parameters locations come first: a Gaussian's scale at its new mean is the joint M step of both.
     """
 
     def __init__(self, model: ConjugateModel, first: tuple[str, ...] = ()):
         self.model = model
         given = {model.layout.owner[s] for s in first}
         rank = {
-            name: (block.point, name in given, block.discrete, -i)
+            name: (name in given, block.discrete, block.point and "z" not in block.shapes, -i)
             for i, (name, block) in enumerate(model.blocks.items())
         }
         self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
@@ -115,7 +115,7 @@ class Ascent:
 
         (x - μ)² is expanded: far from the origin, x² and 2xμ are large and nearly equal.
         """
-        rounding = 16.0 * float(jnp.finfo(jnp.result_type(float)).eps) * self.magnitude(state)
+        rounding = 16.0 * self.rounding * self.magnitude(state)
         if rounding > MAX_ROUNDING * max(1.0, np.sqrt(self.model.rows)):
             raise ModelError(
                 f"Large terms cancel: the bound is uncertain by {rounding:.2g} nats from rounding.",
@@ -123,6 +123,11 @@ class Ascent:
                 "Subtract from the data their mean, and divide them by their standard deviation.",
             )
         return rounding
+
+    @property
+    def rounding(self) -> float:
+        """Rounding of Σ |terms|, relative."""
+        return float(jnp.finfo(jnp.result_type(float)).eps)
 
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""

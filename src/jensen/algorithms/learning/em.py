@@ -21,6 +21,11 @@ from jensen.models.conjugacy import ConjugateModel, ConjugateTarget
 FAR = 10.0
 """Change of a log scale from which on a failure is put down to the parameter's running away."""
 
+SYMMETRIC = (
+    " The starting values are the same for all components, which EM would never tell apart: it was started from random "
+    "responsibilities instead."
+)
+
 Values = dict[str, np.ndarray]
 
 
@@ -40,9 +45,11 @@ def run(
     The gain of every half step is checked against the exact bound. It ends with the latents' own updates at θ.
     """
     rng = np.random.default_rng(seed)
+    equal = _same_for_all(target.model, initial)
+    initial = {} if equal else initial
     ascent = ascent_for(target.model, initial)
     state, converged, saddle = yield from _watched(cavi, ascent, target, initial, rng)
-    values = _values(target.model, state)
+    values = parameter_values(target.model, state)
     known = close(values)
     final, settled = yield from _expectation(cavi, known, state, rng)
     ascent_at, last = final
@@ -52,7 +59,7 @@ def run(
     return Outcome(
         solution(ascent_at, last, known),
         converged and settled,
-        f"{kind} for {', '.join(map(repr, kinds))}. {status}",
+        f"{kind} for {', '.join(map(repr, kinds))}. {status}{SYMMETRIC if equal else ''}",
         {"elbo": last.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)} | elsewhere(ascent_at, last, ()),
         estimates=Estimates(values, kinds, exact, {"gain_of_last_sweep": _last_gain(state)}),
         target=known,
@@ -67,7 +74,7 @@ def _watched(
     last: Any = None
     try:
         state = ascent.given(rng, initial) if initial else cavi._started(ascent, rng)[0]
-        start = {**_values(target.model, state), **initial}
+        start = {**parameter_values(target.model, state), **initial}
         climb = cavi.climbed(ascent, state, target, rng)
         while True:
             item = next(climb)
@@ -104,7 +111,7 @@ def _scale(value: np.ndarray, shapes: Mapping[str, Any]) -> np.ndarray:
         return np.linalg.slogdet(value)[1] if "logdet" in shapes else np.log(value)
 
 
-def _values(model: ConjugateModel, state: State) -> Values:
+def parameter_values(model: ConjugateModel, state: State) -> Values:
     """The parameters' values."""
     found = {}
     for name, block in model.blocks.items():
@@ -134,6 +141,13 @@ def _expectation(
         except StopIteration as stop:
             return (ascent, stop.value[0]), stop.value[1]
         yield replace(item, step=item.step + state.sweeps)
+
+
+def _same_for_all(model: ConjugateModel, initial: Mapping[str, np.ndarray]) -> bool:
+    """Whether the start treats the values of a discrete latent alike: every array is constant along its first axis."""
+    sizes = {len(site.values) for site in model.sites.values() if site.values is not None}
+    arrays = [np.asarray(value) for value in initial.values() if np.ndim(value) and np.shape(value)[0] in sizes]
+    return bool(arrays) and all(np.ptp(array, axis=0).max() == 0 for array in arrays)
 
 
 def _last_gain(state: State) -> float:

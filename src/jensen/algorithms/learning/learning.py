@@ -27,9 +27,9 @@ class LearningTarget:
     """What is worked on: the open model where coordinate ascent applies, and the data without learned arguments."""
 
     conjugate: ConjugateTarget | None
-    refusal: ModelError | None
     data: dict[str, Any]
     precision: Precision
+    row_precision: Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +60,14 @@ class Learning:
             )
         taken = {p.name for p in self.parameters if p.kind == "argument"}
         rest = {k: v for k, v in as_mapping(data).items() if k not in taken}
-        opened, conjugate, refusal = Opened(self.fn, self.parameters), None, None
+        opened, conjugate = Opened(self.fn, self.parameters), None
         if not isinstance(self.algorithm, ADVI):
             try:
-                conjugate = conjugate_target(opened, rest, blocks=self._cavi.blocks, precision=precision)
-            except ModelError as error:
+                conjugate = conjugate_target(opened, rest, blocks=self._cavi.blocks, row_precision=precision)
+            except ModelError:
                 if isinstance(self.algorithm, CAVI):
                     raise
-                refusal = error
-        return LearningTarget(conjugate, refusal, rest, precision)
+        return LearningTarget(conjugate, rest, precision if conjugate is None else conjugate.precision, precision)
 
     @property
     def _cavi(self) -> CAVI:
@@ -83,7 +82,7 @@ class Learning:
 
         def close(values: dict[str, np.ndarray]) -> ConjugateTarget:
             return conjugate_target(
-                closed, {**target.data, LEARNED: values}, blocks=self._cavi.blocks, precision=target.precision
+                closed, {**target.data, LEARNED: values}, blocks=self._cavi.blocks, row_precision=target.row_precision
             )
 
         initial = {p.name: p.initial for p in self.parameters if p.initial is not None}

@@ -34,6 +34,9 @@ AGREE = 1e-3
 """Largest change of an unconstrained parameter coordinate from one set of draws to one of twice the size, relative to
 1 + its size, at which the estimates count as converged."""
 RUNAWAY = 25.0
+EDGE = 8.0
+"""Changes of an unconstrained coordinate: beyond `EDGE` the parameter is, to all appearances, at the edge of its range;
+at `RUNAWAY` the climb ends."""
 
 Values = dict[str, np.ndarray]
 
@@ -116,7 +119,7 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
     values = {p.name: np.asarray(_initial(p), float) for p in closed.parameters}
     with working(precision):
         first = _target(closed, data, values, precision)
-        supports = {name: _support(p) for name, p in parameters.items()}
+        supports = {name: p.support for name, p in parameters.items()}
         chart = Chart.of(values, supports)
         method = algorithm if isinstance(algorithm, ADVI) else ADVI()
         dense = first.dim <= DENSE and not (isinstance(algorithm, ADVI) and algorithm.family != "full_rank")
@@ -130,6 +133,7 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
             target = AutoTarget(None, last.density) if last.density is not None else last
         outcome = yield from (method if isinstance(algorithm, ADVI) else Auto()).run(target, seed)
     kinds = {name: p.kind for name, p in parameters.items()}
+    edge = sorted({chart.owner(int(i)) for i in np.flatnonzero(np.abs(found.theta - theta) > EDGE)})
     certificate = {"moved": found.moved, "num_draws": float(found.num_draws), "bound": found.bound}
     agree = (
         f"on {found.num_draws} draws they agree with those on half as many to {found.moved:.1g} (unconstrained)"
@@ -139,10 +143,16 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
     return replace(
         outcome,
         converged=outcome.converged and found.moved < AGREE,
-        status=f"Variational EM for {', '.join(map(repr, kinds))}: {agree}. {outcome.status}",
+        status=f"Variational EM for {', '.join(map(repr, kinds))}: {agree}.{_at_edge(edge)} {outcome.status}",
         estimates=Estimates(values, kinds, False, certificate),
         target=target,
     )
+
+
+def _at_edge(names: list[str]) -> str:
+    if not names:
+        return ""
+    return f" The bound is highest at, or without end towards, the edge of the range of {', '.join(map(repr, names))}."
 
 
 def _initial(parameter: Parameter) -> Any:
@@ -153,10 +163,6 @@ def _initial(parameter: Parameter) -> Any:
             "Write it as numpyro.param with an initial value, or leave it latent.",
         )
     return parameter.initial
-
-
-def _support(parameter: Parameter) -> Any:
-    return parameter.support
 
 
 def _target(closed: Closed, data: dict[str, Any], values: Values, precision: Precision) -> Target:
@@ -218,11 +224,12 @@ def _maximise(
             value, gradient = jax.device_get(_climbed(fixed, chart, dense, rows.astype(dtype)))
             return np.asarray(value, float), np.asarray(gradient, float)
 
-        step, path = 0, None
+        step, path, edge = 0, None, Edge(first, chart)
         for step, paths in enumerate(lbfgs.maximise(evaluate, x[None], eps=float(np.finfo(dtype).eps))):
             path = paths[0]
             yield Progress("parameters", step, path.values[-1])
-            _check_runaway(path.points[-1][: chart.dim] - first, chart)
+            if edge.reached(path.points[-1][: chart.dim], path.values[-1]):
+                break
         assert path is not None  # the start is always yielded
         point, bound, _ = path.best
         if not np.isfinite(bound):
@@ -245,7 +252,25 @@ def _maximise(
     return Found(theta, moved, num_draws, bound)
 
 
-def _check_runaway(change: np.ndarray, chart: Chart) -> None:
-    if np.abs(change).max(initial=0.0) > RUNAWAY:
-        name = chart.owner(int(np.argmax(np.abs(change))))
-        raise no_maximum(name, "", f"Parameter '{name}'.")
+class Edge:
+    """Watches parameters on their way to the edge of their range.
+
+    A bound that levels off there has a supremum (a useless feature's precision is best infinite) and the climb may
+    stop; one that goes on rising has none, which is an error.
+    """
+
+    def __init__(self, start: np.ndarray, chart: Chart):
+        self.start, self.chart, self.value = start, chart, np.inf
+
+    def reached(self, point: np.ndarray, value: float) -> bool:
+        """Whether to stop."""
+        change = np.abs(point - self.start)
+        far = float(change.max(initial=0.0))
+        if far > EDGE:
+            self.value = min(self.value, value)
+        if far <= RUNAWAY:
+            return False
+        if value - self.value > 1.0:
+            name = self.chart.owner(int(np.argmax(change)))
+            raise no_maximum(name, "", f"Parameter '{name}'.")
+        return True

@@ -1,7 +1,7 @@
 """A NumPyro model as an expected log joint with its blocks: what coordinate ascent works on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -41,12 +41,16 @@ Naturals = dict[str, Natural]
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What is static about a model: blocks, sites and which terms each block enters. Compared by identity."""
+    """What is static about a model: blocks, sites and which terms each block enters. Compared by identity.
+
+    `row_precision` is that of data and local factors where rows are streamed, if it differs from the rest.
+    """
 
     blocks: dict[str, Block]
     sites: dict[str, SiteInfo]
     owner: dict[str, str]
     touching: dict[str, tuple[SiteTerm, ...]]
+    row_precision: Precision | None = None
 
 
 class ConjugateModel(eqx.Module):
@@ -125,9 +129,10 @@ def build_conjugate(
     *,
     blocks: Sequence[tuple[str, ...]] = (),
     precision: Precision = "double",
+    row_precision: Precision | None = None,
 ) -> ConjugateModel:
     """The model of `conjugate_target` by itself."""
-    return conjugate_target(fn, data, blocks=blocks, precision=precision).model
+    return conjugate_target(fn, data, blocks=blocks, precision=precision, row_precision=row_precision).model
 
 
 def conjugate_target(
@@ -136,13 +141,16 @@ def conjugate_target(
     *,
     blocks: Sequence[tuple[str, ...]] = (),
     precision: Precision = "double",
+    row_precision: Precision | None = None,
 ) -> ConjugateTarget:
     """Analyse a NumPyro program, recognise its blocks and check the result against NumPyro's own densities.
 
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
+
+    `row_precision` is that of the rows of a plate that is streamed, where it differs from the rest.
     """
-    return _target(fn, data, blocks, precision, by_row=False, check=True)[0]
+    return _target(fn, data, blocks, precision, by_row=False, check=True, row_precision=row_precision)[0]
 
 
 def batch_target(
@@ -163,6 +171,7 @@ def _target(
     precision: Precision,
     by_row: bool,
     check: bool,
+    row_precision: Precision | None = None,
 ) -> tuple[ConjugateTarget, Program]:
     if not callable(fn):
         raise ModelError(
@@ -175,7 +184,8 @@ def _target(
     with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
         energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        model = ConjugateModel(energy, arranged(energy, sites, blocks))
+        layout = replace(arranged(energy, sites, blocks), row_precision=row_precision)
+        model = ConjugateModel(energy, layout)
         fewer = _on_fewer_rows(fn, arguments, sites) if check else None
         if fewer is not None or not check or precision == "single":
             check_supports(fn, sites, arrays, fixed)

@@ -19,6 +19,7 @@ from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.models.analysis import feasible_trace
 from jensen.models.conjugacy.densities.registry import parameters_of
 from jensen.models.conjugacy.scan import FindScans, Piece, RunScans, Scan, trailing_axes
+from jensen.models.learning.parameter import Flat
 from jensen.models.numpyro import seeded
 from jensen.models.structure import Plate
 from jensen.models.user_code import is_user_file
@@ -78,7 +79,7 @@ class _Lines(Messenger):
         frame = sys._getframe()
         while frame is not None and not is_user_file(frame.f_code.co_filename):
             frame = frame.f_back
-        if frame is not None and msg["type"] == "sample":
+        if frame is not None and msg["type"] == "sample" and not isinstance(msg["fn"], Flat):
             text = getline(frame.f_code.co_filename, frame.f_lineno).strip()
             self.lines[msg["name"]] = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}: {text}"
 
@@ -172,6 +173,9 @@ def _check_arguments(site: dict[str, Any], line: str) -> None:
             )
 
 
+_DESCRIBED = {dist.Unit: "factor", Flat: "learned"}
+
+
 def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInfo:
     fn = site["fn"]
     base, masked = fn, False
@@ -184,7 +188,7 @@ def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInf
     return SiteInfo(
         site["name"],
         site["is_observed"],
-        "factor" if isinstance(base, dist.Unit) else type(base).__name__,
+        _DESCRIBED.get(type(base), type(base).__name__),
         None if isinstance(base, dist.Unit) else fn.support,
         jnp.shape(site["value"]),
         tuple(fn.batch_shape),

@@ -85,11 +85,26 @@ def _param(name: str, found: tuple[Any, Any], sites: Mapping[str, Any]) -> Param
     return parameter
 
 
+def check_starts(fn: Callable[..., Any], data: Mapping[str, Any] | None, precision: Precision) -> None:
+    """Raise for a param that starts outside its constraint: what else goes wrong in the program may be due to that."""
+    try:
+        with working(precision):
+            _looked(fn, convert(as_mapping(data), precision), set())
+    except OutsideConstraint:
+        raise
+    except Exception:
+        return
+
+
+class OutsideConstraint(ModelError):
+    """A parameter starts where its constraint does not allow it."""
+
+
 def _check_inside(parameter: Parameter) -> None:
     with jax.ensure_compile_time_eval():
         inside = np.all(np.asarray(parameter.support(jnp.asarray(parameter.initial))))
     if not inside or not np.isfinite(np.asarray(parameter.initial, float)).all():
-        raise ModelError(
+        raise OutsideConstraint(
             f"The initial value of '{parameter.name}' lies outside its constraint ({parameter.support}).",
             f"{parameter.where} Initial value: {np.array2string(np.asarray(parameter.initial), threshold=6)}.",
             "Start it inside: the ascent moves in unconstrained coordinates, which that value does not have.",
@@ -151,9 +166,12 @@ class _Params(Messenger):
         super().__init__(fn)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "param":
-            self.found[msg["name"]] = msg["value"]
-            self.constraint[msg["name"]] = msg["kwargs"].get("constraint", constraints.real)
+        if msg["type"] != "param":
+            return
+        self.found[msg["name"]] = msg["value"]
+        self.constraint[msg["name"]] = msg["kwargs"].get("constraint", constraints.real)
+        if not isinstance(msg["value"], jax.core.Tracer):  # before the program fails on it
+            _check_inside(Parameter(msg["name"], "param", self.constraint[msg["name"]], np.asarray(msg["value"])))
 
 
 def _looked(
@@ -197,15 +215,6 @@ def _looked(
         except CONCRETE_NEEDED as error:
             needed = error
             continue
-        except AssertionError as error:  # NumPyro: all sites must have unique names
-            if support and "unique" in str(error):
-                name = next(iter(support))
-                raise ModelError(
-                    f"A param site has the name of another site ({error}).",
-                    f"Param sites: {', '.join(support)}.",
-                    f"A parameter that is learned cannot also be a latent: rename one of the two, '{name}' say.",
-                ) from error
-            raise blame(error, fn, arguments) from error
         except (ModelError, DataError):
             raise
         except Exception as error:

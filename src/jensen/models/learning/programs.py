@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpyro
 from numpyro.primitives import Messenger
 
+from jensen.core import Estimates
 from jensen.models.learning.parameter import LEARNED, Flat, Parameter
 
 
@@ -94,3 +95,13 @@ class Closed(_Program):
         params = {p.name: values[p.name] for p in self.named("param")}
         sites = {p.name: values[p.name] for p in self.named("site")}
         return _Known(self.fn, params, sites)(**arguments, **given)
+
+
+def closed_at(
+    fn: Callable[..., Any], data: Mapping[str, Any] | None, estimates: Estimates
+) -> tuple[Closed, dict[str, Any]]:
+    """(the program closed, its data with the estimates)."""
+    parameters = [Parameter(name, kind, None, None) for name, kind in estimates.kinds.items()]
+    taken = {p.name for p in parameters if p.kind == "argument"}
+    rest = {name: value for name, value in (data or {}).items() if name not in taken}
+    return Closed(fn, parameters), {**rest, LEARNED: dict(estimates)}
