@@ -13,9 +13,9 @@ jn.compare({"a": fit, "b": other}) # several fits side by side
 
 from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
 from jensen.bounds import ELBO, ImportanceWeighted
-from jensen.estimators import ExactEntropy, Pathwise, StickingTheLanding
+from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, auto, cavi, laplace, naive, pathfinder, svi
+from jensen.methods import advi, auto, bbvi, cavi, laplace, naive, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -46,6 +46,7 @@ def compare(fits):
 __all__ = [
     "ELBO",
     "DataError",
+    "DoublyReparameterised",
     "ExactEntropy",
     "Fit",
     "ImportanceWeighted",
@@ -55,10 +56,12 @@ __all__ = [
     "OptionError",
     "Pathwise",
     "SavedFitError",
+    "ScoreFunction",
     "StickingTheLanding",
     "UndefinedError",
     "advi",
     "auto",
+    "bbvi",
     "cavi",
     "compare",
     "explain",

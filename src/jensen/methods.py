@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms import ADVI, CAVI, SVI, Auto, Laplace, Naive, Pathfinder
+from jensen.algorithms import ADVI, BBVI, CAVI, SVI, Auto, Laplace, Naive, Pathfinder
 from jensen.core import AbstractAlgorithm
 
 METHODS: dict[str, type[AbstractAlgorithm]] = {
-    cls.name: cls for cls in (Auto, ADVI, CAVI, SVI, Naive, Laplace, Pathfinder)
+    cls.name: cls for cls in (Auto, ADVI, BBVI, CAVI, SVI, Naive, Laplace, Pathfinder)
 }
 
 Method = TypeVar("Method", bound=AbstractAlgorithm)
@@ -36,6 +36,16 @@ def advi(**options: Any) -> ADVI:
         'full_rank'
     """
     return _make(ADVI, options)
+
+
+def bbvi(**options: Any) -> BBVI:
+    """Black-box VI, discrete latents included; options as documented in `jensen.algorithms.BBVI`.
+
+    Example:
+        >>> bbvi(num_draws=16).num_draws
+        16
+    """
+    return _make(BBVI, options)
 
 
 def cavi(**options: Any) -> CAVI:

@@ -285,9 +285,19 @@ def _row(site: Site) -> Row:
     return Row(site.name, site.kind, given, support, site.shape, plates, site.parents, _update(site))
 
 
+def _summing(site: Site) -> str:
+    if site.values is None:
+        return "discrete: summed out of the joint exactly"
+    states = f"{len(site.values)} states"
+    if site.scanned:
+        return f"summed out exactly: {states}, by forward-backward over {site.shape[0]} steps"
+    rows = "".join(f" for each {plate.name}" for plate in site.plates[:1])
+    return f"summed out exactly: {states}{rows}"
+
+
 def _update(site: Site) -> str:
     if site.kind == "latent" and getattr(site.support, "is_discrete", False):
-        return "discrete: summed out of the joint exactly"
+        return _summing(site)
     if site.kind == "latent":
         count = f"{site.size} coordinate{'s' * (site.size != 1)}"
         chart = describe_chart(site.support)
@@ -303,6 +313,8 @@ def _update(site: Site) -> str:
 def describe_support(support: Any) -> str:
     """`positive`, `interval (0, 5)`, `simplex`, ...; bounds that are arrays are shown as `…`."""
     base, words = _words(support)
+    if getattr(base, "is_discrete", False):
+        return _integers(base, words)
     low, high = (_bound(getattr(base, name, None)) for name in ("lower_bound", "upper_bound"))
     if words.endswith("interval"):
         return f"interval ({low}, {high})"
@@ -311,6 +323,14 @@ def describe_support(support: Any) -> str:
     if words.startswith("less than"):
         return f"below {high}"
     return {"circular": "circle (-π, π)"}.get(words, words)
+
+
+def _integers(base: Any, words: str) -> str:
+    low, high = (_bound(getattr(base, name, None)) for name in ("lower_bound", "upper_bound"))
+    if words == "integer interval":
+        return f"integers {low} to {high}"
+    known = {"boolean": "0 or 1", "integer nonnegative": "counts", "integer positive": "positive counts"}
+    return known.get(words, words)
 
 
 def describe_chart(support: Any) -> str:

@@ -178,8 +178,20 @@ class Fit:
                 if corrected
                 else np.random.default_rng(seed).integers(self.pool.half, size=num_draws)
             )
-            return {name: values[indices] for name, values in self._pool_draws.items()}
+            if self.target is None:
+                return {name: values[indices] for name, values in self._pool_draws.items()}
+            return self.answer.resampled(self.pool, self._pool_draws, indices, seed)
         return self.answer.sample(num_draws, seed)
+
+    def marginals(self, num_draws: int = 500, *, seed: int = 0) -> dict[str, xr.DataArray]:
+        """Posterior probabilities of the discrete latents that were summed out: site -> (..., state).
+
+        p(z = k | x) = E[p(z = k | θ, x)] over draws of the continuous latents θ (by the rule of `sample`); for each θ
+        the probability is exact. The coordinate `state` holds the values. Empty where nothing was summed out.
+        """
+        from jensen.interop.arviz import marginals
+
+        return marginals(self, num_draws, seed)
 
     # ---- reports -----------------------------------------------------------------------------------------------
 

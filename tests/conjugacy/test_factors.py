@@ -11,10 +11,13 @@ from jensen.families.exponential import (
     Categorical,
     CategoricalCopies,
     Dirichlet,
+    DiscreteChain,
     GammaPower,
+    GaussianChain,
     MultivariateNormal,
     Normal,
     NormalGamma,
+    NormalWishart,
     Product,
     Wishart,
 )
@@ -33,6 +36,39 @@ FACTORS = {
     "wishart": lambda: Wishart({"matrix": -0.5 * jnp.asarray(RATE), "logdet": jnp.array(2.0)}),
     "inverse wishart": lambda: Wishart({"matrix": -0.5 * jnp.asarray(RATE), "logdet": jnp.array(-7.0)}, True),
     "categorical": lambda: Categorical({"indicator": jnp.array([[0.3, -1.0, 2.0], [0.0, 0.0, 1.0]])}, np.arange(3)),
+    "gaussian chain": lambda: GaussianChain(
+        {
+            "z": jnp.asarray(np.arange(10.0).reshape(5, 2) / 5),
+            "zz": jnp.asarray(-0.5 * np.stack([RATE] * 5)),
+            "cross": jnp.asarray(np.stack([[[0.4, 0.1], [0.0, 0.2]]] * 4)),
+        },
+        (0, 1),
+    ),
+    "scalar chain": lambda: GaussianChain(
+        {"z": jnp.array([0.3, -1.0, 2.0]), "zz": jnp.array([-0.5, -1.0, -0.8]), "cross": jnp.array([0.7, -0.4])}, (0,)
+    ),
+    "discrete chain": lambda: DiscreteChain(
+        {
+            "indicator": jnp.asarray(np.sin(np.arange(10.0)).reshape(5, 2)),
+            "pair": jnp.asarray(np.cos(np.arange(16.0)).reshape(4, 2, 2)),
+        },
+        np.arange(2),
+    ),
+    "wide discrete chain": lambda: DiscreteChain(
+        {
+            "indicator": jnp.asarray(np.sin(np.arange(18.0)).reshape(3, 6)),
+            "pair": jnp.asarray(np.cos(np.arange(72.0)).reshape(2, 6, 6)),
+        },
+        np.arange(6),
+    ),
+    "normal wishart": lambda: NormalWishart(
+        {
+            "quadratic": jnp.array(-0.8),
+            "product": jnp.array([0.5, -1.0]),
+            "matrix": jnp.asarray(-RATE),
+            "logdet": jnp.array(3.0),
+        }
+    ),
     "normal gamma": lambda: NormalGamma(
         {"tzz": jnp.array([-1.0]), "tz": jnp.array([1.2]), "t": jnp.array([-3.0]), "log": jnp.array([3.5])}
     ),

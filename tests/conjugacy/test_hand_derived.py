@@ -264,3 +264,60 @@ def test_poisson_gamma_is_exact(swept):
     a, b = 2 + y.sum(), 1 + t.sum()
     evidence = np.sum(y * np.log(t) - gammaln(y + 1)) - gammaln(2) + gammaln(a) - a * np.log(b)
     close(model.elbo(state.moments, state.naturals), evidence)
+
+
+def test_poisson_factorisation(swept):
+    """The latent counts of a cell are multinomial given their sum (Cemgil 2009, section 3)."""
+    model, state = swept("poisson_factorisation")
+    y, f = ZOO["poisson_factorisation"][1]["y"], q(model, state)
+    u, v = (f[name].mean_params() for name in ("u", "v"))
+    shares = np.asarray(f["k"].probs)
+    found = np.asarray(optimum(model, state, "k").probs)
+    close(found[y > 0], softmax(u["log"][:, None] + v["log"], -1)[y > 0])
+    new = optimum(model, state, "u")
+    close(new.concentration, 1 + np.einsum("nd,ndk->nk", y, shares))
+    close(new.rate, np.broadcast_to(1 + np.sum(v["power"], 0), (6, 2)))
+    new = optimum(model, state, "v")
+    close(new.concentration, 2 + np.einsum("nd,ndk->dk", y, shares))
+    a, b, c, e = (np.asarray(x) for x in (f["u"].concentration, f["u"].rate, f["v"].concentration, f["v"].rate))
+    entropy = np.sum(a - np.log(b) + gammaln(a) + (1 - a) * digamma(a))
+    entropy += np.sum(c - np.log(e) + gammaln(c) + (1 - c) * digamma(c))
+    expected = np.sum(-u["power"]) + np.sum(v["log"] - v["power"]) - np.sum(u["power"] @ np.asarray(v["power"]).T)
+    parts = np.asarray(u["log"])[:, None] + np.asarray(v["log"]) - np.log(np.where(shares > 0, shares, 1.0))
+    bound = entropy + expected - np.sum(gammaln(y + 1)) + np.einsum("nd,ndk,ndk->", y, shares, parts)
+    close(model.elbo(state.moments, state.naturals), bound)
+
+
+def test_mixed_membership(swept):
+    model, state = swept("mixed_membership")
+    y, f = ZOO["mixed_membership"][1]["y"], q(model, state)
+    s, t = np.asarray(f["s"].probs), np.asarray(f["t"].probs)
+    one, zero = (np.asarray(c) for c in f["eta"].concentrations)
+    log_one, log_zero = digamma(one) - digamma(one + zero), digamma(zero) - digamma(one + zero)
+    fit = np.where(y[..., None, None] == 1, log_one, log_zero)
+    a, b = np.asarray(f["a"].concentration), np.asarray(f["b"].concentration)
+    log_a, log_b = (digamma(c) - digamma(c.sum(-1, keepdims=True)) for c in (a, b))
+    close(optimum(model, state, "s").probs, softmax(log_a[:, None] + np.einsum("ndij,ndj->ndi", fit, t), -1))
+    close(optimum(model, state, "t").probs, softmax(log_b + np.einsum("ndij,ndi->ndj", fit, s), -1))
+    close(optimum(model, state, "a").concentration, 1 + s.sum(1))
+    close(optimum(model, state, "b").concentration, 1 + t.sum(0))
+    new_one, new_zero = optimum(model, state, "eta").concentrations
+    close(new_one, 1 + np.einsum("nd,ndi,ndj->ij", y, s, t))
+    close(new_zero, 1 + np.einsum("nd,ndi,ndj->ij", 1 - y, s, t))
+
+
+def test_random_walk(swept):
+    """NumPyro's GaussianRandomWalk: a chain whose precision sees the increments, the first from zero."""
+    model, state = swept("random_walk")
+    y, f = ZOO["random_walk"][1]["y"], q(model, state)
+    tau = float(f["q"].means()[0])
+    steps = np.eye(20) - np.eye(20, k=-1)
+    covariance = np.linalg.inv(4 * np.eye(20) + tau * steps.T @ steps)
+    new = optimum(model, state, "z")
+    close(new.means()[0], covariance @ (4 * y))
+    close(new.variances()[0], np.diag(covariance))
+    moments = f["z"].mean_params()
+    second, cross = np.asarray(moments["zz"]), np.asarray(moments["cross"])
+    new = optimum(model, state, "q")
+    close(new.concentration, 2 + 10)
+    close(new.rate, 1 + 0.5 * (second.sum() + second[:-1].sum() - 2 * cross.sum()))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import digamma, gammaln, logsumexp
+from scipy.special import digamma, gammaln, logsumexp, multigammaln
 
 from jensen._errors import ModelError, OptionError
 from jensen.algorithms.cavi import CAVI
@@ -34,6 +34,25 @@ def test_normal_gamma_is_exact():
 def test_normal_gamma_refuses_an_independent_prior():
     with pytest.raises(ModelError, match="sqrt\\(tau\\)"):
         build_conjugate(*ZOO["normal_gamma"], blocks=(("mu", "tau"),))
+
+
+def test_normal_wishart_is_exact():
+    x = ZOO["normal_wishart_joint_prior"][1]["x"]
+    fit = CAVI(blocks=(("mu", "precision"),)).fit_conjugate(*ZOO["normal_wishart_joint_prior"])
+    n, d, k0, m0, nu0, mean = *x.shape, 0.3, 0.5 * np.ones(3), 5.0, x.mean(0)
+    k, nu = k0 + n, nu0 + n
+    rate = 2.0 * np.eye(3) + (x - mean).T @ (x - mean) + k0 * n / k * np.outer(mean - m0, mean - m0)
+    evidence = -0.5 * n * d * np.log(np.pi) + multigammaln(nu / 2, d) - multigammaln(nu0 / 2, d)
+    evidence += 0.5 * nu0 * d * np.log(2.0) - 0.5 * nu * np.linalg.slogdet(rate)[1] + 0.5 * d * np.log(k0 / k)
+    assert fit.elbo == pytest.approx(evidence, abs=1e-10)
+    np.testing.assert_allclose(fit.means()["mu"], (k0 * m0 + n * mean) / k, rtol=1e-10)
+    np.testing.assert_allclose(fit.means()["precision"], nu * np.linalg.inv(rate), rtol=1e-10)
+    np.testing.assert_allclose(fit.variances()["mu"], np.diag(rate) / (k * (nu - d - 1)), rtol=1e-10)
+
+
+def test_normal_wishart_refuses_an_independent_prior():
+    with pytest.raises(ModelError, match="precision_matrix=k \\* precision"):
+        build_conjugate(*ZOO["normal_wishart"], blocks=(("mu", "precision"),))
 
 
 def test_joint_gaussian_holds_the_correlation():

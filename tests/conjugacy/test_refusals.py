@@ -128,7 +128,7 @@ REFUSED = [
     (truncated_prior, ["'m'", "Interval", "truncated"]),
     (quartic, ["'m'", "m^4"]),
     (softmax_weights, ["'y'", "softmax", "Dirichlet"]),
-    (latent_factor, ["'L'", "LKJCholesky"]),
+    (latent_factor, ["[L]", "Cholesky factor", "Wishart"]),
     (discrete_vector, ["'z'", "event shape", "plate"]),
     (endless_counts, ["'k'", "cannot be listed"]),
     (scaled_latent, ["'m'", "handlers.scale"]),

@@ -9,6 +9,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpyro import handlers
+from numpyro.contrib.control_flow import scan
 
 RNG = np.random.default_rng(20240607)
 ZOO: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
@@ -269,6 +270,41 @@ def poisson_rank_one(y):
         numpyro.sample("y", dist.Poisson(u * v), obs=y)
 
 
+@model(y=RNG.poisson(RNG.gamma(1, 1, (6, 2)) @ RNG.gamma(1, 1, (2, 5)) * 2) * 1.0, K=2)
+def poisson_factorisation(y, K):
+    """Poisson(Σ_k u_nk v_dk): the y_nd events of a cell, one by one, each caused by one of the K parts."""
+    n, d = y.shape
+    u = numpyro.sample("u", dist.Gamma(1, 1).expand([n, K]).to_event(2))
+    v = numpyro.sample("v", dist.Gamma(2, 1).expand([d, K]).to_event(2))
+    numpyro.factor("rates", -jnp.sum(u @ v.T) - jnp.sum(jax.scipy.special.gammaln(y + 1.0)))
+    cells = numpyro.plate("row", n, dim=-2), numpyro.plate("column", d, dim=-1)
+    with cells[0], cells[1], handlers.mask(mask=y > 0), handlers.scale(scale=y):
+        k = numpyro.sample("k", dist.Categorical(jnp.ones(K) / K))
+        numpyro.factor("part", jnp.log(K * u[jnp.arange(n)[:, None], k] * v[jnp.arange(d), k]))
+
+
+@model(y=RNG.integers(0, 2, (6, 5)), K=2)
+def mixed_membership(y, K):
+    """Users and items with memberships of their own; a cell takes one group from either side."""
+    n, d = y.shape
+    eta = numpyro.sample("eta", dist.Beta(1, 1).expand([K, K]).to_event(2))
+    with numpyro.plate("user", n):
+        a = numpyro.sample("a", dist.Dirichlet(jnp.ones(K)))
+    with numpyro.plate("item", d):
+        b = numpyro.sample("b", dist.Dirichlet(jnp.ones(K)))
+    with numpyro.plate("row", n, dim=-2), numpyro.plate("column", d, dim=-1):
+        s = numpyro.sample("s", dist.Categorical(a[:, None]))
+        t = numpyro.sample("t", dist.Categorical(b))
+        numpyro.sample("y", dist.Bernoulli(eta[s, t]), obs=y)
+
+
+@model(y=RNG.normal(size=20).cumsum())
+def random_walk(y):
+    q = numpyro.sample("q", dist.Gamma(2, 1))
+    z = numpyro.sample("z", dist.GaussianRandomWalk(1 / jnp.sqrt(q), num_steps=len(y)))
+    numpyro.sample("y", dist.Normal(z, 0.5).to_event(1), obs=y)
+
+
 @model(y=RNG.normal(size=12).cumsum())
 def local_level(y):
     q = numpyro.sample("q", dist.Gamma(2, 1))
@@ -286,6 +322,63 @@ def linear_gaussian_state_space(y):
         if t:
             state = numpyro.sample(f"s{t}", dist.MultivariateNormal(A @ state, precision_matrix=2.0 * jnp.eye(2)))
         numpyro.sample(f"y{t}", dist.MultivariateNormal(state, covariance_matrix=0.5 * jnp.eye(2)), obs=y[t])
+
+
+@model(y=RNG.normal(size=30).cumsum())
+def kalman_level(y):
+    q = numpyro.sample("q", dist.Gamma(2, 1))
+    r = numpyro.sample("r", dist.Gamma(2, 1))
+
+    def step(before, now):
+        level = numpyro.sample("level", dist.Normal(before, 1 / jnp.sqrt(q)))
+        numpyro.sample("y", dist.Normal(level, 1 / jnp.sqrt(r)), obs=now)
+        return level, None
+
+    scan(step, 0.0, y)
+
+
+@model(y=RNG.normal(size=(37, 2)).cumsum(0), A=np.array([[0.9, 0.2], [0.0, 0.8]]))
+def state_space(y, A):
+    def step(before, now):
+        state = numpyro.sample("state", dist.MultivariateNormal(A @ before, precision_matrix=2.0 * jnp.eye(2)))
+        numpyro.sample("y", dist.MultivariateNormal(state, covariance_matrix=0.5 * jnp.eye(2)), obs=now)
+        return state, state
+
+    scan(step, jnp.zeros(2), y)
+
+
+@model(x=np.where(np.arange(40) // 8 % 2, 2.0, -1.0) + 0.5 * RNG.normal(size=40), K=2)
+def chain_gaussian(x, K):
+    with numpyro.plate("value", K):
+        mu = numpyro.sample("mu", dist.Normal(0, 2))
+        tau = numpyro.sample("tau", dist.Gamma(2, 1))
+        rows = numpyro.sample("rows", dist.Dirichlet(jnp.ones(K)))
+
+    def step(before, now):
+        s = numpyro.sample("s", dist.Categorical(rows[before]))
+        numpyro.sample("x", dist.Normal(mu[s], 1 / jnp.sqrt(tau[s])), obs=now)
+        return s, None
+
+    scan(step, 0, x)
+
+
+@model(x=RNG.integers(0, 4, (25, 3)), K=3)
+def chains_categorical(x, K):
+    """Three sequences side by side; the emissions stand outside the scan."""
+    start = numpyro.sample("start", dist.Dirichlet(jnp.ones(K)))
+    with numpyro.plate("value", K):
+        rows = numpyro.sample("rows", dist.Dirichlet(jnp.ones(K)))
+        emit = numpyro.sample("emit", dist.Dirichlet(jnp.ones(4)))
+
+    def step(carry, _):
+        before, t = carry
+        with numpyro.plate("sequence", x.shape[1]):
+            s = numpyro.sample("s", dist.Categorical(jnp.where(t == 0, start, rows[before])))
+        return (s, t + 1), s
+
+    _, s = scan(step, (jnp.zeros(x.shape[1], int), 0), None, length=len(x))
+    with numpyro.plate("time_", len(x), dim=-2), numpyro.plate("sequence_", x.shape[1], dim=-1):
+        numpyro.sample("x", dist.Categorical(emit[s]), obs=x)
 
 
 @model(x=RNG.gamma(3.0, 0.5, 20))
@@ -330,6 +423,14 @@ def dirichlet_multinomial(y):
 def normal_wishart(x):
     mu = numpyro.sample("mu", dist.MultivariateNormal(jnp.zeros(2), 10.0 * jnp.eye(2)))
     precision = numpyro.sample("precision", dist.Wishart(3.0, scale_matrix=jnp.eye(2)))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("x", dist.MultivariateNormal(mu, precision_matrix=precision), obs=x)
+
+
+@model(x=RNG.multivariate_normal([1.0, -1.0, 0.3], np.diag([1.0, 2.0, 0.5]) + 0.3, 25))
+def normal_wishart_joint_prior(x):
+    precision = numpyro.sample("precision", dist.Wishart(5.0, rate_matrix=2.0 * jnp.eye(3)))
+    mu = numpyro.sample("mu", dist.MultivariateNormal(0.5 * jnp.ones(3), precision_matrix=0.3 * precision))
     with numpyro.plate("row", len(x)):
         numpyro.sample("x", dist.MultivariateNormal(mu, precision_matrix=precision), obs=x)
 

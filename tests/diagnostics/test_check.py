@@ -143,7 +143,7 @@ def test_sentences_are_sentences():
 
 
 def test_checking_twice_costs_once():
-    fit = jn.fit(*_conjugate())
+    fit = jn.fit(*_conjugate(), "laplace")
     first = fit.check()
     gradients = fit.target.gradients
     assert fit.check() is first

@@ -119,7 +119,7 @@ def test_student_density_against_scipy(kind):
 
 def test_the_proposals_are_what_they_are_said_to_be():
     """First half N(m, Σ), second half t₄: sds within 3 %, interquartile ranges within 5 % (4096 quasi-random draws)."""
-    fit = fitted("conjugate")
+    fit = fitted("conjugate", "laplace")
     pool, sd = fit.pool, fit.q.scales()
     own, heavy = ((pool.points[part] - fit.q.loc) / sd for part in (slice(pool.half), slice(pool.half, None)))
     np.testing.assert_allclose(own.std(axis=0), 1, rtol=0.03)

@@ -138,7 +138,7 @@ def test_raw_draws_are_qs():
 
 def test_summary_of_a_gaussian_in_closed_form():
     mean, covariance, _ = conjugate_answer(**conjugate_data())
-    table = fitted("conjugate").summary()
+    table = fitted("conjugate", "laplace").summary()
     sd = np.sqrt(np.diag(covariance))
     assert list(table.index) == ["w[0]", "w[1]", "w[2]"]
     assert list(table.columns) == ["mean", "sd", "q5", "median", "q95", "mcse_mean"]

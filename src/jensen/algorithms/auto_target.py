@@ -14,7 +14,10 @@ from jensen.models.data_check import as_mapping, check_names, convert
 
 @dataclass(frozen=True, eq=False)
 class AutoTarget:
-    """`conjugate` where coordinate ascent applies to the whole model, `density` where all latents are continuous."""
+    """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
+
+    Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
+    """
 
     conjugate: ConjugateTarget | None
     density: Target | None
@@ -24,8 +27,16 @@ def prepared(model: Any, data: Mapping[str, Any] | None, precision: Precision) -
     """Analyse the model in every way that applies. Raises what the analysis of its density raises if none does."""
     conjugate = None if isinstance(model, LogDensity) else _conjugate(model, data, precision)
     if conjugate is not None and any(b.discrete for b in conjugate.model.blocks.values()):
-        return AutoTarget(conjugate, None)
+        return AutoTarget(conjugate, None if conjugate.heavy else _density(model, data, precision))
     return AutoTarget(conjugate, build(model, data, precision))
+
+
+def _density(model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Target | None:
+    """The density with its discrete latents summed out, if they can be and something is left."""
+    try:
+        return build(model, data, precision)
+    except ModelError:
+        return None
 
 
 def _conjugate(model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget | None:

@@ -1,41 +1,48 @@
-"""Stochastic variational inference: natural-gradient steps on minibatches of one plate."""
+"""Stochastic variational inference: natural-gradient steps on minibatches of one plate, then exact sweeps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jensen._errors import ModelError, OptionError
-from jensen.algorithms.coordinate.ascent import State
+from jensen._errors import OptionError
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
-from jensen.algorithms.coordinate.plated import PlatedAscent
-from jensen.algorithms.coordinate.solution import solution
+from jensen.algorithms.coordinate.minibatch import Minibatches, subsampled
+from jensen.algorithms.coordinate.polish import polished
+from jensen.algorithms.coordinate.streamed import Stream, above, begun, counted, reached
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
-from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
-from jensen.models.conjugacy.plates import PlateSplit, split
+from jensen.models.batches import AbstractSource, Rows
+from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals, conjugate_target
 
-PATIENCE = 3
-"""Epochs without a gain of `tolerance` nats per row before the fit stops."""
+QUIET = 1e-3
+"""Nats per observed scalar: an epoch that gains less hands over to exact sweeps."""
+LOCAL_TOLERANCE = 1e-4
+"""Nats a row by which the last round over several local blocks may still move them."""
 
 
 class SVI(AbstractAlgorithm):
     """Natural-gradient steps λ ← (1 - ρ_t) λ + ρ_t λ̂ on the global factors, ρ_t = (t + delay)**-forgetting.
 
     λ̂ is the coordinate update that the minibatch alone would give if it stood for all N rows: the local factors of
-    its B rows are set to their optimum and their statistics are weighted N / B (Hoffman, Blei, Wang and Paisley 2013,
-    algorithm in section 2.4). λ̂ - λ is the natural gradient, unbiased for one global block. With B = N and ρ = 1 a
-    step is a sweep of coordinate ascent. After every epoch the exact bound is computed once over all rows; the best
-    epoch is kept.
+    its B rows are set to their joint optimum and their statistics are weighted N / B (Hoffman, Blei, Wang and Paisley
+    2013, algorithm in section 2.4). λ̂ - λ is the natural gradient, unbiased for one global block. With B = N and
+    ρ = 1 a step is a sweep of coordinate ascent.
+
+    When an epoch no longer gains more than its noise, exact sweeps over all rows take over (batch by batch, nothing
+    is held in memory), extrapolated geometrically. They stop when the gain still to come, from the last gain and the
+    rate at which the steps shrink, is below `tolerance`: only then is the fit said to have converged. Data that can
+    be read once only cannot be swept, and their fit never says so.
 
     Attributes:
-        batch_size: rows B of a minibatch, at most N.
+        batch_size: rows B of a minibatch, at most N; not used where the data come in batches.
         forgetting: κ in (1/2, 1], delay: τ ≥ 0, of the step sizes.
-        max_epochs: passes over the rows.
-        tolerance: stop when the best bound has gained less than this many nats per observed scalar in three epochs.
+        averaging: whether λ is averaged over the last epoch of steps before it is used (Polyak and Juditsky 1992).
+        max_epochs: passes over the rows, sweeps included.
+        tolerance: gain still to come, in nats per observed scalar, that is let go.
         plate: the plate to subsample; `None` takes the largest one that can be split.
 
     Example:
@@ -56,6 +63,7 @@ class SVI(AbstractAlgorithm):
     batch_size: int = 256
     forgetting: float = 0.7
     delay: float = 1.0
+    averaging: bool = True
     max_epochs: int = 200
     tolerance: float = 1e-5
     plate: str | None = None
@@ -73,87 +81,130 @@ class SVI(AbstractAlgorithm):
     def fit_conjugate(
         self,
         model: Callable[..., Any],
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | AbstractSource | None = None,
         seed: int = 0,
         *,
         precision: Precision = "double",
     ) -> ConjugateFit:
-        """Analyse a NumPyro model, written for the full data, and fit it by minibatches of one plate."""
+        """Analyse a NumPyro model, written for the full data, and fit it by minibatches of one plate.
+
+        `data` maps the model's arguments to arrays, or is a source of batches (`Batches`, `Ragged`). Memory-mapped
+        arrays are read batch by batch. From a source, q holds the global latents only.
+        """
         with working(precision):
             return finished(self.run(self.prepare(model, data, precision), seed))
 
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
-        """The expected log joint with its blocks."""
-        return conjugate_target(model, data, precision=precision)
-
-    def run(self, target: ConjugateTarget, seed: int) -> Run:
-        """Fit the analysed model, yielding the exact bound after every epoch."""
-        parts = self._split(target.model)
-        if self.batch_size > parts.size:
-            raise OptionError(
-                f"batch_size is {self.batch_size}, but plate '{parts.plate}' has {parts.size} rows.",
-                remedy="Use at most as many rows as there are.",
-            )
-        rng = np.random.default_rng(seed)
-        ascent = PlatedAscent(parts)
-        state = ascent.starts(rng, 1, 1)[0]
-        epoch = jax.jit(partial(_epoch, ascent, self.batch_size))
-        steps, best, bests = 0.0, state, [state.elbo]
-        yield Progress("ascent", 0, state.elbo)
-        for number in range(1, self.max_epochs + 1):
-            count = parts.size // self.batch_size
-            rows = rng.permutation(parts.size)[: count * self.batch_size].reshape(count, self.batch_size)
-            rates = (steps + 1.0 + np.arange(count) + self.delay) ** -self.forgetting
-            steps += count
-            moments, naturals, after, inside = epoch(
-                state.moments, state.naturals, target.model.energy.arrays, rows, np.minimum(rates, 1.0)
-            )
-            ascent.check_inside(np.asarray(inside), naturals)
-            state = State(moments, naturals, (ascent.finite(float(after)),), number)
-            best = state if state.elbo > best.elbo else best
-            bests.append(best.elbo)
-            yield Progress("ascent", number, state.elbo, partial(solution, ascent, best, target))
-            if number >= PATIENCE and bests[-1] - bests[-1 - PATIENCE] < self.tolerance * target.model.rows:
-                return self._outcome(target, ascent, best, True, number)
-        return self._outcome(target, ascent, best, False, self.max_epochs)
-
-    def _split(self, model: ConjugateModel) -> PlateSplit:
-        plates = {p.name: p.size for site in model.sites.values() for p in site.plates}
-        for plate in sorted(plates, key=lambda name: -plates[name]):
-            parts = split(model, plate) if self.plate in (None, plate) else None
-            if parts is not None and parts.shared:
-                return parts
-        raise ModelError(
-            f"No plate of this model can be subsampled{f': plate {self.plate!r}' if self.plate else ''}.",
-            f"Plates: {', '.join(f'{n!r} ({s})' for n, s in plates.items()) or 'none'}.",
-            "One plate must hold local latents that depend on the global ones only, and the data row by row; "
-            "use cavi otherwise.",
+    def prepare(self, model: Any, data: Any, precision: Precision) -> ConjugateTarget | Stream:
+        """The expected log joint with its blocks, or the program with the source of its batches."""
+        source = data if isinstance(data, AbstractSource) else self._mapped(data)
+        return (
+            conjugate_target(model, data, precision=precision) if source is None else Stream(model, source, precision)
         )
 
-    def _outcome(
-        self, target: ConjugateTarget, ascent: PlatedAscent, state: State, converged: bool, epochs: int
-    ) -> Outcome:
-        status = (
-            f"Converged after {epochs} epochs: three epochs gained less than {self.tolerance:g} nats per row."
-            if converged
-            else f"Stopped after {epochs} epochs, the bound still rising. Allow more with max_epochs."
+    def run(self, target: ConjugateTarget | Stream, seed: int) -> Run:
+        """Fit the analysed model, yielding estimates of the bound and, from the sweeps, the exact bound."""
+        if isinstance(target, Stream):
+            fn, source, precision, plate = target.fn, target.source, target.precision, self.plate
+        else:
+            parts = subsampled(target.model, self.plate)
+            fn, precision, plate = target.program.fn, target.precision, parts.plate
+            source = Rows(target.program.kwargs, parts.size, self.batch_size)
+        batches = Minibatches(fn, precision, LOCAL_TOLERANCE, plate)
+        whole = None if isinstance(target, Stream) else target
+        return self._fit(batches, source, np.random.default_rng(seed), whole)
+
+    def _mapped(self, data: Any) -> AbstractSource | None:
+        """The rows of memory-mapped arrays."""
+        if not isinstance(data, Mapping):
+            return None
+        sizes = {len(v) for v in data.values() if isinstance(v, np.memmap) and v.ndim}
+        return Rows(data, max(sizes), self.batch_size) if sizes else None
+
+    def _fit(
+        self, batches: Minibatches, source: AbstractSource, rng: np.random.Generator, target: ConjugateTarget | None
+    ) -> Run:
+        batches.first(source.example())
+        size = counted(source, batches)
+        moments, naturals = begun(batches, source, rng, size)
+        scalars = batches.model.rows * size / batches.rest.rows
+        moments, naturals, epochs = yield from self._steps(
+            batches, source, rng, size, scalars, moments, naturals, target
         )
-        ascent.check_rounding(state)
-        certificate = {"elbo": state.elbo, "epochs": float(epochs), "saddle": 0.0}
-        return Outcome(solution(ascent, state, target), converged, status, certificate)
+        if not source.repeatable:
+            factors = reached(batches, None, naturals)
+            status = (
+                "The data were read once, in steps. One pass cannot show that nothing is left to gain: "
+                "pass data that can be read again to sweep to convergence."
+            )
+            return Outcome(factors, False, status, {"elbo": np.nan, "epochs": 1.0, "saddle": 0.0})
+        sweeps = max(2, self.max_epochs - epochs)
+        found = yield from polished(batches, source, moments, naturals, scalars, self.tolerance, sweeps)
+        saddle = False
+        while found.converged and found.sweeps < sweeps:
+            pushed = above(batches, source, found, rng, size, 10.0 * self.tolerance * scalars)
+            if pushed is None:
+                break
+            saddle = True
+            more = yield from polished(batches, source, *pushed, scalars, self.tolerance, sweeps - found.sweeps)
+            if more.elbo <= found.elbo:
+                break
+            found = replace(more, sweeps=found.sweeps + more.sweeps)
+        q = reached(batches, target, found.naturals)
+        certificate = {
+            "elbo": found.elbo,
+            "epochs": float(epochs + found.sweeps),
+            "sweeps": float(found.sweeps),
+            "to_gain": found.to_gain,
+            "saddle": float(saddle),
+        }
+        return Outcome(q, found.converged, self._status(epochs, found, scalars), certificate)
 
+    def _steps(
+        self,
+        batches: Minibatches,
+        source: AbstractSource,
+        rng: np.random.Generator,
+        size: int,
+        scalars: float,
+        moments: Moments,
+        naturals: Naturals,
+        target: ConjugateTarget | None,
+    ) -> Generator[Progress, None, tuple[Moments, Naturals, int]]:
+        """Epochs of natural-gradient steps, until one gains no more than a little or its own noise."""
+        step, before, epochs, mean = 0, -np.inf, 0, naturals
+        while epochs < max(2, self.max_epochs // 2):
+            epochs += 1
+            estimates: list[Any] = []
+            mean, inside = naturals, []
+            for count, batch in enumerate(source.epoch(rng), 1):
+                step += 1
+                rate = min(1.0, (step + self.delay) ** -self.forgetting)
+                sums = batches.gather(moments, batch, size)
+                moments, naturals, estimate, _, ok = batches.update(moments, naturals, sums, rate)
+                estimates.append(estimate)
+                inside.append(ok)
+                mean = batches.averaged(mean, naturals, np.asarray(1.0 / count)) if self.averaging else naturals
+                if step & (step - 1) == 0 or step % 64 == 0:
+                    yield Progress("minibatch", step, float(estimate), partial(reached, batches, target, naturals))
+            batches.check_inside(np.all(np.asarray(inside), axis=0), naturals)
+            values = np.asarray(jax.device_get(estimates))
+            now, noise = float(values.mean()), float(values.std() / np.sqrt(len(values)))
+            if not source.repeatable or now - before < max(QUIET * scalars, 2.0 * noise):
+                break
+            before = now
+        if self.averaging:
+            naturals = mean
+            moments, ok = batches.moments_of(naturals)
+            batches.check_inside(np.asarray(ok), naturals)
+        return moments, naturals, epochs
 
-def _epoch(
-    ascent: PlatedAscent, batch_size: int, moments: Any, naturals: Any, arrays: Any, rows: Any, rates: Any
-) -> Any:
-    """One step for each row of `rows`; then the exact bound over all rows, at the locals' optimum."""
-
-    def step(carry: Any, batch: Any) -> Any:
-        moments, naturals, inside = carry
-        chosen, rate = batch
-        moments, naturals, ok = ascent.step(moments, naturals, ascent.chosen(arrays, chosen), batch_size, rate)
-        return (moments, naturals, inside & ok), None
-
-    start = (moments, naturals, jnp.ones(len(ascent.order), bool))
-    (moments, naturals, inside), _ = jax.lax.scan(step, start, (rows, rates))
-    return moments, naturals, ascent.bound(moments, naturals, arrays), inside
+    def _status(self, epochs: int, found: Any, scalars: float) -> str:
+        spent = f"{epochs} epochs of steps and {found.sweeps} exact sweeps"
+        if found.converged:
+            return f"Converged after {spent}: about {found.to_gain / scalars:.1e} nats per row are still to come."
+        if not np.isfinite(found.to_gain):
+            return f"Stopped after {spent}, the bound still rising. Allow more with max_epochs."
+        return (
+            f"Stopped after {spent}, with about {found.to_gain:.3g} nats ({found.to_gain / scalars:.1e} per row) "
+            "still to gain. Allow more with max_epochs."
+        )

@@ -5,9 +5,10 @@ from typing import Any
 from jensen.answers.conjugate import ConjugateAnswer
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.gaussian import GaussianAnswer
+from jensen.answers.native import NativeAnswer
 from jensen.core import Outcome
 
-KINDS: tuple[type[AbstractAnswer], ...] = (GaussianAnswer, ConjugateAnswer)
+KINDS: tuple[type[AbstractAnswer], ...] = (GaussianAnswer, ConjugateAnswer, NativeAnswer)
 
 
 def answer_for(target: Any, outcome: Outcome, seed: int) -> AbstractAnswer:
@@ -21,4 +22,13 @@ def kind_named(name: str) -> type[AbstractAnswer]:
     return {kind.kind: kind for kind in KINDS}[name]
 
 
-__all__ = ["KINDS", "AbstractAnswer", "ConjugateAnswer", "Draws", "GaussianAnswer", "answer_for", "kind_named"]
+__all__ = [
+    "KINDS",
+    "AbstractAnswer",
+    "ConjugateAnswer",
+    "Draws",
+    "GaussianAnswer",
+    "NativeAnswer",
+    "answer_for",
+    "kind_named",
+]

@@ -69,6 +69,16 @@ class AbstractAnswer(abc.ABC):
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's draws on the latents' supports, deterministic sites included."""
 
+    def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
+        """The pool's draws of these rows, with everything that `sample` returns."""
+        del pool, seed
+        return {name: values[rows] for name, values in draws.items()}
+
+    def marginals(self, points: np.ndarray) -> Draws:
+        """Probabilities of every value of the discrete latents that were summed out, (*shape, K), over pool points."""
+        del points
+        return {}
+
     @abc.abstractmethod
     def sample(self, count: int, seed: int) -> Draws:
         """Draws from q itself."""
@@ -90,6 +100,12 @@ class AbstractAnswer(abc.ABC):
     def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Site -> (mean, sd) under q, elementwise, where they are known without draws."""
         return {}
+
+    def pointwise(self, draws: Draws, names: list[str]) -> Draws:
+        """Elementwise log densities of observed sites at draws of the latents, (draws, ...), in nats."""
+        assert self.program is not None  # the names are those of observed sites, which only programs have
+        latents = {site.name: draws[site.name] for site in self.structure.latents}
+        return self.program.pointwise(latents, names)
 
     def linear_response(self, names: list[str]) -> np.ndarray | None:
         """Linear-response sds of these scalars on the sites' own scale, where the method gives them."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.summed import summed_likelihood
 from jensen.core import Outcome
 from jensen.diagnostics.check import Report, judge
 from jensen.diagnostics.evidence import Decomposition, decompose
@@ -60,13 +61,32 @@ class GaussianAnswer(AbstractAnswer):
         return draw_pool(self.target, self.q, seed, self.outcome.linear_response)
 
     def draws_of(self, pool: Pool) -> Draws:
-        """The pool's points, pushed onto the supports."""
+        """The pool's points, pushed onto the supports; without discrete latents that were summed out."""
         return self.target.constrain(pool.points)
+
+    def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
+        """With exact draws of the discrete latents that were summed out, given each row's continuous ones."""
+        if not self.structure.summed:
+            return super().resampled(pool, draws, rows, seed)
+        return self.target.complete(pool.points[rows], seed)
+
+    def marginals(self, points: np.ndarray) -> Draws:
+        """Exact at each point, and averaged."""
+        return self.target.marginals(points) if self.structure.summed else {}
+
+    def pointwise(self, draws: Draws, names: list[str]) -> Draws:
+        """With discrete latents summed out row by row where that leaves one observed site, else given their draws."""
+        if not self.structure.summed or self.program is None:
+            return super().pointwise(draws, names)
+        summed = summed_likelihood(self.target, draws, names)
+        rest = [name for name in names if name not in summed]
+        latents = {site.name: draws[site.name] for site in (*self.structure.latents, *self.structure.summed)}
+        return {**summed, **(self.program.pointwise(latents, rest) if rest else {})}
 
     def sample(self, count: int, seed: int) -> Draws:
         """Fresh draws of q."""
         noise = np.random.default_rng([seed, self.seed]).normal(size=(count, self.q.noise_dim))
-        return self.target.constrain(self.q.host_transform(noise))
+        return self.target.complete(self.q.host_transform(noise), seed)
 
     def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
         """Weights, moments, Hamiltonian drift, other modes."""

@@ -46,10 +46,25 @@ def to_arviz(fit: Fit, num_draws: int, log_likelihood: bool) -> xr.DataTree:
 
 def pointwise(fit: Fit, draws: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     """Log likelihood of every observation under every draw, (draws, ...) per observed site, in nats."""
-    program = fit._attached("log likelihoods").program
-    assert program is not None  # the names are those of observed sites, which only programs have
-    latents = {site.name: draws[site.name] for site in fit.structure.latents}
-    return {name: np.asarray(values, float) for name, values in program.pointwise(latents, names).items()}
+    terms = fit._attached("log likelihoods").pointwise(draws, names)
+    return {name: np.asarray(values, float) for name, values in terms.items()}
+
+
+def marginals(fit: Fit, num_draws: int, seed: int) -> dict[str, xr.DataArray]:
+    """Probabilities of the values of discrete latents that were summed out; see `Fit.marginals`."""
+    import xarray as xr
+
+    answer = fit._attached("marginal probabilities")
+    if not fit.structure.summed:
+        return {}
+    corrected = fit.check().verdict == "usable"
+    rows = fit.pool.resample(num_draws, seed) if corrected else np.arange(min(num_draws, fit.pool.half))
+    found = answer.marginals(fit.pool.points[rows])
+    sites = {site.name: site for site in fit.structure.summed}
+    return {
+        name: xr.DataArray(values, dims=[*sites[name].dims, "state"], coords={"state": sites[name].values}, name=name)
+        for name, values in found.items()
+    }
 
 
 def observed_values(fit: Fit) -> dict[str, np.ndarray]:

@@ -208,6 +208,7 @@ def _structure_out(structure: Structure) -> dict[str, Any]:
             "unconstrained_shape": list(s.unconstrained_shape),
             "data_key": s.data_key,
             "masked": s.masked,
+            "values": None if s.values is None else s.values.tolist(),
         }
         for s in structure.sites.values()
     ]
@@ -231,5 +232,6 @@ def _structure_in(data: dict[str, Any]) -> Structure:
             (),
             s["masked"],
             s["data_key"],
+            None if s.get("values") is None else np.array(s["values"]),
         )
     return Structure(sites, {p.name: p for site in sites.values() for p in site.plates})

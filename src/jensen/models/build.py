@@ -80,7 +80,7 @@ def build(
 def _initial(model: LogDensity, target: Target) -> np.ndarray | None:
     """The user's initial values, unconstrained, when every site has some."""
     values = {k: v for k, v in model.shapes_or_init.items() if not isinstance(v, (int, tuple))}
-    if len(values) < len(model.shapes_or_init):
+    if len(values) < len(model.shapes_or_init) or any(site.discrete for site in target.structure.latents):
         return None
     dtype = float_type(target.precision)
     return target.unconstrain({k: np.asarray(v, dtype) for k, v in values.items()})

@@ -1,5 +1,6 @@
 """A log density that JAX cannot trace: plain NumPy or a simulator, called back from compiled programs."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,24 +38,31 @@ class HostFunction:
     def __call__(self, latent: Mapping[str, Any], **data: Any) -> Any:
         """The log density as a JAX value; the data are those it was made with."""
         del data
-        out = jax.ShapeDtypeStruct((), jnp.result_type(float))
-        values = {site.name: jax.lax.stop_gradient(latent[site.name]) for site in self.sites}
-        return jax.pure_callback(self._answer, out, values, vmap_method="broadcast_all")
+        # A callback's thread does not know the precision in force here and would round doubles: words are passed.
+        kind = np.dtype(jnp.result_type(float))
+        values = {site.name: _words(jax.lax.stop_gradient(latent[site.name]), site) for site in self.sites}
+        answer = functools.partial(self._answer, kind)
+        out = jax.ShapeDtypeStruct((kind.itemsize // 4,), jnp.uint32)
+        words = jax.pure_callback(answer, out, values, vmap_method="broadcast_all")
+        return jax.lax.bitcast_convert_type(words if kind.itemsize > 4 else words[0], kind)
 
-    def _answer(self, latent: Mapping[str, Any]) -> np.ndarray:
-        """Values for stacked latents; the stack may have any number of axes."""
-        values = {site.name: np.asarray(latent[site.name]) for site in self.sites}
+    def _answer(self, kind: np.dtype, words: Mapping[str, Any]) -> np.ndarray:
+        """Words of the values for stacked latents; the stack may have any number of axes."""
+        values = {site.name: _read(np.asarray(words[site.name]), kind, site) for site in self.sites}
         first = self.sites[0]
         stack = values[first.name].shape[: values[first.name].ndim - len(first.shape)]
         rows = {s.name: values[s.name].reshape(-1, *s.shape) for s in self.sites}
-        kind = np.dtype(jnp.result_type(float))
-        if self.failure is not None:
-            return np.full(stack, np.nan, kind)
-        try:
-            return self.evaluate(rows).reshape(stack).astype(kind)
-        except ModelError as error:
-            self.failure = error
-            return np.full(stack, np.nan, kind)
+        return self._value(rows).reshape(*stack, 1).astype(kind).view(np.uint32)
+
+    def _value(self, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+        """`evaluate`, with a failure kept for later."""
+        count = len(next(iter(rows.values())))
+        if self.failure is None:
+            try:
+                return self.evaluate(rows)
+            except ModelError as error:
+                self.failure = error
+        return np.full(count, np.nan)
 
     def evaluate(self, rows: Mapping[str, np.ndarray]) -> np.ndarray:
         """log p at stacked latents (draws, ...): (draws,), checked."""
@@ -122,16 +130,31 @@ class HostFunction:
             together = np.asarray(self.fn({k: v.copy() for k, v in points.items()}, **self.data), float)
         except Exception:
             return
-        # Equality on points that all differ: a function that sums over draws or broadcasts them would give other values.
+        # The points all differ: a function that sums over draws or broadcasts them would give other values.
         self.batched = together.shape == first.shape and bool(np.allclose(together, first, rtol=1e-12, atol=1e-12))
+
+
+def _words(value: Any, site: Site) -> Any:
+    """A value as 32-bit words: integers one each, floats with a last axis of one or two."""
+    if site.discrete:
+        return jnp.asarray(value, jnp.int32)
+    value = jnp.asarray(value, jnp.result_type(float))
+    words = jax.lax.bitcast_convert_type(value, jnp.uint32)
+    return words if words.ndim > value.ndim else words[..., None]
+
+
+def _read(words: np.ndarray, kind: np.dtype, site: Site) -> np.ndarray:
+    """The value behind its words."""
+    return words if site.discrete else np.ascontiguousarray(words).view(kind)[..., 0]
 
 
 def shown(latent: Mapping[str, Any]) -> str:
     """Latent values in a line, long arrays shortened."""
-    return ", ".join(
-        f"{name} = {np.array2string(np.asarray(v), precision=4, threshold=6, edgeitems=2)}"
-        for name, v in latent.items()
-    )
+
+    def short(value: Any) -> str:
+        return np.array2string(np.asarray(value), precision=4, threshold=6, edgeitems=2)
+
+    return ", ".join(f"{name} = {short(value)}" for name, value in latent.items())
 
 
 def check_points(structure: Structure, count: int = 3) -> dict[str, np.ndarray]:

@@ -14,7 +14,8 @@ from jensen.models.analysis import placeholders
 from jensen.models.build import build
 from jensen.models.dependence import Links, links
 from jensen.models.log_density import LogDensity
-from jensen.models.numpyro import NumPyroModel, seeded
+from jensen.models.numpyro import NumPyroModel
+from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 from jensen.models.target import Target
 
@@ -37,6 +38,14 @@ class NativeTarget:
     def supports(self) -> dict[str, Any]:
         """Supports whose bounds are data."""
         return dict(getattr(self.model.bijection, "bounds", {}))
+
+    @property
+    def program(self) -> NumPyroProgram | None:
+        """The NumPyro program behind the density; `None` for a plain log density."""
+        model = self.model
+        if not isinstance(model, NumPyroModel):
+            return None
+        return NumPyroProgram(model.fn, model.data, model.fixed.value, self.precision)
 
     def raise_failure(self) -> None:
         """Raise what a model outside JAX could not raise inside a compiled program."""
@@ -80,16 +89,8 @@ class NativeTarget:
         names = [site.name for site in self.structure.deterministic]
         if not names:
             return draws
-        assert isinstance(self.model, NumPyroModel)
-        fn, kwargs = self.model.fn, self.model.kwargs
-
-        def at(latent: dict[str, Any]) -> dict[str, Any]:
-            trace = handlers.trace(handlers.substitute(seeded(fn), data=latent)).get_trace(**kwargs)
-            return {name: trace[name]["value"] for name in names}
-
-        with working(self.precision):
-            extra = jax.device_get(jax.jit(lambda all_of: jax.lax.map(at, all_of))(draws))
-        return {**draws, **extra}
+        assert self.program is not None
+        return {**draws, **self.program.deterministic(draws, names)}
 
 
 @jax.jit

@@ -75,9 +75,8 @@ def analyse_plain(
         )
     try:
         smooth = {site.name: latent[site.name] for site in structure.latents if not site.discrete}
-        jax.eval_shape(
-            lambda some, data: jax.grad(lambda s: value({**latent_zeros(latent), **s}, data))(some), smooth, data
-        )
+        counts = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in latent.items() if name not in smooth}
+        jax.eval_shape(jax.grad(lambda some, data: value({**some, **counts}, data)), smooth, data)
     except Exception as error:
         raise ModelError(
             f"The log density is not differentiable ({str(error).splitlines()[0]}).",
@@ -92,11 +91,6 @@ def _file(fn: Any) -> str:
         return f"{inspect.getsourcefile(fn)}".rsplit("/", 1)[-1]
     except TypeError:
         return "built-in"
-
-
-def latent_zeros(latent: dict[str, Any]) -> dict[str, Any]:
-    """Values of these shapes and types, for an abstract evaluation."""
-    return {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in latent.items()}
 
 
 def _site(name: str, shape_or_init: Any, support: Any, discrete: bool) -> Site:

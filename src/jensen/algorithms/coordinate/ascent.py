@@ -25,7 +25,8 @@ MAX_ROUNDING = 1e-3
 class State:
     """Where the ascent stands: the moments and natural parameters of every block and the bounds so far (nats).
 
-    `entropies` holds the entropy of every block where it is known, so that no sweep computes it again.
+    `entropies` holds the entropy of every block where it is known, so that no sweep computes it again; `magnitude` is
+    Σ |terms| of the expected log joint, in nats.
     """
 
     moments: Moments
@@ -33,6 +34,7 @@ class State:
     history: tuple[float, ...]
     sweeps: int
     entropies: dict[str, Any] | None = None
+    magnitude: float | None = None
 
     @property
     def elbo(self) -> float:
@@ -57,7 +59,7 @@ class Ascent:
         heavy = elements + sum(int(np.prod(s)) for b in model.blocks.values() for s in b.shapes.values()) > HEAVY
         self._sweeps = Program(self._sweeps_program, heavy)
         self._entropies = Program(lambda naturals: {n: model.factor(n, naturals[n]).entropy() for n in naturals})
-        self._magnitude = Program(lambda arrays, moments: model.with_arrays(arrays).magnitude(moments))
+        self._magnitude = Program(lambda arrays, moments: model.with_arrays(arrays).summed(moments)[1])
 
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` random starts after so many sweeps each, best first."""
@@ -83,9 +85,9 @@ class Ascent:
     def begin(self, moments: Moments) -> State:
         """The state after one sweep from these moments (which need belong to no factor)."""
         naturals, entropies = zeros(self.model, self.model.blocks)
-        moments, naturals, entropies, elbos, _, inside = self._run(moments, naturals, entropies, 1)
+        moments, naturals, entropies, size, elbos, _, inside = self._run(moments, naturals, entropies, 1)
         self.check_inside(inside, naturals)
-        return State(moments, naturals, (self.finite(float(elbos[0])),), 1, entropies)
+        return State(moments, naturals, (self.finite(float(elbos[0])),), 1, entropies, float(size))
 
     def advance(self, state: State, count: int) -> State:
         """`count` more sweeps, each checked."""
@@ -93,12 +95,12 @@ class Ascent:
         while done < count:
             steps = min(self.stride, count - done)
             entropies = self.entropies(state)
-            moments, naturals, entropies, elbos, gains, inside = self._run(
+            moments, naturals, entropies, size, elbos, gains, inside = self._run(
                 state.moments, state.naturals, entropies, steps
             )
             self.check_inside(inside, naturals)
             new = [self.finite(float(e)) for e in elbos]
-            after = State(moments, naturals, (*state.history, *new), state.sweeps + steps, entropies)
+            after = State(moments, naturals, (*state.history, *new), state.sweeps + steps, entropies, float(size))
             self._check_gains(state, after, gains)
             state = after
             done += steps
@@ -120,6 +122,8 @@ class Ascent:
 
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""
+        if state.magnitude is not None:
+            return state.magnitude
         return float(self._magnitude(self.model.energy.arrays, state.moments))
 
     def entropies(self, state: State) -> dict[str, Any]:
@@ -133,13 +137,13 @@ class Ascent:
         return *new, np.asarray(elbos)[:count], np.asarray(gains)[:count], np.asarray(inside)
 
     def _sweeps_program(self, arrays: Any, moments: Moments, naturals: Naturals, entropies: Any, count: Any) -> Any:
-        """`count` sweeps, at most `stride`: (moments, naturals, entropies, bounds (stride,), gains (stride, blocks),
-        blocks in domain).
+        """`count` sweeps, at most `stride`: (moments, naturals, entropies, Σ |terms|, bounds (stride,),
+        gains (stride, blocks), blocks in domain).
         """
         model, room = self.model.with_arrays(arrays), self.stride
 
         def sweep(i: Any, carry: Any) -> Any:
-            moments, naturals, entropies, inside, elbos, gains = carry
+            moments, naturals, entropies, inside, _, elbos, gains = carry
             row, still = [], []
             for name in self.order:
                 update = updated(model.factor(name, model.message(name, moments)), moments[name], entropies[name])
@@ -147,13 +151,14 @@ class Ascent:
                 entropies = {**entropies, name: update.entropy}
                 row.append(update.gain)
                 still.append(update.inside)
-            elbos = elbos.at[i].set(model.expected_log_joint(moments) + sum(entropies.values()))
-            return moments, naturals, entropies, inside & jnp.stack(still), elbos, gains.at[i].set(jnp.stack(row))
+            energy, size = model.summed(moments)
+            elbos, gains = elbos.at[i].set(energy + sum(entropies.values())), gains.at[i].set(jnp.stack(row))
+            return moments, naturals, entropies, inside & jnp.stack(still), size, elbos, gains
 
         start = (moments, naturals, entropies, jnp.ones(len(self.order), bool))
-        start = (*start, jnp.zeros(room), jnp.zeros((room, len(self.order))))
-        moments, naturals, entropies, inside, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
-        return moments, naturals, entropies, elbos, gains, inside
+        start = (*start, jnp.zeros(()), jnp.zeros(room), jnp.zeros((room, len(self.order))))
+        moments, naturals, entropies, inside, size, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
+        return moments, naturals, entropies, size, elbos, gains, inside
 
     def check_inside(self, inside: Any, naturals: Naturals) -> None:
         """Raise where a block's optimal factor cannot be normalised."""

@@ -166,10 +166,10 @@ class PlatedAscent(Ascent):
         statistics, entropy, carried = passed
         shared = {name: state.moments[name] for name in self.order}
         weight = np.asarray(self.parts.size / size, self._float)
-        moments, naturals, entropies, bounds, gains, inside = self._globals(
+        moments, naturals, entropies, bounds, magnitude, gains, inside = self._globals(
             shared, state.naturals, self.entropies(state), self.fixed, statistics, entropy, weight
         )
-        new = State({**moments, **carried}, naturals, state.history, state.sweeps, entropies)
+        new = State({**moments, **carried}, naturals, state.history, state.sweeps, entropies, magnitude)
         return new, bounds, gains, inside
 
     def _advanced(self, state: State, rounds: int = 1) -> State:
@@ -196,16 +196,9 @@ class PlatedAscent(Ascent):
 
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""
-
-        @Program
-        def program(moments: Moments, fixed: Any, statistics: Interface) -> Any:
-            parts = zip(statistics, self.parts.interface(moments, fixed), strict=True)
-            return sum(jnp.abs(_paired(s, g)) for s, g in parts) + jnp.abs(self.parts.rest_energy(moments, fixed))
-
-        shared = {name: state.moments[name] for name in self.order}
-        carried = {name: state.moments[name] for name in self.parts.carried}
-        statistics, _, _ = self._pass[self.parts.size, 1](shared, carried, self.arrays)
-        return float(program(shared, self.fixed, statistics))
+        if state.magnitude is None:
+            state = self._swept(state, self.arrays, self.parts.size)[0]
+        return float(state.magnitude or 0.0)
 
     def chosen(self, arrays: Sequence[Array], rows: Any) -> tuple[Array, ...]:
         """The arrays with these rows only."""
@@ -213,19 +206,6 @@ class PlatedAscent(Ascent):
         if isinstance(rows, np.ndarray):  # on the host, where nothing is compiled
             return tuple(np.take(np.asarray(a), rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
         return tuple(jnp.take(a, rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
-
-    def step(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array], rows: int, rate: Any) -> Any:
-        """A natural-gradient step from `rows` rows that stand for all: (moments, naturals, blocks in their domain)."""
-        interface = self.parts.interface(moments, arrays)
-        statistics, _, _ = self._statistics(interface, arrays, rows, self.cold(rows), ROUNDS)
-        inside = []
-        for name in self.order:
-            message = self._message(name, moments, arrays, statistics, self.parts.size / rows)
-            natural = jax.tree.map(lambda old, new: old + rate * (new - old), naturals[name], message)
-            factor = self.model.factor(name, natural)
-            inside.append(jnp.all(factor.contains()))
-            moments, naturals = {**moments, name: factor.mean_params()}, {**naturals, name: natural}
-        return moments, naturals, jnp.stack(inside)
 
     def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
         """The bound with optimal local factors, in nats; the globals in `naturals` add their entropy."""
@@ -378,7 +358,10 @@ class PlatedAscent(Ascent):
             moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
             entropies = {**entropies, name: update.entropy}
         bounds = (before, bound(moments, entropies))
-        return moments, naturals, entropies, bounds, jnp.stack(gains), jnp.stack(inside)
+        pairs = zip(statistics, self.parts.interface(moments, arrays), strict=True)
+        magnitude = weight * sum(jnp.abs(_paired(s, g)) for s, g in pairs)
+        magnitude = magnitude + jnp.abs(self.parts.rest_energy(moments, arrays))
+        return moments, naturals, entropies, bounds, magnitude, jnp.stack(gains), jnp.stack(inside)
 
     def _local_naturals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
         interface, size = self.parts.interface(moments, arrays), self.parts.size

@@ -28,7 +28,7 @@ def random_start(
             shape = (rows[name], *shape[1:])
         moments[name] = block.start(rng, shape)
         if block.discrete and seeds:
-            moments[name] = {k: _seeded(v, rng) if k != "copies" else v for k, v in moments[name].items()}
+            moments[name] = {k: v if k in ("copies", "pair") else _seeded(v, rng) for k, v in moments[name].items()}
     return _on_device(moments)
 
 

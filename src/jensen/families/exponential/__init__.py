@@ -5,12 +5,15 @@ from jensen.families.exponential.categorical import Categorical
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
 from jensen.families.exponential.copies import CategoricalCopies
 from jensen.families.exponential.dirichlet import Dirichlet
+from jensen.families.exponential.discrete_chain import DiscreteChain
 from jensen.families.exponential.discrete_joint import DiscreteJoint
 from jensen.families.exponential.gamma import GammaPower
+from jensen.families.exponential.gaussian_chain import GaussianChain
 from jensen.families.exponential.joint_normal import JointNormal
 from jensen.families.exponential.multivariate_normal import MultivariateNormal
 from jensen.families.exponential.normal import Normal
 from jensen.families.exponential.normal_gamma import NormalGamma
+from jensen.families.exponential.normal_wishart import NormalWishart
 from jensen.families.exponential.product import Product
 from jensen.families.exponential.wishart import Wishart
 
@@ -20,13 +23,16 @@ __all__ = [
     "Categorical",
     "CategoricalCopies",
     "Dirichlet",
+    "DiscreteChain",
     "DiscreteJoint",
     "GammaPower",
+    "GaussianChain",
     "JointNormal",
     "MultivariateNormal",
     "Natural",
     "Normal",
     "NormalGamma",
+    "NormalWishart",
     "Product",
     "Wishart",
 ]

@@ -22,6 +22,7 @@ class VonMises(AbstractFactor):
 
     reparameterised: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
+    exact_moments: ClassVar[bool] = False
     event_dim: ClassVar[int] = 0
     loc: Array
     log_concentration: Array
@@ -63,6 +64,10 @@ class VonMises(AbstractFactor):
         concentration = jnp.exp(self.log_concentration)
         ratio = i1e(concentration) / i0e(concentration)
         return jnp.log(2.0 * jnp.pi * i0e(concentration)) + concentration * (1.0 - ratio)
+
+    def tempered(self, power: float) -> Self:
+        """The concentration times power."""
+        return type(self)(self.loc, self.log_concentration + np.log(power))
 
 
 @jax.custom_jvp

@@ -24,6 +24,7 @@ class AbstractFactor(eqx.Module):
         reparameterised: whether a draw is a differentiable function of the leaves, the noise held fixed.
         discrete: whether the values are integers.
         event_dim: axes of one row's value.
+        exact_moments: whether `mean` and `variance` are those of the value, elementwise.
         free_form: whether every distribution over the small support is a member; see `with_log_masses`.
     """
 
@@ -31,6 +32,7 @@ class AbstractFactor(eqx.Module):
     discrete: eqx.AbstractClassVar[bool]
     event_dim: eqx.AbstractClassVar[int]
     free_form: ClassVar[bool] = False
+    exact_moments: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -75,6 +77,11 @@ class AbstractFactor(eqx.Module):
     def with_log_masses(self, log_masses: Array) -> Self:
         """The member with these masses, rows + (K,), up to a constant for each row; for a `free_form` factor."""
         raise NotImplementedError(f"{type(self).__name__} has fewer parameters than values")
+
+    def tempered(self, power: float) -> Self:
+        """A relative with heavier flanks, about q^power normalised (power < 1); where there is none, itself."""
+        del power
+        return self
 
     def coordinate_step(self, slope: Self, fraction: Array) -> Self:
         """`fraction` of the way (in log masses) to the optimal factor given the others; for a `free_form` factor.

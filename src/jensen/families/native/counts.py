@@ -91,6 +91,10 @@ class NegativeBinomial(AbstractFactor):
         gamma = shape**2 * trigamma(shape) - shape
         return type(self)(mean * shape / (mean + shape), jnp.maximum(gamma * mean / (mean + shape), 0.02), self.low)
 
+    def tempered(self, power: float) -> Self:
+        """The shape times power, at the same mean."""
+        return type(self)(self.log_mean, self.log_shape + np.log(power), self.low)
+
     def around(self, draws: np.ndarray) -> Self:
         """With the draws' mean."""
         above = np.maximum(np.mean(draws, axis=0) - self.low, 0.1)

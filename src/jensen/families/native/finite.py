@@ -52,6 +52,10 @@ class Bernoulli(AbstractFactor):
         """log(1 + e^logit) - p · logit."""
         return jax.nn.softplus(self.logit) - self.mean() * self.logit
 
+    def tempered(self, power: float) -> Self:
+        """The log odds times power."""
+        return type(self)(power * self.logit)
+
     def support(self) -> Array:
         """(0, 1)."""
         return jnp.arange(2)
@@ -118,6 +122,10 @@ class Categorical(AbstractFactor):
     def entropy(self) -> Array:
         """-Σ p log p."""
         return -jnp.sum(jnp.exp(self.log_masses()) * self.log_masses(), axis=-1)
+
+    def tempered(self, power: float) -> Self:
+        """The logits times power."""
+        return type(self)(power * self.logits, self.low)
 
     def support(self) -> Array | None:
         """Low .. low + K - 1."""

@@ -60,6 +60,10 @@ class Gamma(AbstractFactor):
         shape = jnp.exp(self.log_shape)
         return shape - self.log_shape + self.log_mean + gammaln(shape) + (1.0 - shape) * digamma(shape)
 
+    def tempered(self, power: float) -> Self:
+        """The shape times power, at the same mean."""
+        return type(self)(self.log_mean, self.log_shape + np.log(power), self.low)
+
     def around(self, draws: np.ndarray) -> Self:
         """With the median as its mean."""
         above = np.maximum(np.median(draws, axis=0) - self.low, 1e-6)
@@ -125,6 +129,10 @@ class Beta(AbstractFactor):
         moments = (a - 1.0) * digamma(a) + (b - 1.0) * digamma(b) - (a + b - 2.0) * digamma(a + b)
         return betaln(a, b) - moments + jnp.log(self.width)
 
+    def tempered(self, power: float) -> Self:
+        """The total times power, at the same mean."""
+        return type(self)(self.logit_mean, self.log_total + np.log(power), self.low, self.width)
+
 
 class Dirichlet(AbstractFactor):
     """Dirichlet(α), α = exp(log_total) softmax(0, logits), on the simplex of K entries."""
@@ -184,3 +192,7 @@ class Dirichlet(AbstractFactor):
         log_beta = jnp.sum(gammaln(alpha), axis=-1) - gammaln(total)
         moments = jnp.sum((alpha - 1.0) * digamma(alpha), axis=-1)
         return log_beta + (total - alpha.shape[-1]) * digamma(total) - moments
+
+    def tempered(self, power: float) -> Self:
+        """The total times power, at the same mean."""
+        return type(self)(self.logits, self.log_total + np.log(power))

@@ -57,6 +57,10 @@ class Normal(AbstractFactor):
         """½ log 2πe + log s."""
         return 0.5 * (1.0 + LOG_2PI) + self.log_scale
 
+    def tempered(self, power: float) -> Self:
+        """The variance over power."""
+        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power))
+
     def around(self, draws: np.ndarray) -> Self:
         """At the median, half as wide as the draws."""
         middle, spread = middle_and_spread(draws)
@@ -106,6 +110,10 @@ class LogNormal(AbstractFactor):
         """m + ½ log 2πe + log s."""
         return self.loc + self._normal().entropy()
 
+    def tempered(self, power: float) -> Self:
+        """The variance of the logarithm over power."""
+        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power))
+
 
 class Transformed(AbstractFactor):
     """z = T(u), u ~ Π N: for a constrained support without a family of its own; one row for each event of the site.
@@ -117,6 +125,7 @@ class Transformed(AbstractFactor):
 
     reparameterised: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
+    exact_moments: ClassVar[bool] = False
     event_dim: ClassVar[int] = -1
     loc: Array
     log_scale: Array
@@ -155,6 +164,10 @@ class Transformed(AbstractFactor):
         """(1 / s², 2)."""
         leaves = jnp.exp(-2.0 * self.log_scale), jnp.full_like(self.log_scale, 2.0)
         return type(self)(*leaves, self.transform, self.event_axes)
+
+    def tempered(self, power: float) -> Self:
+        """The variance of u over power."""
+        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power), self.transform, self.event_axes)
 
 
 def _over_events(values: Array, rows: int) -> Array:

@@ -73,10 +73,11 @@ class Energy(eqx.Module):
 
     def __call__(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> Scalar:
         """The value at the moments that `lookup` finds, of all terms or of some, in nats."""
-        total = jnp.zeros(())
-        for entry in self.terms if terms is None else terms:
-            total = total + self._evaluate(entry, lookup)
-        return total
+        return sum(self.parts(lookup, terms), start=jnp.zeros(()))
+
+    def parts(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> list[Scalar]:
+        """The value of each term."""
+        return [self._evaluate(entry, lookup) for entry in (self.terms if terms is None else terms)]
 
     def coefficient(self, entry: SiteTerm) -> Scalar:
         """The coefficient of a term."""
@@ -100,7 +101,7 @@ class Energy(eqx.Module):
 
     def _fetched_map(self, position: Map) -> Map:
         if isinstance(position, Gather):
-            return Gather(self._fetch(position.index), position.axes)
+            return Gather(self._fetch(position.index), position.axes, position.offset)
         return position
 
 
@@ -129,10 +130,11 @@ def _statistic(atom: Atom, value: Array, listed: np.ndarray | None) -> Array:
     return functions[atom.stat.kind](value)
 
 
-def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
+def reduced(terms: Mapping[str, Sequence[Term]], by_row: bool = False) -> tuple[Skeleton, list[Any]]:
     """(terms with slots, the arrays of the slots). To be called while tracing.
 
     Labels that only known arrays carry are summed at once, where that saves memory: Σ_n x_ni x_nj becomes one matrix.
+    With `by_row` the labels of plates are left alone, so that every row keeps its own share of every term.
     """
     slots: dict[int, tuple[Slot, Any]] = {}
 
@@ -144,13 +146,16 @@ def reduced(terms: Mapping[str, Sequence[Term]]) -> tuple[Skeleton, list[Any]]:
     entries = []
     for site, group in terms.items():
         for term in group:
-            term = _contracted(without_identities(term))
+            term = _contracted(without_identities(term), by_row)
             factors: list[Factor] = []
             for factor in term.factors:
                 if isinstance(factor, Known):
                     factors.append(Known(placed(factor.array, jnp.result_type(float)), factor.maps))
                 else:
-                    maps = (Gather(placed(m.index, int), m.axes) if isinstance(m, Gather) else m for m in factor.maps)
+                    maps = (
+                        Gather(placed(m.index, int), m.axes, m.offset) if isinstance(m, Gather) else m
+                        for m in factor.maps
+                    )
                     factors.append(Atom(factor.site, factor.stat, tuple(maps)))
             entries.append(SiteTerm(site, Term(term.coefficient, tuple(factors), term.out), len(entries)))
     coefficients = np.array([entry.term.coefficient for entry in entries], jnp.result_type(float))
@@ -170,8 +175,9 @@ def without_identities(term: Term) -> Term:
     return term
 
 
-def _contracted(term: Term) -> Term:
+def _contracted(term: Term, by_row: bool) -> Term:
     held = {axis for atom in term.atoms for axis in factor_axes(atom)}
+    held |= {axis for axis in term.axes if by_row and axis.plate is not None}
     known = [f for f in term.factors if isinstance(f, Known)]
     group = [f for f in known if any(axis not in held for axis in f.maps)]
     if not group:

@@ -9,6 +9,7 @@ import numpy as np
 from jensen._errors import ModelError
 from jensen.models.conjugacy.densities import DENSITIES
 from jensen.models.conjugacy.interpret import interpret
+from jensen.models.conjugacy.scan import Piece
 from jensen.models.conjugacy.terms import (
     EXPLICIT,
     PRODUCTS,
@@ -21,6 +22,7 @@ from jensen.models.conjugacy.terms import (
     Stat,
     Term,
     fresh,
+    gathered,
     merged,
     normalised,
 )
@@ -78,7 +80,7 @@ def site_terms(
     token = PRODUCTS.set({})
     given = given or {}
     try:
-        closed, leaves, static, tree = trace_factors(fn, sites, kwargs)
+        closed, leaves, pieces, tree = trace_factors(fn, sites, kwargs)
         latents = [
             Value(s.shape, known=given[s.name]) if s.name in given else _latent(s)
             for s in sites.values()
@@ -86,15 +88,16 @@ def site_terms(
         ]
         known = [Value(np.shape(leaf), known=leaf) for leaf in leaves]
         outputs = jax.tree.unflatten(tree, interpret(closed.jaxpr, closed.consts, [*latents, *known]))
-        first_enum = max((s.enum_dim for s in sites.values() if s.values is not None), default=-1000)
-        terms = {}
-        for name in outputs:
+        terms: dict[str, list[Term]] = {}
+        for name, piece in pieces.items():
             try:
-                terms[name] = _terms(sites, name, outputs[name], *static[name], first_enum)
+                terms.setdefault(piece.site, []).extend(_terms(sites, piece, outputs[name]))
             except ModelError as refusal:
                 if refusals is None:
                     raise
-                refusals[name] = refusal
+                refusals[piece.site] = refusal
+        for name in refusals or ():
+            terms.pop(name, None)
         return terms
     finally:
         PRODUCTS.reset(token)
@@ -106,30 +109,24 @@ def _latent(site: SiteInfo) -> Value:
     return Value(site.shape, terms=[Term(1.0, (Atom(site.name, Stat("power", 1.0), maps),), out)])
 
 
-def _terms(
-    sites: dict[str, SiteInfo],
-    name: str,
-    factor: dict[str, Any],
-    cls: type,
-    wrappers: tuple[Wrapper, ...],
-    first_enum: int,
-) -> list[Term]:
-    site = sites[name]
+def _terms(sites: dict[str, SiteInfo], piece: Piece, factor: dict[str, Any]) -> list[Term]:
+    site, cls = sites[piece.site], piece.cls
     try:
-        density = _wrapped(_base_density(cls, factor), wrappers, factor)
+        density = _wrapped(_base_density(cls, factor), piece.wrappers, factor)
         if density.why is not None:
             raise Opaque(density.why)
         terms = density.polynomial()
+        if site.values is not None and (factor["scale"] is not None or factor["masks"]):
+            terms = [*terms, *_entropies(site, density.shape, factor)]
+        return merged([_summed(sites, piece, term, density.shape) for term in terms])
     except Opaque as reason:
         which = "" if cls in DENSITIES or cls.__name__ == "Unit" else f"a {cls.__name__} density, in which there is "
         raise ModelError(
-            f"The log density of '{name}' is not a polynomial in statistics of the latents: it holds {which}{reason}.",
+            f"The log density of '{site.name}' is not a polynomial in statistics of the latents: it holds {which}"
+            f"{reason}.",
             site.where,
             next((remedy for key, remedy in REMEDIES if key in f"{cls.__name__} {reason}"), FALLBACK),
         ) from None
-    if site.values is not None and (factor["scale"] is not None or factor["masks"]):
-        terms = [*terms, *_entropies(site, density.shape, factor)]
-    return merged([_summed(sites, site, term, density.shape, first_enum) for term in terms])
 
 
 def _entropies(site: SiteInfo, shape: tuple[int, ...], factor: dict[str, Any]) -> list[Term]:
@@ -138,6 +135,8 @@ def _entropies(site: SiteInfo, shape: tuple[int, ...], factor: dict[str, Any]) -
 
     At a point the entropy is zero, so that the log joint is what NumPyro gives it. See `CategoricalCopies`.
     """
+    if site.scan is not None:
+        raise Opaque(f"'{site.name}', a state of a chain, under handlers.scale or handlers.mask")
     out = tuple(Axis(n) if n > 1 else None for n in site.shape)
     maps: tuple[Map, ...] = tuple(Gather(np.zeros((), int)) if axis is None else axis for axis in out)
     weight = Value(site.shape, terms=[Term(1.0, (Atom(site.name, Stat("entropy"), maps),), out)])
@@ -170,40 +169,56 @@ def _wrapped(density: Value, wrappers: tuple[Wrapper, ...], factor: dict[str, An
     return density if factor["scale"] is None else times(density, factor["scale"])
 
 
-def _summed(sites: dict[str, SiteInfo], site: SiteInfo, term: Term, shape: tuple[int, ...], first_enum: int) -> Term:
+def _summed(sites: dict[str, SiteInfo], piece: Piece, term: Term, shape: tuple[int, ...]) -> Term:
     """The term with the indicators of the discrete latents it varies with, summed over the plates."""
     term = fresh(term)
     out, factors = list(term.out), list(term.factors)
-    for latent in sites.values():
-        if latent.values is not None and len(out) >= -latent.enum_dim and out[latent.enum_dim] is not None:
-            factors.append(_indicator(latent, out, shape))
+    enumerated = {dim: s for s in sites.values() if s.values is not None for dim in (s.enum_dim, s.before_dim) if dim}
+    for dim, latent in enumerated.items():
+        if len(out) >= -dim and out[dim] is not None:
+            factors.append(_indicator(latent, dim, piece, out, shape))
     coefficient, rank = term.coefficient, len(out)
     for i, axis in enumerate(out):
-        if axis is None and i - rank > first_enum and shape[i] > 1:
+        if axis is None and i - rank > max(enumerated, default=-1000) and shape[i] > 1:
             if EXPLICIT.get():
                 out[i] = Axis(shape[i])
                 factors.append(Known(np.ones(shape[i]), (out[i],)))  # type: ignore[arg-type]
             else:
                 coefficient *= shape[i]
-    for plate in site.plates:
+    for plate in sites[piece.site].plates:
         axis = out[plate.dim] if rank >= -plate.dim else None
         if axis is not None:
             axis.plate = plate.name
     return normalised(coefficient, factors, (), term.inner)
 
 
-def _indicator(latent: SiteInfo, out: list[Axis | None], shape: tuple[int, ...]) -> Factor:
-    """[z = value]: an atom on the enumeration axis and the latent's own plates."""
-    label = out[latent.enum_dim]
+def _indicator(latent: SiteInfo, dim: int, piece: Piece, out: list[Axis | None], shape: tuple[int, ...]) -> Factor:
+    """[z = value]: an atom on the enumeration axis `dim` and the latent's own axes."""
+    label = out[dim]
     assert label is not None
     maps: list[Map] = [label]
+    inside = latent.scan is not None and latent.scan is piece.scan
+    if dim == latent.before_dim and not inside:
+        raise Opaque(f"the carried value of '{latent.name}', used outside its scan")
     for i, size in enumerate(latent.shape):
-        dim = i - len(latent.shape)
-        if size == 1:
+        place = i - len(latent.shape)
+        if inside and i == 0:
+            maps.append(_time(latent, dim, piece, out))
+        elif size == 1:
             maps.append(Gather(np.zeros((), int)))
-            continue
-        if shape[dim] != size:
+        elif len(shape) < -place or shape[place] != size:
             raise Opaque(f"'{latent.name}' of shape {latent.shape}, used outside its plate")
-        axis = out[dim] = out[dim] or Axis(size)
-        maps.append(axis)
+        else:
+            axis = out[place] = out[place] or Axis(size)
+            maps.append(axis)
     return Atom(latent.name, Stat("indicator"), tuple(maps))
+
+
+def _time(latent: SiteInfo, dim: int, piece: Piece, out: list[Axis | None]) -> Map:
+    """The step of a state inside the scan: a position in the first piece, the step or the one before in the other."""
+    scan = piece.scan
+    assert scan is not None
+    if piece.step == "first":
+        return Gather(scan.positions("first"))
+    axis = out[scan.time_dim] = out[scan.time_dim] or Axis(scan.length - 1)
+    return gathered(scan.positions("later" if dim == latent.enum_dim else "before"), (axis,))

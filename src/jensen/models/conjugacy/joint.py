@@ -1,6 +1,6 @@
 """Declared joint blocks: normal-gamma pairs, several Gaussian sites, several discrete sites."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,25 +8,21 @@ import numpy as np
 
 from jensen._errors import ModelError, OptionError, nearest
 from jensen._typing import Array
-from jensen.families.exponential import DiscreteJoint, JointNormal, Natural, NormalGamma
+from jensen.families.exponential import DiscreteJoint, JointNormal, Natural
 from jensen.models.conjugacy.blocks import (
     INDICATOR,
     LINEAR,
-    LOG,
     MAX_COUPLED,
     PAIR,
     SQUARE,
     Block,
     HostNatural,
-    Signature,
     signature,
 )
-from jensen.models.conjugacy.energy import Energy, SiteTerm
+from jensen.models.conjugacy.energy import Energy
+from jensen.models.conjugacy.pairs import Uses, block_of, normal_gamma, normal_wishart, refuse
 from jensen.models.conjugacy.terms import Atom, Map, same_maps
 from jensen.models.conjugacy.trace import SiteInfo
-from jensen.models.conjugacy.value import describe_term
-
-Uses = list[tuple[tuple[Atom, ...], SiteTerm]]
 
 
 def recognise_joint(names: Sequence[str], energy: Energy, sites: dict[str, SiteInfo]) -> Block:
@@ -52,71 +48,16 @@ def recognise_joint(names: Sequence[str], energy: Energy, sites: dict[str, SiteI
         return _gaussian(members, uses)
     if len(members) == 2 and sorted(kinds.values()) == ["Positive", "Real"]:
         real, positive = sorted(members, key=lambda s: kinds[s.name] == "Positive")
-        return _normal_gamma(real, positive, uses)
+        return normal_gamma(real, positive, uses)
+    if len(members) == 2 and sorted(kinds.values()) == ["PositiveDefinite", "Real"]:
+        real, matrix = sorted(members, key=lambda s: kinds[s.name] == "PositiveDefinite")
+        return normal_wishart(real, matrix, uses)
     raise ModelError(
         f"There is no joint family for {', '.join(f'{n!r} ({k})' for n, k in kinds.items())}.",
         " ".join(s.where for s in members),
-        "Joint blocks are a Gaussian site with its precision, several Gaussian sites, or several discrete sites.",
+        "Joint blocks are a Gaussian site with its precision (a Gamma or Wishart site), several Gaussian sites, or "
+        "several discrete sites.",
     )
-
-
-def _refuse(members: Sequence[SiteInfo], entry: SiteTerm, family: str, remedy: str) -> ModelError:
-    return ModelError(
-        f"The term [{describe_term(entry.term)}], from site '{entry.site}', does not fit {family} of "
-        f"{', '.join(repr(s.name) for s in members)}.",
-        " ".join(s.where for s in members),
-        remedy,
-    )
-
-
-def _normal_gamma(real: SiteInfo, positive: SiteInfo, uses: Uses) -> Block:
-    names: dict[tuple[Signature, Signature], str] = {
-        (SQUARE, LINEAR): "tzz",
-        (LINEAR, LINEAR): "tz",
-        ((), LINEAR): "t",
-        ((), LOG): "log",
-    }
-
-    def key(atoms: Sequence[Atom]) -> tuple[Signature, Signature]:
-        return signature([a for a in atoms if a.site == real.name]), signature(
-            [a for a in atoms if a.site == positive.name]
-        )
-
-    for atoms, entry in uses:
-        same = all(same_maps(atoms[0].maps, a.maps) for a in atoms)
-        if key(atoms) not in names or not same or real.shape != positive.shape:
-            raise _refuse(
-                (real, positive),
-                entry,
-                "a normal-gamma factor",
-                f"Both sites need one shape, and every term of '{real.name}' must hold '{positive.name}': write its "
-                f"prior as Normal(m, s / sqrt({positive.name})).",
-            )
-
-    def find(moments: Natural, atoms: Sequence[Atom]) -> tuple[Array, tuple[Map, ...]]:
-        return moments[names[key(atoms)]], atoms[0].maps
-
-    def at(z: np.ndarray, tau: np.ndarray) -> HostNatural:
-        return {"tzz": tau * z**2, "tz": tau * z, "t": tau, "log": np.log(tau)}
-
-    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
-        return at(0.1 * rng.normal(size=shape), np.ones(shape))
-
-    return _block((real, positive), NormalGamma, find, dict.fromkeys(names.values(), real.shape), start, at)
-
-
-def _block(
-    members: Sequence[SiteInfo],
-    factor: Callable[[Natural], NormalGamma | JointNormal | DiscreteJoint],
-    find: Callable[[Natural, Sequence[Atom]], tuple[Array, tuple[Map, ...]]],
-    shapes: dict[str, tuple[int, ...]],
-    start: Callable[[np.random.Generator, tuple[int, ...]], HostNatural],
-    at: Callable[..., HostNatural],
-    discrete: bool = False,
-) -> Block:
-    names = tuple(s.name for s in members)
-    plates = tuple(p.name for p in members[0].plates)
-    return Block("+".join(names), names, factor, find, shapes, start, at, discrete=discrete, plates=plates)
 
 
 def _gaussian(members: Sequence[SiteInfo], uses: Uses) -> Block:
@@ -130,7 +71,7 @@ def _gaussian(members: Sequence[SiteInfo], uses: Uses) -> Block:
         )
     for atoms, entry in uses:
         if signature(atoms) not in (LINEAR, SQUARE, PAIR):
-            raise _refuse(members, entry, "a joint Gaussian", "Every term must be at most quadratic in these sites.")
+            raise refuse(members, entry, "a joint Gaussian", "Every term must be at most quadratic in these sites.")
     site_shapes = tuple(s.shape for s in members)
     shapes = {f"z{i}": a for i, a in enumerate(site_shapes)}
     for i, a in enumerate(site_shapes):
@@ -152,7 +93,7 @@ def _gaussian(members: Sequence[SiteInfo], uses: Uses) -> Block:
         del shape
         return at(*(0.1 * rng.normal(size=s) for s in site_shapes))
 
-    return _block(members, lambda natural: JointNormal(natural, site_shapes), find, shapes, start, at)
+    return block_of(members, lambda natural: JointNormal(natural, site_shapes), find, shapes, start, at)
 
 
 def _discrete(members: Sequence[SiteInfo], uses: Uses) -> Block:
@@ -165,7 +106,7 @@ def _discrete(members: Sequence[SiteInfo], uses: Uses) -> Block:
         plates = [tuple(a.maps[1:]) for a in atoms]
         distinct = len(set(found)) == len(found) and all(same_maps(plates[0], p) for p in plates)
         if any(a.stat != INDICATOR[0] for a in atoms) or not distinct or any(s.shape != shape for s in members):
-            raise _refuse(members, entry, "a joint discrete factor", "The sites must share their plates, row by row.")
+            raise refuse(members, entry, "a joint discrete factor", "The sites must share their plates, row by row.")
         cliques[",".join(map(str, found))] = found
     for i in range(len(members)):
         cliques.setdefault(str(i), (i,))
@@ -196,4 +137,4 @@ def _discrete(members: Sequence[SiteInfo], uses: Uses) -> Block:
             moments[name] = product
         return moments
 
-    return _block(members, factor, find, shapes, start, at, discrete=True)
+    return block_of(members, factor, find, shapes, start, at, discrete=True)

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
@@ -82,11 +83,10 @@ class ConjugateModel(eqx.Module):
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
         return self.energy(self._lookup(moments))
 
-    def magnitude(self, moments: Moments) -> Scalar:
-        """Σ |terms| of the expected log joint: times the rounding unit, the error of the bound in nats."""
-        lookup = self._lookup(moments)
-        parts = [jnp.abs(self.energy(lookup, [entry])) for entry in self.energy.terms]
-        return sum(parts, start=jnp.zeros(()))
+    def summed(self, moments: Moments) -> tuple[Scalar, Scalar]:
+        """(the expected log joint, Σ |terms|) in nats; the second times the rounding unit is the error of the first."""
+        parts = self.energy.parts(self._lookup(moments))
+        return sum(parts, start=jnp.zeros(())), sum(map(jnp.abs, parts), start=jnp.zeros(()))
 
     def message(self, block: str, moments: Moments) -> Natural:
         """The natural parameters of the optimal factor: ∇ of the expected log joint in the block's mean parameters."""
@@ -142,6 +142,28 @@ def conjugate_target(
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
     """
+    return _target(fn, data, blocks, precision, by_row=False, check=True)[0]
+
+
+def batch_target(
+    fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
+) -> tuple[ConjugateTarget, Program]:
+    """(`conjugate_target` of a batch, the program from a batch's arrays to the arrays of the energy).
+
+    Every term is kept row by row, so that rows can be weighted. Without `check` the structural check is left out, for
+    a program that has passed it at another size.
+    """
+    return _target(fn, data, (), precision, by_row=True, check=check)
+
+
+def _target(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    blocks: Sequence[tuple[str, ...]],
+    precision: Precision,
+    by_row: bool,
+    check: bool,
+) -> tuple[ConjugateTarget, Program]:
     if not callable(fn):
         raise ModelError(
             f"Coordinate updates are derived from a NumPyro program, which a {type(fn).__name__} is not.",
@@ -150,18 +172,25 @@ def conjugate_target(
     data = as_mapping(data)
     check_names(fn, data)
     arguments = convert(data, precision)
-    with working(precision):
-        energy, sites, arrays, fixed = _analysed(fn, arguments)
+    with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
+        energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
         model = ConjugateModel(energy, _layout(energy, sites, blocks))
-        check_supports(fn, sites, arrays, fixed)
-        self_check(fn, *(_on_fewer_rows(fn, arguments, sites) or (energy, sites, arrays, fixed)))
+        fewer = _on_fewer_rows(fn, arguments, sites) if check else None
+        if fewer is not None or not check or precision == "single":
+            check_supports(fn, sites, arrays, fixed)
+        if check and precision == "double":
+            self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
+        elif check:  # of the algebra, which is the same: in single precision a point of a large simplex rounds to zeros
+            with working("double"):
+                wide = convert(data, "double")
+                self_check(fn, *(_on_fewer_rows(fn, wide, sites) or _analysed(fn, wide)[:4]))
         program = NumPyroProgram(fn, arrays, fixed, precision)
         found: list[Structure] = []
         jax.eval_shape(
             lambda arrays: found.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), sites)), arrays
         )
-    return ConjugateTarget(model, found[0], program)
+    return ConjugateTarget(model, found[0], program), prepare
 
 
 def _on_fewer_rows(
@@ -182,13 +211,16 @@ def _on_fewer_rows(
     except Exception:
         return None
     sizes = {p.size for s in found[1].values() for p in s.plates}
-    return found if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
+    return found[:4] if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
 
 
 def _analysed(
-    fn: Callable[..., Any], arguments: dict[str, Any]
-) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]]:
-    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead."""
+    fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False
+) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any], Program]:
+    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead.
+
+    Returns (energy, sites, traced arguments, fixed arguments, the program).
+    """
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     needed: BaseException | None = None
@@ -200,11 +232,12 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs))
+            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
             return tuple(known)
 
+        program = Program(prepare)
         try:
-            known = Program(prepare)(arrays)
+            known = program(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
             continue
@@ -212,7 +245,7 @@ def _analysed(
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed
+        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed, program
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
 
@@ -240,4 +273,13 @@ def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[st
     return Layout(found, sites, owner, touching)
 
 
-__all__ = ["ConjugateModel", "ConjugateTarget", "Layout", "Moments", "Naturals", "build_conjugate", "conjugate_target"]
+__all__ = [
+    "ConjugateModel",
+    "ConjugateTarget",
+    "Layout",
+    "Moments",
+    "Naturals",
+    "batch_target",
+    "build_conjugate",
+    "conjugate_target",
+]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jensen.models.conjugacy.arrays import compact, is_concrete, namespace
-from jensen.models.conjugacy.terms import Axis, Gather, Map, Term, fresh, substituted
+from jensen.models.conjugacy.terms import Axis, Map, Term, fresh, gathered, substituted
 from jensen.models.conjugacy.value import Opaque, Value, add, log_of_case, on_representations, times
 
 MAX_INDEX = 20_000_000
@@ -62,7 +62,7 @@ def position(index: Any, out: Sequence[Axis | None], size: int) -> Map:
     index = index.reshape([index.shape[i] for i in kept])
     if len(axes) == 1 and is_concrete(index) and len(index) == size and np.array_equal(index, np.arange(size)):
         return axes[0]
-    return Gather(index, axes)
+    return gathered(index, axes)
 
 
 def moved(run: Callable[..., Any], values: Sequence[Value], shape: Sequence[int]) -> Value:

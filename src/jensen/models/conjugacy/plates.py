@@ -93,12 +93,16 @@ class PlateSplit:
         transient: local blocks that do not depend on each other, the largest ones: their factors are made anew in every
             sweep from the globals and the `carried` blocks, whose moments are kept.
         shared: the blocks outside the plate.
-        groups: the terms over the plate; rest: all others.
+        groups: the terms over the plate; flat: terms of sites in the plate that are the same for every row;
+            rest: all others.
     """
 
     def __init__(self, model: ConjugateModel, plate: str, groups: Sequence[Group], rest: Sequence[SiteTerm]):
         self.model, self.plate = model, plate
-        self.groups, self.rest = tuple(groups), tuple(rest)
+        inside = {s.name for s in model.sites.values() if any(p.name == plate for p in s.plates)}
+        self.groups = tuple(groups)
+        self.flat = tuple(entry for entry in rest if entry.site in inside)
+        self.rest = tuple(entry for entry in rest if entry.site not in inside)
         self.size = self.groups[0].row_axis.size
         self.local = tuple(n for n, b in model.blocks.items() if plate in b.plates)
         self.shared = tuple(n for n in model.blocks if n not in self.local)
@@ -153,9 +157,18 @@ class PlateSplit:
         return total if pair is None else packed(total, out, pair)
 
     def rest_energy(self, moments: Moments, arrays: Sequence[Array]) -> Scalar:
-        """The expected log joint outside the plate, in nats."""
+        """The expected log joint outside the rows, in nats."""
+        return self.outer_energy(moments, arrays) + self.flat_energy(moments, arrays)
+
+    def outer_energy(self, moments: Moments, arrays: Sequence[Array]) -> Scalar:
+        """The expected log joint of the sites outside the plate, in nats."""
         model = self.model.with_arrays(arrays)
         return model.energy(model._lookup(moments), self.rest)
+
+    def flat_energy(self, moments: Moments, arrays: Sequence[Array]) -> Scalar:
+        """What the sites of the plate add alike for every row, over all rows, in nats."""
+        model = self.model.with_arrays(arrays)
+        return model.energy(model._lookup(moments), self.flat)
 
     def row_slots(self) -> dict[int, int]:
         """Array number -> its row axis, for the arrays that hold one entry per row."""

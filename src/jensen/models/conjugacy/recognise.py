@@ -36,6 +36,7 @@ from jensen.models.conjugacy.blocks import (
     Signature,
     signature,
 )
+from jensen.models.conjugacy.chains import chain_axes, discrete_chain, gaussian_chain, is_discrete_pair
 from jensen.models.conjugacy.energy import Energy, SiteTerm
 from jensen.models.conjugacy.terms import Atom, Map, Stat, same_map
 from jensen.models.conjugacy.trace import SiteInfo
@@ -134,7 +135,10 @@ def _real(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
             if not same_map(a, b)
         }
     )
-    return _coupled_normal(site, coupled) if coupled else _normal(site)
+    if not coupled:
+        return _normal(site)
+    axes = chain_axes([(atoms[0], atoms[1]) for found, atoms, _ in uses if found == PAIR])
+    return _coupled_normal(site, coupled) if axes is None else gaussian_chain(site, axes)
 
 
 def _normal(site: SiteInfo) -> Block:
@@ -282,9 +286,12 @@ def _positive_definite(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -
 
 
 def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
-    for found, _, entry in uses:
-        if found not in (INDICATOR, ENTROPY):
+    pairs = [is_discrete_pair(atoms) for _, atoms, _ in uses]
+    for pair, (found, _, entry) in zip(pairs, uses, strict=True):
+        if found not in (INDICATOR, ENTROPY) and not pair:
             raise _refuse(site, entry, sites, "one independent discrete variable per entry", "Use another method.")
+    if any(pairs):
+        return discrete_chain(site)
     assert site.values is not None
     values, copies = site.values, any(found == ENTROPY for found, _, _ in uses)
 

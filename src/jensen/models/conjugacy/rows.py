@@ -157,8 +157,13 @@ class Rows:
         kinds = [arrays[i].dtype for i in self.parts.row_slots() if jnp.issubdtype(arrays[i].dtype, jnp.floating)]
         return jnp.dtype(jnp.result_type(*kinds) if kinds else jnp.result_type(float))
 
-    def loose_energy(self, local: Moments, loose: tuple[Array, ...], chunk: Chunk) -> Scalar:
-        """The expected log joint of the loose groups over the rows, in nats; linear in the local moments and in G."""
+    def loose_energy(
+        self, local: Moments, loose: tuple[Array, ...], chunk: Chunk, weights: Array | None = None
+    ) -> Scalar:
+        """The expected log joint of the loose groups over the rows, in nats; linear in the local moments and in G.
+
+        Every row counts once, or as often as `weights` (count,) say.
+        """
         total = jnp.zeros((), self.kind(chunk.arrays))
         for number, whole in zip(self.loose, loose, strict=True):
             group = self.parts.groups[number]
@@ -175,6 +180,9 @@ class Rows:
                 array, axes = chunk.taken(array, maps, group.row_axis)
                 operands.append(array)
                 labels.append(axes)
+            if weights is not None:
+                operands.append(weights)
+                labels.append((group.row_axis,))
             total = total + contract(operands, labels, ())
         return total
 
@@ -191,15 +199,15 @@ class Rows:
             name: {k: jnp.zeros((chunk.count, *s[1:]), kind) for k, s in model.blocks[name].shapes.items()}
             for name in self.parts.transient
         }
-        factors = self._optimal(zeros, carried, parameters, features, chunk)
+        factors = self.optimal(zeros, carried, parameters, features, chunk)
         moments = {**carried, **{name: factor.mean_params() for name, factor in factors.items()}}
         for name in self.parts.carried:
-            own = self._optimal({name: moments[name]}, moments, parameters, features, chunk)
+            own = self.optimal({name: moments[name]}, moments, parameters, features, chunk)
             factors |= own
             moments[name] = own[name].mean_params()
         return factors
 
-    def _optimal(
+    def optimal(
         self, own: Moments, rest: Moments, parameters: Any, features: list[Array], chunk: Chunk
     ) -> dict[str, AbstractExponentialFactor]:
         """The optimal factors of some blocks that do not depend on each other; the energy is linear in `own`."""
@@ -250,8 +258,12 @@ class Rows:
         axis = sizes.ndim - 1 if name in self.last else 0
         return jnp.sum(sizes, tuple(i for i in range(sizes.ndim) if i != axis))
 
-    def statistics(self, moments: Moments, features: list[Array], parameters: Any, chunk: Chunk) -> Any:
-        """∂ (Σ rows) / ∂ parameters, of the structure of `parameters`."""
+    def statistics(
+        self, moments: Moments, features: list[Array], parameters: Any, chunk: Chunk, weights: Array | None = None
+    ) -> Any:
+        """∂ (Σ rows) / ∂ parameters, of the structure of `parameters`; rows count as `weights` (count,) say."""
+        if weights is not None:
+            features = [phi * weights for phi in features]
         packed = tuple(
             phi @ moments[pack.block.name][pack.key].reshape((-1, chunk.count)).T
             if pack.block.name in self.last
@@ -260,7 +272,7 @@ class Rows:
         )
         if not self.loose:
             return packed, ()
-        return packed, jax.grad(self.loose_energy, argnums=1)(moments, parameters[1], chunk)
+        return packed, jax.grad(self.loose_energy, argnums=1)(moments, parameters[1], chunk, weights)
 
 
 def _packable(group: Group, number: int) -> tuple[tuple[str, str], Part] | None:

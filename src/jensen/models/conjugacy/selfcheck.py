@@ -26,16 +26,22 @@ SEEDS = (11, 12)
 def self_check(
     fn: Callable[..., Any], energy: Energy, sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
 ) -> None:
-    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs."""
+    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs, and a
+    `DataError` for values observed outside their distribution's support.
+    """
+    observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
     @Program
     def program(energy: Energy, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
-        return _compare(fn, energy, sites, {**arrays, **fixed}, noise, seed)
+        seeded, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
+        outside = {name: _outside(trace[name], sites[name].masked) for name in observed}
+        return outside, _compare(seeded, trace, energy, sites, {**arrays, **fixed})
 
     # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
     tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
     for seed in SEEDS:
-        found, expected, size = jax.device_get(program(energy, arrays, _noise(sites, seed), seed))
+        outside, (found, expected, size) = jax.device_get(program(energy, arrays, _noise(sites, seed), seed))
+        _check_support(sites, outside)
         for name in expected:
             gap = abs(found[name] - expected[name])
             if not gap <= tolerance * (1.0 + size[name]):
@@ -72,15 +78,9 @@ def _traced(
 
 
 def _compare(
-    fn: Callable[..., Any],
-    energy: Energy,
-    sites: dict[str, SiteInfo],
-    kwargs: dict[str, Any],
-    noise: dict[str, Any],
-    seed: Any,
+    seeded: Any, trace: Any, energy: Energy, sites: dict[str, SiteInfo], kwargs: dict[str, Any]
 ) -> tuple[dict[str, Any], ...]:
     """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
-    seeded, trace = _traced(fn, sites, kwargs, noise, seed)
     values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed}
     expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}

@@ -30,10 +30,20 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Gather:
-    """Position along one axis of an atom: `index[axes]`. Without axes it is a fixed position."""
+    """Position along one axis of an atom: `index[axes]`. Without axes it is a fixed position.
+
+    `offset` is set where the position is known to be the label of the only axis plus that number.
+    """
 
     index: Any
     axes: tuple[Axis, ...] = ()
+    offset: int | None = None
+
+
+def gathered(index: Any, axes: tuple[Axis, ...]) -> Gather:
+    """The map with its offset, where the positions are known and follow each other."""
+    follows = len(axes) == 1 and is_concrete(index) and np.array_equal(index, index[0] + np.arange(len(index)))
+    return Gather(index, axes, int(index[0]) if follows else None)
 
 
 Map: TypeAlias = Axis | Gather
@@ -107,6 +117,8 @@ def factor_axes(factor: Factor) -> tuple[Axis, ...]:
 def same_map(left: Map, right: Map) -> bool:
     """Whether two maps always address the same position."""
     if isinstance(left, Gather) and isinstance(right, Gather):
+        if left.offset is not None and right.offset is not None:
+            return left.axes == right.axes and left.offset == right.offset
         return left.axes == right.axes and same_array(left.index, right.index)
     return left is right
 
@@ -188,7 +200,7 @@ def _renamed_factor(factor: Factor, names: Mapping[Axis, Axis]) -> Factor:
 
 def _renamed_map(position: Map, names: Mapping[Axis, Axis]) -> Map:
     if isinstance(position, Gather):
-        return Gather(position.index, tuple(names.get(a, a) for a in position.axes))
+        return Gather(position.index, tuple(names.get(a, a) for a in position.axes), position.offset)
     return names.get(position, position)
 
 
@@ -225,7 +237,7 @@ def _composed(position: Map, positions: Mapping[Axis, Map]) -> Map:
         return positions.get(position, position)
     if not any(axis in positions for axis in position.axes):
         return position
-    return Gather(*taken(position.index, [positions.get(a, a) for a in position.axes]))
+    return gathered(*taken(position.index, [positions.get(a, a) for a in position.axes]))
 
 
 def taken(array: Any, maps: Sequence[Map]) -> tuple[Any, tuple[Axis, ...]]:
@@ -276,12 +288,16 @@ def _key(term: Term) -> tuple[Any, ...]:
         maps = []
         for position in atom.maps:
             labels = tuple(numbers.setdefault(axis, len(numbers)) for axis in map_axes(position))
-            maps.append((_array_key(position.index), labels) if isinstance(position, Gather) else labels)
+            maps.append((_index_key(position), labels) if isinstance(position, Gather) else labels)
         parts.append((atom.site, atom.stat, tuple(maps)))
     for factor in term.factors:
         if isinstance(factor, Known):
             parts.append((_array_key(factor.array), tuple(numbers.setdefault(a, len(numbers)) for a in factor.maps)))
     return tuple(parts)
+
+
+def _index_key(position: Gather) -> Any:
+    return position.offset if position.offset is not None else _array_key(position.index)
 
 
 def _array_key(array: Any) -> Any:

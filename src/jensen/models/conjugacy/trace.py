@@ -1,5 +1,6 @@
 """From a NumPyro program to its factors as one jaxpr. Nothing here runs eagerly."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpyro.primitives import Messenger
 from jensen._errors import ModelError
 from jensen.models.analysis import feasible_trace
 from jensen.models.conjugacy.densities.registry import parameters_of
+from jensen.models.conjugacy.scan import FindScans, Piece, RunScans, Scan, trailing_axes
 from jensen.models.numpyro import seeded
 from jensen.models.structure import Plate
 from jensen.models.user_code import is_user_file
@@ -29,7 +31,8 @@ MAX_ENUMERATED = 56
 class SiteInfo:
     """What the first, abstract run tells about a sample site.
 
-    `values` are those of a discrete latent, which `enum_dim` (negative) enumerates. `line` is the user's source line.
+    `values` are those of a discrete latent, which `enum_dim` (negative) enumerates. A site inside a `scan` has time as
+    its first axis; `before_dim` enumerates the values that it had one step before. `line` is the user's source line.
     """
 
     name: str
@@ -45,6 +48,8 @@ class SiteInfo:
     data_key: str | None = None
     values: np.ndarray | None = None
     enum_dim: int = 0
+    scan: Scan | None = None
+    before_dim: int = 0
 
     @property
     def where(self) -> str:
@@ -91,7 +96,8 @@ class _Given(Messenger):
 def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, SiteInfo]:
     """The sample sites in the order of the program. To be called while tracing, with `kwargs` traced."""
     lines: dict[str, str] = {}
-    trace = feasible_trace(_Lines(fn, lines), kwargs)
+    scans = FindScans(_Lines(fn, lines))
+    trace = feasible_trace(scans, kwargs)
     for site in trace.values():
         _check_statement(site, lines.get(site["name"], ""))
     sites = {}
@@ -101,9 +107,12 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
     )
     keys = {id(v): k for k, v in kwargs.items()}
     for site in samples:
+        _check_arguments(site, lines.get(site["name"], ""))
         info = _site_info(site, lines.get(site["name"], ""), keys.get(id(site["value"])))
+        scan = next((scan for scan in scans.scans if info.name in scan.names), None)
+        info = dataclasses.replace(info, scan=scan)
         if not info.observed and getattr(info.support, "is_discrete", False):
-            depth += 1
+            depth += 1 if scan is None else 2
             if depth > MAX_ENUMERATED:
                 raise ModelError(
                     f"More than {MAX_ENUMERATED} discrete latent sites and plates: '{info.name}' is one too many.",
@@ -111,7 +120,8 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
                     "Each discrete site takes an array dimension of its own: put them into plates, use fewer, or sum "
                     "the chain out in the model.",
                 )
-            info = SiteInfo(**{**vars(info), "values": _values(info, site["fn"]), "enum_dim": -depth})
+            before = 0 if scan is None else 1 - depth
+            info = dataclasses.replace(info, values=_values(info, site["fn"]), enum_dim=-depth, before_dim=before)
         sites[info.name] = info
     if not any(not s.observed for s in sites.values()):
         raise ModelError("The model has no latent sites, so there is nothing to infer.")
@@ -140,6 +150,23 @@ def _check_statement(site: dict[str, Any], line: str) -> None:
             "Scale observed and discrete sites only (a discrete latent then stands for so many copies), or repeat the "
             "rows.",
         )
+
+
+def _check_arguments(site: dict[str, Any], line: str) -> None:
+    """Raise for parameters that are known now and lie outside their domain; nothing is compiled for it."""
+    fn = site["fn"]
+    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        fn = fn.base_dist
+    for name, value in fn.get_args().items():
+        constraint = fn.arg_constraints[name]
+        if isinstance(value, jax.core.Tracer) or dist.constraints.is_dependent(constraint):
+            continue
+        if not np.all(constraint(np.asarray(value))):
+            raise ModelError(
+                f"The parameter '{name}' of '{site['name']}' is outside its domain ({constraint}).",
+                f"Site '{site['name']}' ({type(fn).__name__}){', at ' + line if line else ''}.",
+                "Correct the value given in the model or in the data.",
+            )
 
 
 def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInfo:
@@ -209,35 +236,52 @@ class Wrapper:
 
 def trace_factors(
     fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any]
-) -> tuple[Any, list[Any], dict[str, tuple[Any, tuple[Wrapper, ...]]], Any]:
-    """(jaxpr, data leaves, {site: (density class, wrappers)}, output tree) of the program with latents as inputs.
+) -> tuple[Any, list[Any], dict[str, Piece], Any]:
+    """(jaxpr, data leaves, pieces by name, output tree) of the program with latents as inputs.
 
     Inputs of the jaxpr are the continuous latents in order, then the leaves of `kwargs`.
     """
     continuous = [s for s in sites.values() if not s.observed and s.values is None]
-    enumerated = {
-        s.name: s.values.reshape((-1, *([1] * (-s.enum_dim - 1)))) for s in sites.values() if s.values is not None
-    }
-    static: dict[str, tuple[Any, tuple[Wrapper, ...]]] = {}
+    listed = [s for s in sites.values() if s.values is not None]
+    scans = list({id(s.scan): s.scan for s in sites.values() if s.scan is not None}.values())
+    pieces: dict[str, Piece] = {}
     arrays = {k: v for k, v in kwargs.items() if _is_array(v)}
     other = {k: v for k, v in kwargs.items() if k not in arrays}
 
     def factors(latents: list[Any], data: dict[str, Any]) -> dict[str, Any]:
-        values = {
-            **{k: jnp.asarray(v) for k, v in enumerated.items()},
-            **dict(zip(_names(continuous), latents, strict=True)),
-        }
-        trace = handlers.trace(_Given(seeded(fn), values)).get_trace(**data, **other)
+        current = {s.name: _on_axis(s.values, s.enum_dim) for s in listed}
+        before = {s.name: _on_axis(s.values, s.before_dim) for s in listed if s.scan is not None}
+        values = {**current, **dict(zip(_names(continuous), latents, strict=True))}
+        program = _Given(seeded(fn), values)
         out = {}
-        for site in trace.values():
+        if scans:
+            shapes = {s.name: s.shape for s in listed}
+            program = RunScans(program, scans, values, current, before, shapes, _described, _Given)
+        for site in handlers.trace(program).get_trace(**data, **other).values():
             if site["type"] == "sample":
-                factor, static[site["name"]] = _factor(site)
-                out[site["name"]] = vars(factor)
+                out[site["name"]], cls, wrappers, _ = _described(site)
+                pieces[site["name"]] = Piece(site["name"], cls, wrappers)
+        for name, (factor, piece) in program.found.items() if isinstance(program, RunScans) else ():
+            out[name], pieces[name] = factor, piece
         return out
 
     shapes = [jax.ShapeDtypeStruct(s.shape, jnp.result_type(float)) for s in continuous]
     closed, out_shape = jax.make_jaxpr(factors, return_shape=True)(shapes, arrays)
-    return closed, jax.tree.leaves(arrays), static, jax.tree.structure(out_shape)
+    return closed, jax.tree.leaves(arrays), pieces, jax.tree.structure(out_shape)
+
+
+def _on_axis(values: Any, dim: int) -> Any:
+    """The listed values of a discrete latent along an axis of their own."""
+    return jnp.asarray(values.reshape((-1, *([1] * (-dim - 1)))))
+
+
+def _described(site: dict[str, Any]) -> tuple[dict[str, Any], type, tuple[Wrapper, ...], dict[str, Any]]:
+    """(arrays by role, density class, wrappers, trailing axes of every array) of one site of a trace."""
+    factor, (cls, wrappers) = _factor(site)
+    base = site["fn"]
+    while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        base = base.base_dist
+    return vars(factor), cls, wrappers, trailing_axes(site, vars(factor), wrappers, base)
 
 
 def _names(sites: list[SiteInfo]) -> list[str]:

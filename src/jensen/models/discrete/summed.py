@@ -67,7 +67,7 @@ def complete(model: "NumPyroModel", point: Flat, key: PRNGKey) -> Latent:
     """One exact draw of all discrete latents from p(z | θ, x), and the deterministic sites that depend on them."""
     layout = _layout(model)
     weights = _weights(model, point, sampling_log_sum, key)
-    values = {name: jnp.asarray(site.values) for name, site in layout.sites.items()}
+    values = {name: jnp.asarray(site.values, jnp.int32) for name, site in layout.sites.items()}
     drawn = {name: values[name][jnp.argmax(one, 0)] for name, one in weights.items()}
     if not layout.computed:
         return drawn

@@ -1,0 +1,156 @@
+"""Before and after the steps on batches: the number of rows, the start, and q put together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from jensen._errors import DataError
+from jensen.algorithms.coordinate.minibatch import Minibatches, Shape, Sums
+from jensen.algorithms.coordinate.solution import Solution
+from jensen.algorithms.coordinate.starts import perturbed, random_start
+from jensen.families.exponential import Product
+from jensen.math.precision import Precision
+from jensen.models.batches import AbstractSource, Batch
+from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals
+from jensen.models.conjugacy.plates import split
+
+SUBSET = 4096
+"""Rows at most on which starts are tried."""
+ENTRIES = 100_000
+"""Observed scalars at most on which starts are tried, if a batch does not hold more."""
+SWEEPS = 30
+TRIES = 4
+PUSHED_SWEEPS = 20
+
+
+def counted(source: AbstractSource, batches: Minibatches) -> int:
+    """The rows of a source, from a first pass if need be."""
+    if source.size is None:
+        source.size = sum(sum(batches.rows_of(piece) for piece in batch) for batch in source.whole())
+    if source.size < batches.rest.rows:
+        raise DataError(
+            f"size is {source.size}, but the first batch alone has {batches.rest.rows} rows.",
+            f"Plate '{batches.plate}'.",
+            "Pass the number of rows of all batches together, or leave it out and have them counted.",
+        )
+    return source.size
+
+
+def begun(
+    batches: Minibatches, source: AbstractSource, rng: np.random.Generator, size: int
+) -> tuple[Moments, Naturals]:
+    """The best of a few random starts after sweeps over some batches; one for models without discrete latents."""
+    subset = _subset(batches, source, rng)
+    entries = sum(batches.entries_of(batch) for batch in subset)
+    tries = TRIES if any(block.discrete for block in batches.model.blocks.values()) else 1
+    total = batches.model.rows * size / batches.rest.rows
+    sweeps = int(np.clip(max(total, 4e5) / (2 * tries * entries), 3, SWEEPS))
+    best: Any = None
+    for number in range(tries):
+        state = _start(batches, subset, rng, size, number % 2 == 0)
+        elbo = -np.inf
+        for _ in range(sweeps):
+            sums = _over(batches, state[0], subset, size)
+            new, naturals, bound, _, inside = batches.update(*state, sums, 1.0)
+            batches.check_inside(np.asarray(inside), naturals)
+            if not float(bound) > elbo + 1e-6 * total:
+                break
+            elbo, state = float(bound), (new, naturals)
+        if best is None or elbo > best[0]:
+            best = (elbo, *state)
+    return best[1], best[2]
+
+
+def _subset(batches: Minibatches, source: AbstractSource, rng: np.random.Generator) -> list[Batch]:
+    if not source.repeatable:
+        return [(source.example(),)]
+    found: list[Batch] = []
+    rows = entries = 0
+    for batch in islice(source.epoch(rng), 64):
+        found.append(batch)
+        rows += sum(batches.rows_of(piece) for piece in batch)
+        entries += batches.entries_of(batch)
+        if rows >= SUBSET or entries >= ENTRIES:
+            break
+    return found
+
+
+def _over(batches: Minibatches, moments: Moments, subset: list[Batch], size: int) -> Sums:
+    total = None
+    for batch in subset:
+        sums = batches.gather(moments, batch, size)
+        total = sums if total is None else total + sums
+    assert total is not None
+    return total.scaled(1.0 / len(subset))
+
+
+def _start(
+    batches: Minibatches, subset: list[Batch], rng: np.random.Generator, size: int, seeds: bool
+) -> tuple[Moments, Naturals]:
+    """Global moments from random local ones: on one batch from a few seeds, or on all from random responsibilities."""
+    first = random_start(batches.model, rng, False)
+    shared = {name: first[name] for name in batches.order}
+    naturals = {name: batches.model.blocks[name].zeros() for name in batches.order}
+    subset = subset[:1] if seeds else subset
+
+    def local(program: Shape) -> Moments:
+        return {**random_start(program.model, rng, seeds), **shared}
+
+    total = None
+    for batch in subset:
+        sums = batches.begun(local, batch, size)
+        total = sums if total is None else total + sums
+    assert total is not None
+    moments, naturals, _, _, inside = batches.update(shared, naturals, total.scaled(1.0 / len(subset)), 1.0)
+    batches.check_inside(np.asarray(inside), naturals)
+    return moments, naturals
+
+
+def above(
+    batches: Minibatches, source: AbstractSource, found: Any, rng: np.random.Generator, size: int, margin: float
+) -> tuple[Moments, Naturals] | None:
+    """A state to go on from where a small random push leads higher, as it does from a saddle; `None` at a maximum.
+
+    Tried on the rows on which starts are tried: from here and from the push, the same sweeps.
+    """
+    if not any(block.discrete for block in batches.model.blocks.values()):
+        return None
+    subset = _subset(batches, source, rng)
+    push = perturbed(batches.model, found.moments, rng)
+    zero = {name: batches.model.blocks[name].zeros() for name in batches.order}
+    reached = []
+    for start in ((found.moments, found.naturals), (push, zero)):
+        state, bound = start, -np.inf
+        for _ in range(PUSHED_SWEEPS):
+            sums = _over(batches, state[0], subset, size)
+            moments, naturals, bound, _, _ = batches.update(*state, sums, 1.0)
+            state = (moments, naturals)
+        reached.append((float(bound), state))
+    return reached[1][1] if reached[1][0] > reached[0][0] + margin else None
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A program whose rows come in batches."""
+
+    fn: Callable[..., Any]
+    source: AbstractSource
+    precision: Precision
+
+
+class Streamed(Solution):
+    """q of the global latents, where the rows are not held in memory."""
+
+    def product(self) -> Product:
+        """The global factors."""
+        return self.held()
+
+
+def reached(batches: Minibatches, target: ConjugateTarget | None, naturals: Naturals) -> Solution:
+    """q, its local factors left implicit; the global ones only where the rows come from outside."""
+    if target is None:
+        return Streamed(naturals, {}, batches.rest.target)
+    return Solution(naturals, {}, target, split(target.model, batches.rest.parts.plate))

@@ -1,0 +1,184 @@
+"""Products of native factors on the latents' own supports, as black-box methods leave them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._typing import leaf
+from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.core import Outcome, total
+from jensen.diagnostics.check import Report
+from jensen.diagnostics.evidence import Decomposition
+from jensen.diagnostics.factorised import judge
+from jensen.diagnostics.importance import Pool, weigh
+from jensen.families import native
+from jensen.families.native import Product
+from jensen.math.precision import Precision, working
+from jensen.models.native import NativeTarget, native_target
+
+
+class NativeAnswer(AbstractAnswer):
+    """q(z) = Π_j q_j(z_j) on the supports themselves; importance weights are on all latents together."""
+
+    kind: ClassVar[str] = "native"
+    approximates: ClassVar[type] = Product
+
+    def __init__(self, target: NativeTarget, outcome: Outcome, seed: int):
+        self.target, self.outcome, self.seed = target, outcome, seed
+        self.structure, self.program = target.structure, target.program
+
+    @property
+    def q(self) -> Product:
+        """The product."""
+        return self.outcome.q
+
+    @property
+    def approximation(self) -> Product:
+        """The same: it lives on the supports."""
+        return self.q
+
+    def _size(self) -> int:
+        """Draws in a pool: 4096 where the data are small, at least 256."""
+        return int(2 ** np.clip(np.floor(np.log2(4e8 / self.target.elements)), 8, 12))
+
+    def _draws(self, q: Product, count: int, seed: int, label: int) -> Draws:
+        with working(self.target.precision):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed)
+            keys = jax.random.split(key, count)
+            return {name: np.asarray(value) for name, value in jax.device_get(_drawn(q, keys)).items()}
+
+    def _log_q(self, q: Product, draws: Draws) -> np.ndarray:
+        with working(self.target.precision):
+            return np.asarray(jax.device_get(_densities(q, draws)), float)
+
+    def elbo(self, seed: int) -> tuple[float, float]:
+        """Exact where the joint states were tabulated, else on fresh draws."""
+        if "elbo" in self.outcome.certificate:
+            return self.outcome.certificate["elbo"], 0.0
+        draws = self._draws(self.q, self._size() // 2, seed, 1)
+        ratios = self.target.log_joint(draws) - self._log_q(self.q, draws)
+        error = float(ratios.std() / np.sqrt(len(ratios))) if np.isfinite(ratios).all() else np.inf
+        return float(ratios.mean()), error
+
+    def pool(self, seed: int) -> Pool:
+        """Half from q, half from its factors at a lower power."""
+        scalars = sum(site.size if not site.discrete else int(np.prod(site.shape)) for site in self.structure.latents)
+        power = max(0.5, 1.0 - 1.5 / np.sqrt(max(scalars, 1)))
+        with working(self.target.precision):
+            wide = Product({name: factor.tempered(power) for name, factor in self.q.factors.items()})
+        half = self._size() // 2
+        parts = self._draws(self.q, half, seed, 2), self._draws(wide, half, seed, 3)
+        draws = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        log_q, log_wide = self._log_q(self.q, draws), self._log_q(wide, draws)
+        columns = [np.asarray(draws[site.name], float).reshape(2 * half, -1) for site in self._latents()]
+        points = np.concatenate(columns, axis=1)
+        return weigh(points, self.target.log_joint(draws), log_q, np.logaddexp(log_q, log_wide) - np.log(2.0))
+
+    def _latents(self) -> list[Any]:
+        return self.structure.latents
+
+    def draws_of(self, pool: Pool) -> Draws:
+        """The pool's points are the latents themselves."""
+        draws, start = {}, 0
+        for site in self._latents():
+            width = int(np.prod(site.shape, dtype=int))
+            values = pool.points[:, start : start + width].reshape(-1, *site.shape)
+            draws[site.name] = values.astype(int) if site.discrete else values
+            start += width
+        return self.target.constrain(draws)
+
+    def sample(self, count: int, seed: int) -> Draws:
+        """Draws of every latent."""
+        return self.target.constrain(self._draws(self.q, count, seed, 4))
+
+    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
+        """Weights and moments."""
+        del seed
+        names = [site.name for site in self._latents()]
+        ranges = {s.name: max(float(np.ptp(draws[s.name])), 1.0) for s in self._latents() if s.discrete}
+        moments = {name: value for name, value in self.exact_moments().items() if name in names}
+        return judge(self.outcome, pool, {n: draws[n] for n in names}, moments, (names, []), ranges, True)
+
+    def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
+        """On fresh draws."""
+        draws = self._draws(self.q, num_draws or self._size() // 2, seed, 5)
+        log_q = float(self._log_q(self.q, draws).mean())
+        with working(self.target.precision):
+            parts = {k: float(v) for k, v in jax.device_get(_by_site(self.target.model, draws)).items()}
+        prior = sum(parts.get(site.name, 0.0) for site in self._latents())
+        energy = sum(parts.values())
+        elbo = energy - log_q
+        gap = log_evidence - elbo
+        return Decomposition(elbo, energy, -log_q, energy - prior, log_q - prior, log_evidence, gap)
+
+    def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and sd of the factors that have them in closed form."""
+        with working(self.target.precision):
+            found = {
+                name: (np.asarray(f.mean(), float), np.sqrt(np.asarray(f.variance(), float)))
+                for name, f in self.q.factors.items()
+                if f.exact_moments
+            }
+        return found
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """`site/family/leaf` -> array; fixed numbers of a family are kept beside its leaves."""
+        out = {}
+        for name, factor in self.q.factors.items():
+            for part in dataclasses.fields(factor):
+                value = getattr(factor, part.name)
+                if isinstance(value, (int, float)) or hasattr(value, "shape"):
+                    out[f"{name}/{type(factor).__name__}/{part.name}"] = np.asarray(value)
+        return out
+
+    @staticmethod
+    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Product | None:
+        """The product with these arrays; a factor behind a bijection needs its model for it."""
+        parts: dict[str, tuple[str, dict[str, Any]]] = {}
+        for key, value in parameters.items():
+            site, family, part = key.rsplit("/", 2)
+            parts.setdefault(site, (family, {}))[1][part] = value
+        if any(family == "Transformed" for family, _ in parts.values()) and target is None:
+            return None
+        factors = {}
+        for site, (family, arrays) in parts.items():
+            cls = getattr(native, family)
+            fixed = {f.name for f in dataclasses.fields(cls) if f.metadata.get("static", False)}
+            given = {k: v.item() if k in fixed else leaf(np.asarray(v)) for k, v in arrays.items()}
+            if family == "Transformed":
+                assert target is not None
+                chosen = native.native_factor(target.structure.sites[site], target.supports.get(site))
+                factors[site] = eqx.tree_at(lambda f: (f.loc, f.log_scale), chosen, (given["loc"], given["log_scale"]))
+            else:
+                factors[site] = cls(**given)
+        return Product(factors)
+
+    @staticmethod
+    def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> NativeTarget:
+        """The model on its own supports."""
+        del options
+        return native_target(model, data, precision)
+
+
+@eqx.filter_jit
+def _drawn(q: Product, keys: Any) -> Any:
+    return jax.lax.map(q.values, keys)
+
+
+@eqx.filter_jit
+def _densities(q: Product, draws: Any) -> Any:
+    return jax.vmap(q.log_prob)(draws)
+
+
+@eqx.filter_jit
+def _by_site(model: Any, draws: Any) -> Any:
+    """Each term's mean over the draws."""
+    terms = jax.lax.map(lambda one: {name: total(term) for name, term in model.log_joint(one).items()}, draws)
+    return {name: jnp.mean(term) for name, term in terms.items()}

@@ -1,0 +1,197 @@
+"""Black-box VI: optimal mean-field marginals on enumerable models, models outside JAX, and what it refuses."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.distributions import constraints
+
+import jensen as jn
+from jensen.algorithms.blackbox import table
+from jensen.families import native
+from jensen.models.native import native_target
+
+WEIGHTS = np.random.default_rng(0).uniform(0, 2, (6, 8))
+COUPLING = 0.35
+
+
+def noisy_or(y):
+    """Eight causes, six symptoms: causes explain each other away."""
+    with numpyro.plate("cause", 8):
+        z = numpyro.sample("z", dist.Bernoulli(0.2))
+    with numpyro.plate("symptom", 6):
+        numpyro.sample("y", dist.Bernoulli(1 - jnp.exp(-(jnp.asarray(WEIGHTS) @ z + 0.05))), obs=y)
+
+
+def ising(field):
+    """A 3 × 3 grid in a random field."""
+    s = 2 * numpyro.sample("s", dist.Bernoulli(0.5).expand([3, 3]).to_event(2)) - 1.0
+    pairs = jnp.sum(s[1:] * s[:-1]) + jnp.sum(s[:, 1:] * s[:, :-1])
+    numpyro.factor("energy", COUPLING * pairs + jnp.sum(field * s))
+
+
+SYMPTOMS = {"y": np.array([1, 1, 0, 1, 0, 1])}
+FIELD = {"field": np.random.default_rng(2).normal(size=(3, 3)) * 0.5}
+
+
+def brute_force(log_joint, bits, starts=60):
+    """Optimal mean-field marginals of bits by plain coordinate ascent on all states, from many starts."""
+    states = np.array(list(itertools.product((0, 1), repeat=bits)))
+    values = np.array([log_joint(s) for s in states])
+    rng, best = np.random.default_rng(5), (-np.inf, None)
+    for _ in range(starts):
+        p = rng.uniform(0.02, 0.98, size=bits)
+        for _ in range(300):
+            before = p.copy()
+            for i in range(bits):
+                others = np.delete(np.where(states == 1, p, 1 - p), i, axis=1).prod(axis=1)
+                gap = (others * values)[states[:, i] == 1].sum() - (others * values)[states[:, i] == 0].sum()
+                p[i] = 1 / (1 + np.exp(-gap))
+            if np.abs(p - before).max() < 1e-10:
+                break
+        mass = np.where(states == 1, p, 1 - p).prod(axis=1)
+        bound = mass @ (values - np.log(np.maximum(mass, 1e-300)))
+        if bound > best[0]:
+            best = bound, p.copy()
+    return best
+
+
+def _noisy_or_value(z):
+    p = 1 - np.exp(-(WEIGHTS @ z + 0.05))
+    y = SYMPTOMS["y"]
+    return np.sum(np.where(y, np.log(p), np.log1p(-p))) + np.sum(np.where(z, np.log(0.2), np.log(0.8)))
+
+
+def _ising_value(bits):
+    s = 2.0 * bits.reshape(3, 3) - 1
+    pairs = np.sum(s[1:] * s[:-1]) + np.sum(s[:, 1:] * s[:, :-1])
+    return COUPLING * pairs + np.sum(FIELD["field"] * s) - 9 * np.log(2.0)
+
+
+CASES = {
+    "noisy-or": (noisy_or, SYMPTOMS, _noisy_or_value, 8, "z"),
+    "ising": (ising, FIELD, _ising_value, 9, "s"),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    model, data, value, bits, site = CASES[request.param]
+    return model, data, site, brute_force(value, bits)
+
+
+def test_marginals_on_the_table_are_the_optimal_ones(case):
+    model, data, site, (bound, marginals) = case
+    fit = jn.fit(model, data, "bbvi")
+    assert fit.converged
+    assert fit.elbo.value == pytest.approx(bound, abs=1e-6)
+    np.testing.assert_allclose(np.asarray(fit.q.means()[site]).reshape(-1), marginals, atol=1e-5)
+
+
+def test_marginals_by_local_expectation_are_within_a_hundredth(case):
+    model, data, site, (_, marginals) = case
+    fit = jn.fit(model, data, jn.bbvi(tabulate=False, num_draws=32))
+    assert "local expectation" in fit.status
+    np.testing.assert_allclose(np.asarray(fit.q.means()[site]).reshape(-1), marginals, atol=0.01)
+
+
+def test_the_answer_is_whole():
+    fit = jn.fit(noisy_or, SYMPTOMS, "bbvi")
+    assert fit.sample(5, raw=True)["z"].shape == (5, 8)
+    assert set(np.unique(fit.sample(50, raw=True)["z"])) <= {0, 1}
+    assert fit.check().verdict in ("trusted", "usable", "untrusted")
+    assert next(iter(fit.summary(raw=True).index)) == "z[0]"
+    parts = fit.decompose()
+    assert parts.elbo == pytest.approx(parts.reconstruction - parts.kl)
+    again = type(fit.answer).restored(fit.answer.parameters(), None)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(fit.q), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_table_knows_its_size():
+    target = native_target(noisy_or, SYMPTOMS, "double")
+    q = native.native_product(target.structure.latents)
+    assert table.joint_states(q) == 2**8
+    assert table.joint_states(native.Product({"z": native.Bernoulli(jnp.zeros(17))})) == 0
+    assert table.joint_states(native.Product({"k": native.Poisson(jnp.zeros(2))})) == 0
+
+
+# --- outside JAX -----------------------------------------------------------------------------------------------------
+
+_ROOT = np.random.default_rng(4).normal(size=(10, 10))
+PRECISION = _ROOT @ _ROOT.T / 10 + 2 * np.eye(10)
+MEAN = np.random.default_rng(5).normal(size=10) * 2
+
+
+def simulator(z):
+    gap = np.asarray(z["x"]) - MEAN
+    return float(-0.5 * gap @ PRECISION @ gap)
+
+
+@pytest.mark.slow
+def test_a_numpy_model_reaches_its_means():
+    fit = jn.fit(jn.LogDensity(simulator, {"x": 10}, differentiable=False), method="bbvi")
+    sd = np.sqrt(np.diag(np.linalg.inv(PRECISION)))
+    assert np.abs((np.asarray(fit.q.means()["x"]) - MEAN) / sd).max() < 0.1
+
+
+def _fails(z):
+    if z["x"] > 0:
+        raise ZeroDivisionError("no mass there")
+    return 0.0
+
+
+_calls = itertools.count()
+BAD = {
+    "raises": (_fails, "ZeroDivisionError: no mass there"),
+    "wrong shape": (lambda z: np.zeros(3), r"one number, but it is ndarray of shape \(3,\)"),
+    "not finite": (lambda z: -np.inf, "The log density is -inf there"),
+    "not a number at all": (lambda z: "high", "one number"),
+    "not deterministic": (lambda z: float(next(_calls)), "not deterministic"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_callbacks_are_named_with_the_latents(name):
+    fn, message = BAD[name]
+    with pytest.raises(jn.ModelError, match=message) as raised:
+        jn.fit(jn.LogDensity(fn, {"x": ()}, differentiable=False), method="bbvi")
+    assert "x = " in str(raised.value)
+
+
+def test_a_failure_inside_a_compiled_program_comes_out():
+    """Points of the first check lie near the middle; the fit leaves it."""
+
+    def fn(z):
+        if z["x"] > 2.0:
+            raise ValueError("beyond the table")
+        return 5.0 * float(z["x"])
+
+    with pytest.raises(jn.ModelError, match="beyond the table"):
+        jn.fit(jn.LogDensity(fn, {"x": ()}, differentiable=False), method=jn.bbvi(max_steps=400))
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_what_it_refuses():
+    def table_of_counts(y):
+        numpyro.sample("x", dist.Multinomial(5, jnp.ones(3) / 3))
+        numpyro.sample("y", dist.Normal(0, 1), obs=y)
+
+    with pytest.raises(jn.ModelError, match="no family for the support of 'x'"):
+        jn.fit(table_of_counts, {"y": 1.0}, "bbvi")
+    with pytest.raises(jn.OptionError, match="no latent site 'w'"):
+        jn.fit(noisy_or, SYMPTOMS, jn.bbvi(families={"w": native.Bernoulli(jnp.zeros(8))}))
+    with pytest.raises(jn.OptionError, match="1 draw, but its baseline"):
+        jn.ScoreFunction(1)
+    with pytest.raises(jn.OptionError, match="Give one: estimator"):
+        jn.bbvi(bound=jn.ImportanceWeighted(5))
+    with pytest.raises(jn.ModelError, match="declared not differentiable"):
+        jn.fit(jn.LogDensity(simulator, {"x": 10}, differentiable=False), method="advi")
+    with pytest.raises(jn.ModelError, match="is discrete"):
+        jn.fit(jn.LogDensity(lambda z: 0.0 * z["x"], {"x": ()}, {"x": constraints.boolean}), method="advi")
