@@ -174,10 +174,17 @@ def estimators(q):
 
 
 CASES = [("full_rank", "gaussian"), ("full_rank", "factorised"), ("low_rank", "gaussian"), ("mixture", "mixture")]
+NAMES = ("score", "leave-one-out, blanket", "nested expectation", "nested score, blanket")
+QUICK = {("full_rank", "leave-one-out, blanket"), ("mixture", "nested expectation")}
 
 
-@pytest.mark.parametrize(("prior", "auxiliary"), CASES)
-@pytest.mark.parametrize("name", ["score", "leave-one-out, blanket", "nested expectation", "nested score, blanket"])
+def marked(prior, auxiliary, name):
+    """Every case is a program of its own to compile; most are for the long run."""
+    quick = (prior, name) in QUICK and auxiliary != "factorised"
+    return pytest.param(prior, auxiliary, name, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("prior", "auxiliary", "name"), [marked(*case, name) for case in CASES for name in NAMES])
 def test_unbiased(prior, auxiliary, name):
     q = family(prior, auxiliary)
     estimator, draws = estimators(q)[name]
@@ -216,23 +223,27 @@ def count_family(auxiliary, importance):
     return h.Hierarchical(likelihood, {"n": jnp.array(0.6)}, prior, r, importance)
 
 
+FEW, FEW_MASSES = np.polynomial.hermite_e.hermegauss(12)
+FEW_MASSES = FEW_MASSES / FEW_MASSES.sum()
+
+
 def reverse_grid(q, value):
     """Points and masses of r(ψ | z), differentiable in φ."""
     found = q.features(value)
-    nodes, masses = jnp.asarray(NODES), jnp.asarray(MASSES)
+    nodes, masses = jnp.asarray(FEW), jnp.asarray(FEW_MASSES)
     if isinstance(q.auxiliary, h.PriorAuxiliary):
         return jax.vmap(q.prior.transform)(nodes[:, None]), masses
     if isinstance(q.auxiliary, h.Gaussian):
         return jax.vmap(lambda e: q.auxiliary.colour(e, found))(nodes[:, None]), masses
     r = q.auxiliary
-    means = r.mean[:, 0] + (r.mean_weight @ h.family.features(q.likelihood, value)["n"])[:, 0]
+    means = r.mean[:, 0] + (r.mean_weight @ found["n"])[:, 0]
     points = means[:, None] + jnp.exp(r.log_diagonal) * nodes
     return points.reshape(-1, 1), (jnp.exp(r.log_shares(found))[:, None] * masses).reshape(-1)
 
 
 def exact_weighted(q, model, outer):
     """E log p - E log ½ (w₀ + w₁), or with two outer draws E log ½ Σ_m p / ½ (w₀ + w₁)."""
-    points = jax.vmap(q.prior.transform)(jnp.asarray(NODES)[:, None])
+    points = jax.vmap(q.prior.transform)(jnp.asarray(FEW)[:, None])
     values = jnp.arange(40)
 
     def cell(point, n):
@@ -244,7 +255,7 @@ def exact_weighted(q, model, outer):
         return total(model.log_joint(value)) - bound, masses * jnp.exp(q.given(point).log_prob(value))
 
     log_w, mass = jax.vmap(lambda u: jax.vmap(lambda n: cell(u, n))(values))(points)
-    mass = (mass * jnp.asarray(MASSES)[:, None, None]).reshape(-1)
+    mass = (mass * jnp.asarray(FEW_MASSES)[:, None, None]).reshape(-1)
     log_w = log_w.reshape(-1)
     if outer == 1:
         return jnp.sum(mass * log_w)
@@ -255,8 +266,17 @@ def exact_weighted(q, model, outer):
     return jnp.sum(jax.lax.map(lambda pair: row(*pair), (log_w, mass), batch_size=512))
 
 
-@pytest.mark.parametrize("auxiliary", ["gaussian", "mixture", "prior"])
-@pytest.mark.parametrize("outer", [1, 2])
+LONG = pytest.mark.slow
+WEIGHTED = [
+    ("gaussian", 1),
+    *(
+        pytest.param(r, m, marks=LONG)
+        for r, m in (("gaussian", 2), ("mixture", 1), ("mixture", 2), ("prior", 1), ("prior", 2))
+    ),
+]
+
+
+@pytest.mark.parametrize(("auxiliary", "outer"), WEIGHTED)
 def test_importance_weighted_gradients_are_unbiased(auxiliary, outer):
     """K = 1, without and with a second outer draw (the doubly sampled bound), where the score sees nonlinear bounds."""
     q, model = count_family(auxiliary, 1), CountToy()
