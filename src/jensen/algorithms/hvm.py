@@ -18,7 +18,6 @@ from jensen.algorithms.hierarchical.start import check_names, starting_family
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
 from jensen.core.algorithm import Run
-from jensen.families.hierarchical import Hierarchical
 from jensen.families.native import AbstractFactor, native_factor
 from jensen.math.precision import Precision, working
 from jensen.models.log_density import LogDensity
@@ -126,11 +125,11 @@ class HVM(AbstractAlgorithm):
         }
         return Outcome(fit.q, fit.converged, end, certificate, restarts=reached)
 
-    def _start(self, product: Any, seed: int) -> Hierarchical:
+    def _start(self, product: Any, seed: int) -> Any:
         q = starting_family(product, self.prior, self.auxiliary, self.num_components, int(self.importance), seed)
         return jax.tree.map(jnp.asarray, q)
 
-    def _race(self, target: NativeTarget, starts: list[Hierarchical], estimator: Any, seed: int) -> Any:
+    def _race(self, target: NativeTarget, starts: list[Any], estimator: Any, seed: int) -> Any:
         """Short runs from several starts; (the best, the bounds reached)."""
         if len(starts) == 1:
             return starts[0], ()

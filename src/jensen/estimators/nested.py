@@ -75,7 +75,7 @@ class Nested(AbstractEstimator):
                     f"Prior: {type(q.prior).__name__}.",
                     "Use Stratified(Nested(...)), which sums it out.",
                 )
-            augmented = Augmented(model, q, mixed.value, third)
+            augmented: Any = Augmented(model, q, mixed.value, third)
             inside = self.inner(bound, augmented, q.given(mixed.value), batch, second)
             return inside if q.importance else inside - mixed.log_prob
 

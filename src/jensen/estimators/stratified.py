@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from jensen._typing import PRNGKey, Scalar
-from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel
+from jensen.core import AbstractBound, AbstractEstimator, AbstractModel
 from jensen.estimators.score_function import check
 
 
@@ -27,16 +27,14 @@ class Stratified(AbstractEstimator):
     """
 
     linear_only: ClassVar[bool] = True
-    inner: AbstractEstimator
+    inner: Any
 
     @property
     def num_draws(self) -> int:
         """Draws for each component."""
         return self.inner.num_draws
 
-    def __call__(
-        self, bound: AbstractBound, model: AbstractModel, q: AbstractFamily, batch: Any, key: PRNGKey
-    ) -> Scalar:
+    def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
         """The bound from fresh draws of every component, in nats."""
         check(self, bound, True)
         count = q.num_strata

@@ -121,8 +121,8 @@ class Flow(AbstractReparameterised):
         start = skeleton(kind, int(np.shape(q.loc)[-1]), 0, layers, knots, width).start
         rng = np.random.default_rng(seed)
         arrays = [jnp.asarray(x + 0.003 * rng.normal(size=x.shape)) for x in start]
-        gaussian = (jnp.asarray(x) for x in (q.loc, q.log_diagonal, q.lower))
-        return cls(*gaussian, arrays, kind, layers, knots, width)
+        loc, log_diagonal, lower = (jnp.asarray(x) for x in (q.loc, q.log_diagonal, q.lower))
+        return cls(loc, log_diagonal, lower, arrays, kind, layers, knots, width)
 
     @property
     def dim(self) -> int:

@@ -28,12 +28,12 @@ def run_chunk(
     estimator: AbstractEstimator,
     bound: AbstractBound,
     model: AbstractModel,
-    q: Product,
+    q: Any,
     state: Any,
     rate: Any,
     keys: Any,
     move: Any = None,
-) -> tuple[Product, Any, Product, Any, Any]:
+) -> tuple[Any, Any, Any, Any, Any]:
     """One step for each key: last q, state, average of the second half, bounds, and which steps were finite.
 
     `move` is how q moves, `ByInformation()` by default.
@@ -104,7 +104,7 @@ class ByInformation(AbstractMove):
 class BlackBoxFit:
     """The averaged q, how far the last two averages are apart (posterior sd), the bound there, and rejected steps."""
 
-    q: Product
+    q: Any
     converged: bool
     shift: float
     bound: float
@@ -130,7 +130,7 @@ def apart(a: Product, b: Product) -> float:
 
 def ascend(
     target: NativeTarget,
-    q: Product,
+    q: Any,
     estimator: Any,
     bound: AbstractBound,
     key: Any,

@@ -49,7 +49,7 @@ def starting_family(
         scale[name] = jnp.asarray(np.clip(1.0 / np.sqrt(np.maximum(information, 1e-12)), 1e-6, 3.0))
     dim = sum(int(np.size(c)) for c in scale.values())
     kind = prior if prior is not None else ("mixture" if dim <= DENSE else "low_rank")
-    found = _prior(kind, dim, num_components, seed) if isinstance(kind, str) else kind
+    found: Any = _prior(kind, dim, num_components, seed) if isinstance(kind, str) else kind
     _same_size("prior", found, int(found.dim), dim)
     inputs = jax.eval_shape(lambda: features(product, _example(product)))
     form = auxiliary if auxiliary is not None else _default(kind, found, dim)

@@ -40,7 +40,7 @@ class Hierarchical(AbstractFamily):
 
     likelihood: Product
     scale: dict[str, Array]
-    prior: AbstractDensity
+    prior: Any
     auxiliary: AbstractAuxiliary
     importance: int = eqx.field(static=True, default=0)
 
