@@ -44,7 +44,7 @@ def ours(X, R0, q, cov, sweeps, snap, precision="double"):
     from jensen.math.precision import working
     from jensen.models.conjugacy import build_conjugate
 
-    N, D = X.shape
+    D = X.shape[1]
     K = R0.shape[1]
     first = q["nu0"] / (np.diag(q["S0"]) if cov == "full" else q["S0"])
 
@@ -57,7 +57,7 @@ def ours(X, R0, q, cov, sweeps, snap, precision="double"):
             else:
                 mu = numpyro.sample("mu", dist.Normal(q["m0"], (q["b0"] * first) ** -0.5).to_event(1))
                 tau = numpyro.sample("tau", dist.Gamma(jnp.full(D, q["nu0"] / 2), q["S0"] / 2).to_event(1))
-        with numpyro.plate("row", N):
+        with numpyro.plate("row", len(x)):
             c = numpyro.sample("c", dist.Categorical(weights))
             if cov == "full":
                 numpyro.sample("x", dist.MultivariateNormal(mu[c], precision_matrix=precision[c]), obs=x)
@@ -76,10 +76,10 @@ def ours(X, R0, q, cov, sweeps, snap, precision="double"):
         return {"alpha": alpha, "m": moments["mu"]["z"], "beta": q["b0"] + mass, "nu": nu, "S": scale}
 
     watch, cpu = Stopwatch(), time.process_time()
-    model = build_conjugate(mixture, {"x": X}, precision=precision)
+    model = build_conjugate(mixture, {"x": X}, row_precision=precision)
     ours.build = time.process_time() - cpu
     labels = R0.argmax(1).astype(np.int32)
-    with working(precision):
+    with working("double"):
         ascent = ascent_for(model, {"c": labels})
         state = ascent.given(np.random.default_rng(0), {"c": labels})
         ours.start = time.process_time() - cpu
@@ -88,7 +88,7 @@ def ours(X, R0, q, cov, sweeps, snap, precision="double"):
         for _ in range(sweeps):
             state = ascent.advance(state, 1)
             snap(partial(parameters, state))
-    ours.elbo = state.elbo / N
+    ours.elbo = state.elbo / len(X)
 
 
 def one(arguments) -> None:

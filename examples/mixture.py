@@ -9,7 +9,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from jensen.algorithms.cavi import CAVI
+import jensen as jn
 
 
 def mixture(x, num_components=2):
@@ -24,10 +24,12 @@ def mixture(x, num_components=2):
 def main() -> None:
     """Fit eight observations; the exact log evidence by enumeration is -17.88598379."""
     x = np.array([-2.1, -1.7, -2.4, 1.9, 2.2, 2.6, 0.3, -0.4])
-    fit = CAVI().fit_conjugate(mixture, {"x": x})
+    print(jn.explain(mixture, {"x": x}))
+    fit = jn.fit(mixture, {"x": x}, method="cavi")
     print(fit.status)
-    print(f"bound {fit.elbo:.8f} nats, at most the log evidence -17.88598379")
-    print("means", np.sort(np.round(fit.means()["mean"], 6)))
+    print(f"bound {fit.elbo.value:.8f} nats, at most the log evidence -17.88598379")
+    print(fit.summary().round(3))
+    print(fit.check())
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_a_log_density_has_one_term():
 def wide(y):
     with numpyro.plate("row", len(y)):
         z = numpyro.sample("z", dist.Normal(0, 1))
-        numpyro.sample("y", dist.Normal(z, 1), obs=y)
+        numpyro.sample("y", dist.StudentT(4.0, z, 1), obs=y)
 
 
 def test_small_models_climb_and_get_full_rank(plan):
@@ -101,6 +101,18 @@ def test_many_coordinates_get_mean_field_and_low_rank():
     assert "rank 20" in text
     assert "full-rank" not in text
     assert "full-rank" in " ".join(jn.explain(wide, {"y": np.zeros(300)}).method)
+
+
+def test_conjugate_models_get_coordinate_ascent_first():
+    def normal(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        tau = numpyro.sample("tau", dist.Gamma(2, 1))
+        numpyro.sample("y", dist.Normal(mu, tau**-0.5).expand([3]).to_event(1), obs=y)
+
+    first, second, *rest = jn.explain(normal, {"y": np.ones(3)}).method
+    assert first.startswith("Coordinate ascent: every block is conjugate")
+    assert "a Gaussian too" in second
+    assert "8 climbs" in rest[0]
 
 
 def test_large_data_get_fewer_climbs():
@@ -237,7 +249,7 @@ def test_latex_of_the_schools():
     assert lines[4].startswith(r"y_{i} \mid \theta_{i} &\sim \mathrm{Normal}\quad \mathrm{(observed)}")
     product = r"\Bigl[ \prod_{i=1}^{3} p(\theta_{i} \mid \mu, \tau)\, p(y_{i} \mid \theta_{i}) \Bigr]"
     assert lines[5] == rf"p(\mu, \tau, \theta_{{1:3}}, y_{{1:3}}) &= p(\mu)\, p(\tau)\, {product} \\"
-    assert lines[6].startswith(r"p(\mu \mid \tau, \theta) &= ")
+    assert lines[6].startswith(r"p(\mu \mid \theta, \tau) &= ")
 
 
 def test_latex_of_crossed_plates_and_indexing():

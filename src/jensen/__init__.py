@@ -36,6 +36,13 @@ def explain(model, data=None):
     return plan(model, data)
 
 
+def gradient_variance(model, data=None, q=None, estimators=None, **options):
+    """Bias, variance and cost of gradient estimators; see `jensen.diagnostics.gradient_variance`."""
+    from jensen.diagnostics.gradient_variance import gradient_variance as measure
+
+    return measure(model, data, q, estimators, **options)
+
+
 def compare(fits):
     """Several fits side by side; see `jensen.diagnostics.comparison.compare`."""
     from jensen.diagnostics.comparison import compare as table
@@ -66,6 +73,7 @@ __all__ = [
     "compare",
     "explain",
     "fit",
+    "gradient_variance",
     "hvm",
     "laplace",
     "load",

@@ -60,7 +60,7 @@ def fit(
     _check(seed, precision)
     precision = precision or default_precision()
     target = algorithm.prepare(model, data, precision)
-    with reporter(progress, algorithm.name) as report, working(precision):
+    with reporter(progress, algorithm.name) as report, working(target.precision):
         outcome, history = _drive(algorithm, target, seed, report, watch)
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
 

@@ -230,7 +230,19 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | No
     observations = _data_rows(target) if plain else sum(_batch(site) for site in structure.observed)
     given = plain and all(not isinstance(value, (int, tuple)) for value in model.shapes_or_init.values())
     found = None if plain else _equations(model, data)
-    return Plan(name, rows, structure.dim, observations, _method(target, given), structure, found)
+    method = _method(target, given)
+    if found is not None and found.conjugate:
+        method = _conjugate_method(found, method, target.dim)
+    return Plan(name, rows, structure.dim, observations, method, structure, found)
+
+
+def _conjugate_method(found: Equations, gaussian: tuple[str, ...], dim: int) -> tuple[str, ...]:
+    """What `Auto` does first where every block is conjugate, and the Gaussians that it compares with, if any."""
+    first = "Coordinate ascent: every block is conjugate, and is set to its optimal factor in turn (equations below)."
+    discrete = any(site.values is not None for site in found.derivation.sites.values())
+    if discrete or len(found.updates) == 1 or dim > Auto().dense_limit:
+        return (first, "A verdict on the result from importance weights; see fit.check().")
+    return (first, "Where the data are not large, a Gaussian too, kept if its bound is higher:", *gaussian)
 
 
 def _equations(model: Any, data: Mapping[str, Any] | None) -> Equations | None:

@@ -148,6 +148,15 @@ class Fit:
         outcome = replace(self.outcome, q=kind.restored(saved["parameters"], target)) if saved else self.outcome
         return replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)
 
+    @property
+    def cost(self) -> str:
+        """Seconds and evaluations, in words."""
+        t = self.timings
+        counted = [(int(t.get("gradients", 0)), "gradients"), (int(t.get("values", 0)), "values of the log density")]
+        evaluations = ", ".join(f"{count:,} {what}" for count, what in counted if count)
+        seconds = f"{t['total']:.1f} s, of these {t['compile']:.1f} s compiling and {t['run']:.1f} s running"
+        return f"{seconds}; {evaluations}." if evaluations else f"{seconds}."
+
     # ---- draws -------------------------------------------------------------------------------------------------
 
     @functools.cached_property

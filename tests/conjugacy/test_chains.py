@@ -246,3 +246,24 @@ def test_the_carried_state_does_not_leave_the_scan():
 
     with pytest.raises(ModelError, match="outside its scan"):
         build_conjugate(model, {"y": np.zeros(4)})
+
+
+def test_a_scan_of_known_things_is_left_alone():
+    """A scan without sample sites, before one with them."""
+
+    def model(y):
+        _, trend = scan(lambda total, now: (total + now, total + now), 0.0, jnp.ones(len(y)))
+
+        def step(before, now):
+            z = numpyro.sample("z", dist.Normal(before, 1))
+            numpyro.sample("y", dist.Normal(z + now[0], 1), obs=now[1])
+            return z, None
+
+        scan(step, 0.0, (trend, y))
+
+    y = np.array([1.3, 1.5, 4.0, 3.2])
+    fit = CAVI().fit_conjugate(model, {"y": y})
+    one = np.eye(1)
+    evidence, means, _, _ = kalman((y - np.arange(1, 5))[:, None], one, one, one, np.zeros(1))
+    assert fit.elbo == pytest.approx(evidence, abs=1e-10)
+    close(fit.means()["z"], means[:, 0])

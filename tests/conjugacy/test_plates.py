@@ -66,6 +66,26 @@ def test_streamed_sweep_is_the_plain_sweep(name):
     assert float(model.elbo(moments, naturals)) >= found.elbo
 
 
+@pytest.mark.parametrize("name", ["diagonal_mixture", "full_mixture"])
+def test_single_precision_far_from_the_origin(name):
+    """Rows in float32, shifted by 100 sd: posterior means right to 1e-4 of that sd, precisions to 1e-3."""
+
+    def swept(precision):
+        model = build_conjugate(ZOO[name][0], {"x": ROWS + 100.0, "K": 3}, row_precision=precision)
+        ascent = ascent_for(model)
+        state = ascent.given(np.random.default_rng(0), {"c": np.argmin(((ROWS[:, None] - CENTERS) ** 2).sum(-1), 1)})
+        return ascent, ascent.advance(state, 20)
+
+    double, (ascent, single) = swept("double")[1], swept("single")
+    assert ascent.row_kind == np.float32
+    assert ascent.check_rounding(single) < 1.0
+    mean = {p: np.asarray(s.moments["mu"]["z"]) for p, s in (("double", double), ("single", single))}
+    np.testing.assert_allclose(mean["single"], mean["double"], atol=1e-4, rtol=0)
+    block, key = ("tau", "power") if name == "diagonal_mixture" else ("precision", "matrix")
+    np.testing.assert_allclose(single.moments[block][key], double.moments[block][key], rtol=1e-3, atol=1e-3)
+    assert single.elbo == pytest.approx(double.elbo, abs=1e-6 * N)
+
+
 def test_fit_of_many_rows_finds_the_components():
     fit = CAVI(tolerance=1e-6).fit_conjugate(ZOO["diagonal_mixture"][0], CASES["diagonal_mixture"][1])
     means = fit.means()["mu"]

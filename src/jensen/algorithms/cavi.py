@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import equinox as eqx
 import numpy as np
 
-from jensen._errors import OptionError
+from jensen._errors import ModelError, OptionError
+from jensen.algorithms.coordinate import hybrid
 from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.optima import elsewhere
@@ -16,6 +17,8 @@ from jensen.algorithms.coordinate.solution import solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
+from jensen.models.conjugacy.partial import hybrid_target
+from jensen.models.conjugacy.target import HybridTarget
 
 WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
@@ -79,18 +82,30 @@ class CAVI(AbstractAlgorithm):
         """Analyse a NumPyro model and fit it.
 
         `init` gives starting values of some latents on their own supports; those sites are then updated last in the
-        first sweep, and there is a single start. Raises a `ModelError` naming site, term, source line and remedy where
-        the model is not conditionally conjugate.
+        first sweep, and there is a single start. Where some latents have no conjugate factor, the fewest of them that
+        leave the rest conjugate get a Gaussian on their unconstrained space (`elbo` is then an average over fresh
+        draws). Raises a `ModelError` naming site, term, source line and remedy where nothing conjugate is left.
         """
-        with working(precision):
-            return finished(self.run(self.prepare(model, data, precision), seed, init=init))
+        target = self.prepare(model, data, precision)
+        with working(target.precision):
+            return finished(self.run(target, seed, init=init))
 
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
-        """The expected log joint with its blocks."""
-        return conjugate_target(model, data, blocks=self.blocks, precision=precision)
+    def prepare(
+        self, model: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> ConjugateTarget | HybridTarget:
+        """The expected log joint with its blocks; `single` is for streamed rows, everything else is in double."""
+        try:
+            return conjugate_target(model, data, blocks=self.blocks, row_precision=precision)
+        except ModelError as refusal:
+            if self.init or not callable(model):
+                raise
+            return hybrid_target(model, data, refusal, blocks=self.blocks, precision=precision)
 
-    def run(self, target: ConjugateTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
+    def run(self, target: ConjugateTarget | HybridTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""
+        if isinstance(target, HybridTarget):
+            limits = {"max_sweeps": self.max_sweeps, "tolerance": self.tolerance, "restarts": self.restarts}
+            return (yield from hybrid.run(target, seed, warm_up=WARM_UP, **limits))
         rng = np.random.default_rng(seed)
         init = self.init if init is None else init
         ascent = ascent_for(target.model, init)

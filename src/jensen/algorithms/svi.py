@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jensen._errors import OptionError
+from jensen._errors import DataError, OptionError
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.minibatch import Minibatches, subsampled
 from jensen.algorithms.coordinate.polish import polished
-from jensen.algorithms.coordinate.streamed import Stream, above, begun, counted, reached
+from jensen.algorithms.coordinate.streamed import LOOSE, Stream, above, begun, counted, reached
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.batches import AbstractSource, Rows
@@ -91,15 +91,20 @@ class SVI(AbstractAlgorithm):
         `data` maps the model's arguments to arrays, or is a source of batches (`Batches`, `Ragged`). Memory-mapped
         arrays are read batch by batch. From a source, q holds the global latents only.
         """
-        with working(precision):
-            return finished(self.run(self.prepare(model, data, precision), seed))
-
-    def prepare(self, model: Any, data: Any, precision: Precision) -> ConjugateTarget | Stream:
-        """The expected log joint with its blocks, or the program with the source of its batches."""
         source = data if isinstance(data, AbstractSource) else self._mapped(data)
-        return (
-            conjugate_target(model, data, precision=precision) if source is None else Stream(model, source, precision)
-        )
+        target = self.prepare(model, data, precision) if source is None else Stream(model, source, precision)
+        with working(precision):
+            return finished(self.run(target, seed))
+
+    def prepare(self, model: Any, data: Any, precision: Precision) -> ConjugateTarget:
+        """The expected log joint with its blocks, of data in memory."""
+        if isinstance(data, AbstractSource) or self._mapped(data) is not None:
+            raise DataError(
+                "A `Fit` checks itself on all rows, which a source of batches does not hold.",
+                "Argument: data.",
+                "Use jn.svi(...).fit_conjugate(model, data), or pass arrays in memory.",
+            )
+        return conjugate_target(model, data, precision=precision)
 
     def run(self, target: ConjugateTarget | Stream, seed: int) -> Run:
         """Fit the analysed model, yielding estimates of the bound and, from the sweeps, the exact bound."""
@@ -179,7 +184,7 @@ class SVI(AbstractAlgorithm):
             for count, batch in enumerate(source.epoch(rng), 1):
                 step += 1
                 rate = min(1.0, (step + self.delay) ** -self.forgetting)
-                sums = batches.gather(moments, batch, size)
+                sums = batches.gather(moments, batch, size, LOOSE)
                 moments, naturals, estimate, _, ok = batches.update(moments, naturals, sums, rate)
                 estimates.append(estimate)
                 inside.append(ok)

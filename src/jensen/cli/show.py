@@ -131,17 +131,7 @@ def number(value: float, scale: float) -> str:
 
 def footing(fit: Fit) -> Text:
     """Why it stopped, and what it cost."""
-    return Text.assemble(fit.status, "\n", (cost(fit), "dim"))
-
-
-def cost(fit: Fit) -> str:
-    """Seconds and evaluations, in words."""
-    t = fit.timings
-    gradients, values = int(t.get("gradients", 0)), int(t.get("values", 0))
-    return (
-        f"{t['total']:.1f} s, of these {t['compile']:.1f} s compiling and {t['run']:.1f} s running; "
-        f"{gradients:,} gradients, {values:,} values of the log density."
-    )
+    return Text.assemble(fit.status, "\n", (fit.cost, "dim"))
 
 
 def plan(value: Plan, width: int) -> RenderableType:

@@ -80,8 +80,8 @@ def judge(
         )
     if copies:
         reasons.append(
-            f"{copies} other starts reached the same bound with the labels permuted: the posterior has equivalent "
-            "labellings, and this fit describes one of them."
+            f"{copies} other start{'s' * (copies > 1)} reached the same bound with the labels permuted: the posterior "
+            "has equivalent labellings, and this fit describes one of them."
         )
     interval = (pool.khat_q - 1.96 * pool.khat_q_se, pool.khat_q + 1.96 * pool.khat_q_se)
     remedy = _remedy(verdict, share)

@@ -36,8 +36,7 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     if corrected:
         columns |= {"q_mean": table[:half].mean(axis=0), "q_sd": table[:half].std(axis=0)}
     frame = pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
-    if not corrected:
-        _exact(frame, fit, list(draws))
+    _exact(frame, fit, list(draws), corrected)
     response = fit.answer.linear_response(names) if fit.target is not None else None
     if response is not None:
         frame["lr_sd"] = response
@@ -46,15 +45,17 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     return frame
 
 
-def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str]) -> None:
+def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> None:
     """Means and sds of q itself, where they are known without draws, in place."""
     known = fit.answer.exact_moments() if fit.target is not None else {}
     known = {name: known[name] for name in sites if name in known}
     if known:
         _, names = flatten({name: mean[None] for name, (mean, _) in known.items()})
-        frame.loc[names, "mean"] = np.concatenate([mean.reshape(-1) for mean, _ in known.values()])
-        frame.loc[names, "sd"] = np.concatenate([sd.reshape(-1) for _, sd in known.values()])
-        frame.loc[names, "mcse_mean"] = 0.0
+        mean, sd = ("q_mean", "q_sd") if corrected else ("mean", "sd")
+        frame.loc[names, mean] = np.concatenate([mean.reshape(-1) for mean, _ in known.values()])
+        frame.loc[names, sd] = np.concatenate([sd.reshape(-1) for _, sd in known.values()])
+        if not corrected:
+            frame.loc[names, "mcse_mean"] = 0.0
 
 
 def _rows(table: pd.DataFrame, var_names: list[str] | None) -> pd.DataFrame:

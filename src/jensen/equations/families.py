@@ -9,8 +9,10 @@ from jensen.families.exponential import (
     Categorical,
     CategoricalCopies,
     Dirichlet,
+    DiscreteChain,
     DiscreteJoint,
     GammaPower,
+    GaussianChain,
     JointNormal,
     MultivariateNormal,
     Normal,
@@ -158,6 +160,28 @@ def _copies(factor: CategoricalCopies) -> Listed:
     return "w copies of Categorical(φ)", (
         Parameter("w", "copies", "copies", lambda f: f.natural["copies"]),
         Parameter("w log φ", "indicator", "log weights", lambda f: f.natural["indicator"]),
+    )
+
+
+@_lists(GaussianChain)
+def _gaussian_chain(factor: GaussianChain) -> Listed:
+    rank, count = factor.natural["zz"].ndim, len(factor.axes) - 1
+    pairs = tuple((rank - 2 * count + i, rank - count + i) for i in range(count))
+    order = [*range(rank - 2 * count), *range(rank - count, rank), *range(rank - 2 * count, rank - count)]
+    return "Normal(m = S h, S), S⁻¹ block tridiagonal", (
+        Parameter("S⁻¹", "zz", "precision", lambda f: -(f.natural["zz"] + f.natural["zz"].transpose(order)),
+                  scale=-1.0 if count else -2.0, symmetric=pairs),
+        Parameter("C", "cross", "precision of neighbours", lambda f: -f.natural["cross"], scale=-1.0),
+        Parameter("h", "z", "precision × mean", lambda f: f.natural["z"]),
+    )  # fmt: skip
+
+
+@_lists(DiscreteChain)
+def _discrete_chain(factor: DiscreteChain) -> Listed:
+    del factor
+    return "Π ψ, a chain", (
+        Parameter("log ψ", "indicator", "log potential", lambda f: f.natural["indicator"]),
+        Parameter("log ψ[t, t + 1]", "pair", "log potential of neighbours", lambda f: f.natural["pair"]),
     )
 
 

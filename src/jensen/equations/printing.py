@@ -113,7 +113,13 @@ def verdict(found: Equations) -> str:
     if found.conjugate:
         return 'method="cavi": every block below is set to its optimal factor in turn.'
     names = ", ".join(f"'{o.site}'" for o in found.obstacles)
-    return f"The model is not wholly conjugate: {names}."
+    if not found.free:
+        return f"The model is not wholly conjugate: {names}."
+    free = ", ".join(f"'{name}'" for name in found.free)
+    return (
+        f"The model is not wholly conjugate: {names}. CAVI().fit_conjugate (jensen.algorithms.cavi) gives {free} a "
+        "Gaussian on the unconstrained space, and the blocks below their optimal factors averaged over its draws."
+    )
 
 
 def html_parts(found: Equations) -> str:
@@ -160,6 +166,7 @@ def as_dict(found: Equations) -> dict[str, Any]:
 
     return {
         "conjugate": found.conjugate,
+        "gaussian": list(found.free),
         "blocks": [
             {
                 "block": b.name,

@@ -46,6 +46,7 @@ class Provenance:
         self.values: dict[Any, Any] = {v: self.arrays[n] for v, n in self.inputs.items()}
         self.constants: dict[str, np.ndarray] = {}
         self.named: dict[str, list[Any]] = {}
+        self.inner: dict[tuple[int, int], Axis] = {}
         self.outputs = self._flatten(closed.jaxpr, closed.consts, list(closed.jaxpr.invars))
 
     def _flatten(self, jaxpr: Any, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
@@ -88,6 +89,10 @@ class Provenance:
             self.values[variable] = bind(step.primitive, step.params, list(map(_device, operands)))[step.output]
         return self.values[variable]
 
+    def summed(self, step: Step, axis: int, size: int) -> Axis:
+        """The label that a step sums over, the same one whenever it is asked for."""
+        return self.inner.setdefault((id(step.params), axis), Axis(size))
+
     def sources(self, variable: Any) -> list[str]:
         """The named inputs that a variable depends on."""
         if isinstance(variable, np.ndarray):
@@ -111,7 +116,8 @@ class Provenance:
         if square and np.array_equal(array, array[0, 0] * np.eye(len(array))):
             return product([_equal(*places)], float(array[0, 0]))
         for name, known in {**self.arrays, **self.constants}.items():
-            known = np.asarray(known)
+            if not isinstance(known, np.ndarray):
+                continue
             if known.shape == array.shape and known.dtype.kind in "iufb" and np.array_equal(known, array):
                 return Element(name, places, array)
         name = next(n for i in range(1, 10_000) if (n := f"C{i}") not in self.arrays and n not in self.constants)
@@ -282,7 +288,7 @@ def _shifted(place: Expr, start: int) -> Expr:
 @_rule("reduce_sum")
 def _reduce_sum(self: Provenance, step: Step, places: Places) -> Expr:
     shape, kept = _shape(step.operands[0]), iter(places)
-    axes = {a: Axis(shape[a]) for a in step.params["axes"]}
+    axes = {a: self.summed(step, a, shape[a]) for a in step.params["axes"]}
     at = tuple(Index(axes[i]) if i in axes else next(kept) for i in range(len(shape)))
     return total(axes.values(), self.entry(step.operands[0], at))
 
@@ -292,7 +298,7 @@ def _dot(self: Provenance, step: Step, places: Places) -> Expr:
     """The axes of the result are (batch, left, right)."""
     (left_sum, right_sum), (left_batch, right_batch) = step.params["dimension_numbers"]
     left, right = (_shape(v) for v in step.operands)
-    summed = [Axis(left[i]) for i in left_sum]
+    summed = [self.summed(step, i, left[i]) for i in left_sum]
     batch, rest = places[: len(left_batch)], iter(places[len(left_batch) :])
     sides = []
     for shape, own, shared in ((left, left_sum, left_batch), (right, right_sum, right_batch)):

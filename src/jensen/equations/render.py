@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jensen.equations.expression import Expr, Index, Number, Sum, labels_of, sum_of
+from jensen._errors import ModelError
+from jensen.equations.expression import Element, Expr, Index, Number, Sum, children, labels_of, sum_of
 from jensen.equations.notation import PRODUCT, SUM, Notation
 from jensen.equations.update import Equation, Update, Writer
+from jensen.models.analysis import is_fixed
 from jensen.models.conjugacy.derived import Derivation, derive
+from jensen.models.conjugacy.partial import free_fewest
 
 LATEX = {"1/s²": r"1/s^{2}", "S⁻¹": r"S^{-1}", "α": r"\alpha", "ν": r"\nu", "κ": r"\kappa"}
 WEIGHTS = ("log φ", "w log φ", "log ψ")
@@ -74,17 +77,28 @@ class Equations:
         """Whether every latent has a conjugate factor."""
         return not self.obstacles
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The latents that get a Gaussian factor instead, so that the others have conjugate ones."""
+        return self.derivation.free if self.blocks else ()
+
 
 def equations(
     fn: Callable[..., Any], data: Mapping[str, Any] | None = None, *, blocks: Sequence[tuple[str, ...]] = ()
 ) -> Equations:
     """Derive and write the coordinate updates of a NumPyro model. Nothing is compiled."""
     derivation = derive(fn, data, blocks=blocks)
-    return written(derivation)
+    if not derivation.refusals:
+        return written(derivation, {})
+    freed = free_fewest(fn, data, blocks=blocks, first=derivation)
+    usable = freed is not None and all(is_fixed(freed.sites[name].support) for name in freed.free)
+    # Where a density is missing, so are terms of its latents' updates: nothing is printed that is not run.
+    shown = freed if freed is not None and usable else replace(derivation, blocks={}, terms=())
+    return written(shown, derivation.refusals)
 
 
-def written(derivation: Derivation) -> Equations:
-    """The equations of an analysed model."""
+def written(derivation: Derivation, refusals: Mapping[str, ModelError]) -> Equations:
+    """The equations of an analysed model; `refusals` are what kept it from being wholly conjugate."""
     writer = Writer(derivation)
     updates = writer.updates()
     letters = writer.labels.letters(set(derivation.sites) | set(derivation.computation[1]))
@@ -97,7 +111,7 @@ def written(derivation: Derivation) -> Equations:
     return Equations(
         tuple(_block(derivation, u, text) for u in updates.values()),
         tuple(_block(derivation, u, symbolic) for u in updates.values()),
-        tuple(Obstacle(site, e.what, e.where, e.remedy) for site, e in derivation.refusals.items()),
+        tuple(Obstacle(site, e.what, e.where, e.remedy) for site, e in refusals.items()),
         {letters[x]: (writer.labels.plate_of(x), x.size) for x in sorted(used, key=lambda x: letters[x])},
         writer.provenance.constants,
         updates,
@@ -150,6 +164,8 @@ def _block(derivation: Derivation, update: Update, notation: Notation) -> BlockT
             others |= dict.fromkeys(sorted(atoms - set(update.block.sites)))
             if derivation.sites[entry.site].observed:
                 others[entry.site] = None
+    named = {name for e in update.equations for _, t in e.terms for name in _named_arrays(t)}
+    others |= dict.fromkeys(name for name in derivation.free if name in named)
     bar = r" \mid " if notation.latex else " | "
     given = ", ".join(notation.name(o) for o in others)
     left = ", ".join(sites)
@@ -164,6 +180,11 @@ def _block(derivation: Derivation, update: Update, notation: Notation) -> BlockT
     conditional = tuple(_line(update, e, replace(notation, at_point=True)) for e in update.equations)
     lines = tuple(_line(update, e, notation) for e in update.equations)
     return BlockText(update.block.name, head, whole, conditional, lines)
+
+
+def _named_arrays(expr: Expr) -> set[str]:
+    own = {expr.name} if isinstance(expr, Element) else set()
+    return own.union(*(_named_arrays(child) for child in children(expr)))
 
 
 def _named(update: Update, notation: Notation) -> str:

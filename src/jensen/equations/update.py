@@ -14,6 +14,7 @@ from jensen.equations.expression import (
     Index,
     Moment,
     Number,
+    Total,
     evaluate,
     mapped,
     product,
@@ -117,7 +118,7 @@ class Writer:
                     kinds = self.labels.kinds_of(atoms, maps)
                     return self.labels.distinct(kinds, block.shapes[stat])
         site = self.derivation.sites[block.sites[0]]
-        kinds = [(site.name, i) for i in range(len(block.shapes[stat]))]
+        kinds = [("axis", site.name, i) for i in range(len(block.shapes[stat]))]
         return self.labels.distinct(kinds, block.shapes[stat])
 
     def _contribution(self, term: Any, block: Block, stat: str, own: Sequence[Axis]) -> Expr | None:
@@ -148,8 +149,24 @@ class Writer:
                 groups.setdefault(self.owner.get(atom.site) or atom.site, []).append(atom)
         factors += [self.moment(owner, atoms) for owner, atoms in groups.items()]
         factors += [Equal(self._place(position), Index(label)) for position, label in deltas]
+        factors = [self._settled(f, taken) for f in factors]
         body = product([renamed(f, places | _own_identity(own)) for f in factors], term.coefficient)
         return total((places[axis].label for axis in rest), body)  # type: ignore[union-attr]
+
+    def _settled(self, expr: Expr, taken: set[Axis]) -> Expr:
+        """The expression with the labels of its own sums replaced by canonical ones that are not taken."""
+
+        def change(node: Expr) -> Expr | None:
+            if not isinstance(node, Total):
+                return None
+            names: dict[Any, Expr] = {}
+            for label in sorted(node.over, key=lambda x: x.size):
+                new = self.labels.unused(label, taken)
+                taken.add(new)
+                names[label] = Index(new)
+            return total((i.label for i in names.values()), self._settled(renamed(node.body, names), taken))  # type: ignore[union-attr]
+
+        return mapped(expr, change)
 
     def _canonical(self, expr: Expr) -> Expr:
         """The expression with the indices of symmetric arrays in one order, so that like terms are equal."""
@@ -189,6 +206,8 @@ class Writer:
     def _place(self, position: Map) -> Expr:
         if not isinstance(position, Gather):
             return Index(position)
+        if position.offset is not None and len(position.axes) == 1:
+            return Index(position.axes[0], position.offset)
         return _unclamped(self._known(Known(position.index, position.axes)))
 
     def moment(self, owner: str, atoms: Sequence[Atom]) -> Expr:

@@ -80,7 +80,7 @@ def _parameters(fit: Fit) -> dict[str, np.ndarray]:
 def _thin(pool: Pool, draws: dict[str, np.ndarray], seed: int) -> tuple[Pool, dict[str, np.ndarray]]:
     """The pool as draws of q (weight 0) and as many corrected draws (equal weights), without unconstrained points."""
     if not pool.points.shape[1]:
-        return pool, {name: values.astype(np.float32) for name, values in draws.items()}  # came from a file
+        return pool, {name: _compact(values) for name, values in draws.items()}  # came from a file
     count = min(KEPT, pool.half)
     rows = np.concatenate([np.arange(count), pool.resample(count, seed)])
     thin = dataclasses.replace(
@@ -91,7 +91,12 @@ def _thin(pool: Pool, draws: dict[str, np.ndarray], seed: int) -> tuple[Pool, di
         log_proposal=pool.log_proposal[rows],
         weights=np.repeat([0.0, 1.0 / count], count),
     )
-    return thin, {name: values[rows].astype(np.float32) for name, values in draws.items()}
+    return thin, {name: _compact(values[rows]) for name, values in draws.items()}
+
+
+def _compact(values: np.ndarray) -> np.ndarray:
+    """Single precision, whole numbers as they are."""
+    return values.astype(np.float32 if values.dtype.kind == "f" else np.int32)
 
 
 def load(path: str | PathLike[str]) -> Fit:
@@ -145,7 +150,9 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     points, log_joint, log_q, log_proposal, weights = (arrays[f"pool/{name}"] for name in _POOL)
     pool = Pool(points, log_joint, log_q, log_proposal, weights, *header["khats"])
     draws = {
-        name.removeprefix("draws/"): value.astype(float) for name, value in arrays.items() if name.startswith("draws/")
+        name.removeprefix("draws/"): value.astype(float) if value.dtype.kind == "f" else value
+        for name, value in arrays.items()
+        if name.startswith("draws/")
     }
     evidence = header["evidence"]
     bounds = {int(k): tuple(pair) for k, pair in evidence.pop("importance_weighted").items()}

@@ -7,10 +7,11 @@ a second fit of a model, with other data of the same shapes, compiles nothing.
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
+import jax.extend.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
@@ -47,23 +48,63 @@ class Program:
             return self.fn(*jax.tree.unflatten(tree, values))
 
         closed, out = jax.make_jaxpr(flat, return_shape=True)(*leaves)
+        jaxpr = _live(closed.jaxpr)
         consts = [c if isinstance(c, jax.Array) else np.asarray(c) for c in closed.consts]
         types = tuple((c.shape, c.dtype) for c in consts)
         mode = (self.heavy, jax.default_backend(), jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-        key = (fingerprint(closed.jaxpr), shapes, types, mode)
+        key = (fingerprint(jaxpr), shapes, types, mode)
         if key in _SHARED:
             _SHARED.move_to_end(key)
         else:
             # The jaxpr is kept beside the program: objects named in the key by their identity stay alive.
-            _SHARED[key] = (_compiled(closed.jaxpr, self.heavy), closed.jaxpr)
+            _SHARED[key] = (_compiled(jaxpr, self.heavy), jaxpr)
             if len(_SHARED) > MAX_PROGRAMS:
                 _SHARED.popitem(last=False)
         return _SHARED[key][0], consts, jax.tree.structure(out)
 
 
 def _compiled(jaxpr: Jaxpr, heavy: bool) -> Callable[..., Any]:
+    """(consts, leaves) -> outputs; an argument that is returned as it came is not copied."""
     options = {} if heavy else quick_options()
-    return jax.jit(lambda consts, leaves: jax.core.eval_jaxpr(jaxpr, consts, *leaves), compiler_options=options)
+    same = _forwarded(jaxpr)
+
+    @partial(jax.jit, compiler_options=options)
+    def program(consts: Any, leaves: Any) -> Any:
+        outputs = jax.extend.core.jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*leaves)
+        return [out for out, place in zip(outputs, same, strict=True) if place is None]
+
+    def run(consts: Any, leaves: Any) -> Any:
+        computed = iter(program(consts, leaves))
+        return [next(computed) if place is None else jax.device_put(leaves[place], may_alias=True) for place in same]
+
+    return run
+
+
+def _forwarded(jaxpr: Jaxpr) -> list[int | None]:
+    """For each output, the argument that it equals; reshapes there and back keep the order of the entries."""
+    places = {variable: i for i, variable in enumerate(jaxpr.invars)}
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in ("reshape", "squeeze", "expand_dims") and eqn.params.get("dimensions") is None:
+            (operand,), (result,) = eqn.invars, eqn.outvars
+            if not isinstance(operand, Literal) and operand in places:
+                places[result] = places[operand]
+    found: list[int | None] = []
+    for output in jaxpr.outvars:
+        place = None if isinstance(output, Literal) else places.get(output)
+        same = place is not None and str(jaxpr.invars[place].aval) == str(output.aval)
+        found.append(place if same else None)
+    return found
+
+
+def _live(jaxpr: Jaxpr) -> Jaxpr:
+    """The equations that the outputs need."""
+    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    live = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or any(v in needed for v in eqn.outvars):
+            live.append(eqn)
+            needed.update(v for v in eqn.invars if not isinstance(v, Literal))
+    return jaxpr.replace(eqns=live[::-1])
 
 
 @cache
@@ -88,14 +129,14 @@ def fingerprint(jaxpr: Jaxpr) -> Hashable:
     def place(variable: Any) -> Hashable:
         if isinstance(variable, Literal):
             value = np.asarray(variable.val)
-            return ("literal", value.dtype, value.tobytes(), variable.aval.dtype)
+            return ("literal", value.dtype, value.tobytes(), str(variable.aval))
         return numbers.setdefault(variable, len(numbers))
 
     inputs = [place(v) for v in (*jaxpr.constvars, *jaxpr.invars)]
     equations = []
     for eqn in jaxpr.eqns:
         operands = tuple(place(v) for v in eqn.invars)
-        results = tuple((place(v), v.aval.shape, v.aval.dtype) for v in eqn.outvars)
+        results = tuple((place(v), str(v.aval)) for v in eqn.outvars)
         params = tuple((name, _parameter(value)) for name, value in sorted(eqn.params.items()))
         equations.append((eqn.primitive, operands, results, params))
     return (len(inputs), tuple(equations), tuple(place(v) for v in jaxpr.outvars))

@@ -14,7 +14,7 @@ from jensen._errors import ModelError
 from jensen.math.precision import Precision, float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
-from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert, fixings
 from jensen.models.discrete import summed_out
 from jensen.models.frozen import Frozen
 from jensen.models.host_function import HostFunction, check_points
@@ -118,11 +118,9 @@ def _signature(value: Any) -> Any:
 def _analyse(
     model: Any, fn: Any, arguments: dict[str, Any], plain: bool, discrete: bool
 ) -> tuple[Structure, frozenset[str]]:
-    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
-    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     error: BaseException | None = None
     traced = not plain or model.differentiable
-    for fixed in (scalars, scalars | integers, set(arguments)) if traced else (set(arguments),):
+    for fixed in fixings(arguments) if traced else (set(arguments),):
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         try:

@@ -96,17 +96,14 @@ def _evidence(fit: Fit) -> Html:
 
 
 def _stages(fit: Fit) -> Html:
-    t = fit.timings
-    cost = (
-        f"{t['total']:.1f} s, of these {t['compile']:.1f} s compiling; {int(t.get('gradients', 0)):,} gradients and "
-        f"{int(t.get('values', 0)):,} values of the log density."
-    )
     rows = [
         (s.get("family", ""), f"{s['elbo']:,.3f}", f"{s['se']:.3f}", "kept" if s.get("kept") else "")
         for s in fit.outcome.stages
     ]
     tried = table(("family tried", "ELBO", "± s.e.", ""), rows, {1, 2}) if rows else ""
-    return tag("section", tag("h2", "How it was fitted"), tried, tag("p", fit.status), tag("p", cost, class_="note"))
+    return tag(
+        "section", tag("h2", "How it was fitted"), tried, tag("p", fit.status), tag("p", fit.cost, class_="note")
+    )
 
 
 def _plots(fit: Fit) -> Html:

@@ -29,12 +29,15 @@ class Scalars:
 def choose(fit: Fit, draws: dict[str, np.ndarray], var_names: list[str] | None, limit: int) -> Scalars:
     """At most `limit` scalars, the first of every site and then more of each in turn.
 
-    Sites come in the model's order, deterministic ones last; scalars that do not vary are left out.
+    Sites come in the model's order, deterministic ones last; scalars that do not vary are left out, and so are labels
+    and counts where there are continuous scalars to show, unless asked for.
     """
     for name in var_names or ():
         if name not in draws:
             raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, draws))
     order = [site.name for site in fit.structure.latents + fit.structure.deterministic if site.name in draws]
+    if any(draws[name].dtype.kind == "f" for name in order):
+        order = [name for name in order if draws[name].dtype.kind == "f"]
     columns: list[list[tuple[str, np.ndarray]]] = []
     for name in var_names or order:
         values = draws[name].reshape(len(draws[name]), -1)

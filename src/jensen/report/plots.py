@@ -43,13 +43,15 @@ def marginals(fit: Fit, var_names: list[str] | None = None, *, limit: int = MARG
         raw = choose(fit, fit.sample(DRAWS, raw=True), var_names, shown.total).draws
         kinds["draws of q itself"] = ({name: raw[name] for name in shown.draws}, RAW)
     names, columns = list(shown.draws), min(4, len(shown.draws))
+    smooth = all(values.dtype.kind == "f" for values in shown.draws.values())
     spans = {name: np.quantile(values, (0.002, 0.998)) for name, values in shown.draws.items()}
     with styled() as plt:
         size = (max(2.9 * columns, 6.0), 2.0 * -(-len(names) // columns) + 1.0)
         collection = arviz_plots.plot_dist(
             {kind: _tree({n: _within(v, *spans[n]) for n, v in draws.items()}) for kind, (draws, _) in kinds.items()},
-            kind="kde",
-            stats={"dist": {"bw": "silverman"}},  # resampled draws repeat, which misleads a fitted bandwidth
+            kind="kde" if smooth else "hist",
+            # Resampled draws repeat, which misleads a fitted bandwidth.
+            stats={"dist": {"bw": "silverman"}} if smooth else {},
             backend="matplotlib",
             visuals={
                 "dist": {} if corrected else {"color": CORRECTED},

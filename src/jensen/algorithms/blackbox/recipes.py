@@ -127,9 +127,14 @@ def _replicates(estimators: Any, model: Any, q: Any, keys: Any) -> Any:
     return jax.lax.map(one, keys, batch_size=8)
 
 
+def chosen_estimator(target: NativeTarget, q: Product, links: Links, num_draws: int, key: Any) -> Mixed:
+    """The estimator that `bbvi` would use at this q."""
+    return Mixed({c.factor: c.recipe for c in choose(target, q, links, num_draws, key, {})}, num_draws)
+
+
 def total_draws(q: Product, recipes: Mapping[str, AbstractRecipe], wanted: int) -> int:
     """Draws for each step: those wanted, or as many as a recipe needs."""
     return max([wanted, *(recipe.least(q.factors[name]) for name, recipe in recipes.items())])
 
 
-__all__ = ["Choice", "candidates", "choose", "total_draws", "whitened_variance"]
+__all__ = ["Choice", "candidates", "choose", "chosen_estimator", "total_draws", "whitened_variance"]

@@ -111,7 +111,7 @@ class Ascent:
 
         (x - μ)² is expanded: far from the origin, x² and 2xμ are large and nearly equal.
         """
-        rounding = 16.0 * float(jnp.finfo(jnp.result_type(float)).eps) * self.magnitude(state)
+        rounding = 16.0 * self.rounding * self.magnitude(state)
         if rounding > MAX_ROUNDING * max(1.0, np.sqrt(self.model.rows)):
             raise ModelError(
                 f"Large terms cancel: the bound is uncertain by {rounding:.2g} nats from rounding.",
@@ -119,6 +119,11 @@ class Ascent:
                 "Subtract from the data their mean, and divide them by their standard deviation.",
             )
         return rounding
+
+    @property
+    def rounding(self) -> float:
+        """Rounding of Σ |terms|, relative."""
+        return float(jnp.finfo(jnp.result_type(float)).eps)
 
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from jensen.algorithms.coordinate.hybrid import HybridSolution
 from jensen.algorithms.coordinate.solution import Solution
 from jensen.core.algorithm import Outcome, Run
 from jensen.families.exponential import Product
@@ -27,7 +28,7 @@ class ConjugateFit:
         restarts: the bound that each start had reached after its first sweeps, best first.
     """
 
-    solution: Solution
+    solution: Solution | HybridSolution
     elbo: float
     history: np.ndarray
     converged: bool

@@ -18,15 +18,17 @@ class LocalStep:
     """Coordinate ascent over the local blocks of each row, to convergence, with the globals held.
 
     Blocks that depend on the globals only are set to their optimum at once. Otherwise rounds over the local blocks
-    follow from a fixed start (discrete latents uniform), until one moves q by less than `tolerance` nats a row,
+    follow from a fixed start (discrete latents uniform), until one moves q by less than a tolerance in nats a row,
     measured by Σ ⟨Δη, ΔE[t]⟩ = KL(q ‖ q') + KL(q' ‖ q) over the carried blocks, or after `most` of them.
     """
 
-    def __init__(self, parts: PlateSplit, tolerance: float, most: int):
-        self.parts, self.rows, self.tolerance, self.most = parts, Rows(parts), tolerance, most
+    def __init__(self, parts: PlateSplit, most: int):
+        self.parts, self.rows, self.most = parts, Rows(parts), most
         self.chunk = _chunk(parts.size, max(8, CACHE // (8 * self.rows.size)))
 
-    def factors(self, parameters: Any, features: list[Array], chunk: Chunk) -> dict[str, AbstractExponentialFactor]:
+    def factors(
+        self, parameters: Any, features: list[Array], chunk: Chunk, tolerance: Any
+    ) -> dict[str, AbstractExponentialFactor]:
         """The optimal factors of a chunk."""
         if not self.parts.carried:
             return self.rows.factors(parameters, features, chunk, {})
@@ -40,7 +42,7 @@ class LocalStep:
             return i + 1, new, new_naturals, sum(jax.tree.leaves(moved), start=jnp.zeros((), self.kind(chunk)))
 
         def going(state: Any) -> Any:
-            return (state[0] < self.most) & (state[3] > self.tolerance * chunk.count)
+            return (state[0] < self.most) & (state[3] > tolerance * chunk.count)
 
         moments, naturals = self._begun(parameters, features, chunk)
         unsettled = jnp.full((), jnp.inf, self.kind(chunk))
@@ -69,7 +71,12 @@ class LocalStep:
         return {name: moments[name] for name in self.parts.carried}, naturals
 
     def statistics(
-        self, interface: Interface, arrays: Sequence[Array], weights: Array, given: Moments | None = None
+        self,
+        interface: Interface,
+        arrays: Sequence[Array],
+        weights: Array,
+        tolerance: Any,
+        given: Moments | None = None,
     ) -> tuple[Interface, Any]:
         """(S, the entropy of the local factors in nats), each row counted as often as its weight says.
 
@@ -85,7 +92,7 @@ class LocalStep:
             if given is not None:
                 local, entropy = self.rows.turned(given, rows_first=False), jnp.zeros(())
             else:
-                factors = self.factors(low, features, piece)
+                factors = self.factors(low, features, piece, tolerance)
                 solved = {name: factor.solved() for name, factor in factors.items()}
                 local = {name: mean for name, (mean, _) in solved.items()}
                 parts = [self._entropies(n, size, factors[n].natural, mean) for n, (mean, size) in solved.items()]

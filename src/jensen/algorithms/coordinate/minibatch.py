@@ -49,23 +49,23 @@ class Sums:
 class Shape:
     """The model at the shape of one piece: its analysis, its split, and its compiled local step."""
 
-    def __init__(self, target: ConjugateTarget, prepare: Program, parts: PlateSplit, tolerance: float, iterations: int):
+    def __init__(self, target: ConjugateTarget, prepare: Program, parts: PlateSplit, iterations: int):
         self.target, self.model, self.parts, self.rows = target, target.model, parts, parts.size
         self.prepare, self.fixed = prepare, target.program.fixed
-        self.local = LocalStep(parts, tolerance, iterations)
+        self.local = LocalStep(parts, iterations)
         heavy = parts.size * self.local.rows.size > HEAVY
         self.gather, self.begin = Program(self._gather, heavy), Program(self._begin)
 
-    def _gather(self, moments: Moments, arrays: Any, weights: Any) -> Any:
+    def _gather(self, moments: Moments, arrays: Any, weights: Any, tolerance: Any) -> Any:
         interface = self.parts.interface(moments, arrays)
-        statistics, entropy = self.local.statistics(interface, arrays, weights)
+        statistics, entropy = self.local.statistics(interface, arrays, weights, tolerance)
         return (statistics, jnp.sum(weights) / self.rows), entropy + paired(statistics, interface)
 
     def _begin(self, start: Moments, arrays: Any, weights: Any) -> Any:
         """The statistics of given local moments."""
         interface = self.parts.interface({name: start[name] for name in self.parts.shared}, arrays)
         local = {name: start[name] for name in self.parts.local}
-        statistics, _ = self.local.statistics(interface, arrays, weights, local)
+        statistics, _ = self.local.statistics(interface, arrays, weights, 0.0, local)
         return (statistics, jnp.sum(weights) / self.rows), jnp.zeros(())
 
 
@@ -110,7 +110,7 @@ class Minibatches:
             self._check_fixed(target)
             self.plate = parts.plate
             self._check_shapes(parts)
-            self.programs[key] = Shape(target, prepare, parts, self.tolerance, self.iterations)
+            self.programs[key] = Shape(target, prepare, parts, self.iterations)
         return self.programs[key]
 
     def _check_fixed(self, target: ConjugateTarget) -> None:
@@ -136,9 +136,13 @@ class Minibatches:
                     "Batches may differ in their number of rows only, and in the length of plates inside the rows.",
                 )
 
-    def gather(self, moments: Moments, batch: Batch, size: int | None = None) -> Sums:
-        """The statistics of a batch at the optimum of its local factors; `size`: the rows that it stands for."""
-        return self._summed(batch, size, lambda program, data, w: program.gather(moments, data, w))
+    def gather(self, moments: Moments, batch: Batch, size: int | None = None, loose: float = 1.0) -> Sums:
+        """The statistics of a batch at the optimum of its local factors; `size`: the rows that it stands for.
+
+        `loose` multiplies the tolerance to which several local blocks are iterated.
+        """
+        tolerance = np.asarray(loose * self.tolerance, float_type(self.precision))
+        return self._summed(batch, size, lambda program, data, w: program.gather(moments, data, w, tolerance))
 
     def begun(self, start: Callable[[Shape], Moments], batch: Batch, size: int) -> Sums:
         """The statistics of local moments that are given."""

@@ -37,7 +37,7 @@ def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> 
     for plate, size in sorted(plates.items(), key=lambda item: -item[1]):
         if size <= INLINE:
             break
-        parts = split(model, plate)
+        parts = split(model, plate, model.layout.row_precision == "single")
         if parts is None or not parts.shared:
             continue
         return PlatedAscent(parts)
@@ -71,7 +71,7 @@ class PlatedAscent(Ascent):
         self._globals = Program(self._globals_program, entries > HEAVY)
         self._begin = Program(self._begin_program)
         self._from_values = Program(self._values_program)
-        self._local = Program(self._local_naturals)
+        self._local = Program(self.conditionals)
 
     def cold(self, rows: int) -> Moments:
         """Moments of the carried blocks to begin with, the same in every row."""
@@ -194,6 +194,17 @@ class PlatedAscent(Ascent):
                 "An exact update cannot do that; please report the model.",
             )
 
+    @property
+    def rounding(self) -> float:
+        """Rounding of Σ |terms|, relative; errors of single rows are independent, and summed in double precision."""
+        eps = float(jnp.finfo(self.row_kind).eps)
+        return eps if self.row_kind == self._float else eps / np.sqrt(self.parts.size)
+
+    def noise(self, elbo: float) -> float:
+        """Rounding of a bound, in nats."""
+        scale = 1e-11 if self.row_kind == self._float else 1e-7
+        return scale * (abs(elbo) + self.model.rows)
+
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""
         if state.magnitude is None:
@@ -239,7 +250,7 @@ class PlatedAscent(Ascent):
         `values` some local blocks are concentrated there instead.
         """
         parameters, pull = jax.vjp(self.rows.parameters, interface)
-        low = jax.tree.map(lambda a: a.astype(self.row_kind), parameters)
+        low, carried = jax.tree.map(lambda a: a.astype(self.row_kind), (parameters, carried))
         count = self._chunk_size(size)
         whole, left = divmod(size, count)
         masked = left > 0 and not self.rows.loose
@@ -363,7 +374,8 @@ class PlatedAscent(Ascent):
         magnitude = magnitude + jnp.abs(self.parts.rest_energy(moments, arrays))
         return moments, naturals, entropies, bounds, magnitude, jnp.stack(gains), jnp.stack(inside)
 
-    def _local_naturals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
+    def conditionals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
+        """Natural parameters of every row's optimal factors given global moments; traceable."""
         interface, size = self.parts.interface(moments, arrays), self.parts.size
         if carried:
             carried = self._statistics(interface, arrays, size, carried, ROUNDS)[2]

@@ -19,10 +19,14 @@ from jensen.models.conjugacy.plates import split
 
 SUBSET = 4096
 """Rows at most on which starts are tried."""
-ENTRIES = 100_000
+ENTRIES = 30_000
 """Observed scalars at most on which starts are tried, if a batch does not hold more."""
+BUDGET = 200_000
+"""Observed scalars that all starts together may look at, or a sixteenth of a pass."""
 SWEEPS = 30
 TRIES = 4
+LOOSE = 300.0
+"""Local blocks are iterated to so many times the tolerance of exact sweeps: the noise of a batch is larger still."""
 PUSHED_SWEEPS = 20
 
 
@@ -45,9 +49,11 @@ def begun(
     """The best of a few random starts after sweeps over some batches; one for models without discrete latents."""
     subset = _subset(batches, source, rng)
     entries = sum(batches.entries_of(batch) for batch in subset)
-    tries = TRIES if any(block.discrete for block in batches.model.blocks.values()) else 1
     total = batches.model.rows * size / batches.rest.rows
-    sweeps = int(np.clip(max(total, 4e5) / (2 * tries * entries), 3, SWEEPS))
+    budget = max(total / 16, BUDGET)
+    several = any(block.discrete for block in batches.model.blocks.values())
+    tries = int(np.clip(budget / (3 * entries), 1, TRIES)) if several else 1
+    sweeps = int(np.clip(budget / (tries * entries), 3, SWEEPS))
     best: Any = None
     for number in range(tries):
         state = _start(batches, subset, rng, size, number % 2 == 0)
@@ -81,7 +87,7 @@ def _subset(batches: Minibatches, source: AbstractSource, rng: np.random.Generat
 def _over(batches: Minibatches, moments: Moments, subset: list[Batch], size: int) -> Sums:
     total = None
     for batch in subset:
-        sums = batches.gather(moments, batch, size)
+        sums = batches.gather(moments, batch, size, LOOSE)
         total = sums if total is None else total + sums
     assert total is not None
     return total.scaled(1.0 / len(subset))

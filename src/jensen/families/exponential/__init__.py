@@ -15,6 +15,7 @@ from jensen.families.exponential.normal import Normal
 from jensen.families.exponential.normal_gamma import NormalGamma
 from jensen.families.exponential.normal_wishart import NormalWishart
 from jensen.families.exponential.product import Product
+from jensen.families.exponential.unconstrained import UnconstrainedNormal
 from jensen.families.exponential.wishart import Wishart
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "NormalGamma",
     "NormalWishart",
     "Product",
+    "UnconstrainedNormal",
     "Wishart",
 ]

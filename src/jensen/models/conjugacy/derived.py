@@ -100,10 +100,11 @@ def _traced(
 
     closed = jax.make_jaxpr(prepare)(arrays, values)
     names = [*sorted(arrays), *sorted(values)]
-    terms = tuple(SiteTerm(site, term) for site, group in found.items() for term in group)
-    energy = Energy((), Skeleton(terms))
+    pairs = [(site, term) for site, group in found.items() for term in group]
+    terms = tuple(SiteTerm(site, term, i) for i, (site, term) in enumerate(pairs))
+    energy = Energy((), Skeleton(terms, Slot(0)))
     blocks = _blocks(energy, sites, joint, free, refusals)
-    return Derivation(sites, terms, blocks, refusals, (closed, names, arrays), free)
+    return Derivation(sites, terms, blocks, refusals, (closed, names, {**arrays, **values}), free)
 
 
 def _slotted(term: Term, slots: dict[int, tuple[Slot, Any]]) -> Term:
@@ -119,7 +120,9 @@ def _slotted(term: Term, slots: dict[int, tuple[Slot, Any]]) -> Term:
         if isinstance(factor, Known):
             factors.append(Known(placed(factor.array), factor.maps))
         else:
-            maps: list[Map] = [Gather(placed(m.index), m.axes) if isinstance(m, Gather) else m for m in factor.maps]
+            maps: list[Map] = [
+                Gather(placed(m.index), m.axes, m.offset) if isinstance(m, Gather) else m for m in factor.maps
+            ]
             factors.append(Atom(factor.site, factor.stat, tuple(maps)))
     return Term(term.coefficient, tuple(factors), term.out)
 

@@ -71,6 +71,10 @@ class Energy(eqx.Module):
         """The terms with the sites they come from."""
         return self.skeleton.terms
 
+    def with_arrays(self, arrays: Iterable[Array]) -> "Energy":
+        """The same terms on other arrays."""
+        return Energy(tuple(arrays), self.skeleton)
+
     def __call__(self, lookup: Lookup, terms: Iterable[SiteTerm] | None = None) -> Scalar:
         """The value at the moments that `lookup` finds, of all terms or of some, in nats."""
         return sum(self.parts(lookup, terms), start=jnp.zeros(()))

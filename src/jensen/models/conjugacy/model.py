@@ -1,7 +1,7 @@
 """A NumPyro model as an expected log joint with its blocks: what coordinate ascent works on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -21,11 +21,11 @@ from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, red
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
-from jensen.models.conjugacy.selfcheck import check_supports, self_check
+from jensen.models.conjugacy.selfcheck import check_lookups, check_supports, first_outside, self_check
 from jensen.models.conjugacy.target import ConjugateTarget, structure_of
-from jensen.models.conjugacy.terms import Atom, Map
+from jensen.models.conjugacy.terms import LOOKED_UP, Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
-from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert, fixings
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 from jensen.models.user_code import blame
@@ -41,12 +41,16 @@ Naturals = dict[str, Natural]
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What is static about a model: blocks, sites and which terms each block enters. Compared by identity."""
+    """What is static about a model: blocks, sites and which terms each block enters. Compared by identity.
+
+    `row_precision` is that of data and local factors where rows are streamed, if it differs from the rest.
+    """
 
     blocks: dict[str, Block]
     sites: dict[str, SiteInfo]
     owner: dict[str, str]
     touching: dict[str, tuple[SiteTerm, ...]]
+    row_precision: Precision | None = None
 
 
 class ConjugateModel(eqx.Module):
@@ -77,7 +81,7 @@ class ConjugateModel(eqx.Module):
 
     def with_arrays(self, arrays: Sequence[Array]) -> "ConjugateModel":
         """The same model on other arrays, as inside a compiled program."""
-        return ConjugateModel(Energy(tuple(arrays), self.energy.skeleton), self.layout)
+        return ConjugateModel(self.energy.with_arrays(arrays), self.layout)
 
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""
@@ -125,9 +129,10 @@ def build_conjugate(
     *,
     blocks: Sequence[tuple[str, ...]] = (),
     precision: Precision = "double",
+    row_precision: Precision | None = None,
 ) -> ConjugateModel:
     """The model of `conjugate_target` by itself."""
-    return conjugate_target(fn, data, blocks=blocks, precision=precision).model
+    return conjugate_target(fn, data, blocks=blocks, precision=precision, row_precision=row_precision).model
 
 
 def conjugate_target(
@@ -136,13 +141,16 @@ def conjugate_target(
     *,
     blocks: Sequence[tuple[str, ...]] = (),
     precision: Precision = "double",
+    row_precision: Precision | None = None,
 ) -> ConjugateTarget:
     """Analyse a NumPyro program, recognise its blocks and check the result against NumPyro's own densities.
 
     Raises a `ModelError` that names the site, the term, the source line and the remedy when the model is not
     conditionally conjugate; a `DataError` for data that the model cannot have produced.
+
+    `row_precision` is that of the rows of a plate that is streamed, where it differs from the rest.
     """
-    return _target(fn, data, blocks, precision, by_row=False, check=True)[0]
+    return _target(fn, data, blocks, precision, by_row=False, check=True, row_precision=row_precision)[0]
 
 
 def batch_target(
@@ -163,6 +171,7 @@ def _target(
     precision: Precision,
     by_row: bool,
     check: bool,
+    row_precision: Precision | None = None,
 ) -> tuple[ConjugateTarget, Program]:
     if not callable(fn):
         raise ModelError(
@@ -175,7 +184,8 @@ def _target(
     with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
         energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
         check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        model = ConjugateModel(energy, _layout(energy, sites, blocks))
+        layout = replace(arranged(energy, sites, blocks), row_precision=row_precision)
+        model = ConjugateModel(energy, layout)
         fewer = _on_fewer_rows(fn, arguments, sites) if check else None
         if fewer is not None or not check or precision == "single":
             check_supports(fn, sites, arrays, fixed)
@@ -221,10 +231,8 @@ def _analysed(
 
     Returns (energy, sites, traced arguments, fixed arguments, the program).
     """
-    scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
-    integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     needed: BaseException | None = None
-    for names in (scalars, scalars | integers, set(arguments)):
+    for names in fixings(arguments):
         arrays = {k: v for k, v in arguments.items() if k not in names}
         fixed = {k: v for k, v in arguments.items() if k in names}
         found: dict[str, Any] = {}
@@ -232,8 +240,15 @@ def _analysed(
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
-            return tuple(known)
+            token = LOOKED_UP.set([])
+            try:
+                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
+                lookups = [] if by_row else LOOKED_UP.get() or []
+            finally:
+                LOOKED_UP.reset(token)
+            found["lookups"] = [(where, limit) for where, limit, _ in lookups]
+            outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
+            return (*known, outside) if outside else tuple(known)
 
         program = Program(prepare)
         try:
@@ -245,12 +260,16 @@ def _analysed(
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        return Energy(known, found["skeleton"]), found["sites"], arrays, fixed, program
+        if found["lookups"]:
+            *known, outside = known
+            check_lookups(found["lookups"], outside)
+        return Energy(tuple(known), found["skeleton"]), found["sites"], arrays, fixed, program
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
 
 
-def _layout(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
+    """The blocks of the latents among `sites`, and which terms each enters."""
     declared = [name for names in joint for name in names]
     twice = sorted({name for name in declared if declared.count(name) > 1})
     if twice:

@@ -15,6 +15,7 @@ import numpy as np
 from jensen._typing import Array, Scalar
 from jensen.models.conjugacy.arrays import contract
 from jensen.models.conjugacy.blocks import Block
+from jensen.models.conjugacy.centring import in_single
 from jensen.models.conjugacy.energy import SiteTerm, Slot
 from jensen.models.conjugacy.model import ConjugateModel, Moments
 from jensen.models.conjugacy.packing import Pair, find_pair, packed
@@ -88,7 +89,7 @@ class PlateSplit:
     """The split of a model along one plate.
 
     Attributes:
-        size: rows of the plate.
+        size: rows of the plate; arrays: those of the energy, the rows in the precision asked for.
         local: the blocks inside the plate; row by row their factors depend on the globals and on each other.
         transient: local blocks that do not depend on each other, the largest ones: their factors are made anew in every
             sweep from the globals and the `carried` blocks, whose moments are kept.
@@ -97,7 +98,15 @@ class PlateSplit:
             rest: all others.
     """
 
-    def __init__(self, model: ConjugateModel, plate: str, groups: Sequence[Group], rest: Sequence[SiteTerm]):
+    def __init__(
+        self,
+        model: ConjugateModel,
+        plate: str,
+        groups: Sequence[Group],
+        rest: Sequence[SiteTerm],
+        arrays: tuple[Array, ...],
+    ):
+        self.arrays = arrays
         self.model, self.plate = model, plate
         inside = {s.name for s in model.sites.values() if any(p.name == plate for p in s.plates)}
         self.groups = tuple(groups)
@@ -108,7 +117,6 @@ class PlateSplit:
         self.shared = tuple(n for n in model.blocks if n not in self.local)
         self.transient = self._independent()
         self.carried = tuple(n for n in self.local if n not in self.transient)
-        self.arrays: tuple[Array, ...] = model.energy.arrays
 
     def _independent(self) -> tuple[str, ...]:
         """Local blocks of which no two stand in one term, large ones first."""
@@ -195,14 +203,18 @@ def row_position(model: ConjugateModel, block: Block, plate: str) -> int:
     return len(site.shape) - site.event_dim + dim
 
 
-def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
-    """The split along a plate; `None` where rows depend on each other or cannot be told apart."""
+def split(model: ConjugateModel, plate: str, single: bool = False) -> PlateSplit | None:
+    """The split along a plate; `None` where rows depend on each other or cannot be told apart.
+
+    With `single` its own `arrays` hold the rows centred and in single precision; otherwise they are the energy's.
+    """
     local = {name for name, block in model.blocks.items() if plate in block.plates}
     if not local or any(not _plain(model, model.blocks[name], plate) for name in local):
         return None
     groups: dict[Any, Group] = {}
     rest = []
-    for entry in model.energy.terms:
+    entries, arrays = in_single(model.energy, plate) if single else (model.energy.terms, model.energy.arrays)
+    for entry in entries:
         rows = [axis for axis in entry.term.axes if axis.plate == plate]
         owners = {model.layout.owner[a.site] for a in entry.term.atoms}
         if not rows:
@@ -214,7 +226,7 @@ def split(model: ConjugateModel, plate: str) -> PlateSplit | None:
             return None
         if not _grouped(model, groups, entry, rows[0], local):
             return None
-    return PlateSplit(model, plate, list(groups.values()), rest) if groups else None
+    return PlateSplit(model, plate, list(groups.values()), rest, arrays) if groups else None
 
 
 def _in_slots(entry: SiteTerm, row_axis: Axis) -> bool:

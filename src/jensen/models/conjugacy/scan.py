@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.ops.pytree import PytreeTrace
@@ -26,11 +26,12 @@ from jensen.models.numpyro import seeded
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A scan as the first, abstract run found it.
+    """A scan as the first, abstract run found it, the `number`-th of the program.
 
     `depth` is the number of batch axes inside the body; the time axis stands to their left.
     """
 
+    number: int
     names: tuple[str, ...]
     length: int
     depth: int
@@ -47,16 +48,18 @@ class Scan:
 
 
 class FindScans(Messenger):
-    """Records the scans of a program, in order."""
+    """Records the scans of a program that sample anything."""
 
     def __init__(self, fn: Callable[..., Any]):
         self.scans: list[Scan] = []
+        self.number = 0
         super().__init__(fn)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         """Note a scan that has run."""
         if msg["type"] != "control_flow" or msg["fn"] is not scan_wrapper:
             return
+        number, self.number = self.number, self.number + 1
         trace = msg["value"][1][0]
         samples = {k: s for k, s in trace.trace.items() if s["type"] == "sample"}
         lengths = {jnp.shape(s["value"])[0] for s in samples.values()}
@@ -68,7 +71,7 @@ class FindScans(Messenger):
                 "Flip the arrays that are scanned over, and leave reverse out.",
             )
         if samples:
-            self.scans.append(Scan(tuple(samples), lengths.pop(), depth))
+            self.scans.append(Scan(number, tuple(samples), lengths.pop(), depth))
 
 
 @dataclass(eq=False)
@@ -109,9 +112,14 @@ class RunScans(Messenger):
         """Replace the run of a scan."""
         if msg["type"] != "control_flow" or msg["fn"] is not scan_wrapper:
             return
-        body, init, xs, _, _ = msg["args"]
-        scan = self.scans[self.number]
+        scan = next((scan for scan in self.scans if scan.number == self.number), None)
         self.number += 1
+        body, init, xs, length, reverse = msg["args"]
+        if scan is None:  # nothing is sampled, so that no random keys are needed
+            with handlers.block():
+                carry, ys = jax.lax.scan(body, init, xs, length=length, reverse=reverse)
+            msg["value"] = (length, None, carry), (PytreeTrace({}), ys)
+            return
         carry, ys = self._run(scan, body, init, xs)
         msg["value"] = (scan.length, None, carry), (PytreeTrace({}), ys)
 
@@ -126,12 +134,13 @@ class RunScans(Messenger):
         def step(flat: list[Any], x: Any, here: dict[str, Any]) -> Any:
             program = self.given(seeded(body), here)
             with handlers.block():
-                traced = handlers.trace(program)
-                out, y = traced(jax.tree.unflatten(tree, flat), x)
+                tracer = handlers.trace(program)
+                out, y = tracer(jax.tree.unflatten(tree, flat), x)
             arrays = {}
-            for site in traced.trace.values():
+            for site in tracer.trace.values():
                 if site["type"] == "sample":
-                    arrays[site["name"]], *statics[site["name"]] = self.describe(site)
+                    arrays[site["name"]], *rest = self.describe(site)
+                    statics[site["name"]] = tuple(rest)
             return jax.tree.leaves(out), y, arrays
 
         def at(step_name: str) -> tuple[Any, Any]:
@@ -246,10 +255,10 @@ def _known_carry(
     kept = frozenset(range(count)) - of_state
     live = closed.jaxpr.replace(outvars=[v for i, v in enumerate(closed.jaxpr.outvars) if i in kept])
     live = live.replace(eqns=live_equations(live))  # states and parameters would make the whole scan depend on them
-    fillers = jax.tree.leaves(here)
+    fillers, run = jax.tree.leaves(here), jaxpr_as_fun(ClosedJaxpr(live, closed.consts))
 
     def advance(carry: list[Any], x: Any) -> Any:
-        new = iter(jax.core.eval_jaxpr(live, closed.consts, *carry, *jax.tree.leaves(x), *fillers))
+        new = iter(run(*carry, *jax.tree.leaves(x), *fillers))
         following = [next(new).astype(old.dtype) if i in kept else old for i, old in enumerate(carry)]
         return following, carry
 

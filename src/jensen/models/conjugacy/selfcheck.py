@@ -19,31 +19,47 @@ from jensen._errors import DataError, ModelError
 from jensen.math.programs import Program
 from jensen.models.conjugacy.energy import Energy, at_point
 from jensen.models.conjugacy.trace import SiteInfo
+from jensen.models.user_code import blame
 
 SEEDS = (11, 12)
 
 
 def self_check(
-    fn: Callable[..., Any], energy: Energy, sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
+    fn: Callable[..., Any],
+    energy: Energy | Callable[[dict[str, Any], dict[str, Any]], Energy],
+    sites: dict[str, SiteInfo],
+    arrays: dict[str, Any],
+    fixed: dict[str, Any],
 ) -> None:
     """Compare site by site at two random points; raise a `ModelError` that names the first site that differs, and a
     `DataError` for values observed outside their distribution's support.
+
+    `energy` may be a function of (data arrays, values of the latents), where some latents are taken as known.
     """
     observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
     @Program
-    def program(energy: Energy, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
+    def program(given: Energy | None, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
+        def at(values: dict[str, Any]) -> Energy:
+            return energy(arrays, values) if given is None else given  # type: ignore[return-value,arg-type]
+
         seeded, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
         outside = {name: _outside(trace[name], sites[name].masked) for name in observed}
-        return outside, _compare(seeded, trace, energy, sites, {**arrays, **fixed})
+        return outside, _compare(seeded, trace, at, sites, {**arrays, **fixed})
 
     # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
+    given = energy if isinstance(energy, Energy) else None
     tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
     for seed in SEEDS:
-        outside, (found, expected, size) = jax.device_get(program(energy, arrays, _noise(sites, seed), seed))
+        try:
+            outside, (found, expected, size) = jax.device_get(program(given, arrays, _noise(sites, seed), seed))
+        except TypeError as error:  # NumPyro's densities want whole numbers for categories: say which value is none
+            check_supports(fn, sites, arrays, fixed)
+            raise blame(error, fn, {**arrays, **fixed}) from error
         _check_support(sites, outside)
         for name in expected:
-            gap = abs(found[name] - expected[name])
+            with np.errstate(invalid="ignore"):
+                gap = abs(found[name] - expected[name])
             if not gap <= tolerance * (1.0 + size[name]):
                 raise _mismatch(sites[name], float(found[name]), float(expected[name]))
 
@@ -62,6 +78,25 @@ def check_supports(
     _check_support(sites, jax.device_get(program(arrays, _noise(sites, SEEDS[0]), SEEDS[0])))
 
 
+def first_outside(index: Any, limit: int) -> tuple[Any, Any, Any]:
+    """(number of indices outside 0..limit, flat position of the first one, its value)."""
+    flat = jnp.ravel(jnp.asarray(index))
+    bad = (flat < 0) | (flat > limit)
+    return jnp.sum(bad), jnp.argmax(bad), flat[jnp.argmax(bad)]
+
+
+def check_lookups(lookups: list[tuple[str, int]], outside: Any) -> None:
+    """Raise a `DataError` for an index outside the latent that it looks up, which JAX would clip in silence."""
+    for (where, limit), (count, place, value) in zip(lookups, jax.device_get(outside), strict=True):
+        if count:
+            raise DataError(
+                f"{int(count)} indices lie outside 0..{limit}, the entries of the latent that they look up; the first "
+                f"is {int(value) - (limit + 1) if value < 0 else int(value)}, in row {int(place)}.",
+                f"{where.replace(', at', 'At', 1) or 'In the model'}.",
+                "Number the groups 0..K-1, give the latent one entry for each, and fill masked places with 0.",
+            )
+
+
 def _noise(sites: dict[str, SiteInfo], seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     continuous = [s for s in sites.values() if not s.observed and s.values is None]
@@ -78,13 +113,18 @@ def _traced(
 
 
 def _compare(
-    seeded: Any, trace: Any, energy: Energy, sites: dict[str, SiteInfo], kwargs: dict[str, Any]
+    seeded: Any,
+    trace: Any,
+    energy_at: Callable[[dict[str, Any]], Energy],
+    sites: dict[str, SiteInfo],
+    kwargs: dict[str, Any],
 ) -> tuple[dict[str, Any], ...]:
     """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
     values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed}
     expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}
     lookup = at_point(values, kinds)
+    energy = energy_at(values)
     found, size = {}, {}
     for name in expected:
         parts = [energy(lookup, [t]) for t in energy.terms if t.site == name]

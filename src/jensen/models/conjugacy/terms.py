@@ -14,10 +14,14 @@ import numpy as np
 
 from jensen.models.conjugacy.arrays import contract, is_concrete, namespace, same_array
 
+LARGE = 4096
+"""Entries of an array whose square takes memory of its own."""
 PRODUCTS: ContextVar[dict[Any, tuple[Any, ...]] | None] = ContextVar("PRODUCTS", default=None)
 """Products of known arrays found so far in the analysis under way."""
 EXPLICIT: ContextVar[bool] = ContextVar("EXPLICIT", default=False)
 """Whether the analysis is for reading: Σ_n c over a plate stays a sum instead of N c, and nothing is compiled."""
+LOOKED_UP: ContextVar[list[Any] | None] = ContextVar("LOOKED_UP", default=None)
+"""(where, size, indices) of every lookup into a latent in the analysis under way, to be checked afterwards."""
 
 
 @dataclass(eq=False)
@@ -163,8 +167,13 @@ def _merge_factors(factors: Iterable[Factor]) -> list[Factor]:
 
 
 def _merge_known(known: list[Known], new: Known) -> None:
-    """Multiply arrays whose labels are nested, which costs no memory; others stay apart until they are contracted."""
+    """Multiply arrays whose labels are nested, which costs no memory; others stay apart until they are contracted.
+
+    The square of a large array is left as two factors: it can be formed again wherever it is needed.
+    """
     for i, other in enumerate(known):
+        if other.array is new.array and other.maps == new.maps and np.size(new.array) > LARGE and new.maps:
+            continue
         large, small = (other, new) if len(other.maps) >= len(new.maps) else (new, other)
         if set(small.maps) <= set(large.maps):
             known[i] = Known(_product(large, small), large.maps)

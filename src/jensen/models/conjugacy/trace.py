@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from jensen._errors import ModelError
+from jensen._errors import DataError, ModelError
 from jensen.models.analysis import feasible_trace
 from jensen.models.conjugacy.densities.registry import parameters_of
 from jensen.models.conjugacy.scan import FindScans, Piece, RunScans, Scan, trailing_axes
@@ -175,6 +175,8 @@ def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInf
     while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
         masked |= isinstance(base, dist.MaskedDistribution)
         base = base.base_dist
+    if site["is_observed"] and not isinstance(base, dist.Unit):
+        _check_shape(site, type(base).__name__, line, data_key)
     plates = tuple(sorted((Plate(f.name, f.dim, f.size) for f in site["cond_indep_stack"]), key=lambda p: p.dim))
     return SiteInfo(
         site["name"],
@@ -189,6 +191,25 @@ def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInf
         masked,
         data_key,
     )
+
+
+def _check_shape(site: dict[str, Any], described: str, line: str, data_key: str | None) -> None:
+    """Raise unless the observed array has the whole shape of its site, its plates included."""
+    shape, expected = jnp.shape(site["value"]), tuple(site["fn"].shape())
+    try:
+        fits = np.broadcast_shapes(shape, expected) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        plates = ", ".join(f"'{f.name}' of size {f.size}" for f in site["cond_indep_stack"])
+        raise DataError(
+            f"The values observed at '{site['name']}' have shape {shape}, but its distribution {described} has shape "
+            f"{expected}{', with the plate ' + plates if plates else ''}.",
+            f"Site '{site['name']}'"
+            + (f", data key '{data_key}'" if data_key else "")
+            + (f", at {line}." if line else "."),
+            "Make the shapes agree: a silent broadcast would count every observation several times.",
+        )
 
 
 def _values(info: SiteInfo, fn: Any) -> np.ndarray:

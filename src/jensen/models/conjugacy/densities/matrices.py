@@ -107,11 +107,15 @@ def _normal_parameters(d: Any) -> dict[str, Any]:
     return {"loc": d.loc, given: getattr(d, given)}
 
 
-def from_factor(scale_tril: Value) -> Value:
-    """(L Lᵀ)⁻¹ of a known Cholesky factor."""
+def from_given(matrix: Value | None, inverted: Value | None, scale_tril: Value | None) -> Value:
+    """M, given as such, as its inverse or as a known Cholesky factor L of its inverse."""
+    if matrix is not None:
+        return matrix
+    if inverted is not None:
+        return inverse(inverted)
+    assert scale_tril is not None
     shape = scale_tril.shape
-    product = matrix_function(scale_tril, "Cholesky factor", lambda xp, a: a @ xp.swapaxes(a, -1, -2), shape)
-    return inverse(product)
+    return inverse(matrix_function(scale_tril, "Cholesky factor", lambda xp, a: a @ xp.swapaxes(a, -1, -2), shape))
 
 
 @density(dist.MultivariateNormal, parameters=_normal_parameters)
@@ -123,13 +127,7 @@ def multivariate_normal(
     scale_tril: Value | None = None,
 ) -> Value:
     """-½ (x - m)ᵀ Λ (x - m) + ½ log det Λ - ½ D log 2π."""
-    if precision_matrix is not None:
-        precision = precision_matrix
-    elif covariance_matrix is not None:
-        precision = inverse(covariance_matrix)
-    else:
-        assert scale_tril is not None
-        precision = from_factor(scale_tril)
+    precision = from_given(precision_matrix, covariance_matrix, scale_tril)
     return -0.5 * quadratic(x - loc, precision) + 0.5 * log_det(precision) - HALF_LOG_2PI * x.shape[-1]
 
 
@@ -148,15 +146,8 @@ def wishart(
     scale_tril: Value | None = None,
 ) -> Value:
     """½(ν - D - 1) log det X - ½ tr(R X) + ½ ν log det R - ½ ν D log 2 - log Γ_D(ν/2), R the inverse scale."""
-    if rate_matrix is not None:
-        rate = rate_matrix
-    elif scale_matrix is not None:
-        rate = inverse(scale_matrix)
-    else:
-        assert scale_tril is not None
-        rate = from_factor(scale_tril)
+    rate = from_given(rate_matrix, scale_matrix, scale_tril)
     dim = x.shape[-1]
-
     linear = total(times(rate, x), [-1, -2])
     return (
         0.5 * (concentration - (dim + 1.0)) * log_det(x)
@@ -189,13 +180,7 @@ def inverse_wishart(
     scale_tril: Value | None = None,
 ) -> Value:
     """½ ν log det S - ½(ν + D + 1) log det X - ½ tr(S X⁻¹) - ½ ν D log 2 - log Γ_D(ν/2), S the scale."""
-    if scale_matrix is not None:
-        scale = scale_matrix
-    elif rate_matrix is not None:
-        scale = inverse(rate_matrix)
-    else:
-        assert scale_tril is not None
-        scale = inverse(from_factor(scale_tril))
+    scale = scale_matrix if scale_matrix is not None else inverse(from_given(rate_matrix, None, scale_tril))
     dim = x.shape[-1]
     linear = total(times(scale, inverse(x)), [-1, -2])
     return (
