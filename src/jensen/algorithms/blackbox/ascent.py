@@ -1,5 +1,6 @@
 """Stochastic ascent in units of each factor's own information: no learning rate, averages, a stop in posterior sd."""
 
+import abc
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -27,19 +28,24 @@ def run_chunk(
     estimator: AbstractEstimator,
     bound: AbstractBound,
     model: AbstractModel,
-    q: Product,
+    q: Any,
     state: Any,
     rate: Any,
     keys: Any,
-) -> tuple[Product, Any, Product, Any, Any]:
-    """One step for each key: last q, state, average of the second half, bounds, and which steps were finite."""
+    move: Any = None,
+) -> tuple[Any, Any, Any, Any, Any]:
+    """One step for each key: last q, state, average of the second half, bounds, and which steps were finite.
+
+    `move` is how q moves, `ByInformation()` by default.
+    """
+    move = move or ByInformation()
     half = keys.shape[0] // 2
 
     def body(carry: Any, item: Any) -> Any:
         q, state, average = carry
         key, index = item
         value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, None, key))(q)
-        new, new_state = step(estimator, q, slope, state, rate)
+        new, new_state = move.step(estimator, q, slope, state, rate)
         fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(new)]))
         q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
         weight = (index >= half) / (keys.shape[0] - half)
@@ -70,11 +76,35 @@ def step(estimator: Any, q: Product, slope: Product, state: Any, rate: Any) -> t
     return moved, state
 
 
+class AbstractMove(eqx.Module):
+    """How a family of some kind moves along its gradient, and how far two of its members are apart."""
+
+    @abc.abstractmethod
+    def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
+        """(q moved, state)."""
+
+    @abc.abstractmethod
+    def apart(self, a: Any, b: Any) -> float:
+        """In posterior sds."""
+
+
+class ByInformation(AbstractMove):
+    """Products: steps in units of each factor's information."""
+
+    def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
+        """See `step`."""
+        return step(estimator, q, slope, state, rate)
+
+    def apart(self, a: Any, b: Any) -> float:
+        """See `apart`."""
+        return apart(a, b)
+
+
 @dataclass(frozen=True)
 class BlackBoxFit:
     """The averaged q, how far the last two averages are apart (posterior sd), the bound there, and rejected steps."""
 
-    q: Product
+    q: Any
     converged: bool
     shift: float
     bound: float
@@ -100,7 +130,7 @@ def apart(a: Product, b: Product) -> float:
 
 def ascend(
     target: NativeTarget,
-    q: Product,
+    q: Any,
     estimator: Any,
     bound: AbstractBound,
     key: Any,
@@ -110,16 +140,22 @@ def ascend(
     max_chunks: int,
     tolerance: float,
     phase: str,
+    move: AbstractMove | None = None,
+    patience: int = 1,
 ) -> Generator[Progress, None, BlackBoxFit]:
-    """At each step size until the bound stops rising; the step size halves until two averages agree to `tolerance`."""
+    """At each step size until the bound stops rising; the step size halves until two averages agree to `tolerance`.
+
+    `patience` is the number of chunks without a rise after which it counts as stopped.
+    """
+    move = move or ByInformation()
     state = ADAM.init(q)
     previous, change, rejected, chunks, best = None, np.inf, 0, 0, -np.inf
     average = q
     while chunks < max_chunks:
-        last = -np.inf
+        last, still = -np.inf, 0
         while chunks < max_chunks:
             key, sub = jr.split(key)
-            found = run_chunk(estimator, bound, target.model, q, state, jnp.asarray(rate), jr.split(sub, chunk))
+            found = run_chunk(estimator, bound, target.model, q, state, jnp.asarray(rate), jr.split(sub, chunk), move)
             q, state, average, values, fine = found
             chunks += 1
             target.gradients += chunk * estimator.num_draws
@@ -130,11 +166,12 @@ def ascend(
             best = float(tail.mean()) if len(tail) else -np.inf
             error = float(tail.std() / np.sqrt(len(tail))) if len(tail) else np.inf
             yield Progress(phase, chunks * chunk, best, average)
-            if best < last + 2.0 * error or not np.isfinite(best):
+            still = still + 1 if best < last + 2.0 * error else 0
+            if still >= patience or not np.isfinite(best):
                 break
-            last = best
+            last = max(last, best)
         if previous is not None:
-            change = apart(average, previous)
+            change = move.apart(average, previous)
             if change < tolerance:
                 return BlackBoxFit(average, True, change, best, rejected)
         previous = average
