@@ -10,6 +10,7 @@ from numpyro import handlers
 
 from jensen.core import AbstractModel, total
 from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
 from jensen.models.analysis import placeholders
 from jensen.models.build import build
 from jensen.models.dependence import Links, links
@@ -83,7 +84,7 @@ class NativeTarget:
             return {site.name: trace[site.name]["value"] for site in self.structure.latents}
 
         with working(self.precision):
-            return jax.device_get(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(seed), count)))
+            return jax.device_get(Program(jax.vmap(one))(jax.random.split(jax.random.key(seed), count)))
 
     def constrain(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The draws with the model's deterministic sites."""
@@ -100,9 +101,13 @@ def _log_joint(model: AbstractModel, draws: dict[str, Any]) -> Any:
 
 
 def native_target(
-    model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+    model: Callable[..., Any] | LogDensity,
+    data: Mapping[str, Any] | None,
+    precision: Precision,
+    *,
+    evaluable: bool = True,
 ) -> NativeTarget:
     """Check the data and analyse the model, discrete latents allowed."""
-    target: Target = build(model, data, precision, discrete=True)
+    target: Target = build(model, data, precision, discrete=True, evaluable=evaluable)
     differentiable = getattr(model, "differentiable", True)
     return NativeTarget(target.model, target.structure, precision, differentiable)

@@ -1,10 +1,10 @@
 """Stochastic ascent in units of each factor's own information: no learning rate, averages, a stop in posterior sd."""
 
 from collections.abc import Generator
+import functools
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -14,15 +14,39 @@ import optax
 from jensen.core import AbstractBound, AbstractEstimator, AbstractModel, Progress
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import Product
+from jensen.math.programs import Program
 from jensen.models.native import NativeTarget
 
 NATURAL = 5.0
 """A free-form factor moves this many step sizes of the way to its optimum given the others (at most all of it)."""
 FLOOR = 1e-3
+OPTIMISED = 8
+"""Chunks that run in the quickly compiled program."""
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
 
 
-@eqx.filter_jit
+class Chunks:
+    """Many steps in one program, compiled quickly at first and with every optimisation once the fit proves long.
+
+    The change comes after `OPTIMISED` chunks, not after some time, so that a seed gives the same bits on every machine.
+    """
+
+    def __init__(self, target: NativeTarget, estimator: Any, bound: AbstractBound):
+        self.target, self.estimator, self.done = target, estimator, 0
+        run = functools.partial(run_chunk, estimator, bound)
+        self._quick, self._optimised = Program(run), Program(run, heavy=True)
+
+    def __call__(self, q: Product, rate: float, state: Any, key: Any, count: int) -> Any:
+        """What `run_chunk` returns, the values and flags as NumPy arrays."""
+        program = self._quick if self.done < OPTIMISED else self._optimised
+        self.done += 1
+        q, state, average, values, fine = program(self.target.model, q, state, np.float64(rate), jr.split(key, count))
+        self.target.gradients += count * self.estimator.num_draws
+        values, fine = np.asarray(values, float), np.asarray(fine)
+        self.target.raise_failure()
+        return q, state, average, values, fine
+
+
 def run_chunk(
     estimator: AbstractEstimator,
     bound: AbstractBound,
@@ -99,10 +123,8 @@ def apart(a: Product, b: Product) -> float:
 
 
 def ascend(
-    target: NativeTarget,
+    run: Chunks,
     q: Product,
-    estimator: Any,
-    bound: AbstractBound,
     key: Any,
     *,
     rate: float,
@@ -119,12 +141,8 @@ def ascend(
         last = -np.inf
         while chunks < max_chunks:
             key, sub = jr.split(key)
-            found = run_chunk(estimator, bound, target.model, q, state, jnp.asarray(rate), jr.split(sub, chunk))
-            q, state, average, values, fine = found
+            q, state, average, values, fine = run(q, rate, state, sub, chunk)
             chunks += 1
-            target.gradients += chunk * estimator.num_draws
-            values, fine = np.asarray(values, float), np.asarray(fine)
-            target.raise_failure()
             rejected += int((~fine).sum())
             tail = values[chunk // 2 :][fine[chunk // 2 :]]
             best = float(tail.mean()) if len(tail) else -np.inf

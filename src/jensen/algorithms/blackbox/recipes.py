@@ -1,5 +1,6 @@
 """Which gradient each factor gets, by measured variance; the candidates cost the same evaluations of the model."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from jensen.bounds import ELBO
 from jensen.estimators import Blanket, Expected, Mixed, Regressed, Reparameterised, Scored
 from jensen.estimators.mixed import AbstractRecipe
 from jensen.families.native import AbstractFactor, Product
+from jensen.math.programs import Program
 from jensen.models.dependence import Links
 from jensen.models.native import NativeTarget
 
@@ -79,7 +81,8 @@ def choose(
             for turn in range(rounds)
         ]
         estimators = tuple(Mixed({name: recipe for name, (_, recipe) in t.items()}, num_draws) for t in turns)
-        gradients = _replicates(estimators, target.model, q, jr.split(key, REPLICATES))
+        measure = Program(functools.partial(_replicates, estimators))
+        gradients = measure(target.model, q, jr.split(key, REPLICATES))
         target.gradients += rounds * REPLICATES * num_draws
         for picked, found in zip(turns, gradients, strict=True):
             for name, (label, _) in picked.items():
@@ -104,7 +107,6 @@ def whitened_variance(gradients: Any, factor: AbstractFactor) -> float:
     )
 
 
-@eqx.filter_jit
 def _replicates(estimators: Any, model: Any, q: Any, keys: Any) -> Any:
     """Gradients of each estimator, (replicates, ...), all from the same draws: samplers are what is slow to compile."""
 
