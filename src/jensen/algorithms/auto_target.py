@@ -27,6 +27,13 @@ class AutoTarget:
     native: NativeTarget | None = None
     why: str = ""
 
+    @property
+    def precision(self) -> Precision:
+        """Working precision of what is not run on the host."""
+        found = self.conjugate or self.density
+        assert found is not None  # one of the two always exists
+        return found.precision
+
 
 def prepared(model: Any, data: Mapping[str, Any] | None, precision: Precision) -> AutoTarget:
     """Analyse the model in every way that applies. Raises what the analysis of its density raises if none does."""

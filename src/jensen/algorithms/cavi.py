@@ -17,7 +17,8 @@ from jensen.algorithms.coordinate.solution import solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
-from jensen.models.conjugacy.partial import PartialModel, build_partial
+from jensen.models.conjugacy.partial import hybrid_target
+from jensen.models.conjugacy.target import HybridTarget
 
 WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
@@ -85,34 +86,26 @@ class CAVI(AbstractAlgorithm):
         leave the rest conjugate get a Gaussian on their unconstrained space (`elbo` is then an average over fresh
         draws). Raises a `ModelError` naming site, term, source line and remedy where nothing conjugate is left.
         """
-        try:
-            target = self.prepare(model, data, precision)
-        except ModelError as refusal:
-            if init or self.init or not callable(model):
-                raise
-            with working(precision):
-                free = build_partial(model, data, refusal, blocks=self.blocks, precision=precision)
-                return finished(self.run_partial(free, seed))
+        target = self.prepare(model, data, precision)
         with working(target.precision):
             return finished(self.run(target, seed, init=init))
 
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
+    def prepare(
+        self, model: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> ConjugateTarget | HybridTarget:
         """The expected log joint with its blocks; `single` is for streamed rows, everything else is in double."""
-        return conjugate_target(model, data, blocks=self.blocks, row_precision=precision)
+        try:
+            return conjugate_target(model, data, blocks=self.blocks, row_precision=precision)
+        except ModelError as refusal:
+            if self.init or not callable(model):
+                raise
+            return hybrid_target(model, data, refusal, blocks=self.blocks, precision=precision)
 
-    def run_partial(self, target: PartialModel, seed: int) -> Run:
-        """Fit a model of which some latents have no conjugate factor: those get a Gaussian, in one rising bound."""
-        return hybrid.run(
-            target,
-            seed,
-            max_sweeps=self.max_sweeps,
-            tolerance=self.tolerance,
-            restarts=self.restarts,
-            warm_up=WARM_UP,
-        )
-
-    def run(self, target: ConjugateTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
+    def run(self, target: ConjugateTarget | HybridTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""
+        if isinstance(target, HybridTarget):
+            limits = {"max_sweeps": self.max_sweeps, "tolerance": self.tolerance, "restarts": self.restarts}
+            return (yield from hybrid.run(target, seed, warm_up=WARM_UP, **limits))
         rng = np.random.default_rng(seed)
         init = self.init if init is None else init
         ascent = ascent_for(target.model, init)

@@ -37,7 +37,7 @@ class AbstractAnswer(abc.ABC):
     """
 
     kind: ClassVar[str]
-    approximates: ClassVar[type]
+    approximates: ClassVar[type | tuple[type, ...]]
     target: Any
     outcome: Outcome
     structure: Structure
