@@ -1,4 +1,4 @@
-"""What `auto` finds in a model: an expected log joint, a log density over R^D, or both."""
+"""What `auto` finds in a model: an expected log joint, a log density over R^D, both, or its values alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ class AutoTarget:
     """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
-    `native`, the model on its own supports, stands alone: where neither of the others is possible, for the reason `why`.
+    `native`, the model on its own supports, stands alone: where neither of the others is
+    possible, for the reason `why`.
     """
 
     conjugate: ConjugateTarget | None
@@ -30,8 +31,8 @@ class AutoTarget:
     @property
     def precision(self) -> Precision:
         """Working precision of what is not run on the host."""
-        found = self.conjugate or self.density
-        assert found is not None  # one of the two always exists
+        found = self.conjugate or self.density or self.native
+        assert found is not None  # one of the three always exists
         return found.precision
 
 
@@ -56,14 +57,15 @@ def black_box(
 
     It helps with discrete latents that cannot be summed out, and with densities outside JAX.
     """
-    outside = isinstance(model, LogDensity) and not model.differentiable
+    if isinstance(model, LogDensity) and not model.differentiable:
+        return native_target(model, data, precision, evaluable=evaluable), "The log density runs outside JAX."
     try:
         native = native_target(model, data, precision, evaluable=evaluable)
-        if not (outside or any(site.discrete for site in native.structure.latents)):
-            raise error
         native_product(native.structure.latents, native.supports)
     except ModelError:
         raise error from None
+    if not any(site.discrete for site in native.structure.latents):
+        raise error
     return native, error.what
 
 

@@ -1,7 +1,7 @@
 """Stochastic ascent in units of each factor's own information: no learning rate, averages, a stop in posterior sd."""
 
-from collections.abc import Generator
 import functools
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from jensen.models.native import NativeTarget
 NATURAL = 5.0
 """A free-form factor moves this many step sizes of the way to its optimum given the others (at most all of it)."""
 FLOOR = 1e-3
-OPTIMISED = 8
+OPTIMISED = 40
 """Chunks that run in the quickly compiled program."""
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
 

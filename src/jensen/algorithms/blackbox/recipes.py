@@ -62,6 +62,16 @@ def candidates(name: str, factor: AbstractFactor, links: Links, differentiable: 
     }
 
 
+def planned(factor: AbstractFactor, differentiable: bool) -> str:
+    """What a factor will be and which gradients it can have, in words; the choice is made by measured variance."""
+    family = f"{type(factor).__name__} factor"
+    if factor.support() is not None:
+        return f"{family}: local expectation over its {factor.support().shape[0]} values, else the score with controls"  # type: ignore[union-attr]
+    if factor.reparameterised and differentiable:
+        return f"{family}: the pathwise gradient of least measured variance"
+    return f"{family}: the score gradient, with the controls of least measured variance"
+
+
 def choose(
     target: NativeTarget, q: Product, links: Links, num_draws: int, key: Any, only: Mapping[str, AbstractRecipe]
 ) -> list[Choice]:
@@ -139,4 +149,4 @@ def total_draws(q: Product, recipes: Mapping[str, AbstractRecipe], wanted: int) 
     return max([wanted, *(recipe.least(q.factors[name]) for name, recipe in recipes.items())])
 
 
-__all__ = ["Choice", "candidates", "choose", "chosen_estimator", "total_draws", "whitened_variance"]
+__all__ = ["Choice", "candidates", "choose", "chosen_estimator", "planned", "total_draws", "whitened_variance"]
