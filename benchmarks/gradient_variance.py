@@ -156,9 +156,8 @@ def main():
     parser.add_argument("--model", default="")
     options = parser.parse_args()
     count = options.gradients
-    print(
-        f"{'model':24s}{'factor':10s}{'jensen':>12s}{'TraceGraph':>12s}{'ratio':>10s}{'max |z|':>9s}{'compared':>10s}   {DRAWS} draws"
-    )
+    head = f"{'jensen':>12s}{'TraceGraph':>12s}{'ratio':>10s}{'max |z|':>9s}{'compared':>10s}"
+    print(f"{'model':24s}{'factor':10s}{head}   {DRAWS} draws")
     for name, (model, data) in cases(np.random.default_rng(0)).items():
         if options.model not in name:
             continue

@@ -15,7 +15,7 @@ from jensen._errors import DataError, JensenError, ModelError, OptionError, Save
 from jensen.bounds import ELBO, ImportanceWeighted
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, auto, bbvi, cavi, laplace, naive, pathfinder, svi
+from jensen.methods import advi, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -74,6 +74,7 @@ __all__ = [
     "explain",
     "fit",
     "gradient_variance",
+    "hvm",
     "laplace",
     "load",
     "naive",

@@ -112,6 +112,11 @@ class AbstractAnswer(abc.ABC):
         del names
         return None
 
+    def columns(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Further columns of the summary table for these scalars."""
+        del names
+        return {}
+
     @abc.abstractmethod
     def parameters(self) -> dict[str, np.ndarray]:
         """The arrays from which `restored` builds q again: what a file keeps."""

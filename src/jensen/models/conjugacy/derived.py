@@ -12,7 +12,7 @@ from jensen._errors import DataError, ModelError
 from jensen.math.precision import working
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.arrays import is_concrete
-from jensen.models.conjugacy.blocks import Block
+from jensen.models.conjugacy.blocks import Block, pointed
 from jensen.models.conjugacy.energy import Energy, SiteTerm, Skeleton, Slot, without_identities
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
@@ -144,5 +144,5 @@ def _blocks(
         except ModelError as refusal:
             refusals.setdefault(site.name, refusal)
             continue
-        blocks[block.name] = block
+        blocks[block.name] = pointed(block) if site.point else block
     return blocks

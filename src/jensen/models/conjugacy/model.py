@@ -16,7 +16,7 @@ from jensen.families.exponential import AbstractExponentialFactor, Natural, Prod
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
 from jensen.models.analysis import CONCRETE_NEEDED
-from jensen.models.conjugacy.blocks import Block
+from jensen.models.conjugacy.blocks import Block, pointed
 from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
@@ -278,7 +278,8 @@ def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[s
     for site in (s for s in sites.values() if not s.observed):
         names = next((names for names in joint if site.name in names), None)
         if names is None:
-            found[site.name] = recognise(site, energy, sites)
+            block = recognise(site, energy, sites)
+            found[site.name] = pointed(block) if site.point else block
         elif not any(site.name in block.sites for block in found.values()):
             block = recognise_joint(names, energy, sites)
             found[block.name] = block
