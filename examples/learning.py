@@ -8,6 +8,7 @@ import jensen as jn
 
 
 def schools(sigma, y, mu, tau):
+    """Effects around a common mean, measured with known errors."""
     with numpyro.plate("school", len(sigma)):
         theta = numpyro.sample("theta", dist.Normal(mu, tau))
         numpyro.sample("y", dist.Normal(theta, sigma), obs=y)
