@@ -159,12 +159,13 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     }
     evidence = header["evidence"]
     bounds = {int(k): tuple(pair) for k, pair in evidence.pop("importance_weighted").items()}
+    interval = {"interval": tuple(evidence["interval"])} if "interval" in evidence else {}
     stored = {
         "answer": {"kind": kind.kind, "parameters": parameters},
         "pool": pool,
         "draws": draws,
         "report": from_dict(header["report"]),
-        "evidence": Evidence(importance_weighted=bounds, **evidence),
+        "evidence": Evidence(importance_weighted=bounds, **{**evidence, **interval}),
         "summary": {kind: _table(arrays, kind, header["parameters"]) for kind in ("best", "raw")},
     }
     return Fit(

@@ -153,6 +153,13 @@ def conjugate_target(
     return _target(fn, data, blocks, precision, by_row=False, check=True, row_precision=row_precision)[0]
 
 
+def conjugate_program(
+    fn: Callable[..., Any], data: Mapping[str, Any], *, blocks: Sequence[tuple[str, ...]] = ()
+) -> tuple[ConjugateTarget, Program]:
+    """(`conjugate_target`, the program from the data's arrays to the arrays of the energy, which come first)."""
+    return _target(fn, data, blocks, "double", by_row=False, check=True)
+
+
 def batch_target(
     fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
 ) -> tuple[ConjugateTarget, Program]:
@@ -301,5 +308,6 @@ __all__ = [
     "Naturals",
     "batch_target",
     "build_conjugate",
+    "conjugate_program",
     "conjugate_target",
 ]
