@@ -122,6 +122,7 @@ class ConjugateAnswer(AbstractAnswer):
         names = deterministic_names(self.structure)
         if not names or len(draws) < len(self.structure.latents):
             return draws
+        assert self.program is not None  # coordinate methods work on programs
         return draws | self.program.deterministic(draws, names)
 
     def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
@@ -178,7 +179,7 @@ class ConjugateAnswer(AbstractAnswer):
         """The factors need their model."""
         if target is None:
             return None
-        return (restored_hybrid if isinstance(target, HybridTarget) else restored)(target, parameters)
+        return restored_hybrid(target, parameters) if isinstance(target, HybridTarget) else restored(target, parameters)
 
     @staticmethod
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Any:

@@ -36,7 +36,5 @@ def float_type(precision: Precision) -> type:
 
 def stored_in(tree: object) -> contextlib.AbstractContextManager[None]:
     """A context in the precision of a tree's own arrays, so that results read outside a fit are not cut short."""
-    double = jax.config.jax_enable_x64 or any(
-        getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(tree)
-    )
-    return contextlib.nullcontext() if double == jax.config.jax_enable_x64 else working("double")
+    wide = any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(tree))
+    return working("double") if wide else contextlib.nullcontext()

@@ -189,8 +189,8 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
         return Site(name, "latent", described, support, shape, fn.event_dim, plates, (0,), masked=masked)
     if support.is_discrete:
         values, scanned = listed_values(site), "_scan_current_index" in site["infer"]
-        kept = dict(masked=masked, values=values, scanned=scanned)
-        return Site(name, "latent", described, support, shape, fn.event_dim, plates, (), **kept)
+        place = (shape, fn.event_dim, plates, ())
+        return Site(name, "latent", described, support, *place, masked=masked, values=values, scanned=scanned)
     unconstrained = tuple(biject_to(support).inverse_shape(shape))
     return Site(name, "latent", described, support, shape, fn.event_dim, plates, unconstrained, masked=masked)
 

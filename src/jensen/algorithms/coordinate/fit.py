@@ -12,6 +12,7 @@ from jensen.core.algorithm import Outcome, Run
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel
+from jensen.models.conjugacy.partial import PartialModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ConjugateFit:
         return self.solution.product()
 
     @property
-    def model(self) -> ConjugateModel:
+    def model(self) -> ConjugateModel | PartialModel:
         """The analysed model."""
         return self.solution.target.model
 

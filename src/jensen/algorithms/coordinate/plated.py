@@ -211,7 +211,7 @@ class PlatedAscent(Ascent):
             state = self._swept(state, self.arrays, self.parts.size)[0]
         return float(state.magnitude or 0.0)
 
-    def chosen(self, arrays: Sequence[Array], rows: Any) -> tuple[Array, ...]:
+    def chosen(self, arrays: Sequence[Any], rows: Any) -> tuple[Any, ...]:
         """The arrays with these rows only."""
         slots = self.parts.row_slots()
         if isinstance(rows, np.ndarray):  # on the host, where nothing is compiled

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
@@ -163,7 +164,7 @@ def _check_arguments(site: dict[str, Any], line: str) -> None:
         fn = fn.base_dist
     for name, value in fn.get_args().items():
         constraint = fn.arg_constraints[name]
-        if isinstance(value, jax.core.Tracer) or dist.constraints.is_dependent(constraint):
+        if isinstance(value, Tracer) or dist.constraints.is_dependent(constraint):
             continue
         if not np.all(constraint(np.asarray(value))):
             raise ModelError(
