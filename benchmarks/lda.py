@@ -22,6 +22,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from jensen.algorithms.coordinate.streamed import Stream
 from jensen.algorithms.svi import SVI
 from jensen.data import Ragged
 from jensen.math.precision import working
@@ -51,7 +52,7 @@ def jensen(X, K, alpha, eta, limit, snap, seed, batch_size) -> dict[str, float]:
 
         def run():
             source = Ragged({"word": X.indices, "count": X.data}, row, batch_size, shared=shared)
-            return method.run(method.prepare(topics, source, "single"), seed)
+            return method.run(Stream(topics, source, "single"), seed)
 
         for progress in run():
             if progress.phase == "minibatch" and progress.step >= 2:
@@ -59,6 +60,8 @@ def jensen(X, K, alpha, eta, limit, snap, seed, batch_size) -> dict[str, float]:
         times["compile_and_first"] = time.process_time() - clock
         snap(None)
         for progress in run():
+            if progress.q is None:  # exact sweeps, long after the peers' score
+                break
             factor = progress.q().held().factors["phi"]
             jax.block_until_ready(factor.natural)
 
@@ -102,7 +105,7 @@ def main() -> None:
     parser.add_argument("--impl", nargs="*", default=["jensen", "sklearn_online"])
     parser.add_argument("--limit", type=float, default=40.0)
     parser.add_argument("--ours", type=float, default=8.0, help="seconds for jensen, which needs fewer")
-    parser.add_argument("--batch-size", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=2000)
     parser.add_argument("--data", default="full")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

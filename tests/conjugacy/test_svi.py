@@ -239,3 +239,8 @@ def test_an_iterator_cannot_be_counted():
         Batches(iter([{"x": np.ones(4)}]))
     with pytest.raises(DataError, match="first batch alone"):
         SVI().fit_conjugate(MIXTURE, Batches([{"x": np.ones(4)}], size=3, shared={"K": 2}))
+
+
+def test_a_fit_of_all_rows_needs_them():
+    with pytest.raises(DataError, match="fit_conjugate"):
+        SVI().prepare(MIXTURE, Batches([{"x": np.ones(4)}], shared={"K": 2}), "double")

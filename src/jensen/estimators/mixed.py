@@ -122,7 +122,7 @@ class Mixed(AbstractEstimator):
 
     def at(self, bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, values: Any) -> Scalar:
         """The bound from these draws, in nats; its gradient is that in q and, through `values`, in the draws."""
-        recipes = self._checked(bound, q)
+        recipes: dict[str, Any] = dict(self._checked(bound, q))
 
         def of(kind: type) -> list[str]:
             return [name for name, recipe in recipes.items() if isinstance(recipe, kind)]

@@ -31,7 +31,8 @@ class NativeTarget:
     """
 
     def __init__(self, model: AbstractModel, structure: Structure, precision: Precision, differentiable: bool = True):
-        self.model, self.structure, self.precision, self.differentiable = model, structure, precision, differentiable
+        self.model, self.structure, self.differentiable = model, structure, differentiable
+        self.precision: Precision = precision
         self.gradients = self.values = 0
 
     @property

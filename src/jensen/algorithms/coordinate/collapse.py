@@ -53,7 +53,7 @@ class Collapse:
         if self.parts is None:
             return self._conditionals(model, moments)
         ascent = PlatedAscent(self.parts)
-        found = ascent._local_naturals(moments, ascent.cold(self.parts.size), arrays)
+        found = ascent.conditionals(moments, ascent.cold(self.parts.size), arrays)
         return {name: found[name] for name in self.out}
 
     def _conditionals(self, model: ConjugateModel, moments: Moments) -> Naturals:

@@ -71,7 +71,7 @@ class PlatedAscent(Ascent):
         self._globals = Program(self._globals_program, entries > HEAVY)
         self._begin = Program(self._begin_program)
         self._from_values = Program(self._values_program)
-        self._local = Program(self._local_naturals)
+        self._local = Program(self.conditionals)
 
     def cold(self, rows: int) -> Moments:
         """Moments of the carried blocks to begin with, the same in every row."""
@@ -374,7 +374,8 @@ class PlatedAscent(Ascent):
         magnitude = magnitude + jnp.abs(self.parts.rest_energy(moments, arrays))
         return moments, naturals, entropies, bounds, magnitude, jnp.stack(gains), jnp.stack(inside)
 
-    def _local_naturals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
+    def conditionals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
+        """Natural parameters of every row's optimal factors given global moments; traceable."""
         interface, size = self.parts.interface(moments, arrays), self.parts.size
         if carried:
             carried = self._statistics(interface, arrays, size, carried, ROUNDS)[2]

@@ -88,7 +88,9 @@ _FAMILIES: tuple[tuple[tuple[Any, ...], Callable[[Any, Any], AbstractFactor]], .
     ((constraints.integer_interval,), _range),
     ((constraints.nonnegative_integer, constraints.positive_integer, constraints.integer_greater_than), _counts),
 )
-_KINDS = {kind if isinstance(kind, type) else type(kind): make for kinds, make in _FAMILIES for kind in kinds}
+_KINDS: dict[Any, Callable[[Any, Any], AbstractFactor]] = {
+    kind if isinstance(kind, type) else type(kind): make for kinds, make in _FAMILIES for kind in kinds
+}
 
 
 def native_factor(site: Any, support: Any = None) -> AbstractFactor:
@@ -101,7 +103,7 @@ def native_factor(site: Any, support: Any = None) -> AbstractFactor:
     Raises a `ModelError` for a discrete support without a family.
     """
     support = site.support if support is None else support
-    inner = support
+    inner: Any = support
     while isinstance(inner, constraints.independent) or hasattr(inner, "base_constraint"):
         inner = inner.base_constraint
     make = _KINDS.get(type(inner))

@@ -36,6 +36,8 @@ class Block:
         nearby: (random generator, moments) -> moments of a q concentrated at a draw; `None` where a push would break
             no symmetry.
         rows_last: natural parameters whose independent rows are on the last axis -> factor; `None` where there is none.
+        potentials: whether the factor is softmax of potentials, `indicator`, over the last axis (divided by the number
+            `copies` where that is among the statistics).
     """
 
     name: str
@@ -49,6 +51,7 @@ class Block:
     discrete: bool = False
     plates: tuple[str, ...] = field(default=())
     rows_last: Callable[[Natural], AbstractExponentialFactor] | None = None
+    potentials: bool = False
 
     def zeros(self) -> Natural:
         """Natural parameters of zero."""
