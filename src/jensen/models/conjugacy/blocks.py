@@ -1,14 +1,14 @@
 """Blocks: which latents share a factor, and where the expectation of a product of atoms is found."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array
-from jensen.families.exponential import AbstractExponentialFactor, Natural
+from jensen.families.exponential import AbstractExponentialFactor, AtMode, Natural
 from jensen.models.conjugacy.terms import Atom, Map, Stat
 
 HostNatural: TypeAlias = dict[str, np.ndarray]
@@ -38,6 +38,7 @@ class Block:
         rows_last: natural parameters whose independent rows are on the last axis -> factor; `None` where there is none.
         potentials: whether the factor is softmax of potentials, `indicator`, over the last axis (divided by the number
             `copies` where that is among the statistics).
+        point: whether the factor is concentrated at its mode.
     """
 
     name: str
@@ -52,10 +53,23 @@ class Block:
     plates: tuple[str, ...] = field(default=())
     rows_last: Callable[[Natural], AbstractExponentialFactor] | None = None
     potentials: bool = False
+    point: bool = False
 
     def zeros(self) -> Natural:
         """Natural parameters of zero."""
         return {name: jnp.zeros(shape) for name, shape in self.shapes.items()}
+
+
+def pointed(block: Block) -> Block:
+    """The block of a learned parameter: its factor concentrated at its mode; a location can be pushed."""
+
+    def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
+        z = np.asarray(moments["z"], float)
+        spread = max(float(z.std()), 0.1 * float(np.abs(z).max(initial=0.0)), 0.1)
+        return block.at(z + spread * rng.normal(size=z.shape))
+
+    push = nearby if "z" in block.shapes else None
+    return replace(block, factor=lambda natural: AtMode(block.factor(natural)), nearby=push, point=True, potentials=False)
 
 
 def signature(atoms: Sequence[Atom]) -> Signature:
