@@ -247,17 +247,27 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | No
     found = None if plain else _equations(model, data)
     method = _method(target, given)
     if found is not None and found.conjugate:
-        method = _conjugate_method(found, method, target.dim)
+        compared = len(found.updates) > 1 and target.dim <= Auto().dense_limit
+        method = _conjugate_method(method, compared)
+        rows = tuple(_with_factor(row, found, compared) for row in rows)
     return Plan(name, rows, structure.dim, observations, method, structure, found)
 
 
-def _conjugate_method(found: Equations, gaussian: tuple[str, ...], dim: int) -> tuple[str, ...]:
+def _conjugate_method(gaussian: tuple[str, ...], compared: bool) -> tuple[str, ...]:
     """What `Auto` does first where every block is conjugate, and the Gaussians that it compares with, if any."""
     first = "Coordinate ascent: every block is conjugate, and is set to its optimal factor in turn (equations below)."
-    discrete = any(site.values is not None for site in found.derivation.sites.values())
-    if discrete or len(found.updates) == 1 or dim > Auto().dense_limit:
+    if not compared:
         return (first, "A verdict on the result from importance weights; see fit.check().")
     return (first, "Where the data are not large, a Gaussian too, kept if its bound is higher:", *gaussian)
+
+
+def _with_factor(row: Row, found: Equations, compared: bool) -> Row:
+    """The row with its factor of coordinate ascent before what a Gaussian would do."""
+    own = [b for b in found.blocks if row.kind == "latent" and row.site in b.name.split("+")]
+    if not own:
+        return row
+    factor = own[0].head.partition("= ")[2]
+    return replace(row, update=f"{factor}, updated exactly" + (f"; or {row.update}" if compared else ""))
 
 
 def _equations(model: Any, data: Mapping[str, Any] | None) -> Equations | None:
