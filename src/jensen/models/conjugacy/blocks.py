@@ -69,7 +69,8 @@ def pointed(block: Block) -> Block:
         return block.at(z + spread * rng.normal(size=z.shape))
 
     push = nearby if "z" in block.shapes else None
-    return replace(block, factor=lambda natural: AtMode(block.factor(natural)), nearby=push, point=True, potentials=False)
+    at_mode = lambda natural: AtMode(block.factor(natural))  # noqa: E731
+    return replace(block, factor=at_mode, nearby=push, point=True, potentials=False)
 
 
 def signature(atoms: Sequence[Atom]) -> Signature:
