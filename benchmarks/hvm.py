@@ -67,6 +67,7 @@ def ising(side=3, coupling=0.5, field=0.1):
 
 
 def poisson_table():
+    """Log masses of the Poisson mixture on 45 x 45 counts."""
     grid = np.arange(45)
     parts = stats.poisson.logpmf(grid[:, None, None], RATES[0]) + stats.poisson.logpmf(grid[None, :, None], RATES[1])
     return special.logsumexp(parts + np.log(SHARES), axis=-1)
@@ -99,12 +100,14 @@ def divergence(q, log_p, count=200_000):
 
 
 def poisson_model(seed):
+    """(model, data, options) with Poisson factors."""
     del seed
     families = {"z": Poisson(jnp.log(jnp.array([6.0, 6.0])))}
     return counts, {"log_rates": np.log(RATES), "log_shares": np.log(SHARES)}, {"families": families}
 
 
 def table_model(log_p):
+    """(model, data, options) of a table over bits."""
     return lambda seed: (bits, {"log_p": log_p}, {})
 
 
@@ -123,6 +126,7 @@ def cases():
 
 
 def main():
+    """Every target, one line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="")

@@ -24,7 +24,7 @@ def two_modes(z):
 
 @pytest.fixture(scope="module")
 def mixture():
-    return jn.fit(jn.LogDensity(two_modes, {"u": 2}), None, "auto")
+    return jn.fit(jn.LogDensity(two_modes, {"u": 2}), None, jn.auto(escalate=True))
 
 
 def test_several_modes_become_a_mixture(mixture):
@@ -46,14 +46,14 @@ def test_a_mixture_comes_back_from_its_file(mixture, tmp_path):
 
 
 def test_a_gaussian_posterior_stays_gaussian():
-    fit = jn.fit(jn.LogDensity(lambda z: -0.5 * jnp.sum(z["u"] ** 2), {"u": 2}), None, "auto")
+    fit = jn.fit(jn.LogDensity(lambda z: -0.5 * jnp.sum(z["u"] ** 2), {"u": 2}), None, jn.auto(escalate=True))
     assert all("flow" not in row["family"] and "mixture" not in row["family"] for row in fit.outcome.stages)
 
 
 @pytest.mark.slow
 def test_a_curved_posterior_becomes_a_flow():
     """The best Gaussian is 0.8 nats short."""
-    fit = jn.fit(jn.LogDensity(banana, {"u": 2}), None, "auto")
+    fit = jn.fit(jn.LogDensity(banana, {"u": 2}), None, jn.auto(escalate=True))
     assert fit.elbo.value > -0.1
     assert fit.elbo.value < 3 * fit.elbo.se
     assert fit.check().verdict == "trusted"

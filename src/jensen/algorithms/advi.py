@@ -224,7 +224,7 @@ def fit_flexible(
     seed: int,
     restarts: tuple[float, ...] = (),
 ) -> Run:
-    """A flow that begins at the Gaussian, or a mixture that begins at the modes (at the Gaussian where there is one)."""
+    """A flow that begins at the Gaussian, or a mixture that begins at the modes, at the Gaussian if there is one."""
     around = gaussian
     if family == "flow":
         start: Any = flexible.flow_from(gaussian, seed)

@@ -48,7 +48,7 @@ class Auto(AbstractAlgorithm):
     num_starts: int = eqx.field(static=True, default=8)
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
-    escalate: bool = eqx.field(static=True, default=True)
+    escalate: bool = eqx.field(static=True, default=False)
 
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> AutoTarget:
         """Every analysis of the model that applies."""
@@ -82,7 +82,7 @@ class Auto(AbstractAlgorithm):
         if target.dim > self.dense_limit:
             return (yield from self._large(target, seed, starts))
         paths = yield from climb(target, seed, starts)
-        found = survey(target, paths, 4 if target.heavy else 8)
+        found = survey(target, paths, 8 if self.escalate else 4)
         mode = found.mode
         start = starting_gaussian(target, mode, paths, seed)
         if target.heavy and mode.regular:
