@@ -14,12 +14,10 @@ from jensen.algorithms.blackbox import ascent
 from jensen.algorithms.blackbox.start import starting_product
 from jensen.algorithms.hierarchical.estimator import estimator_for
 from jensen.algorithms.hierarchical.moments import Plain, moments
-from jensen.algorithms.hierarchical.places import placed
 from jensen.algorithms.hierarchical.start import check_names, starting_family
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, AbstractBound, AbstractDensity, AbstractEstimator, Outcome, Progress
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
 from jensen.core.algorithm import Run
-from jensen.families.hierarchical import AbstractAuxiliary
 from jensen.families.native import AbstractFactor, native_factor
 from jensen.math.precision import Precision, working
 from jensen.models.log_density import LogDensity
@@ -95,8 +93,7 @@ class HVM(AbstractAlgorithm):
         """Start, race, ascend, look at what q says."""
         with working(target.precision):
             product = starting_product(target, seed, self.families)
-            begins = [self._start(product, seed + i) for i in range(self.num_starts)]
-            starts = [self._placed(target, q, seed + i, i) for i, q in enumerate(begins)]
+            starts = [self._start(product, seed + i) for i in range(self.num_starts)]
             estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
             q, reached = yield from self._race(target, starts, estimator, seed)
             chunk = 1000
@@ -131,11 +128,6 @@ class HVM(AbstractAlgorithm):
     def _start(self, product: Any, seed: int) -> Any:
         q = starting_family(product, self.prior, self.auxiliary, self.num_components, int(self.importance), seed)
         return jax.tree.map(jnp.asarray, q)
-
-    def _placed(self, target: NativeTarget, q: Any, seed: int, index: int) -> Any:
-        """Every start but the last has its components placed at probable latents."""
-        made_here = not (isinstance(self.prior, AbstractDensity) or isinstance(self.auxiliary, AbstractAuxiliary))
-        return placed(target, q, seed) if made_here and (index < self.num_starts - 1 or not index) else q
 
     def _race(self, target: NativeTarget, starts: list[Any], estimator: Any, seed: int) -> Any:
         """Short runs from several starts; (the best, the bounds reached)."""
