@@ -12,7 +12,7 @@ jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
 from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
-from jensen.bounds import ELBO, ImportanceWeighted
+from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
 from jensen.methods import advi, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
@@ -52,6 +52,7 @@ def compare(fits):
 
 __all__ = [
     "ELBO",
+    "ChiUpper",
     "DataError",
     "DoublyReparameterised",
     "ExactEntropy",
@@ -62,6 +63,7 @@ __all__ = [
     "ModelError",
     "OptionError",
     "Pathwise",
+    "Renyi",
     "SavedFitError",
     "ScoreFunction",
     "StickingTheLanding",

@@ -1,6 +1,6 @@
 """Coordinate ascent: every block set to its optimal factor in turn, the bound exact and checked as it rises."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -112,7 +112,21 @@ class CAVI(AbstractAlgorithm):
         states = [ascent.given(rng, init)] if init else self._started(ascent, rng)
         for other in states[1:]:
             yield Progress("restart", other.sweeps, other.elbo, partial(solution, ascent, states[0], target))
-        state, converged, saddle = states[0], False, False
+        state, converged, saddle = yield from self.climbed(ascent, states[0], target, rng)
+        return Outcome(
+            solution(ascent, state, target),
+            converged and not (saddle and not self.escape),
+            self._status(target.model, state, converged, saddle),
+            {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)}
+            | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
+            restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
+        )
+
+    def climbed(
+        self, ascent: Ascent, state: State, target: ConjugateTarget, rng: np.random.Generator
+    ) -> Generator[Progress, None, tuple[State, bool, bool]]:
+        """(the state at a maximum, whether the stopping rule was met, whether a saddle was met on the way)."""
+        converged = saddle = False
         for _ in range(3):
             state, converged = yield from self._to_convergence(ascent, state, target)
             if not converged:
@@ -125,14 +139,7 @@ class CAVI(AbstractAlgorithm):
                 break
             state = moved
         ascent.check_rounding(state)
-        return Outcome(
-            solution(ascent, state, target),
-            converged and not (saddle and not self.escape),
-            self._status(target.model, state, converged, saddle),
-            {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)}
-            | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
-            restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
-        )
+        return state, converged, saddle
 
     def _started(self, ascent: Ascent, rng: np.random.Generator) -> list[State]:
         """The random starts, best first; all of them run to convergence where a sweep costs little."""

@@ -95,20 +95,18 @@ class HVM(AbstractAlgorithm):
             product = starting_product(target, seed, self.families)
             starts = [self._start(product, seed + i) for i in range(self.num_starts)]
             estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
-            q, reached = yield from self._race(target, starts, estimator, seed)
+            steps = ascent.Chunks(target, estimator, self.bound, Plain(), quick=0)
+            q, reached = yield from self._race(steps, starts, seed)
             chunk = 1000
             fit = yield from ascent.ascend(
-                target,
+                steps,
                 q,
-                estimator,
-                self.bound,
                 jr.fold_in(jr.key(seed), 1000),
                 rate=self.rate,
                 chunk=chunk,
                 max_chunks=max(1, self.max_steps // chunk),
                 tolerance=self.tolerance,
                 phase="ascent",
-                move=Plain(),
                 patience=2,
             )
             found = moments(fit.q, 4096, seed, covariance=False)
@@ -129,19 +127,15 @@ class HVM(AbstractAlgorithm):
         q = starting_family(product, self.prior, self.auxiliary, self.num_components, int(self.importance), seed)
         return jax.tree.map(jnp.asarray, q)
 
-    def _race(self, target: NativeTarget, starts: list[Any], estimator: Any, seed: int) -> Any:
+    def _race(self, steps: ascent.Chunks, starts: list[Any], seed: int) -> Any:
         """Short runs from several starts; (the best, the bounds reached)."""
         if len(starts) == 1:
             return starts[0], ()
         found = []
         for index, begin in enumerate(starts):
-            keys = jr.split(jr.fold_in(jr.key(seed), index), 500)
-            state = ascent.ADAM.init(begin)
-            _, _, average, values, fine = ascent.run_chunk(
-                estimator, self.bound, target.model, begin, state, jnp.asarray(self.rate), keys, Plain()
-            )
-            target.raise_failure()
-            tail = np.asarray(values, float)[250:][np.asarray(fine)[250:]]
+            key = jr.fold_in(jr.key(seed), index)
+            _, _, average, values, fine = steps(begin, self.rate, ascent.ADAM.init(begin), key, 500)
+            tail = values[250:][fine[250:]]
             reached = float(tail.mean()) if len(tail) else -np.inf
             found.append((reached, index, average))
             yield Progress("start", index + 1, reached, average)

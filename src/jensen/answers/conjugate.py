@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import jax
@@ -142,7 +143,8 @@ class ConjugateAnswer(AbstractAnswer):
         """The exact ELBO; the other bounds from the pool."""
         found = evidence(pool)
         value, error = self.elbo(0)
-        return Evidence(value, error, found.importance_weighted, found.log_evidence, found.log_evidence_se, found.khat)
+        low = max(found.interval[0], value - 2.24 * error - 1e-9 * (1.0 + abs(value)))
+        return replace(found, elbo=value, elbo_se=error, interval=(low, found.interval[1]))
 
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
         """Exact."""
