@@ -87,6 +87,7 @@ def _prepared(
             if not isinstance(model, LogDensity):
                 check_starts(model, data, precision)
             raise
+    assert not isinstance(model, LogDensity)  # which has no param sites
     loop = Learning(algorithm, model, find_parameters(model, data, learn, precision))
     return loop, loop.prepare(data, precision)
 

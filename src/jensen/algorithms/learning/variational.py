@@ -143,13 +143,14 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
     return replace(
         outcome,
         converged=outcome.converged and found.moved < AGREE,
-        status=f"Variational EM for {', '.join(map(repr, kinds))}: {agree}.{_at_edge(edge)} {outcome.status}",
+        status=f"Variational EM for {', '.join(map(repr, kinds))}: {agree}.{at_edge(edge)} {outcome.status}",
         estimates=Estimates(values, kinds, False, certificate),
         target=target,
     )
 
 
-def _at_edge(names: list[str]) -> str:
+def at_edge(names: list[str]) -> str:
+    """A sentence on parameters that ended far from their start."""
     if not names:
         return ""
     return f" The bound is highest at, or without end towards, the edge of the range of {', '.join(map(repr, names))}."
@@ -210,6 +211,7 @@ def _maximise(
         root = np.sqrt(np.diagonal(q.covariance()))
     num_draws, moved, bound, first = max(64, 8 * dim if dense else 32), np.inf, -np.inf, theta
     for _ in range(ROUNDS):
+        assert isinstance(target.model, NumPyroModel)  # as `_target` made sure
         fixed = _Fixed(
             target.model,
             jnp.asarray(loc, dtype),
@@ -258,6 +260,8 @@ class Edge:
     A bound that levels off there has a supremum (a useless feature's precision is best infinite) and the climb may
     stop; one that goes on rising has none, which is an error.
     """
+
+    far = EDGE
 
     def __init__(self, start: np.ndarray, chart: Chart):
         self.start, self.chart, self.value = start, chart, np.inf

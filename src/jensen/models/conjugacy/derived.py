@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, ModelError
 from jensen.math.precision import working
@@ -59,7 +60,7 @@ def derive(
     scalars |= {k for k, v in arguments.items() if isinstance(v, dict)}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     needed: BaseException | None = None
-    with working("double"):
+    with working("double"), validation_enabled(False):  # its comparisons are no algebra
         for fixed in (scalars, scalars | integers, set(arguments)):
             arrays = {k: v for k, v in arguments.items() if k not in fixed}
             try:

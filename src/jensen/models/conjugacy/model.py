@@ -6,18 +6,20 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, ModelError, OptionError
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
-from jensen.math.programs import Program
+from jensen.math.programs import Program, equal_outputs
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.blocks import Block, pointed
-from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, reduced
+from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, Skeleton, reduced, with_slots
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
@@ -153,6 +155,13 @@ def conjugate_target(
     return _target(fn, data, blocks, precision, by_row=False, check=True, row_precision=row_precision)[0]
 
 
+def conjugate_program(
+    fn: Callable[..., Any], data: Mapping[str, Any], *, blocks: Sequence[tuple[str, ...]] = ()
+) -> tuple[ConjugateTarget, Program]:
+    """(`conjugate_target`, the program from the data's arrays to the arrays of the energy, which come first)."""
+    return _target(fn, data, blocks, "double", by_row=False, check=True)
+
+
 def batch_target(
     fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
 ) -> tuple[ConjugateTarget, Program]:
@@ -250,8 +259,9 @@ def _analysed(
             outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
             return (*known, outside) if outside else tuple(known)
 
-        program = Program(prepare)
         try:
+            closed, out = jax.make_jaxpr(prepare, return_shape=True)(arrays)
+            program, found["skeleton"] = _without_copies(closed, out, found["skeleton"])
             known = program(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
@@ -266,6 +276,24 @@ def _analysed(
         return Energy(tuple(known), found["skeleton"]), found["sites"], arrays, fixed, program
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
+
+
+def _without_copies(closed: ClosedJaxpr, out: Any, skeleton: Skeleton) -> tuple[Program, Skeleton]:
+    """The traced preparation with each array once, and the terms with its slots.
+
+    The scale of several sites, say, is computed for each of them; as one array it can be factored out of their terms.
+    """
+    count = skeleton.coefficients.index + 1
+    first = equal_outputs(closed.jaxpr)[:count]
+    kept = sorted(set(first))
+    places = [kept.index(i) for i in first]
+    tail = jax.tree.structure(tuple(out[count:]))
+
+    def prepare(arrays: dict[str, Any]) -> Any:
+        flat = jax.extend.core.jaxpr_as_fun(closed)(*jax.tree.leaves(arrays))
+        return (*(flat[i] for i in kept), *jax.tree.unflatten(tail, flat[count:]))
+
+    return Program(prepare), with_slots(skeleton, places)
 
 
 def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:
@@ -301,5 +329,6 @@ __all__ = [
     "Naturals",
     "batch_target",
     "build_conjugate",
+    "conjugate_program",
     "conjugate_target",
 ]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from numpyro.distributions import biject_to
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import ModelError
 from jensen._typing import Array, Scalar
@@ -143,7 +144,7 @@ def build_partial(
         raise refusal
     check_names(fn, data or {})
     arguments = convert(data or {}, precision)
-    with working(precision):
+    with working(precision), validation_enabled(False):  # its comparisons are no algebra
         model = _prepared(fn, arguments, free, derivation, refusal, blocks, precision)
         check_missing(arguments, {s.data_key for s in model.sites.values() if s.masked and s.data_key})
         fixed = {k: v for k, v in arguments.items() if k not in model.arrays}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jax.extend.core import Literal
 from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
@@ -170,7 +171,7 @@ class _Params(Messenger):
             return
         self.found[msg["name"]] = msg["value"]
         self.constraint[msg["name"]] = msg["kwargs"].get("constraint", constraints.real)
-        if not isinstance(msg["value"], jax.core.Tracer):  # before the program fails on it
+        if not isinstance(msg["value"], Tracer):  # before the program fails on it
             _check_inside(Parameter(msg["name"], "param", self.constraint[msg["name"]], np.asarray(msg["value"])))
 
 
@@ -205,7 +206,7 @@ def _looked(
                 while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
                     base = base.base_dist
                 for key, value in base.get_args().items():
-                    if isinstance(value, jax.core.Tracer):
+                    if isinstance(value, Tracer):
                         uses.append(base.arg_constraints.get(key, constraints.real))
                         values.append(value)
             return found, values
