@@ -130,7 +130,8 @@ def main():
         for label, points in curves.items():
             axes.plot(*np.array(points).T, marker=".", label=label)
         axes.set(xscale="log", xlabel="processor seconds", ylabel="log density of a held-out value, nats")
-        axes.set_ylim(bottom=max(-4.0, axes.get_ylim()[0]))
+        top = max(value for points in curves.values() for _, value in points)
+        axes.set_ylim(top - 3.0, top + 0.2)  # the plain score function may be far below
         axes.legend(frameon=False, fontsize="small")
         figure.tight_layout()
         figure.savefig(options.plot, dpi=90)
