@@ -56,11 +56,15 @@ class Ascent:
         self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
         elements = sum(np.size(a) for a in model.energy.arrays)
         self.stride = 1 if elements > 1_000_000 else 10
-        heavy = elements + sum(int(np.prod(s)) for b in model.blocks.values() for s in b.shapes.values()) > HEAVY
-        key = (self.order, self.stride, heavy)
-        if key not in model.layout.programs:
-            model.layout.programs[key] = Sweeps(model.with_arrays(()), *key)
-        self._programs: Sweeps = model.layout.programs[key]
+        self.heavy = elements + sum(int(np.prod(s)) for b in model.blocks.values() for s in b.shapes.values()) > HEAVY
+
+    @property
+    def _programs(self) -> "Sweeps":
+        """The compiled programs, shared by all ascents of this order on models of this layout."""
+        key = (self.order, self.stride, self.heavy)
+        if key not in self.model.layout.programs:
+            self.model.layout.programs[key] = Sweeps(self.model.with_arrays(()), *key)
+        return self.model.layout.programs[key]
 
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` random starts after so many sweeps each, best first."""

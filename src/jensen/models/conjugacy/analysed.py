@@ -167,7 +167,7 @@ class Known:
     def __init__(self, most: int = 64):
         self.most = most
         self._fixed: dict[Hashable, tuple[str, ...]] = {}
-        self._found: OrderedDict[Hashable, Any] = OrderedDict()
+        self._found: OrderedDict[tuple[Hashable, Frozen], Any] = OrderedDict()
 
     def get(self, fn: Callable[..., Any], arguments: dict[str, Any], options: Hashable, make: Callable[[], Any]) -> Any:
         """(what was derived, its energy if it was made now); `make` gives (it, energy, names of fixed arguments)."""

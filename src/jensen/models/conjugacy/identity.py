@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from numpyro.primitives import _PYRO_STACK
 
 from jensen.models.user_code import is_user_file
@@ -61,7 +62,7 @@ def _content(value: Any, names: frozenset[str], inside: frozenset[int]) -> Hasha
             raise _Unknown
         digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
         return type(value).__name__, array.shape, array.dtype.str, digest
-    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+    if isinstance(value, jax.Array) and not isinstance(value, Tracer):
         return _Same(value)
     inside = inside | {id(value)}
     if type(value) in (tuple, list):
