@@ -277,8 +277,8 @@ def test_symbols():
 def test_errors_are_those_of_fit():
     with pytest.raises(jn.DataError, match="no argument 'sgima'"):
         jn.explain(schools, {**SCHOOLS, "sgima": 1.0})
-    with pytest.raises(jn.ModelError, match="is discrete"):
-        jn.explain(lambda: numpyro.sample("k", dist.Poisson(2.0)))
+    with pytest.raises(jn.ModelError, match="is a discrete vector"):
+        jn.explain(lambda: numpyro.sample("k", dist.Multinomial(3, np.ones(3) / 3)))
 
     def moving(y):
         low = numpyro.sample("low", dist.Normal(0, 1))

@@ -127,6 +127,7 @@ BOUNDS = {
     "elbo": bounds.ELBO(),
     "importance_weighted_1": bounds.ImportanceWeighted(1),
     "importance_weighted_8": bounds.ImportanceWeighted(8),
+    "renyi": bounds.Renyi(0.5, 8),
 }
 
 ESTIMATORS: dict[str, Callable[[int], Any]] = {

@@ -12,10 +12,10 @@ jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
 from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
-from jensen.bounds import ELBO, ImportanceWeighted
+from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, auto, bbvi, cavi, laplace, naive, pathfinder, svi
+from jensen.methods import advi, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -52,6 +52,7 @@ def compare(fits):
 
 __all__ = [
     "ELBO",
+    "ChiUpper",
     "DataError",
     "DoublyReparameterised",
     "ExactEntropy",
@@ -62,6 +63,7 @@ __all__ = [
     "ModelError",
     "OptionError",
     "Pathwise",
+    "Renyi",
     "SavedFitError",
     "ScoreFunction",
     "StickingTheLanding",
@@ -74,6 +76,7 @@ __all__ = [
     "explain",
     "fit",
     "gradient_variance",
+    "hvm",
     "laplace",
     "load",
     "naive",

@@ -27,6 +27,10 @@ class ModelError(JensenError, ValueError):
     """The model itself cannot be analysed or evaluated."""
 
 
+class ParameterSites(ModelError):
+    """The model has `numpyro.param` sites, which the analysis at hand leaves to `jensen.algorithms.learning`."""
+
+
 class DataError(JensenError, ValueError):
     """The data do not fit the model's arguments, shapes or domain."""
 

@@ -1,18 +1,20 @@
 """The one loop: analyse the model, drive the algorithm, keep the best q, stop on Ctrl-C with what there is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from jensen._errors import ModelError, OptionError, nearest
+from jensen._errors import ModelError, OptionError, ParameterSites, nearest
+from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
 from jensen.models import LogDensity
+from jensen.models.learning import check_starts, find_parameters
 from jensen.progress import reporter
 from jensen.result import Fit
 
@@ -25,6 +27,7 @@ def fit(
     method: str | AbstractAlgorithm = "auto",
     *,
     seed: int = 0,
+    learn: Iterable[str] | Mapping[str, Any] = (),
     progress: bool | Callable[[Progress], None] | None = None,
     precision: Precision | None = None,
 ) -> Fit:
@@ -38,6 +41,9 @@ def fit(
         method: "auto", "advi", "cavi", "svi", "naive", "laplace", "pathfinder", or a method object such as
             `jn.advi(family="full_rank")`.
         seed: the same seed gives the same bits.
+        learn: arguments in `data` and latent sites to maximise over instead (every `numpyro.param` site is, unasked):
+            hyperparameters by empirical Bayes. A mapping gives the constraint of an argument where the model does not
+            show it. The values are in `fit.estimates`; everything else is conditional on them.
         progress: a live line in the terminal (default: when there is one), or a function called with each `Progress`.
         precision: "double" or "single"; default double on CPU and single on accelerators. The user's JAX flags stay.
 
@@ -59,10 +65,31 @@ def fit(
     algorithm = resolve(method)
     _check(seed, precision)
     precision = precision or default_precision()
-    target = algorithm.prepare(model, data, precision)
+    loop, target = _prepared(algorithm, model, data, learn, precision)
     with reporter(progress, algorithm.name) as report, working(target.precision):
-        outcome, history = _drive(algorithm, target, seed, report, watch)
+        outcome, history = _drive(loop, target, seed, report, watch)
+    target = target if outcome.target is None else outcome.target
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
+
+
+def _prepared(
+    algorithm: AbstractAlgorithm, model: Model, data: Any, learn: Any, precision: Precision
+) -> tuple[AbstractAlgorithm | Learning, Any]:
+    """(what to run, what to run it on); a model with parameters shows itself when it is analysed."""
+    if learn and isinstance(model, LogDensity):
+        raise OptionError("A LogDensity has no parameters to learn.", "Argument: learn.", "Write the model in NumPyro.")
+    if not learn:
+        try:
+            return algorithm, algorithm.prepare(model, data, precision)
+        except ParameterSites:
+            pass
+        except ModelError:
+            if not isinstance(model, LogDensity):
+                check_starts(model, data, precision)
+            raise
+    assert not isinstance(model, LogDensity)  # which has no param sites
+    loop = Learning(algorithm, model, find_parameters(model, data, learn, precision))
+    return loop, loop.prepare(data, precision)
 
 
 def _check(seed: Any, precision: Any) -> None:
@@ -77,7 +104,7 @@ def _check(seed: Any, precision: Any) -> None:
 
 
 def _drive(
-    algorithm: AbstractAlgorithm, target: Any, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
+    algorithm: Any, target: Any, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     history: list[dict[str, Any]] = []
     best: Progress | None = None

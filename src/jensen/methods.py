@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms import ADVI, BBVI, CAVI, SVI, Auto, Laplace, Naive, Pathfinder
+from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, Auto, Laplace, Naive, Pathfinder
 from jensen.core import AbstractAlgorithm
 
 METHODS: dict[str, type[AbstractAlgorithm]] = {
-    cls.name: cls for cls in (Auto, ADVI, BBVI, CAVI, SVI, Naive, Laplace, Pathfinder)
+    cls.name: cls for cls in (Auto, ADVI, BBVI, HVM, CAVI, SVI, Naive, Laplace, Pathfinder)
 }
 
 Method = TypeVar("Method", bound=AbstractAlgorithm)
@@ -46,6 +46,16 @@ def bbvi(**options: Any) -> BBVI:
         16
     """
     return _make(BBVI, options)
+
+
+def hvm(**options: Any) -> HVM:
+    """Hierarchical variational models; options as documented in `jensen.algorithms.HVM`.
+
+    Example:
+        >>> hvm(prior="flow", importance=5).importance
+        5
+    """
+    return _make(HVM, options)
 
 
 def cavi(**options: Any) -> CAVI:

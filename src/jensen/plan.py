@@ -11,14 +11,20 @@ import jax
 import numpy as np
 from numpyro.distributions import biject_to
 
-from jensen._errors import DataError, ModelError
+from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
+from jensen.algorithms.auto_target import black_box
+from jensen.algorithms.blackbox.recipes import planned
 from jensen.algorithms.natural_gaussian import draws_per_step
 from jensen.equations import printing
 from jensen.equations.render import Equations, equations
+from jensen.families.native import native_product
 from jensen.math.precision import default_precision
 from jensen.models import LogDensity, Plate, Site, Structure, Target, build
 from jensen.models.build import with_dependencies
+from jensen.models.learning import Opened, find_parameters
+from jensen.models.log_density import LogDensityModel
+from jensen.models.native import NativeTarget
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -107,7 +113,7 @@ class Plan:
         from rich.table import Table
 
         table = Table(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        styles = {"latent": "bold", "observed": "green", "deterministic": "dim", "factor": "yellow"}
+        styles = {"latent": "bold", "observed": "green", "deterministic": "dim", "factor": "yellow", "learned": "bold"}
         longest = max((len(row.site) for row in self.rows), default=0)
         for name in _COLUMNS:
             least = {"site": min(longest, 24), "kind": 8}.get(name)
@@ -193,6 +199,11 @@ class Plan:
         }
 
 
+def _learned(row: Row) -> Row:
+    """The row of a parameter: a point, in spite of the latent that stands for it in the analysis."""
+    return replace(row, kind="learned", distribution="-", update="maximised with q: a point estimate, no posterior")
+
+
 def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None = None) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies, what `method="auto"` will do, its equations.
 
@@ -217,11 +228,15 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | No
     name = getattr(function, "__name__", type(function).__name__)
     try:
         target = build(model, data, default_precision(), evaluable=False)
+    except ParameterSites:  # learned parameters are shown as blocks with a flat prior
+        opened = Opened(function, find_parameters(function, data))
+        plan = explain(opened, data)
+        return replace(plan, rows=tuple(_learned(row) if row.site in opened.points else row for row in plan.rows))
     except ModelError as error:
         found = None if plain or not callable(model) else _equations(model, data)
         discrete = {s.name for s in found.derivation.sites.values() if s.values is not None} if found else set()
         if found is None or not discrete or any(o.site in discrete for o in found.obstacles):
-            raise error
+            return _black_box_plan(name, *black_box(model, data, default_precision(), error, evaluable=False), found)
         return _discrete_plan(name, found)
     structure = with_dependencies(target)
     if plain:
@@ -232,17 +247,27 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | No
     found = None if plain else _equations(model, data)
     method = _method(target, given)
     if found is not None and found.conjugate:
-        method = _conjugate_method(found, method, target.dim)
+        compared = len(found.updates) > 1 and target.dim <= Auto().dense_limit
+        method = _conjugate_method(method, compared)
+        rows = tuple(_with_factor(row, found, compared) for row in rows)
     return Plan(name, rows, structure.dim, observations, method, structure, found)
 
 
-def _conjugate_method(found: Equations, gaussian: tuple[str, ...], dim: int) -> tuple[str, ...]:
+def _conjugate_method(gaussian: tuple[str, ...], compared: bool) -> tuple[str, ...]:
     """What `Auto` does first where every block is conjugate, and the Gaussians that it compares with, if any."""
     first = "Coordinate ascent: every block is conjugate, and is set to its optimal factor in turn (equations below)."
-    discrete = any(site.values is not None for site in found.derivation.sites.values())
-    if discrete or len(found.updates) == 1 or dim > Auto().dense_limit:
+    if not compared:
         return (first, "A verdict on the result from importance weights; see fit.check().")
     return (first, "Where the data are not large, a Gaussian too, kept if its bound is higher:", *gaussian)
+
+
+def _with_factor(row: Row, found: Equations, compared: bool) -> Row:
+    """The row with its factor of coordinate ascent before what a Gaussian would do."""
+    own = [b for b in found.blocks if row.kind == "latent" and row.site in b.name.split("+")]
+    if not own:
+        return row
+    factor = own[0].head.partition("= ")[2]
+    return replace(row, update=f"{factor}, updated exactly" + (f"; or {row.update}" if compared else ""))
 
 
 def _equations(model: Any, data: Mapping[str, Any] | None) -> Equations | None:
@@ -281,6 +306,30 @@ def _discrete_plan(name: str, found: Equations) -> Plan:
     count = sum(_batch(site) for site in structure.observed)
     method = ("The model has discrete latents: coordinate ascent updates their probabilities exactly.",)
     return Plan(name, tuple(rows), dim, count, method, structure, found)
+
+
+def _black_box_plan(name: str, target: NativeTarget, why: str, found: Equations | None) -> Plan:
+    """The plan of a model that only black-box VI takes."""
+    structure = with_dependencies(target)
+    if isinstance(target.model, LogDensityModel):
+        structure = _with_density(structure)
+    factors = native_product(target.structure.latents).factors
+    rows = tuple(
+        replace(_row(site), update=planned(factors[site.name], target.differentiable))
+        if site.name in factors
+        else _row(site)
+        for site in structure.sites.values()
+    )
+    dim = sum(site.size for site in structure.latents if not site.discrete)
+    observations = sum(_batch(site) for site in structure.observed)
+    method = (
+        why,
+        "Black-box VI: a native factor for each latent, by stochastic gradients of the bound (jn.bbvi()). Which "
+        "gradient each factor gets is measured at the start of the fit; fit.status says it.",
+        "Where all latents are discrete with at most 65536 joint states, coordinate ascent on their table instead.",
+        "A verdict on the result from importance weights; see fit.check().",
+    )
+    return Plan(name, rows, dim, observations, method, structure, found)
 
 
 def _with_density(structure: Structure) -> Structure:

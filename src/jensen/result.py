@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._errors import OptionError, UndefinedError
-from jensen.core import AbstractAlgorithm, Outcome
+from jensen.core import AbstractAlgorithm, Estimates, Outcome
 from jensen.math.clock import Stopwatch
 from jensen.models.structure import Structure
 
@@ -92,6 +92,15 @@ class Fit:
         )
 
     @property
+    def estimates(self) -> Estimates:
+        """Point estimates of what was learned (`numpyro.param` sites and `learn=...`), apart from the posterior.
+
+        Everything else in a fit is conditional on them. Empty where nothing was learned; `.bias` says what the gap of
+        the bound does to them.
+        """
+        return self.outcome.estimates or Estimates({}, {}, True)
+
+    @property
     def q(self) -> Any:
         """The approximation as the method left it: a Gaussian over the unconstrained space, a product of factors."""
         if self.target is not None:
@@ -125,9 +134,12 @@ class Fit:
         """The same fit with its model and data again; raises if their sites differ from the saved ones."""
         from jensen.answers import kind_named
         from jensen.math.precision import default_precision
+        from jensen.models.learning import closed_at
 
         saved = self.stored.get("answer")
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
+        if self.estimates:
+            model, data = closed_at(model, data, self.estimates)
         target = kind.prepared(model, data, default_precision(), self.options)
         for name, site in self.structure.sites.items():
             other = target.structure.sites.get(name)
@@ -212,7 +224,11 @@ class Fit:
     def _report(self) -> Report:
         if "report" in self.stored:
             return self.stored["report"]
-        return self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2)
+        report = self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2)
+        if not self.estimates:
+            return report
+        names = ", ".join(map(repr, self.estimates))
+        return replace(report, reasons=(*report.reasons, f"All this is given {names}. {self.estimates.bias}"))
 
     def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.

@@ -175,6 +175,65 @@ def test_a_failure_inside_a_compiled_program_comes_out():
         jn.fit(jn.LogDensity(fn, {"x": ()}, differentiable=False), method=jn.bbvi(max_steps=400))
 
 
+# --- the default method ----------------------------------------------------------------------------------------------
+
+
+def ladder(field):
+    """Twenty bits, each coupled to all others: too many joint states for a table."""
+    s = 2 * numpyro.sample("s", dist.Bernoulli(0.5).expand([20]).to_event(1)) - 1.0
+    numpyro.factor("energy", 0.02 * jnp.sum(s) ** 2 + jnp.sum(field * s))
+
+
+def counts(y):
+    rate = numpyro.sample("rate", dist.Normal(0.0, 1.0))
+    with numpyro.plate("row", 4):
+        z = numpyro.sample("z", dist.Poisson(jnp.exp(rate)))
+        numpyro.sample("y", dist.Normal(z, 0.5), obs=y)
+
+
+def test_auto_falls_back_and_says_so():
+    field = np.random.default_rng(3).normal(size=20) * 0.5
+    assert any("Black-box VI" in sentence for sentence in jn.explain(ladder, {"field": field}).method)
+    fit = jn.fit(ladder, {"field": field})
+    assert "Black-box VI" in fit.status
+    assert "local expectation" in fit.status
+    p = np.asarray(fit.q.means()["s"])
+    spin = 2 * p - 1
+    np.testing.assert_allclose(p, 1 / (1 + np.exp(-2 * (field + 0.04 * (spin.sum() - spin)))), atol=0.01)
+
+
+def test_explain_says_what_each_factor_gets():
+    plan = jn.explain(counts, {"y": np.array([1.0, 2.0, 0.0, 3.0])})
+    assert "'z' is discrete (Poisson) without bounds" in plan.method[0]
+    updates = {row.site: row.update for row in plan.rows}
+    assert updates["z"].startswith("NegativeBinomial factor: the score gradient")
+    assert updates["rate"].startswith("Normal factor: the pathwise gradient")
+    outside = jn.explain(jn.LogDensity(simulator, {"x": 10}, differentiable=False))
+    assert outside.rows[0].update.startswith("Normal factor: the score gradient")
+
+
+@pytest.mark.slow
+def test_auto_takes_counts_without_an_upper_end():
+    fit = jn.fit(counts, {"y": np.array([1.0, 2.0, 0.0, 3.0])})
+    assert "Black-box VI" in fit.status
+    assert "z: regression on controls" in fit.status
+    np.testing.assert_allclose(np.asarray(fit.q.means()["z"]), [1, 2, 0, 3], atol=0.4)
+    assert fit.sample(7)["z"].shape == (7, 4)
+
+
+_noise = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("draw", [lambda: _noise.normal(), lambda: _noise.normal(size=3)])
+def test_random_numbers_inside_the_density_are_refused(draw):
+    def noisy(y):
+        x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(x + draw(), 1.0), obs=y)
+
+    with pytest.raises(jn.ModelError, match="not deterministic"):
+        jn.fit(noisy, {"y": np.zeros(3)}, "bbvi")
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +244,10 @@ def test_what_it_refuses():
 
     with pytest.raises(jn.ModelError, match="no family for the support of 'x'"):
         jn.fit(table_of_counts, {"y": 1.0}, "bbvi")
+    with pytest.raises(jn.ModelError, match="values cannot be listed"):
+        jn.fit(table_of_counts, {"y": 1.0})
+    with pytest.raises(jn.ModelError, match=r"discrete \(Poisson\) without bounds"):
+        jn.fit(counts, {"y": np.zeros(4)}, "advi")
     with pytest.raises(jn.OptionError, match="no latent site 'w'"):
         jn.fit(noisy_or, SYMPTOMS, jn.bbvi(families={"w": native.Bernoulli(jnp.zeros(8))}))
     with pytest.raises(jn.OptionError, match="1 draw, but its baseline"):

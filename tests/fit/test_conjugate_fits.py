@@ -156,11 +156,14 @@ def test_discrete_latents_in_draws_arviz_and_predictions(mixture_fit):
     assert abs(new.mean()) < 0.5
 
 
-def test_auto_takes_coordinate_ascent_for_discrete_latents():
+def test_auto_keeps_the_higher_of_coordinate_ascent_and_a_gaussian():
+    """The labels are summed out for the Gaussian, which lifts its bound above that of independent labels."""
     fit = jn.fit(mixture, {"x": X})
-    assert fit.elbo.value == pytest.approx(BOUND, abs=1e-6)
-    assert any("label" in reason for reason in fit.check().reasons)
-    assert fit.outcome.certificate["share_elsewhere"] < 0.01
+    bounds = {stage["family"]: stage["elbo"] for stage in fit.outcome.stages}
+    assert bounds["conjugate factors"] == pytest.approx(BOUND, abs=1e-6)
+    assert BOUND < fit.elbo.value < EVIDENCE
+    assert fit.check().verdict == "trusted"
+    assert any("labelling" in reason for reason in fit.check().reasons)
 
 
 def test_interrupted_it_returns_what_there_is():
@@ -179,3 +182,58 @@ def test_a_log_density_has_no_updates():
     model = jn.LogDensity(lambda z: -0.5 * z["x"] ** 2, {"x": ()})
     with pytest.raises(jn.ModelError, match="derived from a NumPyro program"):
         jn.fit(model, method="cavi")
+
+
+def test_a_site_without_a_conjugate_factor_gets_a_gaussian(tmp_path):
+    """Logistic regression: the precision's update is exact, the weights' Gaussian is fitted, in one verdict."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 2))
+    y = (rng.uniform(size=100) < special.expit(x @ [1.0, -1.0])).astype(int)
+
+    def logistic(x, y):
+        tau = numpyro.sample("tau", dist.Gamma(2.0, 2.0))
+        with numpyro.plate("weight", x.shape[1]):
+            w = numpyro.sample("w", dist.Normal(0, tau**-0.5))
+        with numpyro.plate("row", len(y)):
+            numpyro.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
+
+    data = {"x": x, "y": y}
+    fit = jn.fit(logistic, data, method="cavi")
+    assert "Hybrid" in fit.status
+    assert fit.check().verdict in ("trusted", "usable")
+    # The integral over the three latents, by quadrature over (log tau, w).
+    log_evidence = logistic_evidence(x, y)
+    assert fit.elbo.value - 3 * fit.elbo.se < log_evidence
+    assert fit.evidence().log_evidence == pytest.approx(log_evidence, abs=0.02)
+    parts = fit.decompose(log_evidence)
+    assert parts.elbo == pytest.approx(fit.elbo.value, abs=0.05)
+    fit.save(tmp_path / "hybrid.jn")
+    again = jn.load(tmp_path / "hybrid.jn").attach(logistic, data)
+    np.testing.assert_array_equal(again.sample(3)["w"], fit.sample(3)["w"])
+
+
+def logistic_evidence(x, y):
+    log_tau = np.linspace(-5, 4, 200)
+    grid = np.linspace(-3.5, 3.5, 141)
+    first, second = (w.reshape(-1) for w in np.meshgrid(grid, grid, indexing="ij"))
+    logits = np.outer(first, x[:, 0]) + np.outer(second, x[:, 1])
+    likelihood = logits @ y - np.logaddexp(0, logits).sum(axis=1)
+    squares = first**2 + second**2
+    tau = np.exp(log_tau)
+    prior = np.log(tau / (2 * np.pi)) - 0.5 * np.outer(squares, tau)  # two weights
+    mixed = special.logsumexp(likelihood[:, None] + prior, axis=0) + 2 * np.log(grid[1] - grid[0])
+    gamma = 2 * np.log(2) + 2 * log_tau - 2 * tau  # Gamma(2, 2) on the log scale
+    return special.logsumexp(mixed + gamma) + np.log(log_tau[1] - log_tau[0])
+
+
+def test_latents_of_a_streamed_plate_come_with_the_draws():
+    """Of 5,000 rows the labels are left out of tables, and drawn given the rest when asked for."""
+    x = np.concatenate([np.random.default_rng(2).normal(size=2500) + shift for shift in (-3, 3)])
+    fit = jn.fit(mixture, {"x": x}, method="cavi")
+    draws = fit.sample(20)
+    assert draws["c"].shape == (20, 5000)
+    low = int(draws["mu"][0].argmin())
+    assert ((draws["c"][0] == low) == (x < 0)).mean() > 0.99
+    assert list(fit.summary().index) == ["mu[0]", "mu[1]"]
+    with pytest.raises(jn.OptionError, match="2 GB"):
+        fit.sample(100_000)

@@ -88,9 +88,9 @@ def chain(y):
 
 def test_the_plan_says_how_each_site_is_summed_out():
     updates = {row.site: row.update for row in jn.explain(mixture, {"x": np.zeros(40), "y": Y}).rows}
-    assert updates["z"] == "summed out exactly: 2 states for each row"
+    assert updates["z"].endswith("summed out exactly: 2 states for each row")
     rows = {row.site: row for row in jn.explain(chain, {"y": Y}).rows}
-    assert rows["z"].update == "summed out exactly: 2 states, by forward-backward over 40 steps"
+    assert rows["z"].update.endswith("summed out exactly: 2 states, by forward-backward over 40 steps")
     assert rows["z"].support == "integers 0 to 1"
 
 

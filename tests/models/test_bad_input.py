@@ -175,7 +175,7 @@ CASES = {
         ModelError,
         ["TracerBoolConversionError", "test_bad_input.py, line", "if mu > 0:"],
     ),
-    "same site twice": (twice, {"y": Y}, ModelError, ["AssertionError", "`mu` duplicated", "test_bad_input.py, line"]),
+    "same site twice": (twice, {"y": Y}, ModelError, ["have one name", "`mu` duplicated", "test_bad_input.py, line"]),
     "key error inside": (lambda rows: rows["z"], {"rows": {"x": Y}}, ModelError, ["KeyError", "'z'"]),
     "not callable": ("eight_schools", SCHOOLS, ModelError, ["a function or a LogDensity", "not a str"]),
     "no model": (None, SCHOOLS, ModelError, ["not a NoneType"]),

@@ -10,6 +10,7 @@ import numpy as np
 from jensen.algorithms import natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
+from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.explore import climb, diagonal_gaussian, survey
 from jensen.bounds import ELBO
@@ -36,6 +37,9 @@ class Auto(AbstractAlgorithm):
     the ELBO on common fresh draws; a richer one is kept only when it gains more than twice the standard error of the
     difference. Other modes are looked at, and reported by their share of the evidence.
 
+    Discrete latents that can be neither summed out nor updated by coordinate ascent (counts without an upper end, too
+    many joint states), and densities outside JAX, are for black-box VI: `bbvi` with its defaults.
+
     Args:
         num_starts: climbs from different starting points (a quarter of them where the data are large).
         dense_limit: largest number of coordinates with a full-rank covariance.
@@ -53,8 +57,11 @@ class Auto(AbstractAlgorithm):
 
     def run(self, target: AutoTarget, seed: int) -> Run:
         """Coordinate ascent, Gaussians, or both."""
+        if target.native is not None:
+            outcome = yield from BBVI().run(target.native, seed)
+            return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
         if target.conjugate is None:
-            assert target.density is not None  # one of the two always exists
+            assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))
         factors = yield from CAVI().run(target.conjugate, seed)
         density = target.density

@@ -1,15 +1,17 @@
-"""What `auto` finds in a model: an expected log joint, a log density over R^D, or both."""
+"""What `auto` finds in a model: an expected log joint, a log density over R^D, both, or its values alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jensen._errors import ModelError
+from jensen.families.native import native_product
 from jensen.math.precision import Precision, working
 from jensen.models import LogDensity, Target, build
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import as_mapping, check_names, convert
+from jensen.models.native import NativeTarget, native_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,10 +19,21 @@ class AutoTarget:
     """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
+    `native`, the model on its own supports, stands alone: where neither of the others is
+    possible, for the reason `why`.
     """
 
     conjugate: ConjugateTarget | None
     density: Target | None
+    native: NativeTarget | None = None
+    why: str = ""
+
+    @property
+    def precision(self) -> Precision:
+        """Working precision of what is not run on the host."""
+        found = self.conjugate or self.density or self.native
+        assert found is not None  # one of the three always exists
+        return found.precision
 
 
 def prepared(model: Any, data: Mapping[str, Any] | None, precision: Precision) -> AutoTarget:
@@ -28,7 +41,32 @@ def prepared(model: Any, data: Mapping[str, Any] | None, precision: Precision) -
     conjugate = None if isinstance(model, LogDensity) else _conjugate(model, data, precision)
     if conjugate is not None and any(b.discrete for b in conjugate.model.blocks.values()):
         return AutoTarget(conjugate, None if conjugate.heavy else _density(model, data, precision))
-    return AutoTarget(conjugate, build(model, data, precision))
+    if conjugate is not None:
+        return AutoTarget(conjugate, build(model, data, precision))
+    try:
+        return AutoTarget(None, build(model, data, precision))
+    except ModelError as error:
+        native, why = black_box(model, data, precision, error)
+        return AutoTarget(None, None, native, why)
+
+
+def black_box(
+    model: Any, data: Mapping[str, Any] | None, precision: Precision, error: ModelError, evaluable: bool = True
+) -> tuple[NativeTarget, str]:
+    """The model as black-box VI takes it, and why nothing else does: `error`, which is raised where it helps nothing.
+
+    It helps with discrete latents that cannot be summed out, and with densities outside JAX.
+    """
+    if isinstance(model, LogDensity) and not model.differentiable:
+        return native_target(model, data, precision, evaluable=evaluable), "The log density runs outside JAX."
+    try:
+        native = native_target(model, data, precision, evaluable=evaluable)
+        native_product(native.structure.latents, native.supports)
+    except ModelError:
+        raise error from None
+    if not any(site.discrete for site in native.structure.latents):
+        raise error
+    return native, error.what
 
 
 def _density(model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Target | None:

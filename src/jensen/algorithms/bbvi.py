@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.random as jr
 import numpy as np
 
@@ -105,14 +104,13 @@ class BBVI(AbstractAlgorithm):
             estimator = self._mixed(q, chosen)
         reached: tuple[float, ...] = ()
         discrete = any(factor.discrete for factor in q.factors.values())
+        steps = ascent.Chunks(target, estimator, self.bound)
         if discrete and self.num_starts > 1:
-            q, reached = yield from self._race(target, q, estimator, seed)
+            q, reached = yield from self._race(steps, q, seed)
         chunk = 200
         fit = yield from ascent.ascend(
-            target,
+            steps,
             q,
-            estimator,
-            self.bound,
             key,
             rate=0.1,
             chunk=chunk,
@@ -142,20 +140,14 @@ class BBVI(AbstractAlgorithm):
         picked = {choice.factor: choice.recipe for choice in chosen}
         return Mixed(picked, recipes.total_draws(q, picked, self.num_draws))
 
-    def _race(self, target: NativeTarget, q: Product, estimator: Any, seed: int) -> Any:
+    def _race(self, steps: ascent.Chunks, q: Product, seed: int) -> Any:
         """Short runs from several starts; (the best, the bounds reached)."""
         found = []
         for start in range(self.num_starts):
             begin = q if start == 0 else jittered(q, seed + start, 1.0)
-            state = ascent.ADAM.init(begin)
             key = jr.fold_in(jr.key(seed), start)
-            rate = jax.numpy.asarray(0.1)
-            _, _, average, values, fine = ascent.run_chunk(
-                estimator, self.bound, target.model, begin, state, rate, jr.split(key, 200)
-            )
-            target.gradients += 200 * estimator.num_draws
-            target.raise_failure()
-            tail = np.asarray(values, float)[100:][np.asarray(fine)[100:]]
+            _, _, average, values, fine = steps(begin, 0.1, ascent.ADAM.init(begin), key, 200)
+            tail = values[100:][fine[100:]]
             reached = float(tail.mean()) if len(tail) else -np.inf
             found.append((reached, start, average))
             yield Progress("start", start + 1, reached, average)

@@ -1,6 +1,6 @@
 """Coordinate ascent: every block set to its optimal factor in turn, the bound exact and checked as it rises."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,7 +18,8 @@ from jensen.algorithms.coordinate.solution import solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
-from jensen.models.conjugacy.partial import PartialModel, build_partial
+from jensen.models.conjugacy.partial import hybrid_target
+from jensen.models.conjugacy.target import HybridTarget
 
 WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
@@ -86,41 +87,47 @@ class CAVI(AbstractAlgorithm):
         leave the rest conjugate get a Gaussian on their unconstrained space (`elbo` is then an average over fresh
         draws). Raises a `ModelError` naming site, term, source line and remedy where nothing conjugate is left.
         """
-        try:
-            target = self.prepare(model, data, precision)
-        except ModelError as refusal:
-            if init or self.init or not callable(model):
-                raise
-            with working(precision):
-                free = build_partial(model, data, refusal, blocks=self.blocks, precision=precision)
-                return finished(self.run_partial(free, seed))
+        target = self.prepare(model, data, precision)
         with working(target.precision):
             return finished(self.run(target, seed, init=init))
 
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
+    def prepare(
+        self, model: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> ConjugateTarget | HybridTarget:
         """The expected log joint with its blocks; `single` is for streamed rows, everything else is in double."""
-        return conjugate_target(model, data, blocks=self.blocks, row_precision=precision)
+        try:
+            return conjugate_target(model, data, blocks=self.blocks, row_precision=precision)
+        except ModelError as refusal:
+            if self.init or not callable(model):
+                raise
+            return hybrid_target(model, data, refusal, blocks=self.blocks, precision=precision)
 
-    def run_partial(self, target: PartialModel, seed: int) -> Run:
-        """Fit a model of which some latents have no conjugate factor: those get a Gaussian, in one rising bound."""
-        return hybrid.run(
-            target,
-            seed,
-            max_sweeps=self.max_sweeps,
-            tolerance=self.tolerance,
-            restarts=self.restarts,
-            warm_up=WARM_UP,
-        )
-
-    def run(self, target: ConjugateTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
+    def run(self, target: ConjugateTarget | HybridTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
         """Fit the analysed model, yielding the exact bound after every sweep."""
+        if isinstance(target, HybridTarget):
+            limits = {"max_sweeps": self.max_sweeps, "tolerance": self.tolerance, "restarts": self.restarts}
+            return (yield from hybrid.run(target, seed, warm_up=WARM_UP, **limits))
         rng = np.random.default_rng(seed)
         init = self.init if init is None else init
         ascent = ascent_for(target.model, init)
         states = [ascent.given(rng, init)] if init else self._started(ascent, rng)
         for other in states[1:]:
             yield Progress("restart", other.sweeps, other.elbo, partial(solution, ascent, states[0], target))
-        state, converged, saddle = states[0], False, False
+        state, converged, saddle = yield from self.climbed(ascent, states[0], target, rng)
+        return Outcome(
+            solution(ascent, state, target),
+            converged and not (saddle and not self.escape),
+            self._status(target.model, state, converged, saddle),
+            {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)}
+            | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
+            restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
+        )
+
+    def climbed(
+        self, ascent: Ascent, state: State, target: ConjugateTarget, rng: np.random.Generator
+    ) -> Generator[Progress, None, tuple[State, bool, bool]]:
+        """(the state at a maximum, whether the stopping rule was met, whether a saddle was met on the way)."""
+        converged = saddle = False
         for _ in range(3):
             state, converged = yield from self._to_convergence(ascent, state, target)
             if not converged:
@@ -133,14 +140,7 @@ class CAVI(AbstractAlgorithm):
                 break
             state = moved
         ascent.check_rounding(state)
-        return Outcome(
-            solution(ascent, state, target),
-            converged and not (saddle and not self.escape),
-            self._status(target.model, state, converged, saddle),
-            {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)}
-            | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
-            restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
-        )
+        return state, converged, saddle
 
     def _started(self, ascent: Ascent, rng: np.random.Generator) -> list[State]:
         """The random starts, best first; all of them run to convergence where a sweep costs little."""

@@ -5,10 +5,11 @@ from typing import Any
 from jensen.answers.conjugate import ConjugateAnswer
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.gaussian import GaussianAnswer
+from jensen.answers.hierarchical import HierarchicalAnswer
 from jensen.answers.native import NativeAnswer
 from jensen.core import Outcome
 
-KINDS: tuple[type[AbstractAnswer], ...] = (GaussianAnswer, ConjugateAnswer, NativeAnswer)
+KINDS: tuple[type[AbstractAnswer], ...] = (GaussianAnswer, ConjugateAnswer, NativeAnswer, HierarchicalAnswer)
 
 
 def answer_for(target: Any, outcome: Outcome, seed: int) -> AbstractAnswer:
@@ -28,6 +29,7 @@ __all__ = [
     "ConjugateAnswer",
     "Draws",
     "GaussianAnswer",
+    "HierarchicalAnswer",
     "NativeAnswer",
     "answer_for",
     "kind_named",

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.algorithms.coordinate.collapse import Collapse, collapses
+from jensen.algorithms.coordinate.collapse import Weighable
+from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.solution import Solution
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.families.exponential import Product
@@ -31,28 +32,15 @@ class Collapsed:
     stay useful.
     """
 
-    solution: Solution
-    plan: Collapse
-
-    @property
-    def _q(self) -> Product:
-        held = self.solution.held()
-        return Product(
-            {name: held.factors[name] for name in self.plan.kept},
-            tuple((name, sites) for name, sites in held.blocks if name in self.plan.kept),
-        )
-
-    def described(self) -> tuple[list[str], list[str]]:
-        """(sites with weights, sites that were integrated out)."""
-        blocks = self.plan.model.blocks
-        return [s for n in self.plan.kept for s in blocks[n].sites], [s for n in self.plan.out for s in blocks[n].sites]
+    solution: Solution | HybridSolution
+    way: Weighable
 
     @property
     def _elements(self) -> int:
         """Numbers that one log density works on: data, and the moments of what leaves."""
-        model = self.plan.model
-        leaving = sum(int(np.prod(shape)) for n in self.plan.out for shape in model.blocks[n].shapes.values())
-        return 1 + leaving + sum(np.size(a) for a in model.energy.arrays)
+        model = self.way.plan.model
+        leaving = sum(int(np.prod(shape)) for n in self.way.plan.out for shape in model.blocks[n].shapes.values())
+        return 1 + leaving + sum(np.size(a) for a in jax.tree.leaves(self.way.arrays))
 
     @property
     def _batch(self) -> int:
@@ -67,38 +55,37 @@ class Collapsed:
         """Draw and weigh."""
         size = size or self.size()
         with working(self.solution.precision):
-            q, wide = self._q, tempered(self._q)
-            own = np.arange(size) < size // 2
-            weigher = _weigher(self.plan, self._batch)
-            found = jax.device_get(weigher(q, wide, self.plan.model.energy.arrays, split_keys(seed, size), own))
+            own, q = np.arange(size) < size // 2, self.way.q
+            weigher = _weigher(self.way, self._batch)
+            found = jax.device_get(weigher(q, tempered(q), self.way.arrays, split_keys(seed, size), own))
         values, log_joint, log_q, log_wide = found
-        columns = [np.asarray(values[site], float).reshape(size, -1) for site in self.described()[0]]
+        columns = [np.asarray(values[site], float).reshape(size, -1) for site in self.way.weighed]
         points = np.concatenate([np.zeros((size, 1)), *columns], axis=1)
         return weigh(points, log_joint, log_q, np.logaddexp(log_q, log_wide) - np.log(2.0))
 
-    def draws(self, pool: Pool, sites: list[str]) -> dict[str, np.ndarray]:
-        """The draws of these sites at the pool's points."""
-        blocks, shapes = self.plan.model.blocks, self.plan.model.sites
+    def draws(self, points: np.ndarray, sites: list[str], seed: int) -> dict[str, np.ndarray]:
+        """The draws of these sites at points of a pool."""
+        blocks, infos = self.way.plan.model.blocks, self.solution.infos
         values, start = {}, 1
-        for name in self.described()[0]:
-            shape = shapes[name].shape
+        for name in self.way.weighed:
+            shape = infos[name].shape
             width = int(np.prod(shape, dtype=int))
-            column = pool.points[:, start : start + width].reshape(-1, *shape)
-            values[name] = column.astype(np.int32) if shapes[name].values is not None else column
+            column = points[:, start : start + width].reshape(-1, *shape)
+            values[name] = column.astype(np.int32) if infos[name].values is not None else column
             start += width
-        wanted = tuple(n for n in self.plan.out if any(s in sites for s in blocks[n].sites))
-        if wanted and self.plan.exact:
+        wanted = tuple(n for n in self.way.plan.out if any(s in sites for s in blocks[n].sites))
+        if wanted and self.way.plan.exact:
             with working(self.solution.precision):
-                drawer = _conditional_drawer(self.plan, wanted, self._batch)
-                keys = split_keys(len(pool.points), len(pool.points))
-                values |= jax.device_get(drawer(self.plan.model.energy.arrays, values, keys))
+                drawer = _conditional_drawer(self.way, wanted, self._batch)
+                values |= jax.device_get(drawer(self.way.arrays, values, split_keys(seed, len(points))))
         return {name: value for name, value in values.items() if name in sites}
 
 
-def collapsed(solution: Solution, seed: int) -> Collapsed:
+def collapsed(solution: Solution | HybridSolution, seed: int) -> Collapsed:
     """The choice of what leaves whose weights vary least on a small pool."""
-    found = [Collapsed(solution, plan) for plan in collapses(solution.target.model, solution.parts)]
-    exact = [choice for choice in found if not choice.plan.kept]
+    with working(solution.precision):
+        found = [Collapsed(solution, way) for way in solution.weighables()]
+    exact = [choice for choice in found if not choice.way.weighed]
     if exact or len(found) == 1:
         return (exact or found)[0]
     spreads = [float(np.std(choice.pool(seed, PILOT).log_ratios)) for choice in found[:CHOICES]]
@@ -119,10 +106,10 @@ def tempered(q: Product) -> Product:
     return Product(factors, q.blocks)
 
 
-def _weigher(plan: Collapse, batch: int) -> Any:
+def _weigher(way: Weighable, batch: int) -> Any:
     def one(q: Product, wide: Product, arrays: Any, key: Any, own: Any) -> Any:
         values = jax.tree.map(lambda a, b: jnp.where(own, a, b), q.sample(key), wide.sample(key))
-        return values, plan.log_joint(values, arrays), q.log_prob(values), wide.log_prob(values)
+        return values, way.log_joint(values, arrays), q.log_prob(values), wide.log_prob(values)
 
     def program(q: Product, wide: Product, arrays: Any, keys: Any, own: Any) -> Any:
         keys = jax.random.wrap_key_data(keys)
@@ -131,13 +118,13 @@ def _weigher(plan: Collapse, batch: int) -> Any:
     return Program(program)
 
 
-def _conditional_drawer(plan: Collapse, wanted: tuple[str, ...], batch: int) -> Any:
+def _conditional_drawer(way: Weighable, wanted: tuple[str, ...], batch: int) -> Any:
     def one(arrays: Any, point: Any, key: Any) -> Any:
-        naturals = plan.conditionals(point, arrays)
+        naturals, model = way.conditionals(point, arrays), way.plan.model
         drawn = {}
         for i, name in enumerate(wanted):
-            values = plan.model.factor(name, naturals[name]).draw(jax.random.fold_in(key, i))
-            drawn |= dict(zip(plan.model.blocks[name].sites, values, strict=True))
+            values = model.factor(name, naturals[name]).draw(jax.random.fold_in(key, i))
+            drawn |= dict(zip(model.blocks[name].sites, values, strict=True))
         return drawn
 
     def program(arrays: Any, points: Any, keys: Any) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms.coordinate.solution import Solution
+from jensen.algorithms.cavi import CAVI
+from jensen.algorithms.coordinate.hybrid_solution import HybridSolution, restored_hybrid
+from jensen.algorithms.coordinate.solution import Solution, restored
 from jensen.answers.collapsed import Collapsed, collapsed, split_keys
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.core import Outcome
@@ -22,7 +24,8 @@ from jensen.diagnostics.importance import Pool
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
-from jensen.models.conjugacy import ConjugateTarget, conjugate_target
+from jensen.models.conjugacy import ConjugateTarget
+from jensen.models.conjugacy.target import HybridTarget
 from jensen.models.program import deterministic_names
 
 LARGEST = 2_000_000_000
@@ -35,18 +38,18 @@ class ConjugateAnswer(AbstractAnswer):
     """q(z) = Π_j q_j(z_j). Its importance weights are on some latents, the others being integrated out exactly."""
 
     kind: ClassVar[str] = "factors"
-    approximates: ClassVar[type] = Solution
+    approximates: ClassVar[tuple[type, ...]] = (Solution, HybridSolution)
     space: str = "the latents that were not integrated out exactly"
 
     def __init__(self, target: Any, outcome: Outcome, seed: int):
         del target  # a solution knows its own
-        self.target: ConjugateTarget = outcome.q.target
+        self.target: ConjugateTarget | HybridTarget = outcome.q.target
         self.outcome, self.seed = outcome, seed
         self.structure, self.program = self.target.structure, self.target.program
 
     @property
-    def solution(self) -> Solution:
-        """Q as the ascent left it."""
+    def solution(self) -> Solution | HybridSolution:
+        """The approximation as the ascent left it."""
         return self.outcome.q
 
     @functools.cached_property
@@ -61,16 +64,14 @@ class ConjugateAnswer(AbstractAnswer):
 
     @functools.cached_property
     def _energy(self) -> dict[str, float]:
-        """E_q of every site's log density and the entropy (key ""), in nats."""
-        with working(self.target.precision):
-            found = Program(functools.partial(_by_site, self.target.model))(self.q, self.target.model.energy.arrays)
-            return {k: float(v) for k, v in jax.device_get(found).items()}
+        return self.solution.energies()
 
     def elbo(self, seed: int) -> tuple[float, float]:
-        """Exact."""
+        """Exact where every factor is conjugate; else on fresh draws of the Gaussian."""
         del seed
-        if "elbo" in self.outcome.certificate and np.isfinite(self.outcome.certificate["elbo"]):
-            return self.outcome.certificate["elbo"], 0.0
+        found = self.outcome.certificate
+        if np.isfinite(found.get("elbo", np.nan)):
+            return found["elbo"], found.get("elbo_se", 0.0)
         return sum(self._energy.values()), 0.0
 
     @functools.cached_property
@@ -83,7 +84,15 @@ class ConjugateAnswer(AbstractAnswer):
 
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's draws; what was integrated out is drawn from its exact conditional."""
-        return self._with_deterministic(self._collapsed.draws(pool, self._small()))
+        return self._with_deterministic(self._collapsed.draws(pool.points, self._small(), len(pool.points)))
+
+    def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
+        """Every latent at these rows of the pool; what was integrated out is drawn anew from its conditional."""
+        names = [site.name for site in self.structure.latents]
+        if set(names) <= set(draws):
+            return {name: values[rows] for name, values in draws.items()}
+        self._affordable(len(rows))
+        return self._with_deterministic(self._collapsed.draws(pool.points[rows], names, seed))
 
     def _small(self) -> list[str]:
         """Latents that are few enough for tables."""
@@ -91,6 +100,14 @@ class ConjugateAnswer(AbstractAnswer):
 
     def sample(self, count: int, seed: int) -> Draws:
         """Draws of every latent."""
+        self._affordable(count)
+        with working(self.target.precision):
+            keys = split_keys(1_000_003 * self.seed + seed, count)
+            draws = jax.device_get(Program(_drawn)(self.q, keys))
+        return self._with_deterministic(draws)
+
+    def _affordable(self, count: int) -> None:
+        """Raise where so many draws would fill the memory."""
         for site in self.structure.latents:
             if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
                 raise OptionError(
@@ -99,10 +116,6 @@ class ConjugateAnswer(AbstractAnswer):
                     "Argument: num_draws.",
                     "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
                 )
-        with working(self.target.precision):
-            keys = split_keys(1_000_003 * self.seed + seed, count)
-            draws = jax.device_get(Program(_drawn)(self.q, keys))
-        return self._with_deterministic(draws)
 
     def _with_deterministic(self, draws: Draws) -> Draws:
         draws = {site.name: draws[site.name] for site in self.structure.latents if site.name in draws}
@@ -114,23 +127,24 @@ class ConjugateAnswer(AbstractAnswer):
     def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
         """Weights and moments."""
         del seed
-        listed = {name: site.values for name, site in self.target.model.sites.items() if site.values is not None}
+        listed = {name: site.values for name, site in self.solution.infos.items() if site.values is not None}
         ranges = {name: float(values.max() - values.min()) for name, values in listed.items()}
         return judge(
             self.outcome,
             pool,
             draws,
             self.exact_moments(),
-            self._collapsed.described(),
+            (self._collapsed.way.weighed, self._collapsed.way.left_out),
             ranges,
-            self._collapsed.plan.exact,
+            self._collapsed.way.plan.exact,
         )
 
     def evidence(self, pool: Pool) -> Evidence:
         """The exact ELBO; the other bounds from the pool."""
         found = evidence(pool)
         value, error = self.elbo(0)
-        return Evidence(value, error, found.importance_weighted, found.log_evidence, found.log_evidence_se, found.khat)
+        low = max(found.interval[0], value - 2.24 * error - 1e-9 * (1.0 + abs(value)))
+        return replace(found, elbo=value, elbo_se=error, interval=(low, found.interval[1]))
 
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
         """Exact."""
@@ -145,9 +159,7 @@ class ConjugateAnswer(AbstractAnswer):
     def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Mean and sd of every factor of moderate size, in closed form."""
         small = set(self._small())
-        streamed = set(self.solution.parts.local) if self.solution.parts is not None else set()
-        blocks = self.target.model.blocks
-        whole = any(small & set(blocks[name].sites) for name in streamed)
+        whole = any(site in small for site in self.solution.streamed)
         with working(self.target.precision):
             q = self.q if whole else self.solution.held()
             means, variances = jax.device_get((q.means(), q.variances()))
@@ -162,36 +174,17 @@ class ConjugateAnswer(AbstractAnswer):
         return self.solution.arrays()
 
     @staticmethod
-    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Solution | None:
+    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Solution | HybridSolution | None:
         """The factors need their model."""
         if target is None:
             return None
-        from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
-
-        naturals: dict[str, dict[str, Any]] = {}
-        with working(target.precision):
-            for name, value in parameters.items():
-                block, _, statistic = name.rpartition("/")
-                naturals.setdefault(block, {})[statistic] = jnp.asarray(value)
-            ascent = ascent_for(target.model)
-        streamed = isinstance(ascent, PlatedAscent) and set(naturals) == set(ascent.order)
-        return Solution(naturals, {}, target, ascent.parts if streamed else None)
+        return (restored_hybrid if isinstance(target, HybridTarget) else restored)(target, parameters)
 
     @staticmethod
-    def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> ConjugateTarget:
+    def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Any:
         """The derived expected log joint, with the blocks of the fit."""
-        blocks = tuple(map(tuple, options.get("blocks") or ()))
-        return conjugate_target(model, data, blocks=blocks, precision=precision)
+        return CAVI(blocks=tuple(options.get("blocks") or ())).prepare(model, data, precision)
 
 
 def _drawn(q: Product, keys: Any) -> Any:
     return jax.vmap(q.sample)(jax.random.wrap_key_data(keys))
-
-
-def _by_site(model: Any, q: Product, arrays: Any) -> dict[str, Any]:
-    model = model.with_arrays(arrays)
-    moments = {name: factor.mean_params() for name, factor in q.factors.items()}
-    lookup = model._lookup(moments)
-    sites = dict.fromkeys(entry.site for entry in model.energy.terms)
-    parts = {site: model.energy(lookup, [t for t in model.energy.terms if t.site == site]) for site in sites}
-    return {**parts, "": q.entropy()}

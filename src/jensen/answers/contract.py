@@ -37,7 +37,7 @@ class AbstractAnswer(abc.ABC):
     """
 
     kind: ClassVar[str]
-    approximates: ClassVar[type]
+    approximates: ClassVar[type | tuple[type, ...]]
     target: Any
     outcome: Outcome
     structure: Structure
@@ -111,6 +111,11 @@ class AbstractAnswer(abc.ABC):
         """Linear-response sds of these scalars on the sites' own scale, where the method gives them."""
         del names
         return None
+
+    def columns(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Further columns of the summary table for these scalars."""
+        del names
+        return {}
 
     @abc.abstractmethod
     def parameters(self) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import leaf
+from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.core import Outcome, total
 from jensen.diagnostics.check import Report
@@ -21,6 +22,7 @@ from jensen.diagnostics.importance import Pool, weigh
 from jensen.families import native
 from jensen.families.native import Product
 from jensen.math.precision import Precision, working
+from jensen.math.programs import Program
 from jensen.models.native import NativeTarget, native_target
 
 
@@ -30,7 +32,10 @@ class NativeAnswer(AbstractAnswer):
     kind: ClassVar[str] = "native"
     approximates: ClassVar[type] = Product
 
-    def __init__(self, target: NativeTarget, outcome: Outcome, seed: int):
+    def __init__(self, target: NativeTarget | AutoTarget, outcome: Outcome, seed: int):
+        own = target.native if isinstance(target, AutoTarget) else target
+        assert own is not None  # there is a product of native factors on it
+        target = own
         self.target, self.outcome, self.seed = target, outcome, seed
         self.structure, self.program = target.structure, target.program
 
@@ -52,11 +57,11 @@ class NativeAnswer(AbstractAnswer):
         with working(self.target.precision):
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed)
             keys = jax.random.split(key, count)
-            return {name: np.asarray(value) for name, value in jax.device_get(_drawn(q, keys)).items()}
+            return {name: np.asarray(value) for name, value in jax.device_get(Program(_drawn)(q, keys)).items()}
 
     def _log_q(self, q: Product, draws: Draws) -> np.ndarray:
         with working(self.target.precision):
-            return np.asarray(jax.device_get(_densities(q, draws)), float)
+            return np.asarray(jax.device_get(Program(_densities)(q, draws)), float)
 
     def elbo(self, seed: int) -> tuple[float, float]:
         """Exact where the joint states were tabulated, else on fresh draws."""
@@ -167,12 +172,10 @@ class NativeAnswer(AbstractAnswer):
         return native_target(model, data, precision)
 
 
-@eqx.filter_jit
 def _drawn(q: Product, keys: Any) -> Any:
-    return jax.lax.map(q.values, keys)
+    return jax.lax.map(q.values, keys, batch_size=64)
 
 
-@eqx.filter_jit
 def _densities(q: Product, draws: Any) -> Any:
     return jax.vmap(q.log_prob)(draws)
 

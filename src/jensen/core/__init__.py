@@ -5,6 +5,7 @@ A fit repeats draw → weigh → bound → estimate → step.
 
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress
 from jensen.core.bound import AbstractBound
+from jensen.core.estimates import Estimates
 from jensen.core.estimator import AbstractEstimator
 from jensen.core.family import AbstractDensity, AbstractFamily, AbstractReparameterised, Draw
 from jensen.core.model import AbstractBijection, AbstractModel, total
@@ -21,6 +22,7 @@ __all__ = [
     "AbstractReparameterised",
     "AbstractRule",
     "Draw",
+    "Estimates",
     "Outcome",
     "Progress",
     "total",

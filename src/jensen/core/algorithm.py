@@ -15,6 +15,7 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
+from jensen.core.estimates import Estimates
 from jensen.math.precision import Precision
 
 
@@ -44,6 +45,8 @@ class Outcome:
         linear_response: (D, D) covariance of the unconstrained coordinates by linear response, where defined.
         restarts: bound or log density reached by each start, highest first.
         stages: one row per family tried: name, bound, its standard error, whether kept.
+        estimates: point estimates of the parameters that were learned, if any were.
+        target: the model that q belongs to, where it is another than the one the algorithm was given.
     """
 
     q: Any
@@ -53,6 +56,8 @@ class Outcome:
     linear_response: np.ndarray | None = None
     restarts: tuple[float, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
+    estimates: Estimates | None = None
+    target: Any = None
 
 
 Run: TypeAlias = Generator[Progress, None, Outcome]

@@ -53,6 +53,10 @@ class AbstractFamily(eqx.Module):
         del factor
         return None
 
+    def touched(self, factor: str) -> tuple[str, ...]:
+        """The sites whose values follow from the choices scored as `factor`: the site of that name."""
+        return (factor,)
+
     def exact_entropy(self) -> Scalar:
         """-E[log_exact] in nats; zero for a family without a closed-form part."""
         return jax.numpy.zeros(())

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jensen.bounds import ChiUpper
 from jensen.core import total
 from jensen.diagnostics.importance import Pool
 from jensen.families import AbstractGaussian
 from jensen.math.noise import symmetric_draws
 from jensen.models import Target
+
+ROUNDING = 1e-9
+"""Of a log weight, relative."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,9 @@ class Evidence:
         importance_weighted: K -> (L_K, standard error), rising with K towards log p(x).
         log_evidence, log_evidence_se: log mean importance weight over both proposals, and its error; believe it as far
             as `khat` < 0.7.
+        interval: from a lower bound (L_100 or the ELBO) to an upper one (CUBO_2 of the mixture of both proposals), each
+            at its one-sided 97.5 % confidence limit; as a whole it holds log p(x) in at least 95 % of fits whose draws
+            reach everywhere. The upper end is infinite where the weights' tail allows no limit.
     """
 
     elbo: float
@@ -28,14 +35,26 @@ class Evidence:
     log_evidence: float
     log_evidence_se: float
     khat: float
+    interval: tuple[float, float] = (-np.inf, np.inf)
 
     def __str__(self) -> str:
         lines = [f"ELBO            {self.elbo:14.4f} ± {self.elbo_se:.4f} nats"]
         lines += [f"L_{k:<13} {value:14.4f} ± {se:.4f}" for k, (value, se) in self.importance_weighted.items()]
         lines.append(f"log p(x)      ≈ {self.log_evidence:14.4f} ± {self.log_evidence_se:.4f}   (k̂ = {self.khat:.2f})")
+        low, high = self.interval
+        lines.append(f"log p(x) in      [{low:.4f}, {high:.4f}], each end a bound at its 97.5 % confidence limit")
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _interval(bounds: list[tuple[float, float]], pool: Pool) -> tuple[float, float]:
+    """(the highest lower bound less 2.24 standard errors, 97.5 % for two, the CUBO's limit), widened by rounding."""
+    lower = max((value - 2.24 * se for value, se in bounds if np.isfinite(value)), default=-np.inf)
+    weights = pool.log_joint - pool.log_proposal
+    tail = None if pool.even else pool.khat
+    upper = ChiUpper(2.0).limit(np.where(np.isnan(weights), -np.inf, weights), 0.975, tail)
+    return lower - ROUNDING * (1.0 + abs(lower)), upper + ROUNDING * (1.0 + abs(upper))
 
 
 def evidence(pool: Pool, particles: tuple[int, ...] = (10, 100)) -> Evidence:
@@ -50,7 +69,9 @@ def evidence(pool: Pool, particles: tuple[int, ...] = (10, 100)) -> Evidence:
         bounds[k] = (float(values.mean()), float(values.std() / np.sqrt(len(values))))
     estimate, error = pool.log_evidence
     se = float(ratios.std() / np.sqrt(len(ratios))) if np.isfinite(ratios).all() else np.inf
-    return Evidence(float(ratios.mean()), se, bounds, estimate, error, pool.khat)
+    elbo = float(ratios.mean())
+    ends = _interval([(elbo, se), bounds[max(bounds)]], pool)
+    return Evidence(elbo, se, bounds, estimate, error, pool.khat, ends)
 
 
 @dataclass(frozen=True)

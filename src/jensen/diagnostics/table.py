@@ -40,6 +40,8 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     response = fit.answer.linear_response(names) if fit.target is not None else None
     if response is not None:
         frame["lr_sd"] = response
+    for column, values in (fit.answer.columns(names) if fit.target is not None else {}).items():
+        frame[column] = values
     return frame
 
 

@@ -87,7 +87,7 @@ def latex_lines(block: BlockText) -> list[str]:
 
 def legend(found: Equations) -> str:
     """What the indices run over and which arrays of constants are named, in one sentence."""
-    runs = [f"{i} {what} ({n})" if what else f"{i} ({n})" for i, (what, n) in found.indices.items()]
+    runs = [f"{i} {what} ({n})" if what not in ("", i) else f"{i} ({n})" for i, (what, n) in found.indices.items()]
     arrays = [f"{name} {' × '.join(map(str, a.shape))} constants" for name, a in found.constants.items()]
     return ", ".join([*runs, *arrays])
 
@@ -117,7 +117,7 @@ def verdict(found: Equations) -> str:
         return f"The model is not wholly conjugate: {names}."
     free = ", ".join(f"'{name}'" for name in found.free)
     return (
-        f"The model is not wholly conjugate: {names}. CAVI().fit_conjugate (jensen.algorithms.cavi) gives {free} a "
+        f'The model is not wholly conjugate: {names}. method="cavi" gives {free} a '
         "Gaussian on the unconstrained space, and the blocks below their optimal factors averaged over its draws."
     )
 

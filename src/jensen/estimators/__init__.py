@@ -6,9 +6,11 @@ from jensen.estimators.doubly import DoublyReparameterised
 from jensen.estimators.exact_entropy import ExactEntropy
 from jensen.estimators.fixed_draws import FixedDraws
 from jensen.estimators.mixed import Expected, Mixed, Regressed, Reparameterised, Scored
+from jensen.estimators.nested import Nested
 from jensen.estimators.pathwise import Pathwise
 from jensen.estimators.score_function import ScoreFunction
 from jensen.estimators.sticking import StickingTheLanding
+from jensen.estimators.stratified import Stratified
 
 __all__ = [
     "Blanket",
@@ -18,6 +20,7 @@ __all__ = [
     "FixedDraws",
     "LeaveOneOut",
     "Mixed",
+    "Nested",
     "NoBaseline",
     "Pathwise",
     "Regressed",
@@ -25,5 +28,6 @@ __all__ = [
     "ScoreFunction",
     "Scored",
     "StickingTheLanding",
+    "Stratified",
     "Whole",
 ]

@@ -62,14 +62,23 @@ class Blanket(AbstractCredit):
         """Sums over the blanket of each row."""
         draws = whole.shape[0]
         out = jnp.zeros((draws, *shape), whole.dtype)
-        for name in self.links.touching(factor):
-            out = out + to_rows(terms[name], self.links.rows[name][factor], shape)
+        sites = q.touched(factor)
+        if sites == (factor,):
+            for name in self.links.touching(factor):
+                out = out + to_rows(terms[name], self.links.rows[name][factor], shape)
+        else:
+            for name in dict.fromkeys(name for site in sites for name in self.links.touching(site)):
+                out = out + _summed(terms[name], shape)
         for name in q.reach(factor) or tuple(log_prob):
             own = log_prob[name]
-            if own.shape[1:] != shape:
-                own = jnp.sum(own.reshape(draws, -1), axis=1).reshape((draws,) + (1,) * len(shape))
-            out = out - own
+            out = out - (own if own.shape[1:] == shape else _summed(own, shape))
         return out
+
+
+def _summed(values: Array, shape: tuple[int, ...]) -> Array:
+    """(draws, *anything) summed over all but the draws, as (draws, 1, ..., 1)."""
+    draws = values.shape[0]
+    return jnp.sum(values.reshape(draws, -1), axis=1).reshape((draws,) + (1,) * len(shape))
 
 
 def to_rows(values: Array, index: np.ndarray, shape: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""Doubly reparameterised gradients of the importance-weighted bound."""
+"""Doubly reparameterised gradients of bounds that are not linear in the log weights."""
 
 from typing import Any, ClassVar
 
@@ -17,7 +17,9 @@ from jensen.estimators.pathwise import log_weights
 class DoublyReparameterised(AbstractEstimator):
     """∇L_K = E Σ_k w̃_k² (∂log w_k / ∂z_k) (∂z_k / ∂λ), w̃ = w / Σw: no score part, so the signal grows with K.
 
-    Tucker, Lawson, Gu and Maddison (2019), equation 8. For the ELBO it is `StickingTheLanding`. Every latent must be
+    Tucker, Lawson, Gu and Maddison (2019), equation 8. For any bound B(log w) the factor is ∂B/∂log w_k minus
+    ∂²B/∂(log w_k)²: the score part of each draw, reparameterised once more, leaves just that. It is w̃² for L_K,
+    α w̃ + (1 - α) w̃² for the Rényi bound, and for the ELBO this is `StickingTheLanding`. Every latent must be
     reparameterised.
     """
 
@@ -38,7 +40,5 @@ class DoublyReparameterised(AbstractEstimator):
             )
         log_w = log_weights(model, draws, batch)
         value, share = jax.value_and_grad(bound)(stopped(log_w))
-        # share is w̃ over the number of groups, so w̃² / groups is share² · groups; without groups w̃ = share · draws.
-        groups = self.num_draws // bound.group
-        squared = share**2 * groups
-        return value + jnp.sum(squared * (log_w - stopped(log_w)))
+        bent = jnp.diagonal(jax.hessian(bound)(stopped(log_w)))
+        return value + jnp.sum((share - bent) * (log_w - stopped(log_w)))

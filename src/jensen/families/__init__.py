@@ -1,9 +1,11 @@
 """Approximations q: Gaussians on the unconstrained space, and their push-forward onto the latents' support."""
 
+from jensen.families.flow import Flow
 from jensen.families.full_rank import FullRank
 from jensen.families.gaussian import AbstractGaussian
 from jensen.families.low_rank import LowRank
 from jensen.families.mean_field import MeanField
+from jensen.families.mixture import Mixture, Stratum
 from jensen.families.on_support import OnSupport
 
-__all__ = ["AbstractGaussian", "FullRank", "LowRank", "MeanField", "OnSupport"]
+__all__ = ["AbstractGaussian", "Flow", "FullRank", "LowRank", "MeanField", "Mixture", "OnSupport", "Stratum"]

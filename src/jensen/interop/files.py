@@ -13,7 +13,7 @@ import pandas as pd
 
 from jensen._errors import SavedFitError
 from jensen.answers import kind_named
-from jensen.core import Outcome
+from jensen.core import Estimates, Outcome
 from jensen.diagnostics.check import as_dict, from_dict
 from jensen.diagnostics.evidence import Evidence
 from jensen.diagnostics.importance import Pool
@@ -39,6 +39,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
     pool, draws = _thin(fit.pool, fit._pool_draws, fit.seed)
     arrays: dict[str, np.ndarray] = {f"pool/{name}": getattr(pool, name) for name in _POOL}
     arrays |= {f"draws/{name}": values for name, values in draws.items()}
+    arrays |= {f"estimates/{name}": np.asarray(value) for name, value in fit.estimates.items()}
     arrays |= {f"q/{name}": value for name, value in _parameters(fit).items()}
     if fit.outcome.linear_response is not None:
         arrays["linear_response"] = fit.outcome.linear_response
@@ -61,6 +62,7 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         "certificate": fit.outcome.certificate,
         "restarts": list(fit.outcome.restarts),
         "stages": list(fit.outcome.stages),
+        "estimates": _estimates_out(fit.estimates),
         "report": as_dict(fit.check()),
         "evidence": evidence,
         "parameters": list(tables["best"].index),
@@ -146,6 +148,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         arrays.get("linear_response"),
         tuple(header["restarts"]),
         tuple(header["stages"]),
+        _estimates_in(header.get("estimates"), arrays),
     )
     points, log_joint, log_q, log_proposal, weights = (arrays[f"pool/{name}"] for name in _POOL)
     pool = Pool(points, log_joint, log_q, log_proposal, weights, *header["khats"])
@@ -156,12 +159,13 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     }
     evidence = header["evidence"]
     bounds = {int(k): tuple(pair) for k, pair in evidence.pop("importance_weighted").items()}
+    interval = {"interval": tuple(evidence["interval"])} if "interval" in evidence else {}
     stored = {
         "answer": {"kind": kind.kind, "parameters": parameters},
         "pool": pool,
         "draws": draws,
         "report": from_dict(header["report"]),
-        "evidence": Evidence(importance_weighted=bounds, **evidence),
+        "evidence": Evidence(importance_weighted=bounds, **{**evidence, **interval}),
         "summary": {kind: _table(arrays, kind, header["parameters"]) for kind in ("best", "raw")},
     }
     return Fit(
@@ -184,6 +188,18 @@ def _table(arrays: dict[str, np.ndarray], kind: str, parameters: list[str]) -> p
     prefix = f"summary/{kind}/"
     columns = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
     return pd.DataFrame(columns, index=pd.Index(parameters, name="parameter"))
+
+
+def _estimates_out(estimates: Estimates) -> dict[str, Any] | None:
+    if not estimates:
+        return None
+    return {"kinds": estimates.kinds, "exact": estimates.exact, "certificate": estimates.certificate}
+
+
+def _estimates_in(header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Estimates | None:
+    if not header:
+        return None
+    return Estimates({name: arrays[f"estimates/{name}"] for name in header["kinds"]}, **header)
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

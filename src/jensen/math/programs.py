@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 MAX_PROGRAMS = 512
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 """Compile in a quarter of the time; elementwise code then runs up to several times slower, library calls as fast."""
+_RULES = ("jvp_jaxpr_fun", "jvp_jaxpr_thunk", "fwd_jaxpr_thunk", "bwd")
 _SHARED: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
 
 
@@ -35,7 +36,7 @@ class Program:
     def __call__(self, *arguments: Any) -> Any:
         """The function's outputs, as arrays."""
         leaves, tree = jax.tree.flatten(arguments)
-        leaves = [leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
+        leaves = [_strong(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         key = (tree, shapes, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
         if key not in self._known:
@@ -61,6 +62,12 @@ class Program:
             if len(_SHARED) > MAX_PROGRAMS:
                 _SHARED.popitem(last=False)
         return _SHARED[key][0], consts, jax.tree.structure(out)
+
+
+def _strong(leaf: jax.Array) -> jax.Array:
+    """The array with a type that does not yield to others': weak ones would be compiled for again."""
+    weak = getattr(leaf, "weak_type", False)
+    return jax.lax.convert_element_type(leaf, np.dtype(leaf.dtype)) if weak else leaf
 
 
 def _compiled(jaxpr: Jaxpr, heavy: bool) -> Callable[..., Any]:
@@ -137,7 +144,9 @@ def fingerprint(jaxpr: Jaxpr) -> Hashable:
     for eqn in jaxpr.eqns:
         operands = tuple(place(v) for v in eqn.invars)
         results = tuple((place(v), str(v.aval)) for v in eqn.outvars)
-        params = tuple((name, _parameter(value)) for name, value in sorted(eqn.params.items()))
+        # Rules of differentiation are functions made anew at every trace; they are not part of what is computed.
+        computed = [(n, v) for n, v in sorted(eqn.params.items()) if n not in _RULES]
+        params = tuple((name, _parameter(value)) for name, value in computed)
         equations.append((eqn.primitive, operands, results, params))
     return (len(inputs), tuple(equations), tuple(place(v) for v in jaxpr.outvars))
 

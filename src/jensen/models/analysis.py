@@ -11,7 +11,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.ops.provenance import eval_provenance
 
-from jensen._errors import DataError, ModelError
+from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.models.data_check import named_arrays
 from jensen.models.numpyro import seeded
 from jensen.models.structure import Plate, Site, Structure
@@ -132,11 +132,11 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str], discrete: bool) -
     plates: dict[str, Plate] = {}
     for name, site in trace.items():
         if site["type"] == "param":
-            raise ModelError(
-                f"The model has a param site '{name}', which no method here learns: point estimates belong to "
-                "variational EM.",
+            raise ParameterSites(
+                f"The model has a param site '{name}', which this method does not learn.",
                 f"Site '{name}', shape {jnp.shape(site['value'])}.",
-                "Give it a prior with numpyro.sample, or fix it: handlers.substitute(model, data={...}).",
+                "Use jn.fit with method='auto', 'cavi' or 'advi', which maximise the bound over it; or give it a prior "
+                "with numpyro.sample.",
             )
         if site["type"] == "plate":
             size, subsample = site["args"]

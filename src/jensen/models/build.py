@@ -159,7 +159,7 @@ def _support_leaves(fn: Any, structure: Structure, kwargs: dict[str, Any]) -> di
     return {site.name: jax.tree.leaves(trace[site.name]["fn"].support) for site in structure.latents}
 
 
-def with_dependencies(target: Target) -> Structure:
+def with_dependencies(target: Any) -> Structure:
     """The structure with every site's parents filled in (not needed for fitting, so found on demand)."""
     structure = target.structure
     if not isinstance(target.model, NumPyroModel):

@@ -8,11 +8,14 @@ import jax
 import numpy as np
 from numpyro import handlers
 
+from jensen._errors import ModelError
 from jensen.core import AbstractModel, total
 from jensen.math.precision import Precision, working
-from jensen.models.analysis import placeholders
+from jensen.math.programs import Program
+from jensen.models.analysis import is_fixed, placeholders
 from jensen.models.build import build
 from jensen.models.dependence import Links, links
+from jensen.models.host_function import check_points, shown
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.program import NumPyroProgram
@@ -83,7 +86,7 @@ class NativeTarget:
             return {site.name: trace[site.name]["value"] for site in self.structure.latents}
 
         with working(self.precision):
-            return jax.device_get(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(seed), count)))
+            return jax.device_get(Program(jax.vmap(one))(jax.random.split(jax.random.key(seed), count)))
 
     def constrain(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The draws with the model's deterministic sites."""
@@ -100,9 +103,36 @@ def _log_joint(model: AbstractModel, draws: dict[str, Any]) -> Any:
 
 
 def native_target(
-    model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+    model: Callable[..., Any] | LogDensity,
+    data: Mapping[str, Any] | None,
+    precision: Precision,
+    *,
+    evaluable: bool = True,
 ) -> NativeTarget:
     """Check the data and analyse the model, discrete latents allowed."""
-    target: Target = build(model, data, precision, discrete=True)
+    target: Target = build(model, data, precision, discrete=True, evaluable=evaluable)
     differentiable = getattr(model, "differentiable", True)
+    if evaluable and differentiable:
+        _refuse_random_numbers(target)
     return NativeTarget(target.model, target.structure, precision, differentiable)
+
+
+def _refuse_random_numbers(target: Target) -> None:
+    """Trace the density twice: random numbers drawn inside it by NumPy are other constants each time."""
+    if not all(is_fixed(site.support) for site in target.structure.latents):
+        return
+    with working(target.precision):
+        points = check_points(target.structure)
+        # A new function each time, so that it is traced anew; the compiled program is shared if nothing differs.
+        first, again = (
+            np.asarray(Program(lambda m, p: jax.vmap(lambda one: total(m.log_joint(one)))(p))(target.model, points))
+            for _ in range(2)
+        )
+    different = np.flatnonzero(~np.isclose(first, again, rtol=0.0, atol=0.0, equal_nan=True))
+    if different.size:
+        at = int(different[0])
+        raise ModelError(
+            f"The log density is not deterministic: it gave {float(first[at])!r} and then {float(again[at])!r}.",
+            f"Latents: {shown({name: value[at] for name, value in points.items()})}.",
+            "Fix the random numbers inside: draw them once outside and pass them as data, or make them a sample site.",
+        )

@@ -35,6 +35,12 @@ def blame(error: BaseException, fn: Callable[..., Any], data: Mapping[str, Any])
     shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in data.items() if np.ndim(value))
     first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "no message"
     place = user_frame(error)
+    if isinstance(error, AssertionError) and "unique names" in first_line:
+        return ModelError(
+            f"Two sites of the model have one name: {first_line}.",
+            f"At {place}." if place else f"In {getattr(fn, '__name__', 'the model')}.",
+            "Rename one of them. A parameter that is learned (numpyro.param) cannot also be a latent.",
+        )
     return ModelError(
         f"The model raised {type(error).__name__}: {first_line}.",
         f"At {place}." if place else f"In {getattr(fn, '__name__', 'the model')}.",

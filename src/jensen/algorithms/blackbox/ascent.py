@@ -1,5 +1,7 @@
 """Stochastic ascent in units of each factor's own information: no learning rate, averages, a stop in posterior sd."""
 
+import abc
+import functools
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -14,24 +16,53 @@ import optax
 from jensen.core import AbstractBound, AbstractEstimator, AbstractModel, Progress
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import Product
+from jensen.math.programs import Program
 from jensen.models.native import NativeTarget
 
 NATURAL = 5.0
 """A free-form factor moves this many step sizes of the way to its optimum given the others (at most all of it)."""
 FLOOR = 1e-3
+QUICK_CHUNKS = 40
+"""Chunks that run in the quickly compiled program."""
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
 
 
-@eqx.filter_jit
+class Chunks:
+    """Many steps in one program, compiled quickly at first and with every optimisation once the fit proves long.
+
+    The change comes after `quick` chunks, not after some time, so that a seed gives the same bits on every machine.
+    `move` is how q moves, `ByInformation()` by default.
+    """
+
+    def __init__(
+        self, target: NativeTarget, estimator: Any, bound: AbstractBound, move: Any = None, quick: int = QUICK_CHUNKS
+    ):
+        self.target, self.estimator, self.done, self.quick = target, estimator, 0, quick
+        self.move = move or ByInformation()
+        run = functools.partial(run_chunk, estimator, bound, self.move)
+        self._quick, self._optimised = Program(run), Program(run, heavy=True)
+
+    def __call__(self, q: Any, rate: float, state: Any, key: Any, count: int) -> Any:
+        """What `run_chunk` returns, the values and flags as NumPy arrays."""
+        program = self._quick if self.done < self.quick else self._optimised
+        self.done += 1
+        q, state, average, values, fine = program(self.target.model, q, state, np.float64(rate), jr.split(key, count))
+        self.target.gradients += count * self.estimator.num_draws
+        values, fine = np.asarray(values, float), np.asarray(fine)
+        self.target.raise_failure()
+        return q, state, average, values, fine
+
+
 def run_chunk(
     estimator: AbstractEstimator,
     bound: AbstractBound,
+    move: Any,
     model: AbstractModel,
-    q: Product,
+    q: Any,
     state: Any,
     rate: Any,
     keys: Any,
-) -> tuple[Product, Any, Product, Any, Any]:
+) -> tuple[Any, Any, Any, Any, Any]:
     """One step for each key: last q, state, average of the second half, bounds, and which steps were finite."""
     half = keys.shape[0] // 2
 
@@ -39,7 +70,7 @@ def run_chunk(
         q, state, average = carry
         key, index = item
         value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, None, key))(q)
-        new, new_state = step(estimator, q, slope, state, rate)
+        new, new_state = move.step(estimator, q, slope, state, rate)
         fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(new)]))
         q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
         weight = (index >= half) / (keys.shape[0] - half)
@@ -70,11 +101,35 @@ def step(estimator: Any, q: Product, slope: Product, state: Any, rate: Any) -> t
     return moved, state
 
 
+class AbstractMove(eqx.Module):
+    """How a family of some kind moves along its gradient, and how far two of its members are apart."""
+
+    @abc.abstractmethod
+    def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
+        """(q moved, state)."""
+
+    @abc.abstractmethod
+    def apart(self, a: Any, b: Any) -> float:
+        """In posterior sds."""
+
+
+class ByInformation(AbstractMove):
+    """Products: steps in units of each factor's information."""
+
+    def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
+        """See `step`."""
+        return step(estimator, q, slope, state, rate)
+
+    def apart(self, a: Any, b: Any) -> float:
+        """See `apart`."""
+        return apart(a, b)
+
+
 @dataclass(frozen=True)
 class BlackBoxFit:
     """The averaged q, how far the last two averages are apart (posterior sd), the bound there, and rejected steps."""
 
-    q: Product
+    q: Any
     converged: bool
     shift: float
     bound: float
@@ -99,10 +154,8 @@ def apart(a: Product, b: Product) -> float:
 
 
 def ascend(
-    target: NativeTarget,
-    q: Product,
-    estimator: Any,
-    bound: AbstractBound,
+    run: Chunks,
+    q: Any,
     key: Any,
     *,
     rate: float,
@@ -110,31 +163,32 @@ def ascend(
     max_chunks: int,
     tolerance: float,
     phase: str,
+    patience: int = 1,
 ) -> Generator[Progress, None, BlackBoxFit]:
-    """At each step size until the bound stops rising; the step size halves until two averages agree to `tolerance`."""
+    """At each step size until the bound stops rising; the step size halves until two averages agree to `tolerance`.
+
+    `patience` is the number of chunks without a rise after which it counts as stopped.
+    """
     state = ADAM.init(q)
     previous, change, rejected, chunks, best = None, np.inf, 0, 0, -np.inf
     average = q
     while chunks < max_chunks:
-        last = -np.inf
+        last, still = -np.inf, 0
         while chunks < max_chunks:
             key, sub = jr.split(key)
-            found = run_chunk(estimator, bound, target.model, q, state, jnp.asarray(rate), jr.split(sub, chunk))
-            q, state, average, values, fine = found
+            q, state, average, values, fine = run(q, rate, state, sub, chunk)
             chunks += 1
-            target.gradients += chunk * estimator.num_draws
-            values, fine = np.asarray(values, float), np.asarray(fine)
-            target.raise_failure()
             rejected += int((~fine).sum())
             tail = values[chunk // 2 :][fine[chunk // 2 :]]
             best = float(tail.mean()) if len(tail) else -np.inf
             error = float(tail.std() / np.sqrt(len(tail))) if len(tail) else np.inf
             yield Progress(phase, chunks * chunk, best, average)
-            if best < last + 2.0 * error or not np.isfinite(best):
+            still = still + 1 if best < last + 2.0 * error else 0
+            if still >= patience or not np.isfinite(best):
                 break
-            last = best
+            last = max(last, best)
         if previous is not None:
-            change = apart(average, previous)
+            change = run.move.apart(average, previous)
             if change < tolerance:
                 return BlackBoxFit(average, True, change, best, rejected)
         previous = average

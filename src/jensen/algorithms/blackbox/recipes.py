@@ -1,5 +1,6 @@
 """Which gradient each factor gets, by measured variance; the candidates cost the same evaluations of the model."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from jensen.bounds import ELBO
 from jensen.estimators import Blanket, Expected, Mixed, Regressed, Reparameterised, Scored
 from jensen.estimators.mixed import AbstractRecipe
 from jensen.families.native import AbstractFactor, Product
+from jensen.math.programs import Program
 from jensen.models.dependence import Links
 from jensen.models.native import NativeTarget
 
@@ -60,6 +62,16 @@ def candidates(name: str, factor: AbstractFactor, links: Links, differentiable: 
     }
 
 
+def planned(factor: AbstractFactor, differentiable: bool) -> str:
+    """What a factor will be and which gradients it can have, in words; the choice is made by measured variance."""
+    family = f"{type(factor).__name__} factor"
+    if factor.support() is not None:
+        return f"{family}: local expectation over its {factor.support().shape[0]} values, else the score with controls"  # type: ignore[union-attr]
+    if factor.reparameterised and differentiable:
+        return f"{family}: the pathwise gradient of least measured variance"
+    return f"{family}: the score gradient, with the controls of least measured variance"
+
+
 def choose(
     target: NativeTarget, q: Product, links: Links, num_draws: int, key: Any, only: Mapping[str, AbstractRecipe]
 ) -> list[Choice]:
@@ -79,7 +91,8 @@ def choose(
             for turn in range(rounds)
         ]
         estimators = tuple(Mixed({name: recipe for name, (_, recipe) in t.items()}, num_draws) for t in turns)
-        gradients = _replicates(estimators, target.model, q, jr.split(key, REPLICATES))
+        measure = Program(functools.partial(_replicates, estimators))
+        gradients = measure(target.model, q, jr.split(key, REPLICATES))
         target.gradients += rounds * REPLICATES * num_draws
         for picked, found in zip(turns, gradients, strict=True):
             for name, (label, _) in picked.items():
@@ -104,7 +117,6 @@ def whitened_variance(gradients: Any, factor: AbstractFactor) -> float:
     )
 
 
-@eqx.filter_jit
 def _replicates(estimators: Any, model: Any, q: Any, keys: Any) -> Any:
     """Gradients of each estimator, (replicates, ...), all from the same draws: samplers are what is slow to compile."""
 
@@ -137,4 +149,4 @@ def total_draws(q: Product, recipes: Mapping[str, AbstractRecipe], wanted: int) 
     return max([wanted, *(recipe.least(q.factors[name]) for name, recipe in recipes.items())])
 
 
-__all__ = ["Choice", "candidates", "choose", "chosen_estimator", "total_draws", "whitened_variance"]
+__all__ = ["Choice", "candidates", "choose", "chosen_estimator", "planned", "total_draws", "whitened_variance"]

@@ -46,13 +46,17 @@ class Ascent:
     """Sweeps over the blocks of a model.
 
     `first` are sites whose starting values were given: their blocks are updated last, so that the others see them.
-    Discrete blocks come after the continuous ones, which then see the responsibilities of the start.
+    Discrete blocks come after the continuous ones, which then see the responsibilities of the start. Among learned
+    parameters locations come first: a Gaussian's scale at its new mean is the joint M step of both.
     """
 
     def __init__(self, model: ConjugateModel, first: tuple[str, ...] = ()):
         self.model = model
         given = {model.layout.owner[s] for s in first}
-        rank = {name: (name in given, block.discrete, -i) for i, (name, block) in enumerate(model.blocks.items())}
+        rank = {
+            name: (name in given, block.discrete, block.point and "z" not in block.shapes, -i)
+            for i, (name, block) in enumerate(model.blocks.items())
+        }
         self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
         elements = sum(np.size(a) for a in model.energy.arrays)
         self.stride = 1 if elements > 1_000_000 else 10
@@ -160,6 +164,8 @@ class Ascent:
                 site = self.model.sites[self.model.blocks[name].sites[0]]
                 bad = np.argwhere(~np.asarray(self.model.factor(name, naturals[name]).contains()))
                 place = f" First at position {tuple(int(i) for i in bad[0])}." if bad.size and bad.shape[1] else ""
+                if self.model.blocks[name].point:
+                    raise no_maximum(name, place, site.where)
                 raise ModelError(
                     f"The conditional of block '{name}' is improper: its optimal factor cannot be normalised.{place}",
                     site.where,
@@ -245,6 +251,17 @@ class Sweeps:
         model = self.bare.with_arrays(arrays)
         moments, entropies, inside = factors_at(model, naturals)
         return moments, entropies, model.expected_log_joint(moments) + sum(entropies.values()), inside
+
+
+def no_maximum(name: str, place: str, where: str) -> ModelError:
+    """What to say of a parameter that runs off."""
+    return ModelError(
+        f"The bound has no maximum in the parameter '{name}': it runs off to the edge of its range.{place}",
+        where,
+        "A component that holds a single row, or none, drives its variance to zero and the likelihood to infinity: use "
+        "fewer components, tie the variances, give the parameter a prior (numpyro.sample, then learn=[...]), or start "
+        "elsewhere.",
+    )
 
 
 def accounted(rise: float, gains: np.ndarray, noise: float) -> bool:

@@ -9,7 +9,7 @@ E the log joint without the terms of the blocks C that leave, and A_C their log 
 local blocks that depend on each other, its rows enter by their bound instead: exact is then `False`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from jensen._typing import Array, Scalar
 from jensen.algorithms.coordinate.plated import PlatedAscent
+from jensen.families.exponential import Product
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.plates import PlateSplit
 
@@ -70,6 +71,45 @@ class Collapse:
         if self.parts is None:
             moments |= {name: model.blocks[name].zeros() for name in self.out}
         return model, moments
+
+
+@dataclass(frozen=True, eq=False)
+class Weighable:
+    """Latents that keep their draws, and how the others leave.
+
+    Attributes:
+        q: the factors of the latents that keep their draws. plan: how the others leave.
+        arrays: what the energy is computed from. at: (those, values of the latents of q) -> the energy's known arrays.
+    """
+
+    q: Product
+    plan: Collapse
+    arrays: Any
+    at: Callable[[Any, Mapping[str, Array]], Any]
+
+    @property
+    def weighed(self) -> list[str]:
+        """Sites with weights."""
+        return [site for _, sites in self.q.blocks for site in sites]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Sites that were integrated out."""
+        return [site for name in self.plan.out for site in self.plan.model.blocks[name].sites]
+
+    def log_joint(self, values: Mapping[str, Array], arrays: Any) -> Scalar:
+        """log p(x, g) in nats."""
+        return self.plan.log_joint(values, self.at(arrays, values))
+
+    def conditionals(self, values: Mapping[str, Array], arrays: Any) -> Naturals:
+        """Natural parameters of what left, given g."""
+        return self.plan.conditionals(values, self.at(arrays, values))
+
+
+def chosen(q: Product, names: Iterable[str]) -> Product:
+    """Some factors of a product."""
+    names = set(names)
+    return Product({n: f for n, f in q.factors.items() if n in names}, tuple(b for b in q.blocks if b[0] in names))
 
 
 def collapses(model: ConjugateModel, parts: PlateSplit | None) -> list[Collapse]:

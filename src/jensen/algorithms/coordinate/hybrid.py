@@ -2,22 +2,23 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import JensenError, ModelError
 from jensen.algorithms.coordinate.ascent import Ascent, accounted
+from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.families.exponential import Product, UnconstrainedNormal
 from jensen.math.noise import symmetric_draws
-from jensen.math.precision import Precision
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.partial import PartialModel
+from jensen.models.conjugacy.target import HybridTarget
 
 DENSE = 200
 """Most unconstrained coordinates of the free latents: their covariance is dense."""
@@ -38,26 +39,6 @@ class Point:
     moments: Moments
     naturals: Naturals
     bound: float
-
-
-class HybridSolution(eqx.Module):
-    """q as a product of the conjugate factors and the Gaussian.
-
-    Attributes:
-        q: the product. target: the model.
-    """
-
-    q: Product
-    target: PartialModel = eqx.field(static=True)
-
-    @property
-    def precision(self) -> Precision:
-        """Working precision."""
-        return self.target.precision
-
-    def product(self) -> Product:
-        """The whole of q."""
-        return self.q
 
 
 class HybridAscent:
@@ -202,9 +183,10 @@ class HybridAscent:
 
 
 def run(
-    model: PartialModel, seed: int, *, max_sweeps: int, tolerance: float, restarts: int | None, warm_up: int
+    target: HybridTarget, seed: int, *, max_sweeps: int, tolerance: float, restarts: int | None, warm_up: int
 ) -> Run:
     """Fit, yielding the bound on the fixed draws after every sweep."""
+    model = target.model
     if model.dim > DENSE:
         raise ModelError(
             f"{', '.join(map(repr, model.free))} have no conjugate factor and {model.dim} coordinates, more than the "
@@ -223,12 +205,12 @@ def run(
         for _ in range(min(warm_up, max_sweeps) if count > 1 else 0):
             point = ascent.sweep(point)
         reached.append(point.bound)
-        yield Progress("restart", warm_up, point.bound)
+        yield Progress("restart", warm_up, point.bound, partial(HybridSolution.of, ascent, point, target))
         best = point if best is None or point.bound > best.bound else best
     assert best is not None
     point, sweeps, converged = best, 0, False
     for _ in range(3):
-        point, done, converged = yield from _climbed(ascent, point, max_sweeps - sweeps, tolerance)
+        point, done, converged = yield from _climbed(ascent, point, target, max_sweeps - sweeps, tolerance)
         sweeps += done
         elbo, error = ascent.fresh(point, seed + 1)
         if point.bound - elbo < OPTIMISM + 3.0 * error or sweeps >= max_sweeps:
@@ -239,7 +221,7 @@ def run(
         shared = ascent.entropy(point) + ascent.gaussian_part(point.factor)
         point = replace(point, bound=float(values.mean()) + shared)
     return Outcome(
-        HybridSolution(ascent.product(point), model),
+        HybridSolution(ascent.product(point), target),
         converged,
         _status(model, sweeps, converged, num_draws),
         {"elbo": elbo, "elbo_se": error, "fixed_bound": point.bound, "sweeps": float(sweeps), "saddle": 0.0},
@@ -248,7 +230,7 @@ def run(
 
 
 def _climbed(
-    ascent: HybridAscent, point: Point, max_sweeps: int, tolerance: float
+    ascent: HybridAscent, point: Point, target: HybridTarget, max_sweeps: int, tolerance: float
 ) -> Generator[Progress, None, tuple[Point, int, bool]]:
     """Sweeps until the gain still to come, extrapolated geometrically, is negligible."""
     history = [point.bound]
@@ -256,7 +238,7 @@ def _climbed(
     for sweep in range(max_sweeps):
         point = ascent.sweep(point)
         history.append(point.bound)
-        yield Progress("ascent", sweep + 1, point.bound)
+        yield Progress("ascent", sweep + 1, point.bound, partial(HybridSolution.of, ascent, point, target))
         if len(history) < 4:
             continue
         last, before = history[-1] - history[-2], history[-2] - history[-3]

@@ -1,14 +1,22 @@
 """Where a coordinate method ended: q, written down as far as it is asked for."""
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
 from jensen.algorithms.coordinate.ascent import Ascent, State
-from jensen.algorithms.coordinate.plated import PlatedAscent
+from jensen.algorithms.coordinate.collapse import Weighable, chosen, collapses
+from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
-from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals
+from jensen.math.programs import Program
+from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, Moments, Naturals
 from jensen.models.conjugacy.plates import PlateSplit, split
+from jensen.models.conjugacy.trace import SiteInfo
 
 
 class Solution(eqx.Module):
@@ -35,6 +43,33 @@ class Solution(eqx.Module):
     def __repr__(self) -> str:
         return f"Solution({', '.join(self.naturals)})"
 
+    @property
+    def infos(self) -> dict[str, SiteInfo]:
+        """Every sample site."""
+        return self.target.model.sites
+
+    @property
+    def streamed(self) -> tuple[str, ...]:
+        """Sites whose factors are left implicit."""
+        blocks = self.target.model.blocks
+        return tuple(site for name in (self.parts.local if self.parts else ()) for site in blocks[name].sites)
+
+    def weighables(self) -> list[Weighable]:
+        """Ways to integrate out as much as possible."""
+        model = self.target.model
+        plans = collapses(model, self.parts)
+        return [
+            Weighable(chosen(self.held(), plan.kept), plan, model.energy.arrays, lambda arrays, _: arrays)
+            for plan in plans
+        ]
+
+    def energies(self) -> dict[str, float]:
+        """E_q of every site's log density and, under "", the entropy, in nats."""
+        with working(self.precision):
+            model = self.target.model
+            found = Program(partial(_by_site, model))(self.product(), model.energy.arrays)
+            return {name: float(value) for name, value in found.items()}
+
     def held(self) -> Product:
         """The factors that the ascent held, as a product."""
         factors = {name: self.target.model.factor(name, natural) for name, natural in self.naturals.items()}
@@ -52,18 +87,53 @@ class Solution(eqx.Module):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The natural parameters as flat names: `block/statistic`."""
-        return {
-            f"{name}/{key}": np.asarray(value)
-            for name, natural in self.naturals.items()
-            for key, value in natural.items()
-        }
+        return flat(self.naturals)
 
 
 def solution(ascent: Ascent, state: State, target: ConjugateTarget) -> Solution:
     """The solution at a state of an ascent."""
     naturals = {name: state.naturals[name] for name in ascent.order}
-    parts = ascent.parts if isinstance(ascent, PlatedAscent) else None
-    if parts is not None and ascent.model.layout.row_precision == "single":
-        parts = split(ascent.model, parts.plate)  # answers are in double precision
+    parts = _in_double(ascent) if isinstance(ascent, PlatedAscent) else None
     carried = {name: state.moments[name] for name in (parts.carried if parts else ()) if name in state.moments}
     return Solution(naturals, carried, target, parts)
+
+
+def _in_double(ascent: PlatedAscent) -> PlateSplit | None:
+    """The split that answers are computed from: in double precision."""
+    single = ascent.model.layout.row_precision == "single"
+    return split(ascent.model, ascent.parts.plate) if single else ascent.parts
+
+
+def flat(naturals: Naturals) -> dict[str, np.ndarray]:
+    """`block/statistic` -> array."""
+    return {f"{n}/{key}": np.asarray(value) for n, natural in naturals.items() for key, value in natural.items()}
+
+
+def nested(arrays: Mapping[str, np.ndarray]) -> Naturals:
+    """The inverse of `flat`."""
+    naturals: Naturals = {}
+    for name, value in arrays.items():
+        block, _, statistic = name.rpartition("/")
+        naturals.setdefault(block, {})[statistic] = jnp.asarray(value)
+    return naturals
+
+
+def restored(target: ConjugateTarget, arrays: Mapping[str, np.ndarray]) -> Solution:
+    """The solution with these saved natural parameters."""
+    with working(target.precision):
+        naturals, ascent = nested(arrays), ascent_for(target.model)
+    if not isinstance(ascent, PlatedAscent) or set(naturals) != set(ascent.order):
+        return Solution(naturals, {}, target)
+    return Solution(naturals, {}, target, _in_double(ascent))
+
+
+def _by_site(model: ConjugateModel, q: Product, arrays: Any) -> dict[str, Any]:
+    model = model.with_arrays(arrays)
+    moments = {name: factor.mean_params() for name, factor in q.factors.items()}
+    return {**site_energies(model.energy, model._lookup(moments)), "": q.entropy()}
+
+
+def site_energies(energy: Any, lookup: Any) -> dict[str, Any]:
+    """Site -> its terms at these moments."""
+    sites = dict.fromkeys(entry.site for entry in energy.terms)
+    return {site: energy(lookup, [t for t in energy.terms if t.site == site]) for site in sites}

@@ -1,5 +1,6 @@
 """Exponential-family factors over the latents' own supports, and their product."""
 
+from jensen.families.exponential.at_mode import AtMode
 from jensen.families.exponential.beta import Beta
 from jensen.families.exponential.categorical import Categorical
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
@@ -20,6 +21,7 @@ from jensen.families.exponential.wishart import Wishart
 
 __all__ = [
     "AbstractExponentialFactor",
+    "AtMode",
     "Beta",
     "Categorical",
     "CategoricalCopies",

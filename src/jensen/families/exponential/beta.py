@@ -42,6 +42,17 @@ class Beta(AbstractExponentialFactor):
         a, b = self.concentrations
         return (a > 0) & (b > 0)
 
+    def mode(self) -> tuple[Array, ...]:
+        """η₁ / (η₁ + η₂), kept off 0 and 1 by the smallest number that their logs allow."""
+        a, b = self.natural["log"], self.natural["log1m"]
+        eps = jnp.finfo(a.dtype).eps
+        return (jnp.clip(a / (a + b), eps, 1.0 - eps),)
+
+    def has_mode(self) -> Array:
+        """η₁, η₂ ≥ 0, not both zero."""
+        a, b = self.natural["log"], self.natural["log1m"]
+        return (a >= 0) & (b >= 0) & (a + b > 0)
+
     def means(self) -> tuple[Array, ...]:
         """A / (a + b)."""
         a, b = self.concentrations

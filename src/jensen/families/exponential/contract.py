@@ -55,6 +55,18 @@ class AbstractExponentialFactor(eqx.Module):
         """(E[t(z)], A(η)), computed together where they share work."""
         return self.mean_params(), self.log_normalizer()
 
+    def mode(self) -> tuple[Array, ...]:
+        """argmax_z ⟨η, t(z)⟩, the values of the sites; for families that can stand for a learned parameter."""
+        raise NotImplementedError(f"{type(self).__name__} has no mode in closed form")
+
+    def mode_params(self) -> Natural:
+        """t at the mode."""
+        return self.statistics(*self.mode())
+
+    def has_mode(self) -> Array:
+        """Whether ⟨η, t(z)⟩ has a maximum inside the support (a proper density need not), one entry for each draw."""
+        return self.contains()
+
     def log_prob(self, *values: Array) -> Scalar:
         """log q(z) in nats."""
         return inner(self.natural, self.statistics(*values)) - jnp.sum(self.log_normalizer())

@@ -40,6 +40,16 @@ class Dirichlet(AbstractExponentialFactor):
         """Every a_k > 0."""
         return jnp.all(self.concentration > 0, -1)
 
+    def mode(self) -> tuple[Array, ...]:
+        """η_k / Σ η, at least the smallest number that has a log."""
+        weights = self.natural["log"]
+        share = weights / jnp.sum(weights, -1, keepdims=True)
+        return (jnp.maximum(share, jnp.finfo(share.dtype).tiny),)
+
+    def has_mode(self) -> Array:
+        """Every η_k ≥ 0, not all zero."""
+        return jnp.all(self.natural["log"] >= 0, -1) & (jnp.sum(self.natural["log"], -1) > 0)
+
     def means(self) -> tuple[Array, ...]:
         """A / Σ a."""
         a = self.concentration

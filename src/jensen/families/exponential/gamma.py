@@ -57,6 +57,23 @@ class GammaPower(AbstractExponentialFactor):
         value = jnp.exp(gammaln(a + shift) - gammaln(a) - shift * jnp.log(self.rate))
         return jnp.where(a + shift > 0, value, jnp.nan)
 
+    def mode(self) -> tuple[Array, ...]:
+        """(-η₂ / (p η₁))**(1 / p)."""
+        return (self._power_at_mode() ** (1.0 / self.power),)
+
+    def _power_at_mode(self) -> Array:
+        return self.natural["log"] / (self.power * self.rate)
+
+    def mode_params(self) -> Natural:
+        """(z*ᵖ, log z*), without powers of powers."""
+        power = self._power_at_mode()
+        return {"power": power, "log": jnp.log(power) / self.power}
+
+    def has_mode(self) -> Array:
+        """η₁ < 0 and η₂ / p > 0, the mode neither zero nor infinite."""
+        power = self._power_at_mode()
+        return (self.rate > 0) & (power > 0) & jnp.isfinite(power) & jnp.isfinite(jnp.log(power))
+
     def means(self) -> tuple[Array, ...]:
         """E[z]."""
         return (self._moment(1.0),)

@@ -94,6 +94,10 @@ class MultivariateNormal(AbstractExponentialFactor):
         """Σ⁻¹ is positive definite."""
         return jnp.all(jnp.isfinite(jnp.linalg.cholesky(self.precision)), (-1, -2))
 
+    def mode(self) -> tuple[Array, ...]:
+        """m."""
+        return (self.loc,)
+
     def means(self) -> tuple[Array, ...]:
         """m."""
         return (self.loc,)

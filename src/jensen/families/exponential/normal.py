@@ -43,6 +43,10 @@ class Normal(AbstractExponentialFactor):
         """η₂ < 0."""
         return (self.natural["zz"] < 0) & jnp.isfinite(self.natural["z"])
 
+    def mode(self) -> tuple[Array, ...]:
+        """m."""
+        return (self.loc,)
+
     def means(self) -> tuple[Array, ...]:
         """m."""
         return (self.loc,)

@@ -89,6 +89,27 @@ class Wishart(AbstractExponentialFactor):
         """ν > D - 1 and R positive definite."""
         return (self.concentration > self.dim - 1) & jnp.all(jnp.isfinite(self._roots()[0]), (-1, -2))
 
+    def _sign(self) -> Array:
+        """±η₂: what multiplies the log determinant of the matrix whose rate is R."""
+        return -self.natural["logdet"] if self.inverted else self.natural["logdet"]
+
+    def mode(self) -> tuple[Array, ...]:
+        """2 η₂ R⁻¹, or R / (-2 η₂) when inverted."""
+        twice = 2.0 * self._sign()[..., None, None]
+        return (self.rate / twice if self.inverted else twice * self.scale,)
+
+    def mode_params(self) -> Natural:
+        """(Z* or its inverse, log det Z*) from one Cholesky factor."""
+        root, log_det_rate = self._roots()
+        twice = 2.0 * self._sign()
+        log_det = self.dim * jnp.log(twice) - log_det_rate
+        matrix = twice[..., None, None] * (jnp.swapaxes(root, -1, -2) @ root)
+        return {"matrix": matrix, "logdet": -log_det if self.inverted else log_det}
+
+    def has_mode(self) -> Array:
+        """±η₂ > 0 and R positive definite."""
+        return (self._sign() > 0) & jnp.all(jnp.isfinite(self._roots()[0]), (-1, -2))
+
     def means(self) -> tuple[Array, ...]:
         """ν R⁻¹, or R / (ν - D - 1) when inverted (NaN unless ν > D + 1)."""
         nu = self.concentration[..., None, None]

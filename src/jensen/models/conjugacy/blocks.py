@@ -1,14 +1,14 @@
 """Blocks: which latents share a factor, and where the expectation of a product of atoms is found."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array
-from jensen.families.exponential import AbstractExponentialFactor, Natural
+from jensen.families.exponential import AbstractExponentialFactor, AtMode, Natural
 from jensen.models.conjugacy.terms import Atom, Map, Stat
 
 HostNatural: TypeAlias = dict[str, np.ndarray]
@@ -36,6 +36,7 @@ class Block:
         nearby: (random generator, moments) -> moments of a q concentrated at a draw; `None` where a push would break
             no symmetry.
         rows_last: natural parameters whose independent rows are on the last axis -> factor; `None` where there is none.
+        point: whether the factor is concentrated at its mode.
     """
 
     name: str
@@ -49,10 +50,23 @@ class Block:
     discrete: bool = False
     plates: tuple[str, ...] = field(default=())
     rows_last: Callable[[Natural], AbstractExponentialFactor] | None = None
+    point: bool = False
 
     def zeros(self) -> Natural:
         """Natural parameters of zero."""
         return {name: jnp.zeros(shape) for name, shape in self.shapes.items()}
+
+
+def pointed(block: Block) -> Block:
+    """The block of a learned parameter: its factor concentrated at its mode; a location can be pushed."""
+
+    def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
+        z = np.asarray(moments["z"], float)
+        spread = max(float(z.std()), 0.1 * float(np.abs(z).max(initial=0.0)), 0.1)
+        return block.at(z + spread * rng.normal(size=z.shape))
+
+    push = nearby if "z" in block.shapes else None
+    return replace(block, factor=lambda natural: AtMode(block.factor(natural)), nearby=push, point=True)
 
 
 def signature(atoms: Sequence[Atom]) -> Signature:

@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, ModelError
 from jensen.math.precision import working
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.arrays import is_concrete
-from jensen.models.conjugacy.blocks import Block
+from jensen.models.conjugacy.blocks import Block, pointed
 from jensen.models.conjugacy.energy import Energy, SiteTerm, Skeleton, Slot, without_identities
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.joint import recognise_joint
@@ -59,7 +60,7 @@ def derive(
     scalars |= {k for k, v in arguments.items() if isinstance(v, dict)}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     needed: BaseException | None = None
-    with working("double"):
+    with working("double"), validation_enabled(False):  # its comparisons are no algebra
         for fixed in (scalars, scalars | integers, set(arguments)):
             arrays = {k: v for k, v in arguments.items() if k not in fixed}
             try:
@@ -144,5 +145,5 @@ def _blocks(
         except ModelError as refusal:
             refusals.setdefault(site.name, refusal)
             continue
-        blocks[block.name] = block
+        blocks[block.name] = pointed(block) if site.point else block
     return blocks

@@ -116,6 +116,8 @@ def _is_users(module: types.ModuleType | None) -> bool:
 
 def _from_library(value: Any) -> bool:
     """Whether a callable is a function or class of an installed library, whose code stays what it is."""
+    if getattr(value, "__closure__", None):  # what it holds may be the user's
+        return False
     routine = inspect.isroutine(value) and not inspect.ismethod(value)
     if not (routine or inspect.isclass(value) or hasattr(value, "__wrapped__")):
         return False

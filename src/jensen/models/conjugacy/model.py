@@ -16,7 +16,7 @@ from jensen.families.exponential import AbstractExponentialFactor, Natural, Prod
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
 from jensen.models.conjugacy.analysed import KNOWN, Analysis, Checks, analysed
-from jensen.models.conjugacy.blocks import Block
+from jensen.models.conjugacy.blocks import Block, pointed
 from jensen.models.conjugacy.energy import Energy, Lookup, SiteTerm
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
@@ -149,6 +149,13 @@ def conjugate_target(
     return _target(fn, data, blocks, precision, by_row=False, check=True, row_precision=row_precision)[0]
 
 
+def conjugate_program(
+    fn: Callable[..., Any], data: Mapping[str, Any], *, blocks: Sequence[tuple[str, ...]] = ()
+) -> tuple[ConjugateTarget, Program]:
+    """(`conjugate_target`, the program from the data's arrays to the arrays of the energy, which come first)."""
+    return _target(fn, data, blocks, "double", by_row=False, check=True)
+
+
 def batch_target(
     fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
 ) -> tuple[ConjugateTarget, Program]:
@@ -233,7 +240,8 @@ def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[s
     for site in (s for s in sites.values() if not s.observed):
         names = next((names for names in joint if site.name in names), None)
         if names is None:
-            found[site.name] = recognise(site, energy, sites)
+            block = recognise(site, energy, sites)
+            found[site.name] = pointed(block) if site.point else block
         elif not any(site.name in block.sites for block in found.values()):
             block = recognise_joint(names, energy, sites)
             found[block.name] = block
@@ -255,5 +263,6 @@ __all__ = [
     "Naturals",
     "batch_target",
     "build_conjugate",
+    "conjugate_program",
     "conjugate_target",
 ]

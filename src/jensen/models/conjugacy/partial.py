@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from numpyro.distributions import biject_to
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import ModelError
 from jensen._typing import Array, Scalar
@@ -20,8 +21,10 @@ from jensen.models.conjugacy.energy import Energy, Lookup, SiteTerm, Skeleton, r
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.model import ConjugateModel, arranged
 from jensen.models.conjugacy.selfcheck import SupportCheck, self_check
+from jensen.models.conjugacy.target import HybridTarget, structure_of
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
-from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.program import NumPyroProgram
 
 MAX_TRIED = 40
 """Latents that are tried, one by one, as the obstacle."""
@@ -141,7 +144,7 @@ def build_partial(
         raise refusal
     check_names(fn, data or {})
     arguments = convert(data or {}, precision)
-    with working(precision):
+    with working(precision), validation_enabled(False):  # its comparisons are no algebra
         model = _prepared(fn, arguments, free, derivation, refusal, blocks, precision)
         check_missing(arguments, {s.data_key for s in model.sites.values() if s.masked and s.data_key})
         fixed = {k: v for k, v in arguments.items() if k not in model.arrays}
@@ -152,6 +155,26 @@ def build_partial(
 
         self_check(fn, at, model.sites, model.arrays, fixed)
     return model
+
+
+def hybrid_target(
+    fn: Callable[..., Any],
+    data: Mapping[str, Any] | None,
+    refusal: ModelError,
+    *,
+    blocks: Sequence[tuple[str, ...]] = (),
+    precision: Precision = "double",
+) -> HybridTarget:
+    """`build_partial` together with its program, sites and plates."""
+    data = as_mapping(data)
+    with working(precision):
+        model = build_partial(fn, data, refusal, blocks=blocks, precision=precision)
+        fixed = {k: v for k, v in convert(data, precision).items() if k not in model.arrays}
+        program, found = NumPyroProgram(fn, model.arrays, fixed, precision), []
+        jax.eval_shape(
+            lambda a: found.append(structure_of(NumPyroProgram(fn, a, fixed, precision), model.sites)), model.arrays
+        )
+    return HybridTarget(model, found[0], program)
 
 
 def free_fewest(

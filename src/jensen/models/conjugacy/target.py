@@ -14,6 +14,7 @@ from jensen.models.structure import Plate, Site, Structure
 
 if TYPE_CHECKING:
     from jensen.models.conjugacy.model import ConjugateModel
+    from jensen.models.conjugacy.partial import PartialModel
 
 HEAVY = 200_000
 """Data values beyond which a pass over the data costs more than a compilation."""
@@ -27,11 +28,14 @@ class ConjugateTarget:
         model: the expected log joint with its blocks.
         structure: sites and plates, discrete latents among them.
         program: the NumPyro program with its data.
+        gradients, values: evaluations of the log density, of which there are none.
     """
 
     model: "ConjugateModel"
     structure: Structure
     program: NumPyroProgram
+    gradients: int = 0
+    values: int = 0
 
     def __repr__(self) -> str:
         return f"ConjugateTarget({', '.join(self.model.blocks)})"
@@ -45,6 +49,34 @@ class ConjugateTarget:
     def heavy(self) -> bool:
         """Whether a pass over the data costs more than a compilation."""
         return sum(np.size(array) for array in self.model.energy.arrays) >= HEAVY
+
+
+@dataclass(frozen=True, eq=False)
+class HybridTarget:
+    """A model that is conjugate but for some latents.
+
+    Attributes:
+        model: the conjugate part as a function of the free latents. structure, program: as of a `ConjugateTarget`.
+    """
+
+    model: "PartialModel"
+    structure: Structure
+    program: NumPyroProgram
+    gradients: int = 0
+    values: int = 0
+
+    def __repr__(self) -> str:
+        return f"HybridTarget({', '.join((*self.model.conjugate.blocks, *self.model.free))})"
+
+    @property
+    def precision(self) -> Precision:
+        """Working precision."""
+        return self.program.precision
+
+    @property
+    def heavy(self) -> bool:
+        """Whether a pass over the data costs more than a compilation."""
+        return sum(np.size(array) for array in self.model.arrays.values()) >= HEAVY
 
 
 def structure_of(program: NumPyroProgram, infos: dict[str, SiteInfo]) -> Structure:

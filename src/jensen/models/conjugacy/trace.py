@@ -15,10 +15,11 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from jensen._errors import DataError, ModelError
+from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.models.analysis import feasible_trace
 from jensen.models.conjugacy.densities.registry import parameters_of
 from jensen.models.conjugacy.scan import FindScans, Piece, RunScans, Scan, trailing_axes
+from jensen.models.learning.parameter import Flat
 from jensen.models.numpyro import seeded
 from jensen.models.structure import Plate
 from jensen.models.user_code import is_user_file
@@ -33,6 +34,7 @@ class SiteInfo:
 
     `values` are those of a discrete latent, which `enum_dim` (negative) enumerates. A site inside a `scan` has time as
     its first axis; `before_dim` enumerates the values that it had one step before. `line` is the user's source line.
+    A `point` is learned: its factor is concentrated at one value.
     """
 
     name: str
@@ -50,6 +52,7 @@ class SiteInfo:
     enum_dim: int = 0
     scan: Scan | None = None
     before_dim: int = 0
+    point: bool = False
 
     @property
     def where(self) -> str:
@@ -76,7 +79,7 @@ class _Lines(Messenger):
         frame = sys._getframe()
         while frame is not None and not is_user_file(frame.f_code.co_filename):
             frame = frame.f_back
-        if frame is not None and msg["type"] == "sample":
+        if frame is not None and msg["type"] == "sample" and not isinstance(msg["fn"], Flat):
             text = getline(frame.f_code.co_filename, frame.f_lineno).strip()
             self.lines[msg["name"]] = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}: {text}"
 
@@ -106,11 +109,12 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
         (max(len(s["fn"].batch_shape), *(-f.dim for f in s["cond_indep_stack"]), 0) for s in samples), default=0
     )
     keys = {id(v): k for k, v in kwargs.items()}
+    points = getattr(fn, "points", frozenset())
     for site in samples:
         _check_arguments(site, lines.get(site["name"], ""))
         info = _site_info(site, lines.get(site["name"], ""), keys.get(id(site["value"])))
         scan = next((scan for scan in scans.scans if info.name in scan.names), None)
-        info = dataclasses.replace(info, scan=scan)
+        info = dataclasses.replace(info, scan=scan, point=info.name in points)
         if not info.observed and getattr(info.support, "is_discrete", False):
             depth += 1 if scan is None else 2
             if depth > MAX_ENUMERATED:
@@ -131,10 +135,10 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
 def _check_statement(site: dict[str, Any], line: str) -> None:
     where = f"{site['type'].capitalize()} '{site['name']}'{', at ' + line if line else ''}."
     if site["type"] == "param":
-        raise ModelError(
-            f"The model has a param site '{site['name']}', which coordinate ascent does not learn.",
+        raise ParameterSites(
+            f"The model has a param site '{site['name']}', which this method does not learn.",
             where,
-            "Give it a prior with numpyro.sample, or fix it: handlers.substitute(model, data={...}).",
+            "Use jn.fit with method='auto', 'cavi' or 'advi', which maximise the bound over it.",
         )
     if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
         raise ModelError(
@@ -169,6 +173,9 @@ def _check_arguments(site: dict[str, Any], line: str) -> None:
             )
 
 
+_DESCRIBED = {dist.Unit: "factor", Flat: "learned"}
+
+
 def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInfo:
     fn = site["fn"]
     base, masked = fn, False
@@ -181,7 +188,7 @@ def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInf
     return SiteInfo(
         site["name"],
         site["is_observed"],
-        "factor" if isinstance(base, dist.Unit) else type(base).__name__,
+        _DESCRIBED.get(type(base), type(base).__name__),
         None if isinstance(base, dist.Unit) else fn.support,
         jnp.shape(site["value"]),
         tuple(fn.batch_shape),

@@ -10,6 +10,7 @@ from scipy.special import gammaln as host_gammaln
 
 from jensen.models.conjugacy.densities.registry import density
 from jensen.models.conjugacy.value import Value, known_function, log, power
+from jensen.models.learning.parameter import Flat
 
 HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
 
@@ -17,6 +18,13 @@ HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
 def log_gamma(value: Value, what: str) -> Value:
     """log Γ of a value that holds no latent."""
     return known_function(value, lambda xp, a: host_gammaln(a) if xp is np else gammaln(jnp.asarray(a)), what)
+
+
+@density(Flat)
+def flat(x: Value) -> Value:
+    """Zero: no prior."""
+    del x
+    return Value((), known=np.zeros(()))
 
 
 @density(dist.Normal, "loc", "scale")

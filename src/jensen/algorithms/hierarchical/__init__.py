@@ -1,0 +1,1 @@
+"""Parts of hierarchical variational models: starts, estimators, moments."""

@@ -1,0 +1,78 @@
+"""Which gradient a hierarchical family gets."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jensen.core import AbstractBound
+from jensen.estimators import (
+    Blanket,
+    Expected,
+    Mixed,
+    Nested,
+    Regressed,
+    Reparameterised,
+    Scored,
+    ScoreFunction,
+    StickingTheLanding,
+    Stratified,
+)
+from jensen.families.hierarchical import Hierarchical
+from jensen.models.analysis import placeholders
+from jensen.models.dependence import Links, links
+from jensen.models.native import NativeTarget
+
+LOOKUPS = 256
+"""Values of all rows of a site up to which each of them is looked at, for every draw."""
+
+
+def estimator_for(target: NativeTarget, q: Hierarchical, bound: AbstractBound, num_draws: int) -> Any:
+    """The quietest that applies; the components of a mixture prior are summed out wherever the bound allows it."""
+    strata = q.num_strata
+    outer = max(2, num_draws // strata)
+    factors = q.likelihood.factors
+    smooth = target.differentiable and all(factor.reparameterised for factor in factors.values())
+    if not bound.linear:
+        count = bound.group * max(2, num_draws // bound.group)
+        return ScoreFunction(count, pathwise=target.differentiable)
+    reverse_scored = q.importance and q.auxiliary.scores(q.whole_prior)
+    inner: Any
+    if reverse_scored:
+        inner = ScoreFunction(max(4, outer), pathwise=target.differentiable)
+    elif smooth:
+        inner = StickingTheLanding(outer)
+    else:
+        inner = nested(target, q, outer)
+    return Stratified(inner) if strata > 1 else inner
+
+
+def nested(target: NativeTarget, q: Hierarchical, num_draws: int) -> Nested:
+    """Sums over small supports, reparameterisation, and regressed scores for what is left."""
+    found = augmented_links(target, q)
+    recipes: dict[str, Any] = {}
+    for name, factor in q.likelihood.factors.items():
+        support = factor.support()
+        rows = int(np.prod(factor.rows, dtype=int))
+        if support is not None and (found.separable(name) or rows * support.shape[0] <= LOOKUPS):
+            recipes[name] = Expected(found)
+        elif factor.reparameterised and target.differentiable:
+            recipes[name] = Reparameterised()
+        else:
+            recipes[name] = Regressed(Blanket(found)) if rows <= 64 else Scored(Blanket(found))
+    inside = max([2, *(recipe.least(q.likelihood.factors[name]) for name, recipe in recipes.items())])
+    return Nested(Mixed(recipes, inside), max(2, num_draws // 2))
+
+
+def augmented_links(target: NativeTarget, q: Hierarchical) -> Links:
+    """Who depends on whom in log p(x, z) together with log r(ψ | z)."""
+    point = jnp.zeros(q.dim)
+
+    def log_joint(value: Any) -> dict[str, Any]:
+        terms = dict(target.model.log_joint(value))
+        if q.importance:
+            return terms | {"log q(z | λ) - log q(z)": q.log_ratio(point, value)}
+        return terms | q.reverse(point, value)
+
+    rows = {name: factor.rows for name, factor in q.likelihood.factors.items()}
+    return links(log_joint, placeholders(target.structure), rows)

@@ -1,0 +1,101 @@
+"""Moments of a hierarchical family by the laws of total expectation and covariance, and its steps."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+from jensen.algorithms.blackbox.ascent import ADAM, AbstractMove
+from jensen.core import total
+from jensen.families.hierarchical import Hierarchical
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means and variances by site; `covariance` of all scalars in the order of the sites, and what λ says.
+
+    Attributes:
+        between: Cov_λ(E[z | λ]), (scalars, scalars): between different latents the covariance itself, since they are
+            independent given λ.
+        information: E[log r(ψ | z) - log q(ψ)] in nats: at most the mutual information of λ and z.
+    """
+
+    means: dict[str, np.ndarray]
+    variances: dict[str, np.ndarray]
+    between: np.ndarray | None
+    information: float
+    information_se: float
+
+    def correlations(self) -> np.ndarray:
+        """Correlations of the latents under q, (scalars, scalars)."""
+        assert self.between is not None
+        variance = np.concatenate([np.ravel(v) for v in self.variances.values()])
+        full = self.between - np.diag(np.diag(self.between)) + np.diag(variance)
+        sd = np.sqrt(np.maximum(variance, 1e-300))
+        return full / np.outer(sd, sd)
+
+
+NETWORKS, SLOWER = ("arrays", "network"), 0.1
+"""Fields that hold a network's weights, and how much smaller the steps are that they take."""
+LISTED = 400
+"""Scalars up to which their covariance is formed."""
+
+
+@eqx.filter_jit
+def _measured(q: Hierarchical, keys: Any) -> Any:
+    def one(key: Any) -> Any:
+        first, second = jr.split(key)
+        point = q.mix(first).value
+        product = q.given(point)
+        value = product.values(second, pathwise=False)
+        gain = total(q.reverse(point, value)) - q.whole_prior.log_prob(point)
+        return product.means(), product.variances(), gain
+
+    return jax.lax.map(one, keys, batch_size=256)
+
+
+def moments(q: Hierarchical, count: int, seed: int, covariance: bool = True) -> Moments:
+    """From `count` draws of λ; the factors' own moments are exact."""
+    means, variances, gain = jax.device_get(_measured(q, jr.split(jr.key(seed), count)))
+    average = {name: np.asarray(m, float).mean(axis=0) for name, m in means.items()}
+    spread = {
+        name: np.asarray(variances[name], float).mean(axis=0) + np.asarray(m, float).var(axis=0)
+        for name, m in means.items()
+    }
+    between = None
+    if covariance and sum(np.size(m) for m in average.values()) <= LISTED:
+        table = np.concatenate([np.asarray(m, float).reshape(count, -1) for m in means.values()], axis=1)
+        between = np.atleast_2d(np.cov(table.T, bias=True))
+    gain = np.asarray(gain, float)
+    return Moments(average, spread, between, float(gain.mean()), float(gain.std() / np.sqrt(count)))
+
+
+class Plain(AbstractMove):
+    """Adam on every coordinate: λ is in units of the factors' information, whatever the model's scales."""
+
+    def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
+        """One step."""
+        del estimator
+        update, state = ADAM.update(slope, state)
+
+        def moved(path: Any, x: Any, u: Any) -> Any:
+            deep = any(getattr(part, "name", "") in NETWORKS for part in path)
+            return x + rate * (SLOWER if deep else 1.0) * u
+
+        return jax.tree_util.tree_map_with_path(moved, q, update), state
+
+    def apart(self, a: Hierarchical, b: Hierarchical) -> float:
+        """Means in sds (probabilities and counts on their own scale), and log sds, from the same draws of λ."""
+        first, second = (moments(q, 2048, 0, covariance=False) for q in (a, b))
+        gaps = [0.0]
+        for name, factor in a.likelihood.factors.items():
+            sd, other = (np.sqrt(m.variances[name]) for m in (first, second))
+            scale = np.maximum(other, 0.05 if factor.discrete else 1e-12)
+            gaps.append(float((np.abs(first.means[name] - second.means[name]) / scale).max()))
+            if not factor.discrete:
+                gaps.append(float(np.abs(np.log(np.maximum(sd, 1e-300) / np.maximum(other, 1e-300))).max()))
+        gaps.append(abs(first.information - second.information))
+        return max(gaps)

@@ -1,0 +1,144 @@
+"""Where a hierarchical fit begins: λ around the starting product, in units of its information."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._errors import OptionError, nearest
+from jensen.core import AbstractDensity
+from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture
+from jensen.families import hierarchical as h
+from jensen.families.hierarchical.features import drawn_leaf, features
+from jensen.families.native import Product
+
+PRIORS = ("full_rank", "low_rank", "mean_field", "mixture", "flow")
+AUXILIARIES = ("factorised", "gaussian", "mixture", "flow", "prior")
+DEFAULTS = {"full_rank": "gaussian", "low_rank": "gaussian", "mean_field": "factorised"}
+DENSE = 64
+"""Entries of λ up to which covariances are full by default."""
+
+
+def check_names(prior: Any, auxiliary: Any, num_components: int) -> None:
+    """Refuse what can be refused without a model."""
+    for kind, given, known, cls in (
+        ("prior", prior, PRIORS, AbstractDensity),
+        ("auxiliary", auxiliary, AUXILIARIES, h.AbstractAuxiliary),
+    ):
+        if given is None or isinstance(given, cls):
+            continue
+        if not isinstance(given, str) or given not in known:
+            raise OptionError(f"There is no {kind} {given!r}.", f"Option: {kind} of hvm.", nearest(str(given), known))
+    if prior == "mixture" and num_components < 2:
+        raise OptionError(
+            f"A mixture of {num_components} component is no mixture.",
+            "Option: num_components of hvm.",
+            "Take at least 2, or prior='full_rank'.",
+        )
+
+
+def starting_family(
+    product: Product, prior: Any, auxiliary: Any, num_components: int, importance: int, seed: int
+) -> h.Hierarchical:
+    """λ₀ the product's own, c one over the root of its information; prior and r the same before the first step."""
+    scale = {}
+    for name, factor in product.factors.items():
+        information = np.asarray(drawn_leaf(factor.information()), float)
+        scale[name] = jnp.asarray(np.clip(1.0 / np.sqrt(np.maximum(information, 1e-12)), 1e-6, 3.0))
+    dim = sum(int(np.size(c)) for c in scale.values())
+    kind = prior if prior is not None else ("mixture" if dim <= DENSE else "low_rank")
+    found: Any = _prior(kind, dim, num_components, seed) if isinstance(kind, str) else kind
+    _same_size("prior", found, int(found.dim), dim)
+    inputs = jax.eval_shape(lambda: features(product, _example(product)))
+    form = auxiliary if auxiliary is not None else _default(kind, found, dim)
+    reverse = _auxiliary(form, found, product, inputs, dim, seed) if isinstance(form, str) else form
+    _same_size("auxiliary", reverse, int(reverse.dim), dim)
+    return h.Hierarchical(product, scale, found, reverse, importance)
+
+
+def _example(product: Product) -> Any:
+    return product.values(jax.random.key(0), pathwise=False)
+
+
+def _default(kind: Any, prior: Any, dim: int) -> str:
+    if isinstance(prior, Mixture):
+        return "mixture"
+    if isinstance(prior, Flow):
+        return "flow"
+    return DEFAULTS.get(kind, "gaussian") if dim <= 4 * DENSE else "factorised"
+
+
+def _prior(kind: str, dim: int, count: int, seed: int) -> AbstractDensity:
+    rng = np.random.default_rng(seed)
+    eye = FullRank.from_factor(np.zeros(dim), np.eye(dim))
+    if kind == "full_rank":
+        return _on_device(eye)
+    if kind == "flow":
+        return Flow.around(eye, seed=seed)
+    if kind == "mean_field":
+        return _on_device(MeanField(jnp.zeros(dim), jnp.zeros(dim)))
+    if kind == "low_rank":
+        rank = min(10, dim)
+        return LowRank(
+            jnp.zeros(dim), jnp.full(dim, -0.2), jnp.asarray(0.3 * rng.normal(size=(dim, rank)) / np.sqrt(rank))
+        )
+    means = rng.normal(size=(count, dim))
+    if dim <= DENSE:
+        return _on_device(Mixture.of([FullRank.from_factor(m, 0.5 * np.eye(dim)) for m in means]))
+    return _on_device(Mixture.of([MeanField(jnp.asarray(m), jnp.full(dim, np.log(0.5))) for m in means]))
+
+
+def _on_device(family: Any) -> Any:
+    return jax.tree.map(jnp.asarray, family)
+
+
+def _auxiliary(form: str, prior: Any, product: Product, inputs: Mapping[str, Any], dim: int, seed: int) -> Any:
+    count = sum(int(np.prod(x.shape, dtype=int)) for x in inputs.values())
+    if form == "prior":
+        return h.PriorAuxiliary(dim)
+    if form == "gaussian":
+        return h.Gaussian.start(dim, count, seed)
+    if form == "flow":
+        return h.FlowAuxiliary.start(dim, count, seed)
+    if form == "factorised":
+        rows = {name: len(factor.rows) for name, factor in product.factors.items()}
+        shapes = {name: x.shape[:-1] for name, x in inputs.items()}
+        return h.Factorised.start(shapes, rows, {name: x.shape[-1] for name, x in inputs.items()})
+    if isinstance(prior, Mixture):
+        return _responsibilities(prior, inputs, count, seed)
+    means = np.random.default_rng(seed + 1).normal(size=(4, dim))
+    return h.MixtureAuxiliary.start(means, np.log(0.5), count, seed)
+
+
+def _responsibilities(prior: Mixture, inputs: Mapping[str, Any], count: int, seed: int) -> h.MixtureAuxiliary:
+    """r with the prior's components: narrow ones have log q(k | z) = m_k · f(z) - ½ |m_k|² + const to second order."""
+    means = np.asarray(prior.components.loc, float)
+    r = h.MixtureAuxiliary.start(means, np.log(np.array([prior.component(0).scales()])), count, seed)
+    score, start = np.zeros(count, bool), 0
+    for name in sorted(inputs):
+        columns = inputs[name].shape[-1]
+        size = int(np.prod(inputs[name].shape, dtype=int))
+        score[start : start + size : columns] = True
+        start += size
+    weight = np.zeros((len(means), count))
+    weight[:, score] = means
+    return h.MixtureAuxiliary(
+        jnp.asarray(-0.5 * (means**2).sum(axis=1)),
+        jnp.asarray(weight),
+        r.mean,
+        r.mean_weight,
+        r.log_diagonal,
+        r.lower,
+        r.network,
+    )
+
+
+def _same_size(what: str, given: Any, size: int, dim: int) -> None:
+    if size != dim:
+        raise OptionError(
+            f"The {what} has {size} coordinates, but the latents' factors have {dim} parameters to draw.",
+            f"Option: {what} of hvm, {type(given).__name__}.",
+            f"Give one over {dim} coordinates, or its name.",
+        )

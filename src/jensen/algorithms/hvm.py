@@ -1,0 +1,165 @@
+"""Hierarchical variational models: a prior on the mean-field parameters makes latents depend on each other."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from jensen._errors import OptionError, nearest
+from jensen.algorithms.blackbox import ascent
+from jensen.algorithms.blackbox.start import starting_product
+from jensen.algorithms.hierarchical.estimator import estimator_for
+from jensen.algorithms.hierarchical.moments import Plain, moments
+from jensen.algorithms.hierarchical.start import check_names, starting_family
+from jensen.bounds import ELBO
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
+from jensen.core.algorithm import Run
+from jensen.families.native import AbstractFactor, native_factor
+from jensen.math.precision import Precision, working
+from jensen.models.log_density import LogDensity
+from jensen.models.native import NativeTarget, native_target
+
+
+class HVM(AbstractAlgorithm):
+    """q(z; θ) = ∫ q(λ; θ) Π_i q(z_i | λ_i) dλ: factors of mean field whose parameters λ are drawn together.
+
+    Latents of any kind, discrete ones too, depend on each other through λ:
+    Cov(z_i, z_j) = Cov_λ(E[z_i | λ_i], E[z_j | λ_j]). The bound holds an auxiliary density r(λ | z; φ), fitted with q
+    (Ranganath, Tran and Blei 2016); `importance` draws of r tighten it (Sobolev and Vetrov 2019). Given λ the latents
+    are a product, so small supports are summed over, other discrete latents scored over their Markov blankets with
+    regressed controls, and continuous ones reparameterised; the components of a mixture prior are summed out.
+
+    Args:
+        prior: "mixture" (of Gaussians; the default up to 64 entries of λ), "full_rank", "low_rank" (the default
+            beyond), "mean_field", "flow", or a density over R^D.
+        auxiliary: "factorised", "gaussian", "mixture", "flow", "prior" (semi-implicit), or an `AbstractAuxiliary`; by
+            default the form that suits the prior.
+        importance: K, draws of r beside the λ that z came from; 0 is the hierarchical bound.
+        num_components: of a mixture prior.
+        num_draws: draws of λ for each step, over all components.
+        families: site -> native factor, in the place of the family of its support.
+        estimator, bound: one's own instead of the choices above; with `jn.ImportanceWeighted(M)` and `importance` the
+            bound is sampled doubly.
+        num_starts: short runs from different starts before the best goes on.
+        rate: first step size, in units of the factors' information.
+        max_steps: gradient steps at most.
+        tolerance: agreement of successive averages in posterior sds.
+    """
+
+    name: ClassVar[str] = "hvm"
+    prior: Any = None
+    auxiliary: Any = None
+    importance: Any = eqx.field(static=True, default=0)
+    num_components: int = eqx.field(static=True, default=4)
+    num_draws: int = eqx.field(static=True, default=16)
+    families: Mapping[str, AbstractFactor] = eqx.field(default_factory=dict)
+    estimator: AbstractEstimator | None = None
+    bound: AbstractBound = ELBO()
+    num_starts: int = eqx.field(static=True, default=4)
+    rate: float = eqx.field(static=True, default=0.05)
+    max_steps: int = eqx.field(static=True, default=30_000)
+    tolerance: float = eqx.field(static=True, default=0.02)
+
+    def __check_init__(self) -> None:
+        whole = isinstance(self.importance, (int, np.integer)) and not isinstance(self.importance, bool)
+        if not whole or self.importance < 0:
+            raise OptionError(
+                f"importance must be a whole number of at least 0, got {self.importance!r}.",
+                "Option: importance of hvm.",
+                "0 is the hierarchical bound; each further draw of r tightens it.",
+            )
+        for option in ("tolerance", "rate"):
+            if not getattr(self, option) > 0:
+                raise OptionError(f"{option} must be positive.", f"Option: {option} of hvm.", "Leave it out.")
+        check_names(self.prior, self.auxiliary, self.num_components)
+
+    def prepare(
+        self, model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+    ) -> NativeTarget:
+        """The model on its own supports, discrete latents allowed."""
+        target = native_target(model, data, precision)
+        sites = {site.name: site for site in target.structure.latents}
+        for name, factor in self.families.items():
+            if name not in sites:
+                raise OptionError(f"There is no latent site '{name}'.", "Option: families.", nearest(name, sites))
+            _serves(sites[name], factor, target.supports.get(name), precision)
+        return target
+
+    def run(self, target: NativeTarget, seed: int) -> Run:
+        """Start, race, ascend, look at what q says."""
+        with working(target.precision):
+            product = starting_product(target, seed, self.families)
+            starts = [self._start(product, seed + i) for i in range(self.num_starts)]
+            estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
+            steps = ascent.Chunks(target, estimator, self.bound, Plain(), quick=0)
+            q, reached = yield from self._race(steps, starts, seed)
+            chunk = 1000
+            fit = yield from ascent.ascend(
+                steps,
+                q,
+                jr.fold_in(jr.key(seed), 1000),
+                rate=self.rate,
+                chunk=chunk,
+                max_chunks=max(1, self.max_steps // chunk),
+                tolerance=self.tolerance,
+                phase="ascent",
+                patience=2,
+            )
+            found = moments(fit.q, 4096, seed, covariance=False)
+        end = (
+            f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
+            if fit.converged
+            else f"Stopped at {self.max_steps} steps; the last averages still differ by {fit.shift:.2g} posterior sd."
+        )
+        certificate = {
+            "shift_in_sd": fit.shift,
+            "rejected_steps": float(fit.rejected),
+            "information": found.information,
+            "information_se": found.information_se,
+        }
+        return Outcome(fit.q, fit.converged, end, certificate, restarts=reached)
+
+    def _start(self, product: Any, seed: int) -> Any:
+        q = starting_family(product, self.prior, self.auxiliary, self.num_components, int(self.importance), seed)
+        return jax.tree.map(jnp.asarray, q)
+
+    def _race(self, steps: ascent.Chunks, starts: list[Any], seed: int) -> Any:
+        """Short runs from several starts; (the best, the bounds reached)."""
+        if len(starts) == 1:
+            return starts[0], ()
+        found = []
+        for index, begin in enumerate(starts):
+            key = jr.fold_in(jr.key(seed), index)
+            _, _, average, values, fine = steps(begin, self.rate, ascent.ADAM.init(begin), key, 500)
+            tail = values[250:][fine[250:]]
+            reached = float(tail.mean()) if len(tail) else -np.inf
+            found.append((reached, index, average))
+            yield Progress("start", index + 1, reached, average)
+        found.sort(key=lambda item: -item[0])
+        return found[0][2], tuple(item[0] for item in found)
+
+
+def _serves(site: Any, factor: Any, support: Any, precision: Precision) -> None:
+    """Refuse a factor whose draws are not values of the site."""
+    nearest_one = type(native_factor(site, support)).__name__
+    remedy = f"The family of this support is {nearest_one}."
+    where = f"Site '{site.name}', support {site.support}, shape {site.shape}."
+    if not isinstance(factor, AbstractFactor):
+        what = getattr(factor, "__name__", None) or type(factor).__name__
+        raise OptionError(f"{what} cannot serve '{site.name}': it is not a native factor.", where, remedy)
+    what = type(factor).__name__
+    with working(precision):
+        draw = np.asarray(factor.sample(jr.key(0)))
+    if factor.discrete != site.discrete:
+        kind = "discrete" if site.discrete else "continuous"
+        raise OptionError(f"{what} cannot serve '{site.name}', which is {kind}.", where, remedy)
+    if draw.shape != tuple(site.shape):
+        raise OptionError(
+            f"{what} draws values of shape {draw.shape}.", where, f"Make its leaves of shape {site.shape}."
+        )
+    if not np.all((support or site.support)(jnp.asarray(draw))):
+        raise OptionError(f"{what} draws values outside the support of '{site.name}'.", where, remedy)

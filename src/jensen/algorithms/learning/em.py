@@ -1,0 +1,154 @@
+"""EM derived from the model: latents take their optimal factors, parameters their best values, in one rising bound."""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jensen._errors import JensenError
+from jensen.algorithms.cavi import CAVI
+from jensen.algorithms.coordinate.ascent import Ascent, State, no_maximum
+from jensen.algorithms.coordinate.optima import elsewhere
+from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
+from jensen.algorithms.coordinate.solution import solution
+from jensen.algorithms.coordinate.starts import random_start
+from jensen.core.algorithm import Outcome, Progress, Run
+from jensen.core.estimates import Estimates
+from jensen.families.exponential import AtMode
+from jensen.models.conjugacy import ConjugateModel, ConjugateTarget
+
+FAR = 10.0
+"""Change of a log scale from which on a failure is put down to the parameter's running away."""
+
+SYMMETRIC = (
+    " The starting values are the same for all components, which EM would never tell apart: it was started from random "
+    "responsibilities instead."
+)
+
+Values = dict[str, np.ndarray]
+
+
+def run(
+    cavi: CAVI,
+    target: ConjugateTarget,
+    initial: Mapping[str, np.ndarray],
+    kinds: dict[str, str],
+    close: Callable[[Values], ConjugateTarget],
+    seed: int,
+) -> Run:
+    """L(q, θ) = E_q[log p(x, z; θ)] + H[q] raised block by block: q_j by its optimal factor, each θ_i by its mode.
+
+    With one latent block q is the exact conditional, L the log likelihood after every E step, and this is EM (Dempster,
+    Laird and Rubin 1977; Neal and Hinton 1998), with several parameters updated in turn (ECM, Meng and Rubin 1993);
+    otherwise it is variational EM. `target` is the model with its parameters open, `close` gives it at known values.
+    The gain of every half step is checked against the exact bound. It ends with the latents' own updates at θ.
+    """
+    rng = np.random.default_rng(seed)
+    equal = _same_for_all(target.model, initial)
+    initial = {} if equal else initial
+    ascent = ascent_for(target.model, initial)
+    state, converged, saddle = yield from _watched(cavi, ascent, target, initial, rng)
+    values = parameter_values(target.model, state)
+    known = close(values)
+    final, settled = yield from _expectation(cavi, known, state, rng)
+    ascent_at, last = final
+    exact = len(known.model.blocks) == 1
+    status = cavi._status(target.model, state, converged, saddle)
+    kind = "Exact EM" if exact else "Variational EM"
+    return Outcome(
+        solution(ascent_at, last, known),
+        converged and settled,
+        f"{kind} for {', '.join(map(repr, kinds))}. {status}{SYMMETRIC if equal else ''}",
+        {"elbo": last.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)} | elsewhere(ascent_at, last, ()),
+        estimates=Estimates(values, kinds, exact, {"gain_of_last_sweep": _last_gain(state)}),
+        target=known,
+    )
+
+
+def _watched(
+    cavi: CAVI, ascent: Ascent, target: ConjugateTarget, initial: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> Generator[Progress, None, tuple[State, bool, bool]]:
+    """The climb, a failure being put down to a parameter that has run away where there is one."""
+    start: Values | None = None
+    last: Any = None
+    try:
+        state = ascent.given(rng, initial) if initial else cavi._started(ascent, rng)[0]
+        start = {**parameter_values(target.model, state), **initial}
+        climb = cavi.climbed(ascent, state, target, rng)
+        while True:
+            item = next(climb)
+            last = item.q
+            yield replace(item, q=None)
+    except StopIteration as stop:
+        return stop.value
+    except JensenError as error:
+        away = None if last is None or start is None else _runaway(target.model, start, last().naturals)
+        if away is None:
+            raise
+        raise no_maximum(*away) from error
+
+
+def _runaway(model: ConjugateModel, start: Values, naturals: Any) -> tuple[str, str, str] | None:
+    """(parameter, position, where) of the scale that changed most, if by more than `FAR`."""
+    worst: tuple[float, tuple[str, str, str]] | None = None
+    for name, block in model.blocks.items():
+        if not block.point or not ({"log", "logdet"} & set(block.shapes)) or "log1m" in block.shapes:
+            continue
+        factor = model.factor(name, naturals[name])
+        assert isinstance(factor, AtMode)
+        now = np.asarray(factor.mode_value())
+        change = _scale(now, block.shapes) - _scale(start[name], block.shapes)
+        change = np.where(np.isfinite(change), np.abs(change), np.inf)
+        if change.max(initial=0.0) > FAR and (worst is None or change.max() > worst[0]):
+            place = f" At position {tuple(map(int, np.argwhere(change == change.max())[0]))}." if change.ndim else ""
+            worst = float(change.max()), (name, place, model.sites[name].where)
+    return None if worst is None else worst[1]
+
+
+def _scale(value: np.ndarray, shapes: Mapping[str, Any]) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.linalg.slogdet(value)[1] if "logdet" in shapes else np.log(value)
+
+
+def parameter_values(model: ConjugateModel, state: State) -> Values:
+    """The parameters' values."""
+    found = {}
+    for name, block in model.blocks.items():
+        if block.point:
+            factor = model.factor(name, state.naturals[name])
+            assert isinstance(factor, AtMode)
+            found[name] = np.asarray(factor.mode_value(), float)
+    return found
+
+
+def _expectation(
+    cavi: CAVI, known: ConjugateTarget, state: State, rng: np.random.Generator
+) -> Generator[Progress, None, tuple[tuple[Ascent, State], bool]]:
+    """The latents' factors at these parameters, to convergence from where EM left them."""
+    ascent = ascent_for(known.model)
+    start = {name: state.moments[name] for name in known.model.blocks if name in state.moments}
+    if not isinstance(ascent, PlatedAscent):
+        start = {**random_start(known.model, rng, seeds=False), **start}
+    begun = ascent.begin(start)
+    if len(known.model.blocks) == 1:  # the exact conditional, from anywhere
+        yield Progress("ascent", state.sweeps + 1, begun.elbo)
+        return (ascent, begun), True
+    climb = cavi._to_convergence(ascent, begun, known)
+    while True:
+        try:
+            item = next(climb)
+        except StopIteration as stop:
+            return (ascent, stop.value[0]), stop.value[1]
+        yield replace(item, step=item.step + state.sweeps)
+
+
+def _same_for_all(model: ConjugateModel, initial: Mapping[str, np.ndarray]) -> bool:
+    """Whether the start treats the values of a discrete latent alike: every array is constant along its first axis."""
+    sizes = {len(site.values) for site in model.sites.values() if site.values is not None}
+    arrays = [np.asarray(value) for value in initial.values() if np.ndim(value) and np.shape(value)[0] in sizes]
+    return bool(arrays) and all(np.ptp(array, axis=0).max() == 0 for array in arrays)
+
+
+def _last_gain(state: State) -> float:
+    return state.history[-1] - state.history[-2] if len(state.history) > 1 else 0.0

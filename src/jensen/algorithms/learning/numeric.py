@@ -1,0 +1,97 @@
+"""Parameters without a closed-form M step, where the latents' conditional is still exact."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.distributions.distribution import validation_enabled
+
+from jensen._errors import ModelError
+from jensen.algorithms.cavi import CAVI
+from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
+from jensen.algorithms.coordinate.solution import solution
+from jensen.algorithms.coordinate.starts import random_start
+from jensen.algorithms.learning.variational import Chart, Edge, at_edge
+from jensen.core.algorithm import Outcome, Progress, Run
+from jensen.core.estimates import Estimates
+from jensen.core.family import stopped
+from jensen.math import lbfgs
+from jensen.math.programs import Program
+from jensen.models.conjugacy import ConjugateTarget
+from jensen.models.learning import LEARNED, Parameter
+
+Values = dict[str, np.ndarray]
+
+
+def profile(target: ConjugateTarget, prepare: Program, chart: Chart) -> Callable[[Any, Any], Any]:
+    """(data arrays, unconstrained parameters) -> max_q L(q, θ) = log p(x; θ), for a model of one block.
+
+    The block's factor is the exact conditional; by the envelope theorem it is held constant in the gradient, which is
+    that of the expected log joint: Fisher's identity.
+    """
+    (name,) = target.model.blocks
+    count = len(target.model.energy.arrays)
+    block = target.model.blocks[name]
+
+    def bound(arrays: dict[str, Any], flat: Any) -> Any:
+        known = prepare.fn({**arrays, LEARNED: chart.forward(flat)})
+        model = target.model.with_arrays(known[:count])
+        factor = stopped(model.factor(name, model.message(name, {name: block.zeros()})))
+        return model.expected_log_joint({name: stopped(factor.mean_params())}) + stopped(factor.entropy())
+
+    return bound
+
+
+def run(
+    cavi: CAVI,
+    target: ConjugateTarget,
+    prepare: Program,
+    parameters: tuple[Parameter, ...],
+    close: Callable[[Values], ConjugateTarget],
+    seed: int,
+) -> Run:
+    """Quasi-Newton ascent of log p(x; θ), the E step exact at every point; every accepted step raises it."""
+    values = {p.name: np.asarray(p.initial, float) for p in parameters}
+    chart = Chart.of(values, {p.name: p.support for p in parameters})
+    start = chart.inverse(values)
+    arrays = {name: array for name, array in target.program.arrays.items() if name != LEARNED}
+    program = Program(jax.value_and_grad(profile(target, prepare, chart), argnums=1), target.heavy)
+
+    def evaluate(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with validation_enabled(False):
+            found = [jax.device_get(program(arrays, row)) for row in rows]
+        return np.array([float(v) for v, _ in found]), np.stack([np.asarray(g, float) for _, g in found])
+
+    edge, path = Edge(start, chart), None
+    for step, paths in enumerate(lbfgs.maximise(evaluate, start[None], max_steps=cavi.max_sweeps)):
+        path = paths[0]
+        yield Progress("parameters", step, path.values[-1])
+        if edge.reached(path.points[-1], path.values[-1]):
+            break
+    assert path is not None  # the start is always yielded
+    point, bound, _ = path.best
+    if not np.isfinite(bound):
+        raise ModelError(
+            "The log likelihood is not finite at the starting values of the parameters.",
+            f"Parameters: {', '.join(chart.shapes)}.",
+            "Start them closer to plausible values.",
+        )
+    values = {k: np.asarray(v, float) for k, v in jax.device_get(chart.forward(point)).items()}
+    known = close(values)
+    ascent = ascent_for(known.model)
+    streamed = isinstance(ascent, PlatedAscent)
+    begun = ascent.begin({} if streamed else random_start(known.model, np.random.default_rng(seed), seeds=False))
+    kinds = {p.name: p.kind for p in parameters}
+    names = ", ".join(map(repr, kinds))
+    far = sorted({chart.owner(int(i)) for i in np.flatnonzero(np.abs(point - start) > edge.far)})
+    how = "Converged" if path.converged else f"Stopped ({path.stopped or 'at the edge'})"
+    return Outcome(
+        solution(ascent, begun, known),
+        path.converged,
+        f"Maximum likelihood for {names} with an exact E step: {how} after {len(path.points) - 1} quasi-Newton steps."
+        f"{at_edge(far)}",
+        {"elbo": begun.elbo, "sweeps": float(len(path.points)), "saddle": 0.0},
+        estimates=Estimates(values, kinds, True, {"bound": bound}),
+        target=known,
+    )

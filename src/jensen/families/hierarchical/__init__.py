@@ -1,0 +1,15 @@
+"""Hierarchical variational models: families whose mean-field parameters have a distribution of their own."""
+
+from jensen.families.hierarchical.auxiliary import AbstractAuxiliary, Factorised, Gaussian, PriorAuxiliary
+from jensen.families.hierarchical.auxiliary_shapes import FlowAuxiliary, MixtureAuxiliary
+from jensen.families.hierarchical.family import Hierarchical
+
+__all__ = [
+    "AbstractAuxiliary",
+    "Factorised",
+    "FlowAuxiliary",
+    "Gaussian",
+    "Hierarchical",
+    "MixtureAuxiliary",
+    "PriorAuxiliary",
+]

@@ -1,0 +1,111 @@
+"""Hierarchical variational models: dependence found, known targets reached, collapse said, bad input refused."""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import jensen as jn
+from jensen.families import FullRank, MeanField, Mixture
+from jensen.families import hierarchical as h
+from jensen.families.native import Bernoulli, Normal, Poisson
+
+TABLE = np.array([[0.1, 0.4], [0.4, 0.1]])
+
+
+def two_bits(table):
+    with numpyro.plate("bit", 2):
+        z = numpyro.sample("z", dist.Bernoulli(0.5))
+    numpyro.factor("table", jnp.log(jnp.asarray(table))[z[0], z[1]] + 2 * np.log(2.0))
+
+
+def masses(fit):
+    values, errors = fit.approximation.log_prob({"z": np.array(list(np.ndindex(2, 2)))}, num_draws=20_000)
+    assert errors.max() < 0.02
+    return np.exp(values)
+
+
+@pytest.fixture(scope="module")
+def dependent():
+    return jn.fit(two_bits, {"table": TABLE}, jn.hvm(num_components=2, num_starts=2))
+
+
+def test_dependence_between_discrete_latents_is_found(dependent):
+    """The best product is at KL = 0.2231."""
+    q = masses(dependent)
+    assert q.sum() == pytest.approx(1.0, abs=0.01)
+    assert np.sum(q * np.log(q / TABLE.ravel())) < 0.01
+    assert -0.02 < dependent.elbo.value < 0.003
+    assert dependent.converged
+    assert dependent.summary()["max_corr"].to_numpy() == pytest.approx([-0.6, -0.6], abs=0.03)
+    report = dependent.check()
+    assert report.verdict == "trusted"
+    assert "draws of λ" in " ".join(report.reasons)
+    assert "mean field" not in " ".join(report.reasons)
+
+
+def test_a_saved_fit_comes_back(dependent, tmp_path):
+    dependent.save(tmp_path / "f.jn")
+    loaded = jn.load(tmp_path / "f.jn")
+    assert loaded.check().verdict == "trusted"
+    again = loaded.attach(two_bits, {"table": TABLE})
+    np.testing.assert_array_equal(again.sample(50, seed=3, raw=True)["z"], dependent.sample(50, seed=3, raw=True)["z"])
+    assert again.answer.elbo(7) == dependent.answer.elbo(7)
+
+
+def test_falling_back_to_mean_field_is_said():
+    independent = np.outer([0.3, 0.7], [0.6, 0.4])
+    fit = jn.fit(two_bits, {"table": independent}, jn.hvm(prior="mean_field", num_starts=1))
+    report = fit.check()
+    assert "fell back to mean field" in " ".join(report.reasons)
+    assert "bbvi" in report.remedy
+    assert fit.elbo.value == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_gaussian_posterior_is_reached():
+    """q(z) = N(m, Σ + diag s²) with a Gaussian r: the bound is tight to 1e-3."""
+    precision = np.array([[2.0, 1.2], [1.2, 1.5]])
+
+    def log_p(z):
+        u = z["u"] - jnp.array([1.0, -2.0])
+        return -0.5 * u @ jnp.asarray(precision) @ u - jnp.log(2 * jnp.pi) + 0.5 * np.log(np.linalg.det(precision))
+
+    fit = jn.fit(jn.LogDensity(log_p, {"u": 2}), None, jn.hvm(prior="full_rank", num_starts=1))
+    assert abs(fit.elbo.value) < 1e-3 + 3 * fit.elbo.se
+    assert fit.elbo.se < 1e-3
+    draws = fit.sample(20_000, raw=True)["u"]
+    np.testing.assert_allclose(draws.mean(axis=0), [1.0, -2.0], atol=0.04)
+    np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(precision), rtol=0.06)
+    expected = -1.2 / np.sqrt(2.0 * 1.5)
+    assert fit.summary()["max_corr"].to_numpy() == pytest.approx([expected] * 2, abs=0.02)
+
+
+BAD = {
+    "mixture of one": ({"prior": "mixture", "num_components": 1}, "no mixture"),
+    "K negative": ({"importance": -1}, "importance must be"),
+    "K broken": ({"importance": 1.5}, "importance must be"),
+    "unknown prior": ({"prior": "mixtrue"}, "Did you mean 'mixture'"),
+    "unknown auxiliary": ({"auxiliary": "gauss"}, "gaussian"),
+    "prior too long": ({"prior": FullRank.from_factor(np.zeros(3), np.eye(3))}, "3 coordinates"),
+    "auxiliary too long": ({"auxiliary": h.PriorAuxiliary(5)}, "5 coordinates"),
+    "continuous factor for bits": ({"families": {"z": Normal(np.zeros(2), np.zeros(2))}}, "is discrete.*Bernoulli"),
+    "flow for bits": ({"families": {"z": h.FlowAuxiliary}}, "FlowAuxiliary cannot serve 'z'.*Bernoulli"),
+    "counts for bits": ({"families": {"z": Poisson(np.full(2, 3.0))}}, "outside the support of 'z'.*Bernoulli"),
+    "factor of the wrong shape": ({"families": {"z": Bernoulli(np.zeros(3))}}, r"shape \(3,\)"),
+    "no such site": ({"families": {"w": Bernoulli(np.zeros(3))}}, "no latent site 'w'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused(case):
+    options, message = BAD[case]
+    with pytest.raises(jn.OptionError, match=message):
+        jn.fit(two_bits, {"table": TABLE}, jn.hvm(**options))
+
+
+@pytest.mark.slow
+def test_a_mixture_object_is_a_prior():
+    prior = Mixture.of([MeanField(np.array([1.0, -1.0]), np.full(2, -1.0)), MeanField(-np.ones(2), np.full(2, -1.0))])
+    method = jn.hvm(prior=prior, num_starts=1, max_steps=2000)
+    assert jn.fit(two_bits, {"table": TABLE}, method).elbo.value > -0.2

@@ -1,0 +1,93 @@
+"""Parameters that cannot be learned, and what is said about them."""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.distributions import constraints
+
+import jensen as jn
+from tests.learning import models as m
+
+Y = m.EFFECTS
+
+
+def test_a_parameter_that_is_also_a_latent():
+    def model(y):
+        mu = numpyro.param("mu", 0.0) + numpyro.sample("mu", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(mu, 1).expand([8]).to_event(1), obs=y)
+
+    with pytest.raises(jn.ModelError, match=r"`mu` duplicated.*cannot also be a latent"):
+        jn.fit(model, {"y": Y})
+
+
+def test_a_parameter_outside_its_constraint():
+    def model(y):
+        scale = numpyro.param("scale", -1.0, constraint=constraints.positive)
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(mu, scale).expand([8]).to_event(1), obs=y)
+
+    with pytest.raises(jn.ModelError, match=r"'scale' lies outside its constraint.*Start it inside"):
+        jn.fit(model, {"y": Y})
+    with pytest.raises(jn.ModelError, match=r"'tau' lies outside its constraint"):
+        jn.fit(m.groups, {**m.SCHOOLS, "tau": -2.0}, learn=["tau"])
+
+
+def test_a_component_that_holds_one_row():
+    def model(x):
+        mu = numpyro.param("mu", jnp.array([9.0, 0.0, 0.1]))
+        scale = numpyro.param("scale", jnp.full(3, 0.05), constraint=constraints.positive)
+        with numpyro.plate("row", len(x)):
+            c = numpyro.sample("c", dist.Categorical(jnp.ones(3) / 3))
+            numpyro.sample("x", dist.Normal(mu[c], scale[c]), obs=x)
+
+    x = np.concatenate([[9.0, 0.0, 0.1], np.random.default_rng(0).normal(size=50)])
+    with pytest.raises(jn.ModelError, match=r"no maximum in the parameter 'scale'.*position.*fewer components"):
+        jn.fit(model, {"x": x})
+
+
+def test_no_latents_at_all():
+    def model(y):
+        scale = numpyro.param("scale", 1.0, constraint=constraints.positive)
+        numpyro.sample("y", dist.Normal(0, scale).expand([8]).to_event(1), obs=y)
+
+    with pytest.raises(jn.ModelError, match=r"'scale' but no other latents.*plain maximum likelihood"):
+        jn.fit(model, {"y": Y})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learn": ["tua"]}, "neither an argument in `data` nor a latent site.*Did you mean 'tau'"),
+        ({"learn": "tau"}, "must be a list of names"),
+        ({"learn": ["tau"], "method": "bbvi"}, "'bbvi' does not learn parameters"),
+    ],
+)
+def test_bad_requests(options, message):
+    with pytest.raises(jn.OptionError, match=message):
+        jn.fit(m.groups, m.SCHOOLS, **options)
+
+
+def test_an_argument_whose_range_the_model_does_not_show():
+    def model(y, log_tau):
+        with numpyro.plate("group", 8):
+            theta = numpyro.sample("theta", dist.Normal(0, jnp.exp(log_tau)))
+            numpyro.sample("y", dist.Normal(theta, 0.7), obs=y)
+
+    data = {"y": Y, "log_tau": 0.0}
+    with pytest.raises(jn.OptionError, match=r"range of the argument 'log_tau'.*learn=\{'log_tau'"):
+        jn.fit(model, data, learn=["log_tau"])
+    fit = jn.fit(model, data, learn={"log_tau": constraints.real})
+    assert fit.estimates["log_tau"] == pytest.approx(0.5 * np.log((Y**2).mean() - 0.49), abs=1e-3)
+
+
+def test_a_discrete_latent_cannot_be_a_point():
+    with pytest.raises(jn.OptionError, match=r"'c' is discrete"):
+        jn.fit(m.mixture, {"x": m.CLUSTERS}, learn=["c"])
+
+
+def test_a_log_density_has_no_parameters():
+    density = jn.LogDensity(lambda z: -0.5 * z["x"] ** 2, {"x": ()})
+    with pytest.raises(jn.OptionError, match=r"has no parameters to learn"):
+        jn.fit(density, learn=["x"])
