@@ -5,14 +5,17 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from jensen._errors import DataError, ModelError
 from jensen.math.precision import Precision, working
-from jensen.math.programs import Program
+from jensen.math.programs import Program, equal_outputs
 from jensen.models.analysis import CONCRETE_NEEDED
-from jensen.models.conjugacy.energy import INLINE, Energy, Skeleton, reduced
+from jensen.models.conjugacy.energy import INLINE, Energy, Skeleton, reduced, with_slots
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.identity import program_key
 from jensen.models.conjugacy.selfcheck import SelfCheck, SupportCheck, check_lookups, first_outside
@@ -81,8 +84,9 @@ def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = F
             outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
             return (*known, outside) if outside else tuple(known)
 
-        program = Program(prepare)
         try:
+            closed, out = jax.make_jaxpr(prepare, return_shape=True)(arrays)
+            program, found["skeleton"] = _without_copies(closed, out, found["skeleton"])
             known = program(arrays)
         except CONCRETE_NEEDED as error:
             needed = error
@@ -97,6 +101,24 @@ def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = F
     raise blame(needed, fn, arguments) from needed
 
 
+def _without_copies(closed: ClosedJaxpr, out: Any, skeleton: Skeleton) -> tuple[Program, Skeleton]:
+    """The traced preparation with each array once, and the terms with its slots.
+
+    The scale of several sites, say, is computed for each of them; as one array it can be factored out of their terms.
+    """
+    count = skeleton.coefficients.index + 1
+    first = equal_outputs(closed.jaxpr)[:count]
+    kept = sorted(set(first))
+    places = [kept.index(i) for i in first]
+    tail = jax.tree.structure(tuple(out[count:]))
+
+    def prepare(arrays: dict[str, Any]) -> Any:
+        flat = jax.extend.core.jaxpr_as_fun(closed)(*jax.tree.leaves(arrays))
+        return (*(flat[i] for i in kept), *jax.tree.unflatten(tail, flat[count:]))
+
+    return Program(prepare), with_slots(skeleton, places)
+
+
 class Checks:
     """What every data set goes through: its values lie in the supports, and the algebra is that of the densities.
 
@@ -105,25 +127,31 @@ class Checks:
     all of them.
     """
 
-    def __init__(self, analysis: Analysis, precision: Precision):
-        self.analysis, self.precision = analysis, precision
+    def __init__(self, analysis: Analysis, precision: Precision, structure: bool):
+        self.analysis, self.precision, self.structure = analysis, precision, structure
         self._supports: SupportCheck | None = None
         self._structure: SelfCheck | None = None
 
     def run(self, arguments: dict[str, Any], energy: Energy, data: Mapping[str, Any]) -> None:
         """Raise a `DataError` or `ModelError` where a check fails."""
+        if not self.structure:
+            self._check_supports(arguments)
+            return
         with working("double"):
             wide = arguments if self.precision == "double" else convert(data, "double")
             if self._structure is None:
                 self._begin(wide)
-        arrays, fixed = self.analysis.divided(arguments)
         if self.rows is not None or self.precision == "single":
-            self._supports = self._supports or SupportCheck(self.analysis.fn, self.analysis.sites, fixed)
-            self._supports.run(arrays)
+            self._check_supports(arguments)
         with working("double"):  # the algebra is the same: in single precision a point of a large simplex rounds to 0
             chosen = self._cut(wide)
             energy = energy if self.subject is self.analysis else self.subject.energy(chosen)
             self._structure.run(energy, self.subject.divided(chosen)[0])  # type: ignore[union-attr]
+
+    def _check_supports(self, arguments: dict[str, Any]) -> None:
+        arrays, fixed = self.analysis.divided(arguments)
+        self._supports = self._supports or SupportCheck(self.analysis.fn, self.analysis.sites, fixed)
+        self._supports.run(arrays)
 
     def _begin(self, arguments: dict[str, Any]) -> None:
         self.size = max((p.size for s in self.analysis.sites.values() for p in s.plates), default=0)

@@ -190,8 +190,7 @@ def _target(
         found, energy = KNOWN.get(fn, arguments, options, lambda: _derived(fn, arguments, *options))
         check_missing(arguments, {s.data_key for s in found.analysis.sites.values() if s.masked and s.data_key})
         energy = found.analysis.energy(arguments) if energy is None else energy
-        if found.checks:
-            found.checks.run(arguments, energy, data)
+        found.checks.run(arguments, energy, data)
         arrays, fixed = found.analysis.divided(arguments)
         program = NumPyroProgram(fn, arrays, fixed, precision)
     return ConjugateTarget(ConjugateModel(energy, found.layout), found.structure, program), found.analysis.program
@@ -204,7 +203,7 @@ class _Derived:
     analysis: Analysis
     layout: Layout
     structure: Structure
-    checks: Checks | None
+    checks: Checks
 
 
 def _derived(
@@ -226,7 +225,7 @@ def _derived(
         lambda arrays: structures.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), analysis.sites)),
         arrays,
     )
-    checks = Checks(analysis, precision) if check else None
+    checks = Checks(analysis, precision, structure=check)
     return _Derived(analysis, layout, structures[0], checks), energy, analysis.fixed
 
 
