@@ -2,10 +2,11 @@
 
     python benchmarks/ard.py --harness PATH [--n 1e5 --d 100] [--impl jensen jensen-cold sk_ard]
 
-PATH is the folder with `bench_linreg.py`, whose data, priors, peers and clock are used unchanged. `jensen-cold` is a
-first fit, compilation included; `jensen` is a fit whose programs were compiled by an earlier one of the same shapes
-(other data), analysis and tracing included, as the peers too are imported and warmed up off the clock. Every run is a
-process of its own on one core with one BLAS thread; runs alternate, and the ratio is that of the medians.
+PATH is the folder with `bench_linreg.py`, whose data, priors, peers and clock are used unchanged. `jensen-cold` is the
+first fit of a process: analysis, tracing and compilation included. `jensen` is a fit of other data after an earlier one
+of the same shapes: the analysis and the programs are found again, and everything that depends on the data is done anew,
+its conversion and checks included; the peers too are imported and warmed up off the clock. Every run is a process of
+its own on one core with one BLAS thread; runs alternate, and the ratio is that of the medians.
 """
 
 import argparse
@@ -94,12 +95,14 @@ def main() -> None:
     parser.add_argument("--impl", nargs="*", default=["jensen", "jensen-cold", "sk_ard"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--core", type=int, default=0)
+    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter of the peers")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         one(arguments)
         return
-    report(alternate(__file__, sys.argv[1:], arguments.impl, arguments.repeats, arguments.core), "cpu")
+    rows = alternate(__file__, sys.argv[1:], arguments.impl, arguments.repeats, arguments.core, arguments.peer_python)
+    report(rows, "cpu")
 
 
 if __name__ == "__main__":

@@ -128,16 +128,15 @@ def ours(estimator, target, q, count, seed):
     return jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=10))(jr.split(jr.key(seed), count))
 
 
-def agreement(a, b):
+def agreement(a, b, information, discrete):
     """Largest |z| of two estimates' means, and the coordinates compared: those whose error both samples can tell.
 
-    The score of a label of small probability is nearly always nearly zero, and a sample that never held the label
-    knows neither mean nor error; (Σd²)² / Σd⁴ counts the gradients that the variance rests on.
+    Where a label of small probability was hardly ever drawn, a sample knows neither the mean of its score gradient nor
+    the error. Its information p (1 - p) times the draws counts the draws that told, and 1000 of them are asked for.
     """
-    spread = [((g - g.mean(axis=0)) ** 2) for g in (a, b)]
-    seen = [(d.sum(axis=0) ** 2) / np.maximum((d**2).sum(axis=0), 1e-300) for d in spread]
-    known = np.minimum(*seen) > 30
-    error = np.sqrt(sum(d.mean(axis=0) / len(d) for d in spread))
+    flat = np.concatenate([np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(information)])
+    known = flat * DRAWS * len(a) > 1000 if discrete else np.ones(flat.shape, bool)
+    error = np.sqrt(sum(g.var(axis=0, ddof=1) / len(g) for g in (a, b)))
     z = np.abs(a.mean(axis=0) - b.mean(axis=0)) / np.maximum(error, 1e-300)
     return float(z[known].max(initial=0.0)), f"{known.sum()}/{known.size}"
 
@@ -173,7 +172,7 @@ def main():
                 information = q.factors[factor].information()
                 own, other = (whitened(g.factors[factor], information) for g in (mine, theirs))
                 first, second = own.var(axis=0, ddof=1).sum(), other.var(axis=0, ddof=1).sum()
-                z, compared = agreement(own, other)
+                z, compared = agreement(own, other, information, q.factors[factor].support() is not None)
                 line = f"{name:24s}{factor:10s}{first:12.3g}{second:12.3g}{second / first:10.3g}{z:9.2f}{compared:>10s}"
                 print(line, flush=True)
 

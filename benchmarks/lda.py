@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--impl", nargs="*", default=["jensen", "sklearn_online"])
     parser.add_argument("--limit", type=float, default=40.0)
     parser.add_argument("--ours", type=float, default=8.0, help="seconds for jensen, which needs fewer")
-    parser.add_argument("--batch-size", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=2000)
     parser.add_argument("--data", default="full")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from numpyro.distributions import biject_to
 
-from jensen._errors import DataError, ModelError
+from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
 from jensen.algorithms.auto_target import black_box
 from jensen.algorithms.blackbox.recipes import planned
@@ -22,6 +22,7 @@ from jensen.families.native import native_product
 from jensen.math.precision import default_precision
 from jensen.models import LogDensity, Plate, Site, Structure, Target, build
 from jensen.models.build import with_dependencies
+from jensen.models.learning import Opened, find_parameters
 from jensen.models.log_density import LogDensityModel
 from jensen.models.native import NativeTarget
 
@@ -112,7 +113,7 @@ class Plan:
         from rich.table import Table
 
         table = Table(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        styles = {"latent": "bold", "observed": "green", "deterministic": "dim", "factor": "yellow"}
+        styles = {"latent": "bold", "observed": "green", "deterministic": "dim", "factor": "yellow", "learned": "bold"}
         longest = max((len(row.site) for row in self.rows), default=0)
         for name in _COLUMNS:
             least = {"site": min(longest, 24), "kind": 8}.get(name)
@@ -198,6 +199,11 @@ class Plan:
         }
 
 
+def _learned(row: Row) -> Row:
+    """The row of a parameter: a point, in spite of the latent that stands for it in the analysis."""
+    return replace(row, kind="learned", distribution="-", update="maximised with q: a point estimate, no posterior")
+
+
 def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None = None) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies, what `method="auto"` will do, its equations.
 
@@ -222,6 +228,10 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | No
     name = getattr(function, "__name__", type(function).__name__)
     try:
         target = build(model, data, default_precision(), evaluable=False)
+    except ParameterSites:  # learned parameters are shown as blocks with a flat prior
+        opened = Opened(function, find_parameters(function, data))
+        plan = explain(opened, data)
+        return replace(plan, rows=tuple(_learned(row) if row.site in opened.points else row for row in plan.rows))
     except ModelError as error:
         found = None if plain or not callable(model) else _equations(model, data)
         discrete = {s.name for s in found.derivation.sites.values() if s.values is not None} if found else set()

@@ -13,6 +13,7 @@ from numpyro.distributions import constraints
 import jensen as jn
 from jensen.algorithms.blackbox import table
 from jensen.families import native
+from jensen.math.precision import working
 from jensen.models.native import native_target
 
 WEIGHTS = np.random.default_rng(0).uniform(0, 2, (6, 8))
@@ -99,6 +100,86 @@ def test_marginals_by_local_expectation_are_within_a_hundredth(case):
     np.testing.assert_allclose(np.asarray(fit.q.means()[site]).reshape(-1), marginals, atol=0.01)
 
 
+COUNTS = np.array([2, 3, 1, 2, 4, 2, 6, 5, 8, 6, 7, 5])
+RATES = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+POINTS = np.array([-2.0, -1.6, 1.9, 2.3, 0.2])
+CENTRES = np.array([-2.0, 2.0, 0.0])
+
+
+def change_point(y):
+    """Counts whose rate changes once; both rates from a list."""
+    when = numpyro.sample("when", dist.DiscreteUniform(1, 11))
+    before = numpyro.sample("before", dist.Categorical(jnp.ones(8) / 8))
+    after = numpyro.sample("after", dist.Categorical(jnp.ones(8) / 8))
+    rate = jnp.where(jnp.arange(12) < when, jnp.asarray(RATES)[before], jnp.asarray(RATES)[after])
+    numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+def some_clusters(y):
+    """Up to three clusters; how many is unknown."""
+    more = numpyro.sample("more", dist.Categorical(jnp.ones(3) / 3))
+    open_ones = jnp.where(jnp.arange(3) <= more, 0.0, -30.0)
+    with numpyro.plate("row", 5):
+        z = numpyro.sample("z", dist.Categorical(logits=open_ones))
+        numpyro.sample("y", dist.Normal(jnp.asarray(CENTRES)[z], 1.0), obs=y)
+
+
+def _change_point_table():
+    when, before, after = np.ogrid[1:12, 0:8, 0:8]
+    values = np.full((11, 8, 8), -np.log(11) - 2 * np.log(8))
+    for t, y in enumerate(COUNTS):
+        rate = np.where(t < when, RATES[before], RATES[after])
+        values = values + y * np.log(rate) - rate
+    return values
+
+
+def _cluster_table():
+    grid = np.ogrid[tuple([slice(3)] * 6)]
+    logits = np.where(np.arange(3)[None, :] <= np.arange(3)[:, None], 0.0, -30.0)
+    prior = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    values = np.zeros((3,) * 6)
+    for z, y in zip(grid[1:], POINTS, strict=True):
+        values = values + prior[grid[0], z] - 0.5 * (y - CENTRES[z]) ** 2
+    return values
+
+
+def optimal(values, starts=100):
+    """Optimal mean-field marginals of a table by plain coordinate ascent, from many starts."""
+    rng, best = np.random.default_rng(5), (-np.inf, [])
+    for _ in range(starts):
+        p = [rng.dirichlet(np.ones(k)) for k in values.shape]
+        for _ in range(400):
+            before = [x.copy() for x in p]
+            for i in range(values.ndim):
+                field = values
+                for j in reversed(range(values.ndim)):
+                    field = field if j == i else np.tensordot(field, p[j], axes=(j, 0))
+                p[i] = np.exp(field - field.max()) / np.exp(field - field.max()).sum()
+            if max(np.abs(x - y).max() for x, y in zip(p, before, strict=True)) < 1e-10:
+                break
+        bound = p[-1] @ field - sum(np.sum(x * np.log(np.maximum(x, 1e-300))) for x in p)
+        if bound > best[0] + 1e-9:
+            best = bound, [x.copy() for x in p]
+    return best[1]
+
+
+TABLES = {
+    "change point": (change_point, {"y": COUNTS}, _change_point_table, ("when", "before", "after")),
+    "clusters": (some_clusters, {"y": POINTS}, _cluster_table, ("more", "z")),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("tabulate", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_masses_of_larger_supports_are_the_optimal_ones(name, tabulate):
+    model, data, table_of, sites = TABLES[name]
+    fit = jn.fit(model, data, jn.bbvi(tabulate=tabulate, num_draws=32))
+    with working("double"):
+        rows = [np.exp(np.asarray(f.log_masses())).reshape(-1, f.support().size) for f in map(fit.q.factors.get, sites)]
+    for masses, want in zip([row for site in rows for row in site], optimal(table_of()), strict=True):
+        np.testing.assert_allclose(masses, want, atol=1e-4 if tabulate else 0.01)
+
+
 def test_the_answer_is_whole():
     fit = jn.fit(noisy_or, SYMPTOMS, "bbvi")
     assert fit.sample(5, raw=True)["z"].shape == (5, 8)
@@ -173,6 +254,20 @@ def test_a_failure_inside_a_compiled_program_comes_out():
 
     with pytest.raises(jn.ModelError, match="beyond the table"):
         jn.fit(jn.LogDensity(fn, {"x": ()}, differentiable=False), method=jn.bbvi(max_steps=400))
+
+
+def test_a_fit_that_stood_still_has_not_converged():
+    """A density whose values overflow at almost every draw moves q nowhere."""
+
+    def steep(z):
+        return 0.0 if abs(float(z["x"])) < 3.0 else -1e300
+
+    far = {"x": native.Normal(jnp.asarray(40.0), jnp.asarray(6.0))}
+    fit = jn.fit(
+        jn.LogDensity(steep, {"x": ()}, differentiable=False),
+        method=jn.bbvi(families=far, estimator=jn.ScoreFunction(8), max_steps=600),
+    )
+    assert not fit.converged
 
 
 # --- the default method ----------------------------------------------------------------------------------------------

@@ -232,6 +232,7 @@ def test_a_lowered_bound_names_the_block(monkeypatch):
         return natural
 
     monkeypatch.setattr(type(model), "message", wrong)
+    model.layout.programs.clear()  # compiled before the bug was planted
     ascent = Ascent(model, first=("mu",))
     state = ascent.begin(random_start(model, np.random.default_rng(0), seeds=False))
     with pytest.raises(JensenError, match="'tau'"):

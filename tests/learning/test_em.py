@@ -140,6 +140,13 @@ def test_equal_starts_are_not_kept():
     assert "random responsibilities" in fit.status
 
 
+def test_the_plan_says_what_is_learned():
+    rows = {row.site: row for row in jn.explain(m.mixture, {"x": m.CLUSTERS}).rows}
+    assert [rows[name].kind for name in ("weights", "mu", "sigma", "c")] == ["learned"] * 3 + ["latent"]
+    assert "point estimate" in rows["mu"].update
+    assert "learned" in str(jn.explain(m.factors, {"x": m.ROWS, "tied": True}))
+
+
 def test_saved_estimates_come_back(tmp_path):
     fit = jn.fit(m.groups, m.SCHOOLS, learn=["mu", "tau"])
     fit.save(tmp_path / "fit.jn")

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms import fixed_draws, natural_gaussian, stochastic
+from jensen.algorithms import fixed_draws, flexible, natural_gaussian, stochastic
 from jensen.algorithms.continuous import AbstractContinuous
 from jensen.algorithms.explore import Mode, climb, diagonal_gaussian, survey
 from jensen.algorithms.pathfinder import best_along
@@ -16,12 +16,14 @@ from jensen.core import AbstractBound, AbstractEstimator, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators import Pathwise, StickingTheLanding
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField
+from jensen.math import linalg
 from jensen.models import Target
 
 LARGE = 1000
 """Coordinates beyond which no D × D matrix is formed unless asked for."""
 
-FAMILIES = ("mean_field", "full_rank", "low_rank")
+FAMILIES = ("mean_field", "full_rank", "low_rank", "mixture", "flow")
+FLEXIBLE = ("mixture", "flow")
 
 
 class ADVI(AbstractContinuous):
@@ -30,10 +32,13 @@ class ADVI(AbstractContinuous):
     `mean_field`: fixed symmetric draws and trust-region Newton steps (Giordano et al. 2023), stopped by the Newton step
     in posterior-sd units; a second fit on twice as many independent draws must agree, or the draws double (up to
     `max_draws`); linear-response covariances come with it. `full_rank`: natural gradients on fresh symmetric draws.
-    `low_rank`: path derivatives on fresh draws with averaged iterates.
+    `low_rank`: path derivatives on fresh draws with averaged iterates. `mixture`: Gaussian components, one at each mode
+    found and others around them, their index summed out. `flow`: spline coupling layers around the full-rank Gaussian.
+    Both by path derivatives on fresh draws.
 
     Args:
-        family: "mean_field", "full_rank" or "low_rank".
+        family: "mean_field", "full_rank", "low_rank", "mixture" or "flow".
+        num_components: of the mixture, at least.
         num_draws: fixed draws (mean field) or draws per step (low rank); full rank uses max(64, 4D).
         max_draws: where doubling ends.
         rank: columns of the low-rank factor; default min(D, 10).
@@ -45,7 +50,10 @@ class ADVI(AbstractContinuous):
     """
 
     name: ClassVar[str] = "advi"
-    family: Literal["mean_field", "full_rank", "low_rank"] = eqx.field(static=True, default="mean_field")
+    family: Literal["mean_field", "full_rank", "low_rank", "mixture", "flow"] = eqx.field(
+        static=True, default="mean_field"
+    )
+    num_components: int = eqx.field(static=True, default=4)
     num_draws: int = eqx.field(static=True, default=64)
     max_draws: int = eqx.field(static=True, default=1024)
     rank: int | None = eqx.field(static=True, default=None)
@@ -72,6 +80,12 @@ class ADVI(AbstractContinuous):
             raise OptionError(
                 f"advi has no family '{self.family}'.", "Option: family.", nearest(str(self.family), FAMILIES)
             )
+        if self.family == "mixture" and self.num_components < 2:
+            raise OptionError(
+                "A mixture of one component is that component.",
+                "Option: num_components of advi.",
+                "Take at least 2, or family='full_rank'.",
+            )
         if self.engine not in ("deterministic", "stochastic"):
             raise OptionError(
                 f"advi has no engine '{self.engine}'.",
@@ -93,13 +107,15 @@ class ADVI(AbstractContinuous):
         """Climb to a start, then fit the family."""
         paths = yield from climb(target, seed, self.num_starts)
         restarts = tuple(path.best[1] for path in paths)
-        if target.dim > LARGE and self.family != "full_rank":
+        if target.dim > LARGE and self.family not in ("full_rank", *FLEXIBLE):
             begin: AbstractGaussian = diagonal_gaussian(target, paths[0].best[0])
             certificate: dict[str, float] = {}
         else:
-            found = survey(target, paths)
+            found = survey(target, paths, 12 if self.family == "mixture" else 4)
             begin, certificate = starting_gaussian(target, found.mode, paths, seed), found.certificate()
-        if self.engine == "stochastic" or self.family == "low_rank":
+        if self.family in FLEXIBLE:
+            outcome = yield from self._flexible(target, begin, found.modes, restarts, seed)
+        elif self.engine == "stochastic" or self.family == "low_rank":
             outcome = yield from self._stochastic(target, self._family(begin, seed), restarts, seed)
         elif self.family == "mean_field":
             start = begin if isinstance(begin, MeanField) else fixed_draws.standard_start(begin)
@@ -108,6 +124,14 @@ class ADVI(AbstractContinuous):
             assert isinstance(begin, FullRank)
             outcome = yield from fit_full_rank(target, begin, seed, restarts)
         return dataclasses.replace(outcome, certificate={**certificate, **outcome.certificate})
+
+    def _flexible(
+        self, target: Target, begin: AbstractGaussian, modes: tuple[Mode, ...], restarts: tuple[float, ...], seed: int
+    ) -> Run:
+        """A flow or a mixture, around the full-rank Gaussian."""
+        assert isinstance(begin, FullRank)
+        fit = yield from natural_gaussian.ascend(target, begin, seed, max_steps=40 + 2 * target.dim)
+        return (yield from fit_flexible(target, self.family, fit.q, modes, self.num_components, seed, restarts))
 
     def _family(self, begin: AbstractGaussian, seed: int) -> AbstractGaussian:
         """The family asked for, started at `begin`."""
@@ -189,6 +213,40 @@ def fit_mean_field(
         step = f"Newton step {fit.step_in_sd:.2g} sd"
         status = f"{step}, replicate difference {apart:.2g} at {num_draws} draws: not certified."
     return Outcome(fit.q, fit.converged and agree, status, certificate, fit.covariance, restarts)
+
+
+def fit_flexible(
+    target: Target,
+    family: str,
+    gaussian: FullRank,
+    modes: tuple[Mode, ...],
+    num_components: int,
+    seed: int,
+    restarts: tuple[float, ...] = (),
+) -> Run:
+    """A flow that begins at the Gaussian, or a mixture that begins at the modes, at the Gaussian if there is one."""
+    around = gaussian
+    if family == "flow":
+        start: Any = flexible.flow_from(gaussian, seed)
+    else:
+        proper = [mode for mode in modes if mode.regular]
+        if len(proper) > 1:
+            logs = np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in proper])
+            parts = [mode.gaussian() for mode in proper]
+            num_components = len(parts)
+        else:
+            logs, parts = np.zeros(1), [gaussian]
+        start = flexible.mixture_from(parts, logs, num_components, seed)
+    fit = yield from flexible.ascend(target, start, around, seed, phase=family)
+    status = (
+        f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
+        if fit.converged
+        else f"Stopped at the step limit; the last averages still differ by {fit.shift:.2g} posterior sd."
+    )
+    certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
+    if family == "mixture":
+        certificate |= {"share_elsewhere": 0.0, "variance_elsewhere": 0.0}  # its components began at every mode
+    return Outcome(fit.q, fit.converged, status, certificate, restarts=restarts)
 
 
 def fit_full_rank(target: Target, start: FullRank, seed: int, restarts: tuple[float, ...] = ()) -> Run:

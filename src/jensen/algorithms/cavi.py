@@ -13,6 +13,7 @@ from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.optima import elsewhere
 from jensen.algorithms.coordinate.plated import ascent_for
+from jensen.algorithms.coordinate.relaxation import Climb
 from jensen.algorithms.coordinate.solution import solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
@@ -148,30 +149,22 @@ class CAVI(AbstractAlgorithm):
         if ascent.stride == 1:
             return states
         for i, state in enumerate(states[1:], start=1):
-            while state.sweeps < self.max_sweeps and not self._settled(ascent, state):
-                state = ascent.advance(state, min(ascent.stride, self.max_sweeps - state.sweeps))
+            climb = Climb(ascent, self.tolerance)
+            while state.sweeps < self.max_sweeps and not climb.settled(state):
+                state = climb.advance(state, self.max_sweeps - state.sweeps)
             states[i] = state
         return sorted(states, key=lambda state: -state.elbo)
 
     def _to_convergence(self, ascent: Ascent, state: State, target: ConjugateTarget) -> Any:
         for bound in state.history:
             yield Progress("ascent", state.sweeps, bound, partial(solution, ascent, state, target))
-        while state.sweeps < self.max_sweeps and not self._settled(ascent, state):
+        climb = Climb(ascent, self.tolerance)
+        while state.sweeps < self.max_sweeps and not climb.settled(state):
             before = len(state.history)
-            state = ascent.advance(state, min(ascent.stride, self.max_sweeps - state.sweeps))
+            state = climb.advance(state, self.max_sweeps - state.sweeps)
             for bound in state.history[before:]:
                 yield Progress("ascent", state.sweeps, bound, partial(solution, ascent, state, target))
-        return state, self._settled(ascent, state)
-
-    def _settled(self, ascent: Ascent, state: State) -> bool:
-        """Whether the gain still to come, gain · r / (1 - r) with r the ratio of the last two gains, is negligible."""
-        if len(state.history) < 3:
-            return False
-        last, before = state.history[-1] - state.history[-2], state.history[-2] - state.history[-3]
-        if last <= ascent.noise(state.elbo):
-            return True
-        ratio = min(last / before, 0.9999) if before > 0 else 0.9999
-        return last / (1.0 - ratio) < self.tolerance * ascent.model.rows
+        return state, climb.settled(state)
 
     def _above(self, ascent: Ascent, state: State, rng: np.random.Generator) -> State | None:
         """A state of higher bound reached after a small random push; `None` where q falls back, as at a maximum."""

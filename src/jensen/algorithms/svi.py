@@ -32,14 +32,16 @@ class SVI(AbstractAlgorithm):
     2013, algorithm in section 2.4). λ̂ - λ is the natural gradient, unbiased for one global block. With B = N and
     ρ = 1 a step is a sweep of coordinate ascent.
 
-    When an epoch no longer gains more than its noise, exact sweeps over all rows take over (batch by batch, nothing
-    is held in memory), extrapolated geometrically. They stop when the gain still to come, from the last gain and the
+    When an epoch gains little, exact sweeps over all rows take over (batch by batch, nothing is held in memory),
+    extrapolated geometrically. They stop when the gain still to come, from the last gain and the
     rate at which the steps shrink, is below `tolerance`: only then is the fit said to have converged. Data that can
     be read once only cannot be swept, and their fit never says so.
 
     Attributes:
         batch_size: rows B of a minibatch, at most N; not used where the data come in batches.
-        forgetting: κ in (1/2, 1], delay: τ ≥ 0, of the step sizes.
+        forgetting: κ in (1/2, 1], of the step sizes.
+        delay: τ ≥ 0; `None`: 1, and more where a batch has fewer observed scalars than the globals have parameters, by
+            how many times: the first steps would otherwise settle on what is peculiar to the first batches.
         averaging: whether λ is averaged over the last epoch of steps before it is used (Polyak and Juditsky 1992).
         max_epochs: passes over the rows, sweeps included.
         tolerance: gain still to come, in nats per observed scalar, that is let go.
@@ -62,7 +64,7 @@ class SVI(AbstractAlgorithm):
     name: ClassVar[str] = "svi"
     batch_size: int = 256
     forgetting: float = 0.7
-    delay: float = 1.0
+    delay: float | None = None
     averaging: bool = True
     max_epochs: int = 200
     tolerance: float = 1e-5
@@ -73,7 +75,7 @@ class SVI(AbstractAlgorithm):
             raise OptionError(f"batch_size is {self.batch_size}.", remedy="Use at least one row.")
         if not 0.5 < self.forgetting <= 1.0:
             raise OptionError(f"forgetting is {self.forgetting}.", remedy="The steps converge for values in (0.5, 1].")
-        if self.delay < 0.0:
+        if self.delay is not None and self.delay < 0.0:
             raise OptionError(f"delay is {self.delay}.", remedy="Use zero or a positive number.")
         if self.max_epochs < 1 or not self.tolerance > 0:
             raise OptionError("max_epochs and tolerance must be positive.")
@@ -175,26 +177,29 @@ class SVI(AbstractAlgorithm):
         naturals: Naturals,
         target: ConjugateTarget | None,
     ) -> Generator[Progress, None, tuple[Moments, Naturals, int]]:
-        """Epochs of natural-gradient steps, until one gains no more than a little or its own noise."""
+        """Epochs of natural-gradient steps, until one gains no more than a little."""
         step, before, epochs, mean = 0, -np.inf, 0, naturals
+        delay = self.delay
         while epochs < max(2, self.max_epochs // 2):
             epochs += 1
             estimates: list[Any] = []
             mean, inside = naturals, []
             for count, batch in enumerate(source.epoch(rng), 1):
                 step += 1
-                rate = min(1.0, (step + self.delay) ** -self.forgetting)
+                if delay is None:
+                    delay = 1.0 + batches.parameters / batches.entries_of(batch)
+                rate = min(1.0, (step + delay) ** -self.forgetting)
                 sums = batches.gather(moments, batch, size, LOOSE)
                 moments, naturals, estimate, _, ok = batches.update(moments, naturals, sums, rate)
                 estimates.append(estimate)
                 inside.append(ok)
                 mean = batches.averaged(mean, naturals, np.asarray(1.0 / count)) if self.averaging else naturals
-                if step & (step - 1) == 0 or step % 64 == 0:
+                if step & (step - 1) == 0 or step % 16 == 0:
                     yield Progress("minibatch", step, float(estimate), partial(reached, batches, target, naturals))
             batches.check_inside(np.all(np.asarray(inside), axis=0), naturals)
             values = np.asarray(jax.device_get(estimates))
-            now, noise = float(values.mean()), float(values.std() / np.sqrt(len(values)))
-            if not source.repeatable or now - before < max(QUIET * scalars, 2.0 * noise):
+            now = float(values.mean())  # over the same rows in every epoch: batches differ by much more than epochs
+            if not source.repeatable or now - before < QUIET * scalars:
                 break
             before = now
         if self.averaging:

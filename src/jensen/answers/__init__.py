@@ -4,12 +4,19 @@ from typing import Any
 
 from jensen.answers.conjugate import ConjugateAnswer
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.flexible import FlexibleAnswer
 from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.hierarchical import HierarchicalAnswer
 from jensen.answers.native import NativeAnswer
 from jensen.core import Outcome
 
-KINDS: tuple[type[AbstractAnswer], ...] = (GaussianAnswer, ConjugateAnswer, NativeAnswer, HierarchicalAnswer)
+KINDS: tuple[type[AbstractAnswer], ...] = (
+    GaussianAnswer,
+    FlexibleAnswer,
+    ConjugateAnswer,
+    NativeAnswer,
+    HierarchicalAnswer,
+)
 
 
 def answer_for(target: Any, outcome: Outcome, seed: int) -> AbstractAnswer:
@@ -28,6 +35,7 @@ __all__ = [
     "AbstractAnswer",
     "ConjugateAnswer",
     "Draws",
+    "FlexibleAnswer",
     "GaussianAnswer",
     "HierarchicalAnswer",
     "NativeAnswer",

@@ -134,6 +134,14 @@ class Flow(AbstractReparameterised):
         """D."""
         return self.dim
 
+    def affine(self, shift: np.ndarray, scale: np.ndarray) -> "Flow":
+        """The flow of shift + scale ∘ u: the same layers."""
+        moved = FullRank(*(np.asarray(x, float) for x in (self.loc, self.log_diagonal, self.lower))).affine(
+            shift, scale
+        )
+        loc, log_diagonal, lower = (jnp.asarray(x) for x in (moved.loc, moved.log_diagonal, moved.lower))
+        return Flow(loc, log_diagonal, lower, self.arrays, self.kind, self.layers, self.knots, self.width)
+
     def _gaussian(self) -> FullRank:
         return FullRank(self.loc, self.log_diagonal, self.lower)
 

@@ -5,6 +5,7 @@ trace to the same equations on arguments of the same shapes share one compiled p
 a second fit of a model, with other data of the same shapes, compiles nothing.
 """
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import cache, partial
@@ -149,6 +150,42 @@ def fingerprint(jaxpr: Jaxpr) -> Hashable:
         params = tuple((name, _parameter(value)) for name, value in computed)
         equations.append((eqn.primitive, operands, results, params))
     return (len(inputs), tuple(equations), tuple(place(v) for v in jaxpr.outvars))
+
+
+def equal_outputs(jaxpr: Jaxpr) -> list[int]:
+    """For each output the first one that the same equations compute from the same inputs; equations have no effects."""
+    numbers: dict[Any, int] = {}
+    known: dict[Hashable, int] = {}
+    unused = itertools.count()
+
+    def place(variable: Any) -> Hashable:
+        if isinstance(variable, Literal):
+            value = np.asarray(variable.val)
+            return ("literal", value.dtype, value.tobytes(), str(variable.aval))
+        return numbers[variable]
+
+    roots: dict[int, tuple[int, str]] = {}  # of a reshaped array, the one it was before all reshapes
+    numbers.update({variable: next(unused) for variable in (*jaxpr.constvars, *jaxpr.invars)})
+    for eqn in jaxpr.eqns:
+        if (
+            eqn.primitive.name == "reshape"
+            and eqn.params.get("dimensions") is None
+            and not isinstance(eqn.invars[0], Literal)
+        ):
+            (operand,), (result,) = eqn.invars, eqn.outvars
+            root, kind = roots.get(numbers[operand], (numbers[operand], str(operand.aval)))
+            same = str(result.aval) == kind
+            numbers[result] = root if same else known.setdefault(("reshape", root, str(result.aval)), next(unused))
+            if not same:
+                roots[numbers[result]] = (root, kind)
+            continue
+        params = tuple((name, _parameter(value)) for name, value in sorted(eqn.params.items()))
+        key = (eqn.primitive, tuple(place(v) for v in eqn.invars), params, len(eqn.outvars))
+        for i, variable in enumerate(eqn.outvars):
+            new = next(unused)
+            numbers[variable] = new if eqn.effects else known.setdefault((key, i, str(variable.aval)), new)
+    outputs = [place(v) for v in jaxpr.outvars]
+    return [outputs.index(out) for out in outputs]
 
 
 def _parameter(value: Any) -> Hashable:

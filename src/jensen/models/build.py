@@ -16,7 +16,7 @@ from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert, fixings
 from jensen.models.discrete import summed_out
-from jensen.models.frozen import Frozen
+from jensen.models.frozen import Frozen, signature
 from jensen.models.host_function import HostFunction, check_points
 from jensen.models.log_density import LogDensity, LogDensityModel
 from jensen.models.numpyro import NumPyroModel
@@ -89,30 +89,21 @@ def _initial(model: LogDensity, target: Target) -> np.ndarray | None:
 def _analyse_cached(
     model: Any, fn: Any, arguments: dict[str, Any], plain: bool, discrete: bool
 ) -> tuple[Structure, frozenset[str]]:
-    signature = (_signature(arguments), jnp.result_type(float).name, discrete)
+    key = (signature(arguments), jnp.result_type(float).name, discrete)
     try:
         known = _STRUCTURES.setdefault(model, {})
     except TypeError:  # not weakly referable
         known = {}
-    if signature in known:
-        fixed_names = known[signature]
+    if key in known:
+        fixed_names = known[key]
         # A size may have been computed from the fixed arrays: their content belongs to the key, not only their shape.
-        content = signature, Frozen({k: arguments[k] for k in fixed_names})
+        content = key, Frozen({k: arguments[k] for k in fixed_names})
         if content in known:
             return known[content], fixed_names
     structure, fixed_names = _analyse(model, fn, arguments, plain, discrete)
-    known[signature] = fixed_names
-    known[signature, Frozen({k: arguments[k] for k in fixed_names})] = structure
+    known[key] = fixed_names
+    known[key, Frozen({k: arguments[k] for k in fixed_names})] = structure
     return structure, fixed_names
-
-
-def _signature(value: Any) -> Any:
-    """Shapes and types of arrays, everything else by content."""
-    if isinstance(value, np.ndarray):
-        return value.shape, value.dtype.str
-    if isinstance(value, Mapping):
-        return tuple((name, _signature(item)) for name, item in value.items())
-    return Frozen({"": value})
 
 
 def _analyse(

@@ -1,6 +1,7 @@
 """A hashable box for keyword arguments that compiled programs treat as constants."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ class Frozen:
 
     def __repr__(self) -> str:
         return f"Frozen({', '.join(self.value)})"
+
+
+def signature(value: Any) -> Any:
+    """Shapes and types of arrays, everything else by content."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str
+    if isinstance(value, Mapping):
+        return tuple((name, signature(item)) for name, item in value.items())
+    return Frozen({"": value})
 
 
 def _content(item: Any) -> Any:

@@ -71,7 +71,9 @@ def run_chunk(
         key, index = item
         value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, None, key))(q)
         new, new_state = move.step(estimator, q, slope, state, rate)
-        fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(new)]))
+        # The state too: a second moment that overflowed would hold q still from here on.
+        moved = jax.tree.leaves((new, new_state))
+        fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in moved]))
         q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
         weight = (index >= half) / (keys.shape[0] - half)
         average = jax.tree.map(lambda a, x: a + weight * x, average, q)
@@ -181,7 +183,8 @@ def ascend(
             rejected += int((~fine).sum())
             tail = values[chunk // 2 :][fine[chunk // 2 :]]
             best = float(tail.mean()) if len(tail) else -np.inf
-            error = float(tail.std() / np.sqrt(len(tail))) if len(tail) else np.inf
+            with np.errstate(over="ignore"):  # an infinite error stops nothing
+                error = float(tail.std() / np.sqrt(len(tail))) if len(tail) else np.inf
             yield Progress(phase, chunks * chunk, best, average)
             still = still + 1 if best < last + 2.0 * error else 0
             if still >= patience or not np.isfinite(best):
@@ -189,7 +192,8 @@ def ascend(
             last = max(last, best)
         if previous is not None:
             change = run.move.apart(average, previous)
-            if change < tolerance:
+            # Averages of a q that stood still because its steps were not finite agree, and say nothing.
+            if change < tolerance and fine.mean() > 0.5:
                 return BlackBoxFit(average, True, change, best, rejected)
         previous = average
         q = average

@@ -20,7 +20,9 @@ def starting_product(target: NativeTarget, seed: int, given: Mapping[str, Abstra
     chosen = native_product([site for site in latents if site.name not in given], target.supports).factors
     draws = target.prior_draws(PRIOR_DRAWS, seed)
     placed = {name: factor.around(draws[name]) if name in draws else factor for name, factor in chosen.items()}
-    return Product({site.name: given.get(site.name) or placed[site.name] for site in latents})
+    # Factors made outside the fit may be in single precision.
+    own = {name: jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), f) for name, f in given.items()}
+    return Product({site.name: own.get(site.name) or placed[site.name] for site in latents})
 
 
 def jittered(q: Product, seed: int, amount: float) -> Product:

@@ -60,10 +60,15 @@ class Ascent:
         self.order = tuple(sorted(model.blocks, key=lambda name: rank[name]))
         elements = sum(np.size(a) for a in model.energy.arrays)
         self.stride = 1 if elements > 1_000_000 else 10
-        heavy = elements + sum(int(np.prod(s)) for b in model.blocks.values() for s in b.shapes.values()) > HEAVY
-        self._sweeps = Program(self._sweeps_program, heavy)
-        self._entropies = Program(lambda naturals: {n: model.factor(n, naturals[n]).entropy() for n in naturals})
-        self._magnitude = Program(lambda arrays, moments: model.with_arrays(arrays).summed(moments)[1])
+        self.heavy = elements + sum(int(np.prod(s)) for b in model.blocks.values() for s in b.shapes.values()) > HEAVY
+
+    @property
+    def _programs(self) -> "Sweeps":
+        """The compiled programs, shared by all ascents of this order on models of this layout."""
+        key = (self.order, self.stride, self.heavy)
+        if key not in self.model.layout.programs:
+            self.model.layout.programs[key] = Sweeps(self.model.with_arrays(()), *key)
+        return self.model.layout.programs[key]
 
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` random starts after so many sweeps each, best first."""
@@ -110,6 +115,13 @@ class Ascent:
             done += steps
         return state
 
+    def resumed(self, naturals: Naturals, state: State, count: int) -> State | None:
+        """`count` sweeps, each checked, from the factors with these natural parameters; `None` outside their domain."""
+        moments, entropies, elbo, inside = self._programs.at(self.model.energy.arrays, naturals)
+        if not np.all(np.asarray(inside)) or not np.isfinite(float(elbo)):
+            return None
+        return self.advance(State(moments, naturals, (float(elbo),), state.sweeps, entropies), count)
+
     def check_rounding(self, state: State) -> float:
         """The rounding of the bound in nats; an error where the terms cancel so much that it is not negligible.
 
@@ -133,41 +145,17 @@ class Ascent:
         """Σ |terms| of the expected log joint."""
         if state.magnitude is not None:
             return state.magnitude
-        return float(self._magnitude(self.model.energy.arrays, state.moments))
+        return float(self._programs.magnitude(self.model.energy.arrays, state.moments))
 
     def entropies(self, state: State) -> dict[str, Any]:
         """The entropy of every block, in nats."""
-        return self._entropies(state.naturals) if state.entropies is None else state.entropies
+        return self._programs.entropies(state.naturals) if state.entropies is None else state.entropies
 
     def _run(self, moments: Moments, naturals: Naturals, entropies: Any, count: int) -> Any:
-        *new, elbos, gains, inside = self._sweeps(
+        *new, elbos, gains, inside = self._programs.sweeps(
             self.model.energy.arrays, moments, naturals, entropies, np.int32(count)
         )
         return *new, np.asarray(elbos)[:count], np.asarray(gains)[:count], np.asarray(inside)
-
-    def _sweeps_program(self, arrays: Any, moments: Moments, naturals: Naturals, entropies: Any, count: Any) -> Any:
-        """`count` sweeps, at most `stride`: (moments, naturals, entropies, Σ |terms|, bounds (stride,),
-        gains (stride, blocks), blocks in domain).
-        """
-        model, room = self.model.with_arrays(arrays), self.stride
-
-        def sweep(i: Any, carry: Any) -> Any:
-            moments, naturals, entropies, inside, _, elbos, gains = carry
-            row, still = [], []
-            for name in self.order:
-                update = updated(model.factor(name, model.message(name, moments)), moments[name], entropies[name])
-                moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
-                entropies = {**entropies, name: update.entropy}
-                row.append(update.gain)
-                still.append(update.inside)
-            energy, size = model.summed(moments)
-            elbos, gains = elbos.at[i].set(energy + sum(entropies.values())), gains.at[i].set(jnp.stack(row))
-            return moments, naturals, entropies, inside & jnp.stack(still), size, elbos, gains
-
-        start = (moments, naturals, entropies, jnp.ones(len(self.order), bool))
-        start = (*start, jnp.zeros(()), jnp.zeros(room), jnp.zeros((room, len(self.order))))
-        moments, naturals, entropies, inside, size, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
-        return moments, naturals, entropies, size, elbos, gains, inside
 
     def check_inside(self, inside: Any, naturals: Naturals) -> None:
         """Raise where a block's optimal factor cannot be normalised."""
@@ -225,6 +213,46 @@ class Ascent:
         )
 
 
+class Sweeps:
+    """The compiled programs of an ascent, for any data: `bare` is the model without arrays."""
+
+    def __init__(self, bare: ConjugateModel, order: tuple[str, ...], stride: int, heavy: bool):
+        self.bare, self.order, self.stride = bare, order, stride
+        self.sweeps, self.at = Program(self._sweeps, heavy), Program(self._at_program)
+        self.entropies = Program(lambda naturals: {n: bare.factor(n, naturals[n]).entropy() for n in naturals})
+        self.magnitude = Program(lambda arrays, moments: bare.with_arrays(arrays).summed(moments)[1])
+
+    def _sweeps(self, arrays: Any, moments: Moments, naturals: Naturals, entropies: Any, count: Any) -> Any:
+        """`count` sweeps, at most `stride`: (moments, naturals, entropies, Σ |terms|, bounds (stride,),
+        gains (stride, blocks), blocks in domain).
+        """
+        model, room = self.bare.with_arrays(arrays), self.stride
+
+        def sweep(i: Any, carry: Any) -> Any:
+            moments, naturals, entropies, inside, _, elbos, gains = carry
+            row, still = [], []
+            for name in self.order:
+                update = updated(model.factor(name, model.message(name, moments)), moments[name], entropies[name])
+                moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
+                entropies = {**entropies, name: update.entropy}
+                row.append(update.gain)
+                still.append(update.inside)
+            energy, size = model.summed(moments)
+            elbos, gains = elbos.at[i].set(energy + sum(entropies.values())), gains.at[i].set(jnp.stack(row))
+            return moments, naturals, entropies, inside & jnp.stack(still), size, elbos, gains
+
+        start = (moments, naturals, entropies, jnp.ones(len(self.order), bool))
+        start = (*start, jnp.zeros(()), jnp.zeros(room), jnp.zeros((room, len(self.order))))
+        moments, naturals, entropies, inside, size, elbos, gains = jax.lax.fori_loop(0, count, sweep, start)
+        return moments, naturals, entropies, size, elbos, gains, inside
+
+    def _at_program(self, arrays: Any, naturals: Naturals) -> Any:
+        """(moments, entropies, bound, whether inside the domain) of factors."""
+        model = self.bare.with_arrays(arrays)
+        moments, entropies, inside = factors_at(model, naturals)
+        return moments, entropies, model.expected_log_joint(moments) + sum(entropies.values()), inside
+
+
 def no_maximum(name: str, place: str, where: str) -> ModelError:
     """What to say of a parameter that runs off."""
     return ModelError(
@@ -258,6 +286,17 @@ def updated(new: AbstractExponentialFactor, old_mean: Natural, old_entropy: Any)
     entropy = size - inner(new.natural, mean)
     gain = size - inner(new.natural, old_mean) - old_entropy
     return Update(new.natural, mean, entropy, gain, jnp.all(new.contains()))
+
+
+def factors_at(model: ConjugateModel, naturals: Naturals) -> tuple[Moments, dict[str, Any], Any]:
+    """(moments, entropies, whether inside the domain, by block) at natural parameters."""
+    moments, entropies, inside = {}, {}, []
+    for name, natural in naturals.items():
+        factor = model.factor(name, natural)
+        moments[name], sizes = factor.solved()
+        entropies[name] = jnp.sum(sizes) - inner(natural, moments[name])
+        inside.append(jnp.all(factor.contains()))
+    return moments, entropies, jnp.stack(inside)
 
 
 def zeros(model: ConjugateModel, names: Iterable[str]) -> tuple[Naturals, dict[str, Any]]:

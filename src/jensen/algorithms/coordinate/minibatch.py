@@ -54,18 +54,29 @@ class Shape:
         self.prepare, self.fixed = prepare, target.program.fixed
         self.local = LocalStep(parts, iterations)
         heavy = parts.size * self.local.rows.size > HEAVY
-        self.gather, self.begin = Program(self._gather, heavy), Program(self._begin)
+        self._fast, self._exact = (
+            Program(partial(self._gather, False), heavy),
+            Program(partial(self._gather, True), heavy),
+        )
+        self.begin = Program(self._begin)
 
-    def _gather(self, moments: Moments, arrays: Any, weights: Any, tolerance: Any) -> Any:
+    def gather(self, moments: Moments, arrays: Any, weights: Any, tolerance: Any) -> Any:
+        """((statistics, share of the rows), the rows' bound); on logarithms throughout where products underflow."""
+        *found, fine = self._fast(moments, arrays, weights, tolerance)
+        if not fine:
+            *found, _ = self._exact(moments, arrays, weights, tolerance)
+        return found
+
+    def _gather(self, exact: bool, moments: Moments, arrays: Any, weights: Any, tolerance: Any) -> Any:
         interface = self.parts.interface(moments, arrays)
-        statistics, entropy = self.local.statistics(interface, arrays, weights, tolerance)
-        return (statistics, jnp.sum(weights) / self.rows), entropy + paired(statistics, interface)
+        statistics, entropy, fine = self.local.statistics(interface, arrays, weights, tolerance, exact=exact)
+        return (statistics, jnp.sum(weights) / self.rows), entropy + paired(statistics, interface), fine
 
     def _begin(self, start: Moments, arrays: Any, weights: Any) -> Any:
         """The statistics of given local moments."""
         interface = self.parts.interface({name: start[name] for name in self.parts.shared}, arrays)
         local = {name: start[name] for name in self.parts.local}
-        statistics, _ = self.local.statistics(interface, arrays, weights, 0.0, local)
+        statistics, _, _ = self.local.statistics(interface, arrays, weights, 0.0, local)
         return (statistics, jnp.sum(weights) / self.rows), jnp.zeros(())
 
 
@@ -112,6 +123,11 @@ class Minibatches:
             self._check_shapes(parts)
             self.programs[key] = Shape(target, prepare, parts, self.iterations)
         return self.programs[key]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the natural parameters of the globals."""
+        return sum(int(np.prod(s)) for n in self.order for s in self.model.blocks[n].shapes.values())
 
     def _check_fixed(self, target: ConjugateTarget) -> None:
         for name, value in target.program.fixed.items():
@@ -217,8 +233,8 @@ class Minibatches:
         programs = tuple(sums.parts)
         values = tuple(sums.parts[p] for p in programs)
         if programs not in self._updates:
-            entries = sum(int(np.prod(s)) for n in self.order for s in self.model.blocks[n].shapes.values())
-            self._updates[programs] = Program(partial(self._update_program, programs), entries > ENTRIES)
+            heavy = self.parameters > ENTRIES
+            self._updates[programs] = Program(partial(self._update_program, programs), heavy)
         known = tuple(p.model.energy.arrays for p in programs)
         rate = np.asarray(rate, float_type(self.precision))
         return self._updates[programs](

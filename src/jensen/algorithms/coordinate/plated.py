@@ -11,7 +11,7 @@ import numpy as np
 
 from jensen._errors import JensenError
 from jensen._typing import Array
-from jensen.algorithms.coordinate.ascent import HEAVY, Ascent, State, accounted, updated, zeros
+from jensen.algorithms.coordinate.ascent import HEAVY, Ascent, State, accounted, factors_at, updated, zeros
 from jensen.algorithms.coordinate.starts import check_values, given_start, perturbed, random_start
 from jensen.families.exponential.contract import inner
 from jensen.math.programs import Program
@@ -69,6 +69,7 @@ class PlatedAscent(Ascent):
             for rounds in (1, ROUNDS)
         }
         self._globals = Program(self._globals_program, entries > HEAVY)
+        self._at = Program(partial(factors_at, parts.model))
         self._begin = Program(self._begin_program)
         self._from_values = Program(self._values_program)
         self._local = Program(self.conditionals)
@@ -139,6 +140,18 @@ class PlatedAscent(Ascent):
             state = self._advanced(state)
         return state
 
+    def resumed(self, naturals: Naturals, state: State, count: int) -> State | None:
+        """`count` sweeps, each checked, from the globals with these natural parameters; `None` outside their domain.
+
+        What the local update gains in the first one is not known: only the gains of the globals are audited there.
+        """
+        moments, entropies, inside = self._at({name: naturals[name] for name in self.order})
+        if not np.all(np.asarray(inside)):
+            return None
+        carried = {name: state.moments[name] for name in self.parts.carried}
+        begun = State({**moments, **carried}, naturals, (), state.sweeps, entropies)
+        return self.advance(self._advanced(begun, unknown=True), count - 1)
+
     def local_naturals(self, moments: Moments) -> Naturals:
         """Natural parameters of every row's factors, given the moments of the globals (and of carried blocks)."""
         shared = {name: moments[name] for name in self.order}
@@ -172,12 +185,14 @@ class PlatedAscent(Ascent):
         new = State({**moments, **carried}, naturals, state.history, state.sweeps, entropies, magnitude)
         return new, bounds, gains, inside
 
-    def _advanced(self, state: State, rounds: int = 1) -> State:
+    def _advanced(self, state: State, rounds: int = 1, unknown: bool = False) -> State:
+        """One more sweep; `unknown`: the factors are in their domain, but not their bound so far."""
         new, bounds, gains, inside = self._swept(state, self.arrays, self.parts.size, rounds)
         self.check_inside(np.asarray(inside), new.naturals)
         new = replace(new, history=(*state.history, self.finite(float(bounds[1]))), sweeps=state.sweeps + 1)
-        if state.history:
-            self._check_stream(new, state.elbo, self.finite(float(bounds[0])), np.asarray(gains))
+        if state.history or unknown:
+            middle = self.finite(float(bounds[0]))
+            self._check_stream(new, state.elbo if state.history else middle, middle, np.asarray(gains))
         return new
 
     def _check_stream(self, state: State, before: float, middle: float, gains: np.ndarray) -> None:

@@ -25,6 +25,7 @@ BUDGET = 200_000
 """Observed scalars that all starts together may look at, or a sixteenth of a pass."""
 SWEEPS = 30
 TRIES = 4
+EVEN = 0.1
 LOOSE = 300.0
 """Local blocks are iterated to so many times the tolerance of exact sweeps: the noise of a batch is larger still."""
 PUSHED_SWEEPS = 20
@@ -46,12 +47,18 @@ def counted(source: AbstractSource, batches: Minibatches) -> int:
 def begun(
     batches: Minibatches, source: AbstractSource, rng: np.random.Generator, size: int
 ) -> tuple[Moments, Naturals]:
-    """The best of a few random starts after sweeps over some batches; one for models without discrete latents."""
+    """The best of a few random starts after sweeps over some batches; one for models without discrete latents.
+
+    Where these batches hold fewer observed scalars than the globals have parameters (the words of topics), sweeps would
+    settle on what is peculiar to them, and steps on later batches do not undo it: then nearly even responsibilities.
+    """
     subset = _subset(batches, source, rng)
     entries = sum(batches.entries_of(batch) for batch in subset)
     total = batches.model.rows * size / batches.rest.rows
     budget = max(total / 16, BUDGET)
     several = any(block.discrete for block in batches.model.blocks.values())
+    if several and batches.parameters > entries:
+        return _start(batches, subset, rng, size, False, EVEN)
     tries = int(np.clip(budget / (3 * entries), 1, TRIES)) if several else 1
     sweeps = int(np.clip(budget / (tries * entries), 3, SWEEPS))
     best: Any = None
@@ -94,16 +101,29 @@ def _over(batches: Minibatches, moments: Moments, subset: list[Batch], size: int
 
 
 def _start(
-    batches: Minibatches, subset: list[Batch], rng: np.random.Generator, size: int, seeds: bool
+    batches: Minibatches,
+    subset: list[Batch],
+    rng: np.random.Generator,
+    size: int,
+    seeds: bool,
+    spread: float = 1.0,
 ) -> tuple[Moments, Naturals]:
-    """Global moments from random local ones: on one batch from a few seeds, or on all from random responsibilities."""
+    """Global moments from random local ones: on one batch from a few seeds, or on all from random responsibilities.
+
+    `spread` multiplies the distance of the responsibilities from even ones.
+    """
     first = random_start(batches.model, rng, False)
     shared = {name: first[name] for name in batches.order}
     naturals = {name: batches.model.blocks[name].zeros() for name in batches.order}
     subset = subset[:1] if seeds else subset
 
     def local(program: Shape) -> Moments:
-        return {**random_start(program.model, rng, seeds), **shared}
+        found = random_start(program.model, rng, seeds)
+        for name, block in program.model.blocks.items():
+            if block.potentials and spread != 1.0:
+                even = 1.0 / found[name]["indicator"].shape[-1]
+                found[name]["indicator"] = even + spread * (found[name]["indicator"] - even)
+        return {**found, **shared}
 
     total = None
     for batch in subset:

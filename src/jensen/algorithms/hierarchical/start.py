@@ -107,12 +107,12 @@ def _auxiliary(form: str, prior: Any, product: Product, inputs: Mapping[str, Any
         shapes = {name: x.shape[:-1] for name, x in inputs.items()}
         return h.Factorised.start(shapes, rows, {name: x.shape[-1] for name, x in inputs.items()})
     if isinstance(prior, Mixture):
-        return _responsibilities(prior, inputs, count, seed)
+        return responsibilities(prior, inputs, count, seed)
     means = np.random.default_rng(seed + 1).normal(size=(4, dim))
     return h.MixtureAuxiliary.start(means, np.log(0.5), count, seed)
 
 
-def _responsibilities(prior: Mixture, inputs: Mapping[str, Any], count: int, seed: int) -> h.MixtureAuxiliary:
+def responsibilities(prior: Mixture, inputs: Mapping[str, Any], count: int, seed: int) -> h.MixtureAuxiliary:
     """r with the prior's components: narrow ones have log q(k | z) = m_k · f(z) - ½ |m_k|² + const to second order."""
     means = np.asarray(prior.components.loc, float)
     r = h.MixtureAuxiliary.start(means, np.log(np.array([prior.component(0).scales()])), count, seed)

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.math.gamma_functions import digamma, gammaln
 
 
 class Beta(AbstractExponentialFactor):

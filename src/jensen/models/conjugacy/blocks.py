@@ -36,6 +36,8 @@ class Block:
         nearby: (random generator, moments) -> moments of a q concentrated at a draw; `None` where a push would break
             no symmetry.
         rows_last: natural parameters whose independent rows are on the last axis -> factor; `None` where there is none.
+        potentials: whether the factor is softmax of potentials, `indicator`, over the last axis (divided by the number
+            `copies` where that is among the statistics).
         point: whether the factor is concentrated at its mode.
     """
 
@@ -50,6 +52,7 @@ class Block:
     discrete: bool = False
     plates: tuple[str, ...] = field(default=())
     rows_last: Callable[[Natural], AbstractExponentialFactor] | None = None
+    potentials: bool = False
     point: bool = False
 
     def zeros(self) -> Natural:
@@ -66,7 +69,8 @@ def pointed(block: Block) -> Block:
         return block.at(z + spread * rng.normal(size=z.shape))
 
     push = nearby if "z" in block.shapes else None
-    return replace(block, factor=lambda natural: AtMode(block.factor(natural)), nearby=push, point=True)
+    at_mode = lambda natural: AtMode(block.factor(natural))  # noqa: E731
+    return replace(block, factor=at_mode, nearby=push, point=True, potentials=False)
 
 
 def signature(atoms: Sequence[Atom]) -> Signature:

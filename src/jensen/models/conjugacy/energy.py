@@ -167,6 +167,23 @@ def reduced(terms: Mapping[str, Sequence[Term]], by_row: bool = False) -> tuple[
     return Skeleton(tuple(entries), Slot(len(slots))), arrays
 
 
+def with_slots(skeleton: Skeleton, places: Sequence[int]) -> Skeleton:
+    """The terms with slot i replaced by slot `places[i]`."""
+
+    def moved(array: Any) -> Any:
+        return Slot(places[array.index]) if isinstance(array, Slot) else array
+
+    def factor(found: Factor) -> Factor:
+        maps = tuple(Gather(moved(m.index), m.axes, m.offset) if isinstance(m, Gather) else m for m in found.maps)
+        return Known(moved(found.array), maps) if isinstance(found, Known) else Atom(found.site, found.stat, maps)  # type: ignore[arg-type]
+
+    terms = tuple(
+        SiteTerm(t.site, Term(t.term.coefficient, tuple(map(factor, t.term.factors)), t.term.out), t.number)
+        for t in skeleton.terms
+    )
+    return Skeleton(terms, moved(skeleton.coefficients))
+
+
 def without_identities(term: Term) -> Term:
     """Σ_j δ_ij f_j = f_i: one_hot(c) @ mu is then mu[c], and its components stay independent."""
     for factor in term.factors:

@@ -1,7 +1,7 @@
 """A NumPyro model as an expected log joint with its blocks: what coordinate ascent works on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import equinox as eqx
@@ -10,28 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions.distribution import validation_enabled
 
-from jensen._errors import DataError, ModelError, OptionError
+from jensen._errors import ModelError, OptionError
 from jensen._typing import Array, Scalar
 from jensen.families.exponential import AbstractExponentialFactor, Natural, Product
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
-from jensen.models.analysis import CONCRETE_NEEDED
+from jensen.models.conjugacy.analysed import KNOWN, Analysis, Checks, analysed
 from jensen.models.conjugacy.blocks import Block, pointed
-from jensen.models.conjugacy.energy import INLINE, Energy, Lookup, SiteTerm, reduced
-from jensen.models.conjugacy.factors import site_terms
+from jensen.models.conjugacy.energy import Energy, Lookup, SiteTerm
 from jensen.models.conjugacy.joint import recognise_joint
 from jensen.models.conjugacy.recognise import recognise
-from jensen.models.conjugacy.selfcheck import check_lookups, check_supports, first_outside, self_check
 from jensen.models.conjugacy.target import ConjugateTarget, structure_of
-from jensen.models.conjugacy.terms import LOOKED_UP, Atom, Map
-from jensen.models.conjugacy.trace import SiteInfo, find_sites
-from jensen.models.data_check import as_mapping, check_missing, check_names, convert, fixings
+from jensen.models.conjugacy.terms import Atom, Map
+from jensen.models.conjugacy.trace import SiteInfo
+from jensen.models.data_check import as_mapping, check_missing, check_names, convert
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
-from jensen.models.user_code import blame
-
-CHECKED_ROWS = 500
-"""Rows of a large plate on which the structural check is made."""
 
 Moments = dict[str, Natural]
 """Block name -> mean parameters."""
@@ -43,7 +37,8 @@ Naturals = dict[str, Natural]
 class Layout:
     """What is static about a model: blocks, sites and which terms each block enters. Compared by identity.
 
-    `row_precision` is that of data and local factors where rows are streamed, if it differs from the rest.
+    `row_precision` is that of data and local factors where rows are streamed, if it differs from the rest; `programs`
+    holds the compiled sweeps, which serve any data.
     """
 
     blocks: dict[str, Block]
@@ -51,6 +46,7 @@ class Layout:
     owner: dict[str, str]
     touching: dict[str, tuple[SiteTerm, ...]]
     row_precision: Precision | None = None
+    programs: dict[Any, Any] = field(default_factory=dict)
 
 
 class ConjugateModel(eqx.Module):
@@ -188,91 +184,49 @@ def _target(
     data = as_mapping(data)
     check_names(fn, data)
     arguments = convert(data, precision)
+    blocks = tuple(map(tuple, blocks))
     with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
-        energy, sites, arrays, fixed, prepare = _analysed(fn, arguments, by_row)
-        check_missing(arguments, {s.data_key for s in sites.values() if s.masked and s.data_key})
-        layout = replace(arranged(energy, sites, blocks), row_precision=row_precision)
-        model = ConjugateModel(energy, layout)
-        fewer = _on_fewer_rows(fn, arguments, sites) if check else None
-        if fewer is not None or not check or precision == "single":
-            check_supports(fn, sites, arrays, fixed)
-        if check and precision == "double":
-            self_check(fn, *(fewer or (energy, sites, arrays, fixed)))
-        elif check:  # of the algebra, which is the same: in single precision a point of a large simplex rounds to zeros
-            with working("double"):
-                wide = convert(data, "double")
-                self_check(fn, *(_on_fewer_rows(fn, wide, sites) or _analysed(fn, wide)[:4]))
+        options = (blocks, precision, by_row, check, row_precision)
+        found, energy = KNOWN.get(fn, arguments, options, lambda: _derived(fn, arguments, *options))
+        check_missing(arguments, {s.data_key for s in found.analysis.sites.values() if s.masked and s.data_key})
+        energy = found.analysis.energy(arguments) if energy is None else energy
+        found.checks.run(arguments, energy, data)
+        arrays, fixed = found.analysis.divided(arguments)
         program = NumPyroProgram(fn, arrays, fixed, precision)
-        found: list[Structure] = []
-        jax.eval_shape(
-            lambda arrays: found.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), sites)), arrays
-        )
-    return ConjugateTarget(model, found[0], program), prepare
+    return ConjugateTarget(ConjugateModel(energy, found.layout), found.structure, program), found.analysis.program
 
 
-def _on_fewer_rows(
-    fn: Callable[..., Any], arguments: dict[str, Any], sites: dict[str, SiteInfo]
-) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any]] | None:
-    """The analysis of the same program on some rows of its largest plate; `None` where that plate is small.
+@dataclass(frozen=True, eq=False)
+class _Derived:
+    """What was derived from a program and the shapes of its arguments."""
 
-    The structural check costs what NumPyro's own density costs, which for a million rows is gigabytes. A program that
-    cannot run on fewer rows (its sizes are arguments, say) is checked on all of them.
-    """
-    size = max((p.size for s in sites.values() for p in s.plates), default=0)
-    if size <= INLINE:
-        return None
-    rows = np.sort(np.random.default_rng(0).choice(size, CHECKED_ROWS, replace=False))
-    fewer = {k: v[rows] if isinstance(v, np.ndarray) and v.shape[:1] == (size,) else v for k, v in arguments.items()}
-    try:
-        found = _analysed(fn, fewer)
-    except Exception:
-        return None
-    sizes = {p.size for s in found[1].values() for p in s.plates}
-    return found[:4] if CHECKED_ROWS in sizes and size not in sizes and list(found[1]) == list(sites) else None
+    analysis: Analysis
+    layout: Layout
+    structure: Structure
+    checks: Checks
 
 
-def _analysed(
-    fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False
-) -> tuple[Energy, dict[str, SiteInfo], dict[str, Any], dict[str, Any], Program]:
-    """The energy, computed inside one compiled program; arrays that the model needs concretely are fixed instead.
-
-    Returns (energy, sites, traced arguments, fixed arguments, the program).
-    """
-    needed: BaseException | None = None
-    for names in fixings(arguments):
-        arrays = {k: v for k, v in arguments.items() if k not in names}
-        fixed = {k: v for k, v in arguments.items() if k in names}
-        found: dict[str, Any] = {}
-
-        def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
-            kwargs = {**arrays, **fixed}
-            found["sites"] = find_sites(fn, kwargs)
-            token = LOOKED_UP.set([])
-            try:
-                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
-                lookups = [] if by_row else LOOKED_UP.get() or []
-            finally:
-                LOOKED_UP.reset(token)
-            found["lookups"] = [(where, limit) for where, limit, _ in lookups]
-            outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
-            return (*known, outside) if outside else tuple(known)
-
-        program = Program(prepare)
-        try:
-            known = program(arrays)
-        except CONCRETE_NEEDED as error:
-            needed = error
-            continue
-        except (ModelError, DataError):
-            raise
-        except Exception as error:
-            raise blame(error, fn, arguments) from error
-        if found["lookups"]:
-            *known, outside = known
-            check_lookups(found["lookups"], outside)
-        return Energy(tuple(known), found["skeleton"]), found["sites"], arrays, fixed, program
-    assert needed is not None
-    raise blame(needed, fn, arguments) from needed
+def _derived(
+    fn: Callable[..., Any],
+    arguments: dict[str, Any],
+    blocks: Sequence[tuple[str, ...]],
+    precision: Precision,
+    by_row: bool,
+    check: bool,
+    row_precision: Precision | None,
+) -> tuple[_Derived, Energy, tuple[str, ...]]:
+    """(what was derived, the energy, names of the arguments whose content it depends on)."""
+    analysis, energy = analysed(fn, arguments, by_row)
+    check_missing(arguments, {s.data_key for s in analysis.sites.values() if s.masked and s.data_key})
+    layout = replace(arranged(energy, analysis.sites, blocks), row_precision=row_precision)
+    arrays, fixed = analysis.divided(arguments)
+    structures: list[Structure] = []
+    jax.eval_shape(
+        lambda arrays: structures.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), analysis.sites)),
+        arrays,
+    )
+    checks = Checks(analysis, precision, structure=check)
+    return _Derived(analysis, layout, structures[0], checks), energy, analysis.fixed
 
 
 def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:

@@ -20,7 +20,7 @@ from jensen.models.conjugacy.derived import Derivation, derive
 from jensen.models.conjugacy.energy import Energy, Lookup, SiteTerm, Skeleton, reduced
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.model import ConjugateModel, arranged
-from jensen.models.conjugacy.selfcheck import check_supports, self_check
+from jensen.models.conjugacy.selfcheck import SupportCheck, self_check
 from jensen.models.conjugacy.target import HybridTarget, structure_of
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert
@@ -148,7 +148,7 @@ def build_partial(
         model = _prepared(fn, arguments, free, derivation, refusal, blocks, precision)
         check_missing(arguments, {s.data_key for s in model.sites.values() if s.masked and s.data_key})
         fixed = {k: v for k, v in arguments.items() if k not in model.arrays}
-        check_supports(fn, model.sites, model.arrays, fixed)
+        SupportCheck(fn, model.sites, fixed).run(model.arrays)
 
         def at(arrays: dict[str, Any], values: dict[str, Any]) -> Energy:
             return Energy(tuple(model.prepare(arrays, {n: values[n] for n in free})), model.skeleton)

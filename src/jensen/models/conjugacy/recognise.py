@@ -328,7 +328,18 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
 
     last = None if copies or len(site.shape) != 1 else rows_last
     return Block(
-        site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates, rows_last=last
+        site.name,
+        (site.name,),
+        factor,
+        find,
+        shapes,
+        start,
+        at,
+        nearby,
+        discrete=True,
+        plates=plates,
+        rows_last=last,
+        potentials=True,
     )
 
 

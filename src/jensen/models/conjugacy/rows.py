@@ -5,7 +5,7 @@ one row each and one column for each row of data: the natural parameters of the 
 statistics Φ μᵀ, one matrix product each. Rows of data run along the last axis, along which machines are fast.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +144,7 @@ class Rows:
             return jnp.ones((1, chunk.count), self.kind(chunk.arrays))
         out = (*part.features, group.row_axis)
         if all(set(axes) <= set(out) for axes in labels):
-            wide = [_aligned(array, axes, out) for array, axes in zip(operands, labels, strict=True)]
+            wide = [aligned(array, axes, out) for array, axes in zip(operands, labels, strict=True)]
             product = wide[0]
             for array in wide[1:]:
                 product = product * array
@@ -158,18 +158,24 @@ class Rows:
         return jnp.dtype(jnp.result_type(*kinds) if kinds else jnp.result_type(float))
 
     def loose_energy(
-        self, local: Moments, loose: tuple[Array, ...], chunk: Chunk, weights: Array | None = None
+        self,
+        local: Moments,
+        loose: tuple[Array, ...],
+        chunk: Chunk,
+        weights: Array | None = None,
+        only: Sequence[int] | None = None,
     ) -> Scalar:
         """The expected log joint of the loose groups over the rows, in nats; linear in the local moments and in G.
 
-        Every row counts once, or as often as `weights` (count,) say.
+        Every row counts once, or as often as `weights` (count,) say; `only` picks some of the loose groups.
         """
         total = jnp.zeros((), self.kind(chunk.arrays))
-        for number, whole in zip(self.loose, loose, strict=True):
+        chosen = range(len(self.loose)) if only is None else only
+        for number, whole in ((self.loose[i], loose[i]) for i in chosen):
             group = self.parts.groups[number]
             operands, labels = _known(group, chunk)
             if group.looked_up is not None:
-                maps = _maps(group.looked_up)
+                maps = maps_of(group.looked_up)
                 whole, axes = chunk.taken(whole, (*maps, *group.shared), group.row_axis)
             else:
                 axes = group.shared
@@ -217,16 +223,22 @@ class Rows:
 
         messages = jax.grad(energy)(own) if self.loose else jax.tree.map(jnp.zeros_like, own)
         naturals: dict[str, Natural] = {n: {} if n in self.last else dict(messages[n]) for n in own}
+        for name, packed in self.packed(own, parameters, features, chunk).items():
+            for key, logits in packed.items():
+                naturals[name][key] = logits if name in self.last else naturals[name][key] + logits
+        return {name: self._factor(name, natural) for name, natural in naturals.items()}
+
+    def packed(
+        self, names: Iterable[str], parameters: Any, features: list[Array], chunk: Chunk
+    ) -> dict[str, dict[str, Array]]:
+        """What the packed groups add to the natural parameters of these blocks."""
+        found: dict[str, dict[str, Array]] = {name: {} for name in names}
         for pack, theta, phi in zip(self.packs, parameters[0], features, strict=True):
             name = pack.block.name
-            if name not in own:
-                continue
-            logits = (theta.T @ phi).reshape((*pack.shape, chunk.count))
-            if name in self.last:
-                naturals[name][pack.key] = logits
-            else:
-                naturals[name][pack.key] = naturals[name][pack.key] + jnp.moveaxis(logits, -1, 0)
-        return {name: self._factor(name, natural) for name, natural in naturals.items()}
+            if name in found:
+                logits = (theta.T @ phi).reshape((*pack.shape, chunk.count))
+                found[name][pack.key] = logits if name in self.last else jnp.moveaxis(logits, -1, 0)
+        return found
 
     def _factor(self, name: str, natural: Natural) -> AbstractExponentialFactor:
         block = self.parts.model.blocks[name]
@@ -258,18 +270,26 @@ class Rows:
         axis = sizes.ndim - 1 if name in self.last else 0
         return jnp.sum(sizes, tuple(i for i in range(sizes.ndim) if i != axis))
 
-    def statistics(
-        self, moments: Moments, features: list[Array], parameters: Any, chunk: Chunk, weights: Array | None = None
-    ) -> Any:
-        """∂ (Σ rows) / ∂ parameters, of the structure of `parameters`; rows count as `weights` (count,) say."""
+    def packed_statistics(
+        self, moments: Moments, features: list[Array], chunk: Chunk, weights: Array | None
+    ) -> tuple[Array | None, ...]:
+        """Φ μᵀ of each pack; `None` where the moments of its block are not given."""
         if weights is not None:
             features = [phi * weights for phi in features]
-        packed = tuple(
-            phi @ moments[pack.block.name][pack.key].reshape((-1, chunk.count)).T
+        return tuple(
+            None
+            if pack.block.name not in moments
+            else phi @ moments[pack.block.name][pack.key].reshape((-1, chunk.count)).T
             if pack.block.name in self.last
             else phi @ moments[pack.block.name][pack.key].reshape((chunk.count, -1))
             for pack, phi in zip(self.packs, features, strict=True)
         )
+
+    def statistics(
+        self, moments: Moments, features: list[Array], parameters: Any, chunk: Chunk, weights: Array | None = None
+    ) -> Any:
+        """∂ (Σ rows) / ∂ parameters, of the structure of `parameters`; rows count as `weights` (count,) say."""
+        packed = self.packed_statistics(moments, features, chunk, weights)
         if not self.loose:
             return packed, ()
         return packed, jax.grad(self.loose_energy, argnums=1)(moments, parameters[1], chunk, weights)
@@ -311,7 +331,7 @@ def _known(group: Group, chunk: Chunk) -> tuple[list[Array], list[tuple[Axis, ..
     return operands, labels
 
 
-def _aligned(array: Array, axes: Sequence[Axis], out: Sequence[Axis]) -> Array:
+def aligned(array: Array, axes: Sequence[Axis], out: Sequence[Axis]) -> Array:
     """The array on the axes `out`, with length 1 where it lacks one."""
     held = [axis for axis in out if axis in axes]
     array = jnp.transpose(array, [list(axes).index(axis) for axis in held])
@@ -319,9 +339,10 @@ def _aligned(array: Array, axes: Sequence[Axis], out: Sequence[Axis]) -> Array:
     return array.reshape([next(sizes) if axis in held else 1 for axis in out])
 
 
-def _maps(item: tuple[Block, tuple[Atom, ...]]) -> tuple[Map, ...]:
+def maps_of(item: tuple[Block, tuple[Atom, ...]]) -> tuple[Map, ...]:
+    """One map for each axis of the array in which these atoms are found."""
     block, atoms = item
     return block.find({k: np.broadcast_to(0.0, s) for k, s in block.shapes.items()}, atoms)[1]  # type: ignore[arg-type]
 
 
-__all__ = ["Chunk", "Known", "Pack", "Rows"]
+__all__ = ["Chunk", "Known", "Pack", "Rows", "aligned", "maps_of"]

@@ -24,58 +24,79 @@ from jensen.models.user_code import blame
 SEEDS = (11, 12)
 
 
+class SelfCheck:
+    """The check of one program at the shapes of its arguments; compiled once, run on every data set."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        energy: Callable[[dict[str, Any], dict[str, Any]], Energy] | None,
+        sites: dict[str, SiteInfo],
+        fixed: dict[str, Any],
+    ):
+        self.fn, self.sites, self.fixed = fn, sites, fixed
+        observed = [name for name, site in sites.items() if site.observed and site.support is not None]
+
+        def program(given: Energy | None, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
+            def at(values: dict[str, Any]) -> Energy:
+                return energy(arrays, values) if energy is not None else given  # type: ignore[return-value]
+
+            seeded, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
+            outside = {name: _outside(trace[name], sites[name].masked) for name in observed}
+            return outside, _compare(seeded, trace, at, sites, {**arrays, **fixed})
+
+        self.program = Program(program)
+
+    def run(self, energy: Energy | None, arrays: dict[str, Any]) -> None:
+        """Compare site by site at two random points; raise a `ModelError` that names the first site that differs, and
+        a `DataError` for values observed outside their distribution's support.
+        """
+        # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
+        tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
+        for seed in SEEDS:
+            try:
+                result = jax.device_get(self.program(energy, arrays, _noise(self.sites, seed), seed))
+            except TypeError as error:  # NumPyro's densities want whole numbers for categories: say which value is none
+                SupportCheck(self.fn, self.sites, self.fixed).run(arrays)
+                raise blame(error, self.fn, {**arrays, **self.fixed}) from error
+            outside, (found, expected, size) = result
+            _check_support(self.sites, outside)
+            for name in expected:
+                with np.errstate(invalid="ignore"):
+                    gap = abs(found[name] - expected[name])
+                if not gap <= tolerance * (1.0 + size[name]):
+                    raise _mismatch(self.sites[name], float(found[name]), float(expected[name]))
+
+
 def self_check(
     fn: Callable[..., Any],
-    energy: Energy | Callable[[dict[str, Any], dict[str, Any]], Energy],
+    energy: Callable[[dict[str, Any], dict[str, Any]], Energy],
     sites: dict[str, SiteInfo],
     arrays: dict[str, Any],
     fixed: dict[str, Any],
 ) -> None:
-    """Compare site by site at two random points; raise a `ModelError` that names the first site that differs, and a
-    `DataError` for values observed outside their distribution's support.
-
-    `energy` may be a function of (data arrays, values of the latents), where some latents are taken as known.
+    """The structural check of an energy that is a function of (data arrays, values of the latents), some of which are
+    taken as known.
     """
-    observed = [name for name, site in sites.items() if site.observed and site.support is not None]
-
-    @Program
-    def program(given: Energy | None, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
-        def at(values: dict[str, Any]) -> Energy:
-            return energy(arrays, values) if given is None else given  # type: ignore[return-value,arg-type]
-
-        seeded, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
-        outside = {name: _outside(trace[name], sites[name].masked) for name in observed}
-        return outside, _compare(seeded, trace, at, sites, {**arrays, **fixed})
-
-    # Rounding of the expanded squares: relative to the sum of the terms' absolute values, not to the result.
-    given = energy if isinstance(energy, Energy) else None
-    tolerance = 1e-9 if jnp.result_type(float) == jnp.float64 else 1e-4
-    for seed in SEEDS:
-        try:
-            outside, (found, expected, size) = jax.device_get(program(given, arrays, _noise(sites, seed), seed))
-        except TypeError as error:  # NumPyro's densities want whole numbers for categories: say which value is none
-            check_supports(fn, sites, arrays, fixed)
-            raise blame(error, fn, {**arrays, **fixed}) from error
-        _check_support(sites, outside)
-        for name in expected:
-            with np.errstate(invalid="ignore"):
-                gap = abs(found[name] - expected[name])
-            if not gap <= tolerance * (1.0 + size[name]):
-                raise _mismatch(sites[name], float(found[name]), float(expected[name]))
+    SelfCheck(fn, energy, sites, fixed).run(None, arrays)
 
 
-def check_supports(
-    fn: Callable[..., Any], sites: dict[str, SiteInfo], arrays: dict[str, Any], fixed: dict[str, Any]
-) -> None:
-    """Raise a `DataError` naming site and row for values observed outside their distribution's support."""
-    observed = [name for name, site in sites.items() if site.observed and site.support is not None]
+class SupportCheck:
+    """Whether the observed values lie in their distributions' supports; compiled once, run on every data set."""
 
-    @Program
-    def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
-        trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
-        return {name: _outside(trace[name], sites[name].masked) for name in observed}
+    def __init__(self, fn: Callable[..., Any], sites: dict[str, SiteInfo], fixed: dict[str, Any]):
+        self.sites = sites
+        observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
-    _check_support(sites, jax.device_get(program(arrays, _noise(sites, SEEDS[0]), SEEDS[0])))
+        def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
+            trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
+            return {name: _outside(trace[name], sites[name].masked) for name in observed}
+
+        self.program = Program(program)
+
+    def run(self, arrays: dict[str, Any]) -> None:
+        """Raise a `DataError` naming site and row for values observed outside their distribution's support."""
+        _check_support(self.sites, jax.device_get(self.program(arrays, _noise(self.sites, SEEDS[0]), SEEDS[0])))
 
 
 def first_outside(index: Any, limit: int) -> tuple[Any, Any, Any]:

@@ -1,0 +1,127 @@
+"""Flows and mixtures on R^D: where a Gaussian leaves off."""
+
+import dataclasses
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from jensen._typing import leaf
+from jensen.algorithms.blackbox import ascent
+from jensen.algorithms.hierarchical.moments import Plain
+from jensen.bounds import ELBO
+from jensen.core import Progress
+from jensen.estimators import StickingTheLanding, Stratified
+from jensen.families import AbstractGaussian, Flow, FullRank, Mixture
+from jensen.math.precision import float_type, working
+from jensen.models import Target
+from jensen.models.views import Affine, Unconstrained
+
+
+class Free(Plain):
+    """Any density over R^D whose draws are reparameterised; whitened coordinates, so that one unit is one sd."""
+
+    def apart(self, a: Any, b: Any) -> float:
+        """Means in sds and log sds, from the same noise; both are smooth in the parameters."""
+        first, second = (np.asarray(_points(q, jr.split(jr.key(0), 2048)), float) for q in (a, b))
+        sd = np.maximum(second.std(axis=0), 1e-12)
+        means = np.abs(first.mean(axis=0) - second.mean(axis=0)) / sd
+        scales = np.abs(np.log(np.maximum(first.std(axis=0), 1e-300) / sd))
+        return float(max(means.max(), scales.max()))
+
+
+@eqx.filter_jit
+def _points(q: Any, keys: Any) -> Any:
+    return jax.lax.map(lambda key: q.draw(key).value, keys, batch_size=256)
+
+
+@eqx.filter_jit
+def _log_probs(q: Any, points: Any) -> Any:
+    return jax.lax.map(q.log_prob, points, batch_size=256)
+
+
+def draws(q: Any, count: int, seed: int) -> np.ndarray:
+    """Points of q, (count, D)."""
+    return np.asarray(jax.device_get(_points(q, jr.split(jr.key(seed), count))), float)
+
+
+def log_probs(q: Any, points: np.ndarray) -> np.ndarray:
+    """log q at points, in nats."""
+    return np.asarray(jax.device_get(_log_probs(q, jnp.asarray(points))), float)
+
+
+@dataclass
+class _View:
+    """What the ascent asks of a target."""
+
+    model: Any
+    gradients: int = 0
+
+    def raise_failure(self) -> None:
+        """Nothing runs outside JAX."""
+
+
+def ascend(
+    target: Target, start: Any, around: AbstractGaussian, seed: int, phase: str, max_chunks: int = 40
+) -> Generator[Progress, None, ascent.BlackBoxFit]:
+    """Path derivatives on fresh draws, in coordinates scaled by `around`; a mixture draws from every component."""
+    dtype = float_type(target.precision)
+    shift, scale = np.asarray(around.loc, float), np.asarray(around.scales(), float)
+    bijection = Affine(leaf(shift.astype(dtype)), leaf(scale.astype(dtype)))
+    view = _View(Unconstrained(model=target.model, bijection=bijection))
+    strata = getattr(start, "num_strata", 1)
+    estimator: Any = Stratified(StickingTheLanding(8)) if strata > 1 else StickingTheLanding(16)
+    with working(target.precision):
+        q = jax.tree.map(lambda x: jnp.asarray(x, dtype), start.affine(-shift / scale, 1.0 / scale))
+        run = ascent.ascend(
+            view,  # type: ignore[arg-type]
+            q,
+            estimator,
+            ELBO(),
+            jr.key(seed),
+            rate=0.05,
+            chunk=300,
+            max_chunks=max_chunks,
+            tolerance=0.05,
+            phase=phase,
+            move=Free(),
+            patience=2,
+        )
+        fit = yield from _unscaled(run, shift, scale)
+    target.gradients += view.gradients * strata
+    return dataclasses.replace(fit, q=fit.q.affine(shift, scale))
+
+
+def _unscaled(run: Any, shift: np.ndarray, scale: np.ndarray) -> Any:
+    """The reports with q in the model's own coordinates, written down only when asked for."""
+    while True:
+        try:
+            item = next(run)
+        except StopIteration as stop:
+            return stop.value
+        yield dataclasses.replace(item, q=lambda q=item.q: q.affine(shift, scale))
+
+
+def flow_from(q: FullRank, seed: int) -> Flow:
+    """A spline coupling flow that begins at this Gaussian."""
+    return Flow.around(q, layers=4 if q.dim > 2 else 6, seed=seed)
+
+
+def mixture_from(parts: list[FullRank], log_weights: np.ndarray, count: int, seed: int) -> Mixture:
+    """A component at each of `parts`; further ones around them at random, until there are `count`."""
+    rng = np.random.default_rng(seed)
+    shares = np.exp(log_weights - np.logaddexp.reduce(log_weights))
+    found, logs = list(parts), list(np.log(np.maximum(shares, 1e-6)))
+    while len(found) < max(count, 2):
+        which = int(rng.choice(len(parts), p=shares))
+        factor = parts[which].factor()
+        found.append(
+            FullRank.from_factor(np.asarray(parts[which].loc) + factor @ rng.normal(size=parts[which].dim), factor)
+        )
+        logs.append(logs[which] - 1.0)
+    return jax.tree.map(jnp.asarray, Mixture.of(found, np.array(logs)))

@@ -1,0 +1,114 @@
+"""Flows and mixtures on the unconstrained space."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from jensen.algorithms.flexible import draws, log_probs
+from jensen.answers.contract import Draws
+from jensen.answers.gaussian import GaussianAnswer
+from jensen.answers.packing import packed, unpacked
+from jensen.core import total
+from jensen.diagnostics.check import Report, judge
+from jensen.diagnostics.evidence import Decomposition
+from jensen.diagnostics.importance import TAIL, Pool, pool_size, student_log_prob, weigh
+from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture, OnSupport
+from jensen.math import linalg
+from jensen.math.noise import normal_draws
+from jensen.math.precision import working
+
+CLASSES = {cls.__name__: cls for cls in (Flow, FullRank, LowRank, MeanField, Mixture)}
+
+
+class FlexibleAnswer(GaussianAnswer):
+    """q(u) a flow or a mixture over u ∈ R^D; a Gaussian of its moments stands in where only shape matters."""
+
+    kind: ClassVar[str] = "flexible"
+    approximates: ClassVar[Any] = (Flow, Mixture)
+
+    @property
+    def q(self) -> Any:
+        """The density over R^D."""
+        return self.outcome.q
+
+    @property
+    def approximation(self) -> Any:
+        """q on the latents' supports."""
+        return OnSupport(base=self.q, bijection=self.target.model.bijection)
+
+    def _draws(self, count: int, label: int, seed: int) -> np.ndarray:
+        with working(self.target.precision):
+            return draws(self.q, count, int(np.random.SeedSequence([self.seed, label, seed]).generate_state(1)[0]))
+
+    def _log_q(self, points: np.ndarray) -> np.ndarray:
+        with working(self.target.precision):
+            return log_probs(self.q, points)
+
+    @functools.cached_property
+    def gaussian(self) -> FullRank:
+        """The Gaussian with q's mean and covariance."""
+        points = self._draws(max(4096, 20 * self.target.dim), 0, 0)
+        covariance = np.atleast_2d(np.cov(points.T))
+        return FullRank.from_factor(points.mean(axis=0), linalg.cholesky(covariance))
+
+    def elbo(self, seed: int) -> tuple[float, float]:
+        """On fresh draws."""
+        points = self._draws(64 if self.target.heavy else 4096, 1, seed)
+        ratios = self.target.value(points) - self._log_q(points)
+        error = float(ratios.std() / np.sqrt(len(ratios))) if np.isfinite(ratios).all() else np.inf
+        return float(ratios.mean()), error
+
+    def pool(self, seed: int) -> Pool:
+        """Half from q, half from a Student-t of its scatter."""
+        count, wide = pool_size(self.target) // 2, self.gaussian
+        own = self._draws(count, 2, seed)
+        stretch = np.sqrt(TAIL / np.random.default_rng([seed, 1]).chisquare(TAIL, size=(count, 1)))
+        location = np.asarray(wide.loc, float)
+        heavy = location + stretch * (wide.host_transform(normal_draws(count, wide.noise_dim, seed + 1)) - location)
+        points = np.concatenate([own, heavy])
+        log_q = self._log_q(points)
+        log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
+        return weigh(points, self.target.value(points), log_q, log_proposal)
+
+    def sample(self, count: int, seed: int) -> Draws:
+        """Fresh draws of q."""
+        return self.target.complete(self._draws(count, 3, seed), seed)
+
+    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
+        """As for a Gaussian."""
+        return judge(self.target, self.gaussian, self.outcome, pool, draws, seed)
+
+    def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
+        """On fresh draws."""
+        points = self._draws(num_draws or 1024, 4, seed)
+        observed = {site.name for site in self.target.structure.sites.values() if site.kind != "latent"}
+        model = self.target.model
+
+        def parts(point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            latent, log_det = model.bijection.forward(point)
+            terms = model.log_joint(latent)
+            seen = total({name: term for name, term in terms.items() if name in observed})
+            return seen, total(terms) - seen, log_det
+
+        with working(self.target.precision):
+            found = jax.device_get(jax.jit(lambda all_of: jax.lax.map(parts, all_of))(points))
+        seen, prior, log_det = (np.asarray(a, float) for a in found)
+        log_q = self._log_q(points) - log_det
+        energy, entropy = float((seen + prior).mean()), float(-log_q.mean())
+        elbo, kl = energy + entropy, float((log_q - prior).mean())
+        return Decomposition(elbo, energy, entropy, float(seen.mean()), kl, log_evidence, log_evidence - elbo)
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """All parts of q."""
+        return packed(self.q, "family")
+
+    @staticmethod
+    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Any:
+        """q from its parts; it needs no model."""
+        del target
+        return unpacked(parameters, "family", CLASSES)

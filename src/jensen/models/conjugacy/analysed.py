@@ -1,0 +1,220 @@
+"""The energy of a program from one compiled run over its data, and the checks that every data set goes through."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from jensen._errors import DataError, ModelError
+from jensen.math.precision import Precision, working
+from jensen.math.programs import Program, equal_outputs
+from jensen.models.analysis import CONCRETE_NEEDED
+from jensen.models.conjugacy.energy import INLINE, Energy, Skeleton, reduced, with_slots
+from jensen.models.conjugacy.factors import site_terms
+from jensen.models.conjugacy.identity import program_key
+from jensen.models.conjugacy.selfcheck import SelfCheck, SupportCheck, check_lookups, first_outside
+from jensen.models.conjugacy.terms import LOOKED_UP
+from jensen.models.conjugacy.trace import SiteInfo, find_sites
+from jensen.models.data_check import convert, fixings
+from jensen.models.frozen import Frozen, signature
+from jensen.models.user_code import blame
+
+CHECKED_ROWS = 500
+"""Rows of a large plate on which the structural check is made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A program analysed at the shapes of its arguments.
+
+    Attributes:
+        fn: the program. sites: its sample sites. skeleton: its terms.
+        fixed: names of the arguments that the model needs concretely, whose content the analysis depends on.
+        lookups: where latents are indexed by data, with the largest index allowed.
+        program: the compiled run from the other arguments to the arrays of the energy.
+    """
+
+    fn: Callable[..., Any]
+    sites: dict[str, SiteInfo]
+    skeleton: Skeleton
+    fixed: tuple[str, ...]
+    lookups: list[tuple[str, int]]
+    program: Program
+
+    def divided(self, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(traced arguments, fixed arguments)."""
+        arrays = {k: v for k, v in arguments.items() if k not in self.fixed}
+        return arrays, {k: v for k, v in arguments.items() if k in self.fixed}
+
+    def energy(self, arguments: Mapping[str, Any]) -> Energy:
+        """The energy at arguments of these shapes."""
+        return self._energy(self.program(self.divided(arguments)[0]))
+
+    def _energy(self, known: Any) -> Energy:
+        if self.lookups:
+            *known, outside = known
+            check_lookups(self.lookups, outside)
+        return Energy(tuple(known), self.skeleton)
+
+
+def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False) -> tuple[Analysis, Energy]:
+    """The analysis and the energy; arrays that the model needs concretely are fixed instead of traced."""
+    needed: BaseException | None = None
+    for names in fixings(arguments):
+        arrays = {k: v for k, v in arguments.items() if k not in names}
+        fixed = {k: v for k, v in arguments.items() if k in names}
+        found: dict[str, Any] = {}
+
+        def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
+            kwargs = {**arrays, **fixed}
+            found["sites"] = find_sites(fn, kwargs)
+            token = LOOKED_UP.set([])
+            try:
+                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
+                lookups = [] if by_row else LOOKED_UP.get() or []
+            finally:
+                LOOKED_UP.reset(token)
+            found["lookups"] = [(where, limit) for where, limit, _ in lookups]
+            outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
+            return (*known, outside) if outside else tuple(known)
+
+        try:
+            closed, out = jax.make_jaxpr(prepare, return_shape=True)(arrays)
+            program, found["skeleton"] = _without_copies(closed, out, found["skeleton"])
+            known = program(arrays)
+        except CONCRETE_NEEDED as error:
+            needed = error
+            continue
+        except (ModelError, DataError):
+            raise
+        except Exception as error:
+            raise blame(error, fn, arguments) from error
+        result = Analysis(fn, found["sites"], found["skeleton"], tuple(fixed), found["lookups"], program)
+        return result, result._energy(known)
+    assert needed is not None
+    raise blame(needed, fn, arguments) from needed
+
+
+def _without_copies(closed: ClosedJaxpr, out: Any, skeleton: Skeleton) -> tuple[Program, Skeleton]:
+    """The traced preparation with each array once, and the terms with its slots.
+
+    The scale of several sites, say, is computed for each of them; as one array it can be factored out of their terms.
+    """
+    count = skeleton.coefficients.index + 1
+    first = equal_outputs(closed.jaxpr)[:count]
+    kept = sorted(set(first))
+    places = [kept.index(i) for i in first]
+    tail = jax.tree.structure(tuple(out[count:]))
+
+    def prepare(arrays: dict[str, Any]) -> Any:
+        flat = jax.extend.core.jaxpr_as_fun(closed)(*jax.tree.leaves(arrays))
+        return (*(flat[i] for i in kept), *jax.tree.unflatten(tail, flat[count:]))
+
+    return Program(prepare), with_slots(skeleton, places)
+
+
+class Checks:
+    """What every data set goes through: its values lie in the supports, and the algebra is that of the densities.
+
+    The structural check costs what NumPyro's own density costs, which for a million rows is gigabytes; it is made on
+    some rows of the largest plate. A program that cannot run on fewer rows (its sizes are arguments, say) is checked on
+    all of them.
+    """
+
+    def __init__(self, analysis: Analysis, precision: Precision, structure: bool):
+        self.analysis, self.precision, self.structure = analysis, precision, structure
+        self._supports: SupportCheck | None = None
+        self._structure: SelfCheck | None = None
+
+    def run(self, arguments: dict[str, Any], energy: Energy, data: Mapping[str, Any]) -> None:
+        """Raise a `DataError` or `ModelError` where a check fails."""
+        if not self.structure:
+            self._check_supports(arguments)
+            return
+        with working("double"):
+            wide = arguments if self.precision == "double" else convert(data, "double")
+            if self._structure is None:
+                self._begin(wide)
+        if self.rows is not None or self.precision == "single":
+            self._check_supports(arguments)
+        with working("double"):  # the algebra is the same: in single precision a point of a large simplex rounds to 0
+            chosen = self._cut(wide)
+            energy = energy if self.subject is self.analysis else self.subject.energy(chosen)
+            self._structure.run(energy, self.subject.divided(chosen)[0])  # type: ignore[union-attr]
+
+    def _check_supports(self, arguments: dict[str, Any]) -> None:
+        arrays, fixed = self.analysis.divided(arguments)
+        self._supports = self._supports or SupportCheck(self.analysis.fn, self.analysis.sites, fixed)
+        self._supports.run(arrays)
+
+    def _begin(self, arguments: dict[str, Any]) -> None:
+        self.size = max((p.size for s in self.analysis.sites.values() for p in s.plates), default=0)
+        self.rows = None
+        fewer = self._on_fewer(arguments) if self.size > INLINE else None
+        if fewer is not None:
+            self.subject = fewer
+        else:
+            self.rows = None
+            single = self.precision == "single"
+            self.subject = analysed(self.analysis.fn, arguments)[0] if single else self.analysis
+        fixed = self.subject.divided(self._cut(arguments))[1]
+        self._structure = SelfCheck(self.analysis.fn, None, self.subject.sites, fixed)
+
+    def _on_fewer(self, arguments: dict[str, Any]) -> Analysis | None:
+        self.rows = np.sort(np.random.default_rng(0).choice(self.size, CHECKED_ROWS, replace=False))
+        try:
+            found = analysed(self.analysis.fn, self._cut(arguments))[0]
+        except Exception:
+            return None
+        sizes = {p.size for s in found.sites.values() for p in s.plates}
+        alike = CHECKED_ROWS in sizes and self.size not in sizes and list(found.sites) == list(self.analysis.sites)
+        return found if alike else None
+
+    def _cut(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with some rows of the largest plate only."""
+        if self.rows is None:
+            return arguments
+        whole = (self.size,)
+        return {
+            k: v[self.rows] if isinstance(v, np.ndarray) and v.shape[:1] == whole else v for k, v in arguments.items()
+        }
+
+
+class Known:
+    """Analyses by what they were made of: the program, the shapes of its arguments, and the content of those it fixes.
+
+    A hit runs the same checks on the new data; only tracing and analysis are saved.
+    """
+
+    def __init__(self, most: int = 64):
+        self.most = most
+        self._fixed: dict[Hashable, tuple[str, ...]] = {}
+        self._found: OrderedDict[tuple[Hashable, Frozen], Any] = OrderedDict()
+
+    def get(self, fn: Callable[..., Any], arguments: dict[str, Any], options: Hashable, make: Callable[[], Any]) -> Any:
+        """(what was derived, its energy if it was made now); `make` gives (it, energy, names of fixed arguments)."""
+        program = program_key(fn)
+        if program is None:
+            return make()[:2]
+        key = (program, signature(arguments), options, jnp.result_type(float).name)
+        if key in self._fixed:
+            whole = key, Frozen({k: arguments[k] for k in self._fixed[key]})
+            if whole in self._found:
+                self._found.move_to_end(whole)
+                return self._found[whole], None
+        derived, energy, fixed = make()
+        self._fixed[key] = fixed
+        self._found[key, Frozen({k: arguments[k] for k in fixed})] = derived
+        if len(self._found) > self.most:
+            (old, _), _ = self._found.popitem(last=False)
+            self._fixed.pop(old, None)
+        return derived, energy
+
+
+KNOWN = Known()
