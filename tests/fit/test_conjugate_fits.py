@@ -237,3 +237,23 @@ def test_latents_of_a_streamed_plate_come_with_the_draws():
     assert list(fit.summary().index) == ["mu[0]", "mu[1]"]
     with pytest.raises(jn.OptionError, match="2 GB"):
         fit.sample(100_000)
+
+
+def test_counts_that_are_too_wide_are_noticed():
+    """A Poisson latent seen with unit noise has sd 0.9; no factor for counts without an upper end is as narrow."""
+
+    def counts(y):
+        n = numpyro.sample("n", dist.Poisson(5.0))
+        numpyro.sample("y", dist.Normal(n, 1.0), obs=y)
+
+    values = np.arange(60)
+    log_p = values * np.log(5.0) - special.gammaln(values + 1) - 0.5 * (6.0 - values) ** 2
+    p = special.softmax(log_p)
+    mean = p @ values
+    sd = np.sqrt(p @ values**2 - mean**2)
+    fit = jn.fit(counts, {"y": 6.0})
+    assert float(fit.q.variances()["n"]) > 2 * sd**2
+    assert fit.check().verdict == "usable"
+    draws = fit.sample(4000)["n"]
+    assert abs(draws.mean() - mean) < 0.1 * sd
+    assert draws.std() == pytest.approx(sd, rel=0.1)

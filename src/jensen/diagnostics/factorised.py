@@ -8,7 +8,7 @@ from jensen.diagnostics.importance import Pool, weighted_moments
 from jensen.diagnostics.moments import flatten
 
 DISCRETE = 0.5
-"""The sd of a discrete latent that its mean is measured by, as a part of its range: that of a fair coin."""
+"""The least sd that a discrete latent is measured by: that of a fair coin."""
 
 Moments = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -26,8 +26,8 @@ def judge(
 
     `draws` are the pool's draws; what was integrated out is drawn given the rest, so under the weights they are draws
     of the posterior. `exact` holds means and sds under q; `sites` names those with weights and those without,
-    `ranges` the discrete ones with the distance between their least and largest value: their probabilities are compared
-    on that scale, since an sd says nothing about a label that is all but certain.
+    `ranges` the discrete ones (with the distance between their least and largest value): they are compared in units of
+    at least `DISCRETE`, since the sd of a label that is all but certain says nothing.
     `integrated` says whether the latents without weights left exactly; else only their bound stands in the weights,
     and nothing can be established.
     """
@@ -103,8 +103,9 @@ def _differences(
     use = np.isfinite(q_mean) & np.isfinite(q_sd) & (sd > 0)
     if not use.any():
         return [""], np.zeros(1), np.ones(1), np.zeros(1)
-    scale = np.where(spans > 0, DISCRETE * spans, np.maximum(sd, 1e-300))[use]
-    ratio = np.where(spans[use] > 0, 1.0, np.maximum(q_sd, 1e-300)[use] / sd[use])
+    least = np.where(spans > 0, DISCRETE, 1e-300)
+    scale = np.maximum(sd, least)[use]
+    ratio = np.maximum(q_sd, least)[use] / scale
     return (
         [n for n, u in zip(names, use, strict=True) if u],
         np.abs(q_mean - mean)[use] / scale,

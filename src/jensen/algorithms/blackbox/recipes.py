@@ -35,9 +35,7 @@ class Choice:
 
     def __str__(self) -> str:
         others = ", ".join(f"{name} {value:.2g}" for name, value in self.measured.items() if name != self.chosen)
-        return f"{self.factor}: {self.chosen}" + (
-            f" (relative variance x cost of the others: {others})" if others else ""
-        )
+        return f"{self.factor}: {self.chosen}" + (f" (relative variance of the others: {others})" if others else "")
 
 
 def candidates(name: str, factor: AbstractFactor, links: Links, differentiable: bool) -> dict[str, AbstractRecipe]:
@@ -131,6 +129,8 @@ def _replicates(estimators: Any, model: Any, q: Any, keys: Any) -> Any:
             return estimator.at(ELBO(), model, q, None, eqx.combine(values, counts))
 
         found = [jax.grad(lambda q, v, e=e: bound(e, q, v), argnums=(0, 1))(q, values) for e in estimators]
+        if not jax.tree.leaves(values):  # counts only: no gradient comes through the draws
+            return tuple(direct for direct, _ in found)
         through = jax.vmap(pull)(jax.tree.map(lambda *parts: jnp.stack(parts), *(f[1] for f in found)))[0]
         return tuple(
             jax.tree.map(lambda direct, moved, i=i: direct + moved[i], f[0], through) for i, f in enumerate(found)

@@ -15,6 +15,7 @@ from jensen.families.native.finite import Bernoulli, Binomial, Categorical
 from jensen.families.native.positive import Beta, Dirichlet, Gamma
 from jensen.families.native.product import Product
 from jensen.families.native.real import Normal, Transformed
+from jensen.models.frozen import Frozen
 
 LARGEST = 100_000
 """Values of a finite range beyond which it is not given a table of logits."""
@@ -120,7 +121,7 @@ def native_factor(site: Any, support: Any = None) -> AbstractFactor:
     transform = biject_to(support)
     shape = tuple(transform.inverse_shape(site.shape))
     axes = len(shape) - (len(site.shape) - support.event_dim)
-    return Transformed(jnp.zeros(shape), jnp.full(shape, -1.0), transform, axes)
+    return Transformed(jnp.zeros(shape), jnp.full(shape, -1.0), Frozen({"transform": transform}), axes)
 
 
 def native_product(latents: list[Any], supports: Mapping[str, Any] | None = None) -> Product:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.native.contract import AbstractFactor, middle_and_spread
+from jensen.models.frozen import Frozen
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -119,7 +120,8 @@ class Transformed(AbstractFactor):
     """z = T(u), u ~ Π N: for a constrained support without a family of its own; one row for each event of the site.
 
     Attributes:
-        loc, log_scale: rows + the event's unconstrained shape. transform: a NumPyro transform.
+        loc, log_scale: rows + the event's unconstrained shape. boxed: a NumPyro transform, constant even where it holds
+            arrays (bounds that are data).
         event_axes: axes of u and of z that make one event.
     """
 
@@ -129,8 +131,13 @@ class Transformed(AbstractFactor):
     event_dim: ClassVar[int] = -1
     loc: Array
     log_scale: Array
-    transform: Any = eqx.field(static=True)
+    boxed: Frozen = eqx.field(static=True)
     event_axes: int = eqx.field(static=True)
+
+    @property
+    def transform(self) -> Any:
+        """T."""
+        return self.boxed.value["transform"]
 
     @property
     def rows(self) -> tuple[int, ...]:
