@@ -270,7 +270,10 @@ def test_laplace_says_that_there_is_no_maximum(name):
     ("call", "parts"),
     [
         (lambda: jn.fit(conjugate, conjugate_data(), "lapalce"), ["no method 'lapalce'", "Did you mean 'laplace'?"]),
-        (lambda: jn.fit(conjugate, conjugate_data(), "ADVI"), ["no method 'ADVI'", "advi, auto, bbvi, cavi, laplace"]),
+        (
+            lambda: jn.fit(conjugate, conjugate_data(), "ADVI"),
+            ["no method 'ADVI'", "advi, auto, bbvi, cavi, hvm, laplace"],
+        ),
         (lambda: jn.fit(conjugate, conjugate_data(), 3), ["not int", "method"]),
         (lambda: jn.fit(conjugate, conjugate_data(), jn.advi), ["not function"]),
         (lambda: jn.advi(famly="full_rank"), ["no option 'famly'", "Did you mean 'family'?"]),
