@@ -10,6 +10,8 @@ from jensen._typing import Array, LogWeights
 
 RIDGE = 1e-6
 """Of the controls' own variance, so that a redundant control does no harm."""
+STILL = 1e-6
+"""Of a quantity's largest value, below which its spread over the draws is rounding and counts as none."""
 
 
 def regressed(factor: Any, value: Array, local: Array, whole: LogWeights) -> Any:
@@ -55,7 +57,9 @@ def _regressors(h: Array, local: Array, omitted: Array) -> tuple[Array, list[Arr
     """The products to be explained and the controls made from the log weights; nothing but these draws enters."""
     draws = local.shape[0]
     y = h * (local - jnp.mean(local, axis=0)) * (draws / (draws - 1.0))
-    return y, [h, h * (omitted - jnp.mean(omitted, axis=0))]
+    gap = omitted - jnp.mean(omitted, axis=0)
+    still = jnp.max(jnp.abs(gap), axis=0) <= STILL * jnp.max(jnp.abs(omitted), axis=0)
+    return y, [h, h * jnp.where(still, 0.0, gap)]
 
 
 def _second_order(factor: Any, value: Array, scores: list[Array]) -> list[list[Array]]:
@@ -88,9 +92,13 @@ def _crossed(first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
 
 
 def _coefficients(y: Array, controls: Array) -> Array:
-    """Least squares of y on the controls, (..., m); nothing where the controls do not vary."""
+    """Least squares of y on the controls, (..., m); nothing where the controls do not vary but by rounding.
+
+    Draws of a count whose rate is small are often all alike: what varies in one half may stand still in the other.
+    """
     x = controls - jnp.mean(controls, axis=0)
     scale = jnp.sqrt(jnp.mean(x**2, axis=0))
+    scale = jnp.where(scale > STILL * jnp.max(jnp.abs(controls), axis=0), scale, 0.0)
     x = x / jnp.where(scale > 0, scale, 1.0)
     gram = jnp.einsum("s...m,s...n->...mn", x, x) / x.shape[0]
     right = jnp.einsum("s...m,s...->...m", x, y - jnp.mean(y, axis=0)) / x.shape[0]
