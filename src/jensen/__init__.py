@@ -12,10 +12,10 @@ jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
 from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
-from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi
+from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
+from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -68,7 +68,9 @@ __all__ = [
     "ScoreFunction",
     "StickingTheLanding",
     "UndefinedError",
+    "Weighted",
     "advi",
+    "amortised",
     "auto",
     "bbvi",
     "cavi",

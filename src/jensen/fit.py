@@ -1,6 +1,7 @@
 """The one loop: analyse the model, drive the algorithm, keep the best q, stop on Ctrl-C with what there is."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -125,7 +126,7 @@ def _drive(
         status = (
             f"Interrupted by the user in phase '{best.phase}', step {best.step}; this is the best approximation so far."
         )
-        return Outcome(_written(best), False, status, {"interrupted": 1.0}), history
+        return _partial(best, status, {"interrupted": 1.0}), history
     if not _finite(outcome.q):
         if best is None:
             raise ModelError(
@@ -134,13 +135,16 @@ def _drive(
                 "Check the scale of priors and data; try method='pathfinder'.",
             )
         status = f"The fit became non-finite and was rolled back to phase '{best.phase}', step {best.step}."
-        return Outcome(_written(best), False, status, {"rolled_back": 1.0}), history
+        return _partial(best, status, {"rolled_back": 1.0}), history
     return outcome, history
 
 
-def _written(item: Progress) -> Any:
-    """The q of a report, written down now if it was not then."""
-    return item.q() if callable(item.q) else item.q
+def _partial(item: Progress, status: str, certificate: dict[str, float]) -> Outcome:
+    """The outcome at a report: its q, written down now if it was not then, with what was learned up to there."""
+    found = item.q() if callable(item.q) else item.q
+    if isinstance(found, Outcome):
+        return replace(found, converged=False, status=status, certificate={**found.certificate, **certificate})
+    return Outcome(found, False, status, certificate)
 
 
 def _finite(q: Any) -> bool:

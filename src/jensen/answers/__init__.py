@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jensen.answers.amortised import AmortisedAnswer
 from jensen.answers.conjugate import ConjugateAnswer
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.flexible import FlexibleAnswer
@@ -16,6 +17,7 @@ KINDS: tuple[type[AbstractAnswer], ...] = (
     ConjugateAnswer,
     NativeAnswer,
     HierarchicalAnswer,
+    AmortisedAnswer,
 )
 
 
@@ -33,6 +35,7 @@ def kind_named(name: str) -> type[AbstractAnswer]:
 __all__ = [
     "KINDS",
     "AbstractAnswer",
+    "AmortisedAnswer",
     "ConjugateAnswer",
     "Draws",
     "FlexibleAnswer",

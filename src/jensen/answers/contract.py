@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from jensen._errors import UndefinedError
 from jensen.core import Outcome
 from jensen.math.precision import Precision
 from jensen.models.program import NumPyroProgram
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
+    from jensen.diagnostics.surgery import Surgery
 
 Draws = dict[str, np.ndarray]
 """Site -> (draws, ...) on the model's support; deterministic and discrete sites included."""
@@ -100,6 +102,29 @@ class AbstractAnswer(abc.ABC):
     def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Site -> (mean, sd) under q, elementwise, where they are known without draws."""
         return {}
+
+    def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> Any:
+        """The posterior of new rows without a refit."""
+        del new_data, refine
+        raise UndefinedError(
+            "This method fits each latent by itself, so new rows need a fit of their own.",
+            "",
+            "Use jn.amortised(), whose encoder answers for new rows.",
+        )
+
+    def surgery(self, num_draws: int | None = None) -> Surgery:
+        """The ELBO of a data set taken apart, for amortised fits."""
+        del num_draws
+        raise UndefinedError(
+            "The surgery of the bound is about latents that an encoder finds from their rows.",
+            "",
+            "Use jn.amortised(); fit.decompose() takes apart the bound of any fit.",
+        )
+
+    def latents_for(self, arguments: Mapping[str, Any], count: int, seed: int) -> Draws | None:
+        """Draws of the latents that new inputs determine; `None` where they determine none."""
+        del arguments, count, seed
+        return None
 
     def pointwise(self, draws: Draws, names: list[str]) -> Draws:
         """Elementwise log densities of observed sites at draws of the latents, (draws, ...), in nats."""

@@ -23,7 +23,8 @@ from jensen.math.precision import Precision
 class Progress:
     """What a fit shows while it runs: the phase, its step, the bound (nats) and the best q so far.
 
-    Where q is costly to write down, `q` is a function that does so when asked.
+    Where q is costly to write down, `q` is a function that does so when asked; where parameters are learned with it,
+    the function returns an `Outcome`.
     """
 
     phase: str
@@ -87,6 +88,13 @@ class AbstractAlgorithm(eqx.Module):
     @abc.abstractmethod
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Any:
         """Check the data and analyse the model: the target that `run` works on. Bad input is refused here."""
+
+    def prepare_learning(
+        self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> Any:
+        """The target of a model whose parameters are learned by `run` itself; `None` for a method that does not."""
+        del fn, parameters, data, precision
+        return None
 
     @abc.abstractmethod
     def run(self, target: Any, seed: int) -> Run:
