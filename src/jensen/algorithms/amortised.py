@@ -50,9 +50,9 @@ class AmortisedVI(AbstractAlgorithm):
 
     Args:
         encoder: an equinox module, called with one row (the array itself where one argument has rows, else a dict by
-            argument), that returns the numbers of the row's factor: means, log sds (`full_rank`: log diagonal and strict
-            lower part of L), then the parameters of discrete factors, in one array or several. By default a network
-            is built from the data's shapes: two hidden layers beside a linear map.
+            argument), that returns the numbers of the row's factor: means, log sds (`full_rank`: log diagonal and
+            strict lower part of L), then the parameters of discrete factors, in one array or several. By default a
+            network is built from the data's shapes: two hidden layers beside a linear map.
         hidden: sizes of the hidden layers of the network that is built.
         inputs: arguments that the encoder sees; default all with rows.
         family: of each row's Gaussian, "mean_field" or "full_rank".
@@ -103,7 +103,11 @@ class AmortisedVI(AbstractAlgorithm):
         return self.prepare_learning(model, (), data, precision)
 
     def prepare_learning(
-        self, fn: Callable[..., Any], parameters: tuple[Parameter, ...], data: Mapping[str, Any] | None, precision: Precision
+        self,
+        fn: Callable[..., Any],
+        parameters: tuple[Parameter, ...],
+        data: Mapping[str, Any] | None,
+        precision: Precision,
     ) -> RowTarget:
         """The model by rows, with its parameters."""
         if isinstance(fn, LogDensity):
@@ -139,7 +143,9 @@ class AmortisedVI(AbstractAlgorithm):
         encoder = encoder_for(target.rows, shape, self.encoder, inputs, self.hidden, seed)
         kind, dim = float_type(target.precision), target.layout.shared_dim
         loc, log_scale = jnp.zeros(dim, kind), jnp.full(dim, -2.0, kind)
-        shared = FullRank(loc, log_scale, jnp.zeros((dim, dim), kind)) if 0 < dim <= DENSE else MeanField(loc, log_scale)
+        shared = (
+            FullRank(loc, log_scale, jnp.zeros((dim, dim), kind)) if 0 < dim <= DENSE else MeanField(loc, log_scale)
+        )
         return Learned(Amortised(encoder, shared, shape), jax.tree.map(jnp.asarray, dict(target.start)))
 
     def estimator(self, target: RowTarget, batch: int) -> RowEstimator:
@@ -156,8 +162,8 @@ class AmortisedVI(AbstractAlgorithm):
         with working(target.precision):
             batch = self.batch_size or (target.size if target.size <= 256 else 128)
             learned = self.start(target, seed)
-            steps = Steps(target, self.estimator(target, batch), self.bound, batch, seed)
             evaluator = Evaluator(target)
+            steps = Steps(target, self.estimator(target, batch), self.bound, batch, evaluator.heavy, seed)
             few = np.sort(np.random.default_rng(seed).permutation(target.size)[:MEASURED])
             some = {name: value[few] for name, value in target.rows.items()}
             most = self.max_epochs or int(max(EPOCHS, STEPS * batch / target.size))
@@ -176,7 +182,8 @@ class AmortisedVI(AbstractAlgorithm):
                 except StopIteration as stop:
                     found = stop.value
                     break
-                yield replace(item, q=partial(self._outcome, target, item.q, False, "", {}))
+                written: Any = item.q
+                yield replace(item, q=partial(self._outcome, target, written, False, "", {}))
             certificate = {
                 "epochs": found.epochs,
                 "gain_per_row": found.gain,
@@ -190,8 +197,8 @@ class AmortisedVI(AbstractAlgorithm):
                 and np.abs(np.asarray(value) - target.start[name]).max(initial=0.0) > EDGE
             ]
             end = (
-                f"Converged after {found.epochs:.0f} epochs: the last cut of the step size gained {found.gain:.1g} nats "
-                "a row."
+                f"Converged after {found.epochs:.0f} epochs: the last cut of the step size gained {found.gain:.1g} "
+                "nats a row."
                 if found.converged
                 else f"Stopped after {found.epochs:.0f} epochs (max_epochs={most}); the last cut of the step "
                 f"size still gained {found.gain:.2g} nats a row."

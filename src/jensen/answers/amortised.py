@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jensen._errors import OptionError, UndefinedError
+from jensen._typing import leaf
 from jensen.algorithms.amortise.evaluate import Evaluator, Weighed, shared_draws
 from jensen.algorithms.amortise.refine import refined
 from jensen.algorithms.amortised import AmortisedVI
@@ -244,8 +245,7 @@ class AmortisedAnswer(AbstractAnswer):
     def row_statistics(self) -> Rows:
         """Weights, moments and the amortisation gap on a sample of rows."""
         rows = self._some(ROWS, self.seed)
-        evaluator = Evaluator(self.target, min(ROWS, self.target.size))
-        return looked_at(evaluator, self.q, self.parameters_at, rows, self.seed + 3)
+        return looked_at(self._evaluator, self.q, self.parameters_at, rows, self.seed + 3)
 
     def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
         """Row by row, with the amortisation gap."""
@@ -343,10 +343,10 @@ class AmortisedAnswer(AbstractAnswer):
     def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> RowPosterior:
         """The posterior of new rows, or of the fit's own."""
         if new_data is None:
-            rows, count = self.target.rows, self.target.size
+            rows = self.target.rows
         else:
-            rows, count = self.target.new_rows(new_data)
-        evaluator = self._evaluator if count >= self._evaluator.block else Evaluator(self.target, count)
+            rows, _ = self.target.new_rows(new_data)
+        evaluator = self._evaluator
         raw = (
             refined(evaluator, self.q, self.parameters_at, rows, self.seed + 61)
             if refine
@@ -375,7 +375,12 @@ class AmortisedAnswer(AbstractAnswer):
         }
         shared = {f"shared/{name}": np.asarray(value) for name, value in vars(self.q.shared).items()}
         facts = {"full": np.asarray(int(self.q.shape.full)), "built": np.asarray(int(static.flat))}
-        return arrays | shared | facts | {"inputs": np.asarray(static.inputs), "missing": np.asarray(sorted(static.missing))}
+        return (
+            arrays
+            | shared
+            | facts
+            | {"inputs": np.asarray(static.inputs), "missing": np.asarray(sorted(static.missing))}
+        )
 
     @staticmethod
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Amortised | None:
@@ -423,7 +428,9 @@ def _densities(
     """(log q(z | x_n) of draws under their own rows, the same under other rows (draws, others)), all draws in a row."""
     factors = posterior.factors
     precision = posterior.evaluator.target.precision
-    codes = {name: np.moveaxis(value, axes[name] + 1, 1) for name, value in found.values.items() if name in factors.codes}
+    codes = {
+        name: np.moveaxis(value, axes[name] + 1, 1) for name, value in found.values.items() if name in factors.codes
+    }
 
     def under(point: Any, code: Any) -> Any:
         """One row's draw under every row's factor, (rows,)."""
@@ -480,7 +487,7 @@ def _restored(parameters: Mapping[str, np.ndarray], target: RowTarget) -> Amorti
             "Pass a module of the form that the fit was made with.",
         )
     leaves = jax.tree.unflatten(jax.tree.structure(q.encoder.arrays), [arrays[name] for name in names])
-    own = type(q.shared)(**shared)
+    own = type(q.shared)(**{name: leaf(value) for name, value in shared.items()})
     return eqx.tree_at(lambda f: (f.encoder.arrays, f.shared), q, (leaves, own))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jensen._errors import OptionError
+from jensen._typing import leaf
 from jensen.algorithms.amortise.evaluate import Evaluator, Weighed, shared_draws
 from jensen.diagnostics.importance import smooth
 from jensen.diagnostics.rows import log_mean
@@ -46,7 +47,7 @@ class RowPosterior:
         """The factors: Gaussians over unconstrained coordinates, and those of discrete latents."""
         with working(self.evaluator.target.precision):
             layout = self.evaluator.target.model(self.size).layout
-            return RowFactors.of(layout, self.q.shape, self.raw)
+            return RowFactors.of(layout, self.q.shape, leaf(self.raw))
 
     @functools.cached_property
     def _weighed(self) -> Weighed:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from jensen._typing import leaf
 from jensen.algorithms.amortise.evaluate import Evaluator, shared_draws
 from jensen.algorithms.amortise.refine import refined
 from jensen.core import Outcome
@@ -70,7 +71,7 @@ def looked_at(
     logs = found.log_weights
     with working(evaluator.target.precision):
         layout = evaluator.target.model(logs.shape[1]).layout
-        factors = RowFactors.of(layout, q.shape, evaluator.encoded(q, rows))
+        factors = RowFactors.of(layout, q.shape, leaf(evaluator.encoded(q, rows)))
         loc, sd = np.asarray(factors.loc, float), np.asarray(factors.sds(), float)
     khats, effective, means, spreads, mean_errors, spread_errors = [], [], [], [], [], []
     for n in range(logs.shape[1]):
@@ -135,8 +136,8 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: bool) -> Report:
     ]
     if same:
         reasons.append(
-            f"Row by row the means of q agree with importance-corrected ones within {rows.mean:.2g} sd and its sds within "
-            f"{100 * (rows.ratio - 1):.0f} % (root mean square)."
+            f"Row by row the means of q agree with importance-corrected ones within {rows.mean:.2g} sd and its sds "
+            f"within {100 * (rows.ratio - 1):.0f} % (root mean square)."
         )
     else:
         reasons.append(

@@ -1,4 +1,4 @@
-"""The ELBO of a data set taken apart: how much the codes say of their rows, how far they are from the prior together."""
+"""The ELBO of a data set taken apart: what codes say of their rows, and how far together they are from the prior."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from scipy import special
 class Surgery:
     """L / N = reconstruction - mutual information - marginal divergence (- that of what rows share / N), in nats a row.
 
-    (1/N) Σ_n KL(q(z | x_n) ‖ p(z)) = I_q(n; z) + KL(q(z) ‖ p(z)) with the aggregate posterior q(z) = (1/N) Σ_n q(z | x_n).
-    Hoffman and Johnson (2016), equation 8. I is at most log N; one near zero means that the codes ignore the rows
-    (posterior collapse).
+    (1/N) Σ_n KL(q(z | x_n) ‖ p(z)) = I_q(n; z) + KL(q(z) ‖ p(z)) with the aggregate posterior
+    q(z) = (1/N) Σ_n q(z | x_n). Hoffman and Johnson (2016), equation 8. I is at most log N; near zero the
+    codes ignore the rows (posterior collapse).
 
     Attributes:
         elbo: L / N. reconstruction: E log p(x_n | z_n). divergence: the mean of the rows' KL, the sum of the next two.

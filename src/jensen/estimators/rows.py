@@ -17,9 +17,9 @@ from jensen.models.rows import Parts, RowModel
 
 
 class Learned(eqx.Module):
-    """q with the model's parameters, unconstrained, by name."""
+    """q, an `Amortised` or what has its `rows` and `shared`, with the model's parameters, unconstrained, by name."""
 
-    q: Amortised
+    q: Any
     parameters: dict[str, Array]
 
 
@@ -49,7 +49,7 @@ class RowEstimator(eqx.Module):
 
     groups: int = eqx.field(static=True)
     per_row: int = eqx.field(static=True)
-    states: dict[str, Array] | None
+    states: Mapping[str, Any] | None
     scored: bool = eqx.field(static=True)
 
     @property
@@ -58,7 +58,13 @@ class RowEstimator(eqx.Module):
         return self.groups * self.per_row
 
     def gradient(
-        self, bound: AbstractBound, model: RowModel, learned: Learned, data: Mapping[str, Array], scale: Any, key: PRNGKey
+        self,
+        bound: AbstractBound,
+        model: RowModel,
+        learned: Learned,
+        data: Mapping[str, Array],
+        scale: Any,
+        key: PRNGKey,
     ) -> tuple[Scalar, Learned]:
         """The bound of these rows, each counting `scale` times, and its gradient: a tree like `learned`."""
         first, second, third = jr.split(key, 3)
@@ -115,14 +121,12 @@ class RowEstimator(eqx.Module):
             log_w, common = jax.vmap(jax.vmap(one, (None, 0, 0)))(drawn.shared, drawn.point, codes)
             return log_w, common[:, 0]
         every = jax.vmap(one, (None, None, 0))
-        log_w, common = jax.vmap(jax.vmap(every, (None, 0, None)), (0, 0, None))(
-            drawn.shared, drawn.point, self.states
-        )
+        log_w, common = jax.vmap(jax.vmap(every, (None, 0, None)), (0, 0, None))(drawn.shared, drawn.point, self.states)
         return log_w, common[:, 0, 0]
 
     def _log_masses(self, rows: RowFactors) -> Array:
         """log q of every joint state of the codes of each row, (states, rows)."""
-        return jax.vmap(rows.codes_log_prob)(self.states) if self.states is not None else jnp.zeros(())
+        return jax.vmap(rows.codes_log_prob)(dict(self.states)) if self.states is not None else jnp.zeros(())
 
     def _total(self, bound: AbstractBound, log_w: Array, common: Array, masses: Array, scale: Any) -> Scalar:
         if self.states is not None:

@@ -1,4 +1,4 @@
-"""Stochastic ascent over minibatches of rows: the step size raced for, cut when the bound stops rising, iterates averaged."""
+"""Stochastic ascent over minibatches of rows: step sizes raced for and cut, iterates averaged."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -49,7 +49,9 @@ class Ascended:
 class Steps:
     """A chunk of steps in one program; `count` steps of `batch` rows each."""
 
-    def __init__(self, target: RowTarget, estimator: RowEstimator, bound: AbstractBound, batch: int, seed: int):
+    def __init__(
+        self, target: RowTarget, estimator: RowEstimator, bound: AbstractBound, batch: int, heavy: bool, seed: int
+    ):
         self.target, self.estimator, self.batch = target, estimator, batch
         self.model = target.model(batch)
         per_epoch = max(1, target.size // batch)
@@ -58,7 +60,7 @@ class Steps:
         self.rng = np.random.default_rng(seed)
         self._order = np.zeros(0, int)
         self._data = {name: jax.device_put(value) for name, value in target.rows.items()}
-        self._program = Program(lambda *given: _chunk(estimator, bound, target.size, *given), heavy=True)
+        self._program = Program(lambda *given: _chunk(estimator, bound, target.size, *given), heavy=heavy)
 
     def rows(self) -> np.ndarray:
         """Indices (count, batch): random permutations one after the other, what is left over waiting for none."""
@@ -134,7 +136,7 @@ def _chunk(
 
 def ascend(
     steps: Steps,
-    learned: Learned,
+    learned: Any,
     measure: Callable[[Learned], float],
     key: Any,
     max_epochs: int,
@@ -184,7 +186,7 @@ def ascend(
     return Ascended(best, best_bound, gain, False, steps.epochs, rate, rejected)
 
 
-def _raced(steps: Steps, learned: Learned, key: Any) -> Generator[Progress, None, tuple[float, int]]:
+def _raced(steps: Steps, learned: Any, key: Any) -> Generator[Progress, None, tuple[float, int]]:
     found, rejected = [], 0
     for rate in RATES:
         sub = jr.fold_in(key, 2**30)

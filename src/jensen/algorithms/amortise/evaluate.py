@@ -14,6 +14,8 @@ from jensen.models.rows import RowModel, RowTarget
 
 BLOCK = 256
 """Rows looked at together."""
+HEAVY = 100_000
+"""Numbers of data and latents beyond which programs are worth optimising."""
 TOGETHER = 1_000_000
 """Numbers of data that draws evaluated side by side may read."""
 
@@ -48,20 +50,20 @@ class Weighed:
 
 
 class Evaluator:
-    """Programs that evaluate q on any number of rows; `raw` in the place of the encoder's numbers refines single rows."""
+    """Programs that evaluate q on any number of rows, the same ones for all of them."""
 
     def __init__(self, target: RowTarget, block: int | None = None):
         self.target, self.block = target, min(block or BLOCK, target.size)
         self.model = target.model(self.block)
         per_row = sum(int(np.prod(v.shape[1:], dtype=int)) for v in target.rows.values()) + target.layout.dim + 1
-        side = int(np.clip(TOGETHER // (self.block * per_row), 1, 32))
+        self._side = int(np.clip(TOGETHER // (self.block * per_row), 1, 32))
+        self.heavy = self.target.size * per_row > HEAVY
         self._programs: dict[Shape, Program] = {}
-        self._side = side
         self._encode = Program(lambda q, data: q.encoder(data))
 
     def _program(self, shape: Shape) -> Program:
         if shape not in self._programs:
-            self._programs[shape] = Program(lambda *given: _weighed(self._side, shape, *given), heavy=True)
+            self._programs[shape] = Program(lambda *given: _weighed(shape, *given), heavy=self.heavy)
         return self._programs[shape]
 
     def blocks(self, rows: Mapping[str, np.ndarray]) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
@@ -89,20 +91,27 @@ class Evaluator:
         """One draw of every row for each of the shared points (draws, shared_dim), weighed against q."""
         kind = float_type(self.target.precision)
         raw = self.encoded(q, rows) if raw is None else raw
-        shared = np.asarray(shared, kind)
+        shared, count = np.asarray(shared, kind), len(shared)
+        padded = np.minimum(np.arange(-(-count // self._side) * self._side), count - 1)
         found = []
         with working(self.target.precision):
+            program = self._program(q.shape)
             for number, (at, data) in enumerate(self.blocks(rows)):
                 index = np.minimum(np.arange(at.start, at.start + self.block), len(raw) - 1)
-                keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(shared))
-                part = self._program(q.shape)(self.model, q.shared, raw[index], dict(parameters), data, shared, keys)
-                found.append((at.stop - at.start, jax.device_get(part)))
-                self.target.values += len(shared) * self.block
+                keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(padded))
+                given = (self.model, q.shared, raw[index], dict(parameters), data)
+                parts = [
+                    jax.device_get(program(*given, shared[padded[i : i + self._side]], keys[i : i + self._side]))
+                    for i in range(0, len(padded), self._side)
+                ]
+                part = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+                found.append((at.stop - at.start, part))
+                self.target.values += count * self.block
         axes = {site.name: site.axis + 1 for site in self.model.layout.continuous}
         axes |= {code.name: code.axis + 1 for code in self.model.layout.codes}
 
         def rows_of(pick: Callable[[Any], Any], axis: int) -> np.ndarray:
-            parts = [np.take(np.asarray(pick(part)), np.arange(count), axis) for count, part in found]
+            parts = [np.take(np.asarray(pick(part)), np.arange(rows), axis) for rows, part in found]
             return np.concatenate(parts, axis=axis)
 
         first = found[0][1]
@@ -117,13 +126,12 @@ class Evaluator:
 
 
 def _weighed(
-    side: int, shape: Shape, model: RowModel, common: Any, raw: Any, parameters: Any, data: Any, shared: Any, keys: Any
+    shape: Shape, model: RowModel, common: Any, raw: Any, parameters: Any, data: Any, shared: Any, keys: Any
 ) -> Any:
     model = model.at(data)
     factors = RowFactors.of(model.layout, shape, raw)
 
-    def one(item: Any) -> Any:
-        at, key = item
+    def one(at: Any, key: Any) -> Any:
         first, second = jax.random.split(key)
         point = factors.transform(jax.random.normal(first, factors.loc.shape, factors.loc.dtype))
         codes = factors.draw_codes(second)
@@ -133,7 +141,7 @@ def _weighed(
         shared_latent = parts.shared_latent - common.log_prob(at)
         return parts.observed, latent, parts.shared_observed, shared_latent, point, values
 
-    return jax.lax.map(one, (shared, keys), batch_size=side)
+    return jax.vmap(one)(shared, keys)
 
 
 def shared_draws(q: Amortised, count: int, seed: int) -> np.ndarray:
@@ -142,7 +150,9 @@ def shared_draws(q: Amortised, count: int, seed: int) -> np.ndarray:
     return q.shared.host_transform(noise)
 
 
-def measure(evaluator: Evaluator, rows: Mapping[str, np.ndarray], size: int, draws: int, seed: int) -> Callable[..., float]:
+def measure(
+    evaluator: Evaluator, rows: Mapping[str, np.ndarray], size: int, draws: int, seed: int
+) -> Callable[..., float]:
     """(q, parameters) -> the ELBO on fixed noise, these rows standing for `size`; comparable between calls."""
     count = len(next(iter(rows.values())))
 

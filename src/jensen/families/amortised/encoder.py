@@ -1,5 +1,6 @@
 """From a row's data to the parameters of its factor: a network of one's own, or one built from the data's shapes."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def network(features: np.ndarray, shape: Shape, hidden: Sequence[int] | None, se
     sizes = [inputs, *(hidden if hidden is not None else (width, width)), outputs]
     centre, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-6 * (1.0 + np.abs(centre)), scale, 1.0)
-    weights = [rng.normal(size=(b, a)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:], strict=False)]
+    weights = [rng.normal(size=(b, a)) / np.sqrt(a) for a, b in itertools.pairwise(sizes)]
     weights[-1] = 0.1 * weights[-1]
     biases = [np.zeros(b) for b in sizes[1:]]
     biases[-1][shape.dim : shape.dim + shape.dim] = SPREAD

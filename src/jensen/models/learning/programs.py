@@ -110,7 +110,7 @@ def closed_at(
             if estimates.kinds[name] == "network" and name not in parts:
                 raise OptionError(
                     f"This model has no array '{name}', which the saved fit learned.",
-                    f"Arrays of its networks: {', '.join(n for n, p in parts.items() if p.kind == 'network') or 'none'}.",
+                    f"Arrays of its networks: {', '.join(n for n, p in parts.items() if p.part) or 'none'}.",
                     "Attach the model it was fitted with.",
                 )
         parameters = [parts[p.name] if p.kind == "network" else p for p in parameters]

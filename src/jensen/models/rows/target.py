@@ -85,15 +85,15 @@ class RowTarget:
             )
         if self.parameters and LEARNED not in model.data:
             raise ModelError(
-                "The model needs its parameters as concrete numbers while it is being built, so they cannot be learned.",
+                "The model needs its parameters as concrete numbers while it is built, so they cannot be learned.",
                 f"Parameters: {', '.join(p.name for p in self.parameters)}.",
                 "Use jnp functions and jnp.where instead of Python's if on them.",
             )
         kept = [name for name in self.cut if name not in model.data]
         if kept:
             raise ModelError(
-                f"The model needs the values of {', '.join(map(repr, kept))} before it can be analysed, and they differ "
-                "by row.",
+                f"The model needs the values of {', '.join(map(repr, kept))} before it can be analysed, and they "
+                "differ by row.",
                 f"Data key: '{kept[0]}'.",
                 "Pass sizes and other numbers that shape the model as plain integers, the same for all rows.",
             )
@@ -181,8 +181,8 @@ class RowTarget:
                     f"The rows of plate '{self.plate}' do not stand alone: the {what} are {np.ravel(a)[0]:.6g} nats "
                     f"among {few} rows and {np.ravel(b)[0]:.6g} among {half} of them.",
                     f"Plate '{self.plate}', arguments cut by rows: {', '.join(self.cut)}.",
-                    "Compute what depends on all rows (means, scales, numbers of rows) outside the model and pass it as "
-                    "an argument; an array that has as many entries as there are rows by chance counts as rows too: "
+                    "Compute what depends on all rows (means, scales, numbers of rows) outside the model and pass it "
+                    "as an argument; an array that has as many entries as there are rows by chance counts as rows too: "
                     "transpose or reshape it.",
                 )
 
@@ -239,7 +239,7 @@ def _chosen(structure: Structure, data: dict[str, Any], plate: str | None) -> tu
             return name, cut
     sizes = ", ".join(f"'{p.name}' ({p.size})" for p in with_latents.values()) or "none"
     raise ModelError(
-        "There is no plate of rows to amortise over: it must hold latents, and arrays of its length must come in `data`.",
+        "There is no plate of rows to amortise over: it must hold latents, and `data` arrays of its length.",
         f"Plates with latents: {sizes}; leading axes of the data: "
         f"{ {k: v.shape[0] for k, v in data.items() if isinstance(v, np.ndarray) and v.ndim} }.",
         "Write the latents of a row inside numpyro.plate('row', len(x)) and pass x with one row for each of them.",
