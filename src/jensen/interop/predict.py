@@ -31,7 +31,7 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
         raise UndefinedError("A LogDensity has no observed sites to predict.", "", "Write the model in NumPyro.")
     fn, structure = program.fn, fit.structure
     if new_data is None:
-        arguments: dict[str, Any] = program.kwargs
+        arguments: dict[str, Any] = fit.answer.inputs()
     else:
         arguments = _complete(program, structure, new_data)
     draws = fit.sample(num_draws, seed=seed)
