@@ -13,6 +13,7 @@ jn.compare({"a": fit, "b": other}) # several fits side by side
 
 from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
 from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
+from jensen.data import Batches, Ragged
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
 from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
@@ -52,6 +53,7 @@ def compare(fits):
 
 __all__ = [
     "ELBO",
+    "Batches",
     "ChiUpper",
     "DataError",
     "DoublyReparameterised",
@@ -63,6 +65,7 @@ __all__ = [
     "ModelError",
     "OptionError",
     "Pathwise",
+    "Ragged",
     "Renyi",
     "SavedFitError",
     "ScoreFunction",

@@ -11,6 +11,7 @@ import numpy as np
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.data import AbstractSource
 from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
@@ -24,7 +25,7 @@ Model = Callable[..., Any] | LogDensity
 
 def fit(
     model: Model,
-    data: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | AbstractSource | None = None,
     method: str | AbstractAlgorithm = "auto",
     *,
     seed: int = 0,
@@ -38,7 +39,8 @@ def fit(
 
     Args:
         model: a NumPyro model written for the full data, or a `jn.LogDensity`.
-        data: argument names of the model -> arrays.
+        data: argument names of the model -> arrays, which may be memory-mapped; or a source of batches, `jn.Batches` or
+            `jn.Ragged`, for "svi" (which "auto" then is).
         method: "auto", "advi", "cavi", "svi", "naive", "laplace", "pathfinder", or a method object such as
             `jn.advi(family="full_rank")`.
         seed: the same seed gives the same bits.
@@ -77,13 +79,17 @@ def _prepared(
     algorithm: AbstractAlgorithm, model: Model, data: Any, learn: Any, precision: Precision
 ) -> tuple[AbstractAlgorithm | Learning, Any]:
     """(what to run, what to run it on); a model with parameters shows itself when it is analysed."""
+    streams = issubclass(type(data), AbstractSource)
+    if streams:
+        _check_streams(algorithm, model, learn)
     if learn and isinstance(model, LogDensity):
         raise OptionError("A LogDensity has no parameters to learn.", "Argument: learn.", "Write the model in NumPyro.")
     if not learn:
         try:
             return algorithm, algorithm.prepare(model, data, precision)
         except ParameterSites:
-            pass
+            if streams:
+                raise
         except ModelError:
             if not isinstance(model, LogDensity):
                 check_starts(model, data, precision)
@@ -91,6 +97,20 @@ def _prepared(
     assert not isinstance(model, LogDensity)  # which has no param sites
     loop = Learning(algorithm, model, find_parameters(model, data, learn, precision))
     return loop, loop.prepare(data, precision)
+
+
+def _check_streams(algorithm: AbstractAlgorithm, model: Model, learn: Any) -> None:
+    """Raise unless the method takes its data in batches."""
+    remedy = "Use method='svi' or 'auto', or pass all rows as arrays, memory-mapped ones if need be."
+    if not algorithm.streams:
+        raise OptionError(
+            f"The method '{algorithm.name}' needs all rows at once, and the data come in batches.",
+            "Arguments: data, method.",
+            remedy,
+        )
+    if learn or isinstance(model, LogDensity):
+        what = "Parameters are not learned" if learn else "The rows of a LogDensity cannot be told apart"
+        raise OptionError(f"{what} where the data come in batches.", "Argument: data.", "Pass all rows as arrays.")
 
 
 def _check(seed: Any, precision: Any) -> None:

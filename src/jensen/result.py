@@ -156,7 +156,7 @@ class Fit:
                     "Attach the model it was fitted with.",
                 )
         for site in target.structure.latents:
-            if site.name not in self.structure.sites:
+            if site.name not in self.structure.sites and not kind.partial:
                 raise OptionError(
                     f"This model does not match the saved fit: its latent site '{site.name}' was not there.",
                     f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",

@@ -9,12 +9,14 @@ from jensen.answers.flexible import FlexibleAnswer
 from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.hierarchical import HierarchicalAnswer
 from jensen.answers.native import NativeAnswer
+from jensen.answers.streamed import StreamedAnswer
 from jensen.core import Outcome
 
 KINDS: tuple[type[AbstractAnswer], ...] = (
     GaussianAnswer,
     FlexibleAnswer,
     ConjugateAnswer,
+    StreamedAnswer,
     NativeAnswer,
     HierarchicalAnswer,
     AmortisedAnswer,
@@ -42,6 +44,7 @@ __all__ = [
     "GaussianAnswer",
     "HierarchicalAnswer",
     "NativeAnswer",
+    "StreamedAnswer",
     "answer_for",
     "kind_named",
 ]

@@ -36,6 +36,7 @@ class AbstractAnswer(abc.ABC):
         structure: sites and plates.
         program: the NumPyro program with its data; `None` for a plain log density.
         space: what the importance weights are on, in words, where it is not the latents themselves.
+        partial: whether q leaves latents of rows out, so that a model may have more of them.
     """
 
     kind: ClassVar[str]
@@ -45,6 +46,7 @@ class AbstractAnswer(abc.ABC):
     structure: Structure
     program: NumPyroProgram | None
     space: str = ""
+    partial: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -75,6 +77,17 @@ class AbstractAnswer(abc.ABC):
         """The pool's draws of these rows, with everything that `sample` returns."""
         del pool, seed
         return {name: values[rows] for name, values in draws.items()}
+
+    def inputs(self) -> dict[str, Any]:
+        """The model's arguments in the fit, at which data are replicated."""
+        assert self.program is not None  # only programs have observed sites
+        return self.program.kwargs
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """The values of the observed sites."""
+        if self.program is None:
+            return {}
+        return self.program.observed([site.name for site in self.structure.observed])
 
     def marginals(self, points: np.ndarray) -> Draws:
         """Probabilities of every value of the discrete latents that were summed out, (*shape, K), over pool points."""

@@ -7,9 +7,9 @@ compose by `yield from`.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
 import numpy as np
@@ -68,6 +68,8 @@ class AbstractAlgorithm(eqx.Module):
     """A variational method with its options; a small frozen object."""
 
     name: eqx.AbstractClassVar[str]
+    streams: ClassVar[bool] = False
+    """Whether the data may be a source of batches."""
 
     def __check_init__(self) -> None:
         """Whole-number options are at least 1, limits at least 0; the rest is for each method to say."""
@@ -86,8 +88,11 @@ class AbstractAlgorithm(eqx.Module):
                 )
 
     @abc.abstractmethod
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Any:
-        """Check the data and analyse the model: the target that `run` works on. Bad input is refused here."""
+    def prepare(self, model: Any, data: Any, precision: Precision) -> Any:
+        """Check the data and analyse the model: the target that `run` works on. Bad input is refused here.
+
+        `data` map names to arrays, or are a source of batches for methods that take one (`streams`).
+        """
 
     def prepare_learning(
         self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision

@@ -32,7 +32,7 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
         raise UndefinedError("A LogDensity has no observed sites to predict.", "", "Write the model in NumPyro.")
     fn, structure = program.fn, fit.structure
     if new_data is None:
-        arguments: dict[str, Any] = program.kwargs
+        arguments: dict[str, Any] = fit.answer.inputs()
     else:
         arguments = _complete(program, structure, new_data)
     names = [site.name for site in structure.observed]
