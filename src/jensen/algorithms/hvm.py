@@ -141,7 +141,7 @@ class HVM(AbstractAlgorithm):
             found = sighted(target, starts[0], recipes, max(8, inside), seed)
             if len(found.bounds):
                 for index in range(0, self.num_starts, 2):
-                    starts[index] = start(index, at_optima(found, self.num_components, seed + index))
+                    starts[index] = start(index, at_optima(found, self.num_components, seed + index, spread(index)))
         return [jax.tree.map(jnp.asarray, one) for one in starts]
 
 

@@ -18,10 +18,10 @@ from jensen.families.native import Product
 PRIORS = ("full_rank", "low_rank", "mean_field", "mixture", "flow")
 AUXILIARIES = ("factorised", "gaussian", "mixture", "flow", "prior")
 DEFAULTS = {"full_rank": "gaussian", "low_rank": "gaussian", "mean_field": "factorised"}
-WIDTH = 0.5
+WIDTH = 0.1
 """Sd of a component of a mixture prior at the start, in units of the factors' information."""
-LEAST = -4.0
-"""Logit below the best one's at which a component begins at least."""
+LEAST, FURTHER = -4.0, -1.0
+"""Logits, from the best one's, at which a component at an optimum begins at least, and the further ones begin."""
 DENSE = 64
 """Entries of λ up to which covariances are full by default."""
 
@@ -96,23 +96,22 @@ def _prior(kind: str, dim: int, count: int, seed: int, spread: float) -> Abstrac
 
 
 def components(means: np.ndarray, logits: np.ndarray) -> Mixture:
-    """A mixture prior with components at these ψ, (K, D), of half a unit."""
-    dim = means.shape[1]
-    if dim <= DENSE:
-        return _on_device(Mixture.of([FullRank.from_factor(m, WIDTH * np.eye(dim)) for m in means], logits))
-    return _on_device(Mixture.of([MeanField(jnp.asarray(m), jnp.full(dim, np.log(WIDTH))) for m in means], logits))
+    """A mixture prior with components at these ψ, (K, D), each narrow.
+
+    They are diagonal: narrow ones with correlations are nearly singular, and the rounding of their inverse can be
+    mistaken for a gain in the bound. Several of them say what correlations would.
+    """
+    wide = np.full(means.shape[1], np.log(WIDTH))
+    return _on_device(Mixture.of([MeanField(jnp.asarray(m), jnp.asarray(wide)) for m in means], logits))
 
 
-def at_optima(found: Sighted, count: int, seed: int) -> Mixture:
-    """Components at the best optima of single products, by their bounds; what is left of `count` around them."""
+def at_optima(found: Sighted, count: int, seed: int, spread: float) -> Mixture:
+    """Components at the best optima of single products, by their bounds; what is left of `count` anywhere near λ₀."""
     rng = np.random.default_rng([seed, 67])
-    means, logits = list(found.points[:count]), list(found.bounds[:count] - found.bounds.max())
-    shares = np.exp(logits - np.logaddexp.reduce(logits))
-    while len(means) < count:
-        which = int(rng.choice(len(shares), p=shares))
-        means.append(means[which] + rng.normal(size=means[which].shape))
-        logits.append(logits[which] - 1.0)
-    return components(np.stack(means), np.maximum(logits, LEAST))
+    means, logits = found.points[:count], found.bounds[:count] - found.bounds.max()
+    left = count - len(means)
+    means = np.concatenate([means, spread * rng.normal(size=(left, means.shape[1]))])
+    return components(means, np.concatenate([np.maximum(logits, LEAST), np.full(left, FURTHER)]))
 
 
 def _on_device(family: Any) -> Any:
