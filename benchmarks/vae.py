@@ -3,8 +3,8 @@
     python benchmarks/vae.py [--epochs 200 --seeds 3 --particles 1]
 
 The same networks, the same number of passes over the same rows, single precision, one process; what is compared is the
-importance-weighted bound of held-out rows (500 draws, one function for both) and the wall time of the fit, compilation
-included. The peer is what its documentation shows: Adam at 1e-3, minibatches of 128, one draw, all steps in one program.
+importance-weighted bound of held-out rows (500 draws, one function for both) and the wall time of the fit,
+compilation included. The peer is what its documentation shows: Adam at 1e-3, minibatches of 128, one draw, all in one
 """
 
 import argparse
@@ -81,7 +81,12 @@ def ours(train, epochs: int, seed: int, particles: int) -> tuple:
     watch = time.perf_counter()
     fit = jn.fit(model_of(decoder), {"x": train}, method, seed=seed, precision="single")
     seconds = time.perf_counter() - watch
-    return as_jax(fit.q.encoder.module), as_jax(fit.estimates.into("decoder", decoder)), seconds, fit.outcome.certificate["epochs"]
+    return (
+        as_jax(fit.q.encoder.module),
+        as_jax(fit.estimates.into("decoder", decoder)),
+        seconds,
+        fit.outcome.certificate["epochs"],
+    )
 
 
 def peer(train, epochs: int, seed: int, particles: int) -> tuple:

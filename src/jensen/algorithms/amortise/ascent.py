@@ -124,7 +124,8 @@ def _chunk(
         unit, pace = units(now), jnp.minimum(SHARED * rate, 0.1) / rate
         unit = ravel_pytree(unit)[0]
         paces = eqx.tree_at(lambda x: x.q.shared, ones, jax.tree.map(lambda u: pace * u, ones.q.shared))
-        update, new_state = ADAM.update(ravel_pytree(slope)[0] * unit / size, state)
+        stepped: Any = ADAM.update(ravel_pytree(slope)[0] * unit / size, state)
+        update, new_state = stepped
         new = flat + rate * ravel_pytree(paces)[0] * unit * update
         fine = jnp.isfinite(value) & jnp.isfinite(new).all() & jnp.isfinite(new_state.nu).all()
         flat, state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), (new, new_state), (flat, state))
