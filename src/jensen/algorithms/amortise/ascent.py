@@ -155,12 +155,13 @@ def ascend(
 
     The first step size is the best of `RATES` over one chunk each. A stage ends when the mean bound of its latest
     chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when the
-    average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before.
+    average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before (lies below
+    it, twice in a row).
     """
     size = steps.target.size
     rate, rejected = yield from _raced(steps, learned, key)
     best, best_bound = learned, measure(learned)
-    watch, gain, number = _Watch(steps.target, learned), np.inf, 0
+    watch, gain, number, still = _Watch(steps.target, learned), np.inf, 0, 0
     while steps.epochs < max_epochs:
         state, average, current = fresh(best), best, best
         until = steps.epochs + max(0.5 * (max_epochs - steps.epochs), steps.count * steps.batch / size)
@@ -187,7 +188,8 @@ def ascend(
         gain = (reached - best_bound) / size
         if reached > best_bound or not np.isfinite(best_bound):
             best, best_bound = average, reached
-        if abs(gain) < tolerance and np.isfinite(gain):
+        still = still + 1 if gain < tolerance else 0
+        if (abs(gain) < tolerance and np.isfinite(gain)) or still == 2:
             return Ascended(best, best_bound, gain, True, steps.epochs, rate, rejected)
         rate *= CUT
         if rate < LEAST_RATE:
