@@ -1,6 +1,6 @@
 """Variational autoencoders of scikit-learn's digits, by the ELBO and by an importance-weighted bound, with pictures.
 
-    python examples/digits_vae.py [--epochs 200 --hidden 128 --rows 1437]
+python examples/digits_vae.py [--epochs 200 --hidden 128 --rows 1437]
 """
 
 import argparse
