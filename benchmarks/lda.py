@@ -22,7 +22,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from jensen.algorithms.coordinate.streamed import Stream
 from jensen.algorithms.svi import SVI
 from jensen.data import Ragged
 from jensen.math.precision import working
@@ -52,7 +51,7 @@ def jensen(X, K, alpha, eta, limit, snap, seed, batch_size) -> dict[str, float]:
 
         def run():
             source = Ragged({"word": X.indices, "count": X.data}, row, batch_size, shared=shared)
-            return method.run(Stream(topics, source, "single"), seed)
+            return method.run(method.prepare(topics, source, "single"), seed)
 
         for progress in run():
             if progress.phase == "minibatch" and progress.step >= 2:
@@ -60,7 +59,7 @@ def jensen(X, K, alpha, eta, limit, snap, seed, batch_size) -> dict[str, float]:
         times["compile_and_first"] = time.process_time() - clock
         snap(None)
         for progress in run():
-            if progress.q is None:  # exact sweeps, long after the peers' score
+            if progress.phase == "ascent":  # exact sweeps, long after the peers' score
                 break
             factor = progress.q().held().factors["phi"]
             jax.block_until_ready(factor.natural)

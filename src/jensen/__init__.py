@@ -12,10 +12,11 @@ jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
 from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
-from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi
+from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
+from jensen.data import Batches, Ragged
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
+from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -52,6 +53,7 @@ def compare(fits):
 
 __all__ = [
     "ELBO",
+    "Batches",
     "ChiUpper",
     "DataError",
     "DoublyReparameterised",
@@ -63,12 +65,15 @@ __all__ = [
     "ModelError",
     "OptionError",
     "Pathwise",
+    "Ragged",
     "Renyi",
     "SavedFitError",
     "ScoreFunction",
     "StickingTheLanding",
     "UndefinedError",
+    "Weighted",
     "advi",
+    "amortised",
     "auto",
     "bbvi",
     "cavi",

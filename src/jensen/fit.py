@@ -1,6 +1,7 @@
 """The one loop: analyse the model, drive the algorithm, keep the best q, stop on Ctrl-C with what there is."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import numpy as np
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.data import AbstractSource
 from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
@@ -23,7 +25,7 @@ Model = Callable[..., Any] | LogDensity
 
 def fit(
     model: Model,
-    data: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | AbstractSource | None = None,
     method: str | AbstractAlgorithm = "auto",
     *,
     seed: int = 0,
@@ -37,7 +39,8 @@ def fit(
 
     Args:
         model: a NumPyro model written for the full data, or a `jn.LogDensity`.
-        data: argument names of the model -> arrays.
+        data: argument names of the model -> arrays, which may be memory-mapped; or a source of batches, `jn.Batches` or
+            `jn.Ragged`, for "svi" (which "auto" then is).
         method: "auto", "advi", "cavi", "svi", "naive", "laplace", "pathfinder", or a method object such as
             `jn.advi(family="full_rank")`.
         seed: the same seed gives the same bits.
@@ -76,13 +79,17 @@ def _prepared(
     algorithm: AbstractAlgorithm, model: Model, data: Any, learn: Any, precision: Precision
 ) -> tuple[AbstractAlgorithm | Learning, Any]:
     """(what to run, what to run it on); a model with parameters shows itself when it is analysed."""
+    streams = issubclass(type(data), AbstractSource)
+    if streams:
+        _check_streams(algorithm, model, learn)
     if learn and isinstance(model, LogDensity):
         raise OptionError("A LogDensity has no parameters to learn.", "Argument: learn.", "Write the model in NumPyro.")
     if not learn:
         try:
             return algorithm, algorithm.prepare(model, data, precision)
         except ParameterSites:
-            pass
+            if streams:
+                raise
         except ModelError:
             if not isinstance(model, LogDensity):
                 check_starts(model, data, precision)
@@ -90,6 +97,20 @@ def _prepared(
     assert not isinstance(model, LogDensity)  # which has no param sites
     loop = Learning(algorithm, model, find_parameters(model, data, learn, precision))
     return loop, loop.prepare(data, precision)
+
+
+def _check_streams(algorithm: AbstractAlgorithm, model: Model, learn: Any) -> None:
+    """Raise unless the method takes its data in batches."""
+    remedy = "Use method='svi' or 'auto', or pass all rows as arrays, memory-mapped ones if need be."
+    if not algorithm.streams:
+        raise OptionError(
+            f"The method '{algorithm.name}' needs all rows at once, and the data come in batches.",
+            "Arguments: data, method.",
+            remedy,
+        )
+    if learn or isinstance(model, LogDensity):
+        what = "Parameters are not learned" if learn else "The rows of a LogDensity cannot be told apart"
+        raise OptionError(f"{what} where the data come in batches.", "Argument: data.", "Pass all rows as arrays.")
 
 
 def _check(seed: Any, precision: Any) -> None:
@@ -125,7 +146,7 @@ def _drive(
         status = (
             f"Interrupted by the user in phase '{best.phase}', step {best.step}; this is the best approximation so far."
         )
-        return Outcome(_written(best), False, status, {"interrupted": 1.0}), history
+        return _partial(best, status, {"interrupted": 1.0}), history
     if not _finite(outcome.q):
         if best is None:
             raise ModelError(
@@ -134,13 +155,16 @@ def _drive(
                 "Check the scale of priors and data; try method='pathfinder'.",
             )
         status = f"The fit became non-finite and was rolled back to phase '{best.phase}', step {best.step}."
-        return Outcome(_written(best), False, status, {"rolled_back": 1.0}), history
+        return _partial(best, status, {"rolled_back": 1.0}), history
     return outcome, history
 
 
-def _written(item: Progress) -> Any:
-    """The q of a report, written down now if it was not then."""
-    return item.q() if callable(item.q) else item.q
+def _partial(item: Progress, status: str, certificate: dict[str, float]) -> Outcome:
+    """The outcome at a report: its q, written down now if it was not then, with what was learned up to there."""
+    found = item.q() if callable(item.q) else item.q
+    if isinstance(found, Outcome):
+        return replace(found, converged=False, status=status, certificate={**found.certificate, **certificate})
+    return Outcome(found, False, status, certificate)
 
 
 def _finite(q: Any) -> bool:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, Auto, Laplace, Naive, Pathfinder
+from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, AmortisedVI, Auto, Laplace, Naive, Pathfinder
 from jensen.core import AbstractAlgorithm
 
 METHODS: dict[str, type[AbstractAlgorithm]] = {
-    cls.name: cls for cls in (Auto, ADVI, BBVI, HVM, CAVI, SVI, Naive, Laplace, Pathfinder)
+    cls.name: cls for cls in (Auto, ADVI, BBVI, HVM, CAVI, SVI, AmortisedVI, Naive, Laplace, Pathfinder)
 }
 
 Method = TypeVar("Method", bound=AbstractAlgorithm)
@@ -36,6 +36,16 @@ def advi(**options: Any) -> ADVI:
         'full_rank'
     """
     return _make(ADVI, options)
+
+
+def amortised(encoder: Any = None, **options: Any) -> AmortisedVI:
+    """Row factors by an encoder network, and the model learned with it; see `jensen.algorithms.AmortisedVI`.
+
+    Example:
+        >>> amortised(hidden=(64,)).family
+        'mean_field'
+    """
+    return _make(AmortisedVI, {"encoder": encoder, **options})
 
 
 def bbvi(**options: Any) -> BBVI:

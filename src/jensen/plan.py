@@ -25,6 +25,7 @@ from jensen.models.build import with_dependencies
 from jensen.models.learning import Opened, find_parameters
 from jensen.models.log_density import LogDensityModel
 from jensen.models.native import NativeTarget
+from jensen.models.sources import AbstractSource
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -204,12 +205,14 @@ def _learned(row: Row) -> Row:
     return replace(row, kind="learned", distribution="-", update="maximised with q: a point estimate, no posterior")
 
 
-def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None = None) -> Plan:
+def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | AbstractSource | None = None) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies, what `method="auto"` will do, its equations.
 
     For every conjugate block these are its complete conditional and its coordinate update in the usual parameters, each
     term with the site that it comes from; for what is not conjugate, the term, the source line and the remedy.
     `equations.updates` holds the same equations as expressions that `jensen.equations.update.values` evaluates.
+
+    Of a source of batches the first one is shown.
 
     jensen compiles and evaluates nothing here; NumPyro may check the constant parameters of a distribution. Raises the
     errors that `jn.fit` raises before it compiles.
@@ -223,6 +226,8 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | No
         >>> plan.dim, [row.site for row in plan.rows]
         (1, ['mu', 'y'])
     """
+    if isinstance(data, AbstractSource):
+        data = data.example().arguments
     plain = isinstance(model, LogDensity)
     function = model.fn if plain else model
     name = getattr(function, "__name__", type(function).__name__)

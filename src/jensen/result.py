@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from jensen.answers import AbstractAnswer
+    from jensen.answers.row_posterior import RowPosterior
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
+    from jensen.diagnostics.surgery import Surgery
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,11 @@ class Fit:
             )
         return self.answer
 
-    def attach(self, model: Any, data: Mapping[str, Any] | None = None) -> Fit:
-        """The same fit with its model and data again; raises if their sites differ from the saved ones."""
+    def attach(self, model: Any, data: Mapping[str, Any] | None = None, *, encoder: Any = None) -> Fit:
+        """The same fit with its model and data again; raises if their sites differ from the saved ones.
+
+        `encoder` is the module of an amortised fit that was not built by jensen: a file holds its arrays only.
+        """
         from jensen.answers import kind_named
         from jensen.math.precision import default_precision
         from jensen.models.learning import closed_at
@@ -140,7 +145,8 @@ class Fit:
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
         if self.estimates:
             model, data = closed_at(model, data, self.estimates)
-        target = kind.prepared(model, data, default_precision(), self.options)
+        options = self.options if encoder is None else {**self.options, "encoder": encoder}
+        target = kind.prepared(model, data, default_precision(), options)
         for name, site in self.structure.sites.items():
             other = target.structure.sites.get(name)
             if other is None or (site.kind == "latent" and other.unconstrained_shape != site.unconstrained_shape):
@@ -150,7 +156,7 @@ class Fit:
                     "Attach the model it was fitted with.",
                 )
         for site in target.structure.latents:
-            if site.name not in self.structure.sites:
+            if site.name not in self.structure.sites and not kind.partial:
                 raise OptionError(
                     f"This model does not match the saved fit: its latent site '{site.name}' was not there.",
                     f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",
@@ -200,7 +206,8 @@ class Fit:
                 else np.random.default_rng(seed).integers(self.pool.half, size=num_draws)
             )
             if self.target is None:
-                return {name: values[indices] for name, values in self._pool_draws.items()}
+                whole = {name: self.structure.sites[name].shape for name in self._pool_draws}
+                return {n: v[indices] for n, v in self._pool_draws.items() if v.shape[1:] == whole[n]}
             return self.answer.resampled(self.pool, self._pool_draws, indices, seed)
         return self.answer.sample(num_draws, seed)
 
@@ -227,7 +234,7 @@ class Fit:
         report = self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2)
         if not self.estimates:
             return report
-        names = ", ".join(map(repr, self.estimates))
+        names = ", ".join(map(repr, self.estimates.titles))
         return replace(report, reasons=(*report.reasons, f"All this is given {names}. {self.estimates.bias}"))
 
     def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:
@@ -273,6 +280,18 @@ class Fit:
         from jensen.interop.predict import predict
 
         return predict(self, new_data, num_draws, seed)
+
+    def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior:
+        """The posterior of new rows, by the encoder of an amortised fit: no refit.
+
+        `new_data` holds every argument with one entry for each row; without it the fit's own rows are meant. With
+        `refine` each row's factor is raised further by gradient steps (semi-amortised; some seconds).
+        """
+        return self._attached("inference for new rows").infer(new_data, refine)
+
+    def surgery(self, num_draws: int | None = None) -> Surgery:
+        """L / N = reconstruction - mutual information - marginal divergence, for amortised fits, in nats a row."""
+        return self._attached("the surgery of the bound").surgery(num_draws)
 
     def save(self, path: Any) -> None:
         """Write everything but the model to one file; read it with `jn.load`. No pickle is involved."""

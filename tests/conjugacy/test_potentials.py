@@ -13,7 +13,7 @@ from numpyro import handlers
 from jensen.algorithms.coordinate.minibatch import Minibatches
 from jensen.math.precision import working
 from jensen.math.programs import equal_outputs
-from jensen.models.batches import Piece
+from jensen.models.sources import Piece
 
 RNG = np.random.default_rng(5)
 WORD, COUNT = RNG.integers(0, 7, (12, 4)), RNG.integers(0, 4, (12, 4))

@@ -17,9 +17,9 @@ from jensen.algorithms.coordinate.plated import PlatedAscent
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.algorithms.svi import SVI
 from jensen.math.precision import working
-from jensen.models.batches import Batches, Piece, Ragged, Rows
 from jensen.models.conjugacy import build_conjugate
 from jensen.models.conjugacy.plates import split
+from jensen.models.sources import Batches, Piece, Ragged, Rows
 
 from .test_plates import CASES, CENTERS
 from .zoo import ZOO
@@ -239,8 +239,3 @@ def test_an_iterator_cannot_be_counted():
         Batches(iter([{"x": np.ones(4)}]))
     with pytest.raises(DataError, match="first batch alone"):
         SVI().fit_conjugate(MIXTURE, Batches([{"x": np.ones(4)}], size=3, shared={"K": 2}))
-
-
-def test_a_fit_of_all_rows_needs_them():
-    with pytest.raises(DataError, match="fit_conjugate"):
-        SVI().prepare(MIXTURE, Batches([{"x": np.ones(4)}], shared={"K": 2}), "double")

@@ -1,6 +1,7 @@
 """One method a file."""
 
 from jensen.algorithms.advi import ADVI
+from jensen.algorithms.amortised import AmortisedVI
 from jensen.algorithms.auto import Auto
 from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
@@ -10,4 +11,4 @@ from jensen.algorithms.naive import Naive
 from jensen.algorithms.pathfinder import Pathfinder
 from jensen.algorithms.svi import SVI
 
-__all__ = ["ADVI", "BBVI", "CAVI", "HVM", "SVI", "Auto", "Laplace", "Naive", "Pathfinder"]
+__all__ = ["ADVI", "BBVI", "CAVI", "HVM", "SVI", "AmortisedVI", "Auto", "Laplace", "Naive", "Pathfinder"]

@@ -1,7 +1,6 @@
 """The default: coordinate ascent where the model allows it, else the richest Gaussian that the bound supports."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,6 +12,7 @@ from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.explore import climb, diagonal_gaussian, survey
+from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.core.algorithm import Run
@@ -37,6 +37,8 @@ class Auto(AbstractAlgorithm):
     the ELBO on common fresh draws; a richer one is kept only when it gains more than twice the standard error of the
     difference. Other modes are looked at, and reported by their share of the evidence.
 
+    Data that come in batches (`jn.Batches`, `jn.Ragged`) are for `svi` with its defaults.
+
     Discrete latents that can be neither summed out nor updated by coordinate ascent (counts without an upper end, too
     many joint states), and densities outside JAX, are for black-box VI: `bbvi` with its defaults.
 
@@ -49,17 +51,21 @@ class Auto(AbstractAlgorithm):
     """
 
     name: ClassVar[str] = "auto"
+    streams: ClassVar[bool] = True
     num_starts: int = eqx.field(static=True, default=8)
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
     escalate: bool = eqx.field(static=True, default=False)
 
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> AutoTarget:
+    def prepare(self, model: Any, data: Any, precision: Precision) -> AutoTarget:
         """Every analysis of the model that applies."""
         return prepared(model, data, precision)
 
     def run(self, target: AutoTarget, seed: int) -> Run:
         """Coordinate ascent, Gaussians, or both."""
+        if target.stream is not None:
+            outcome = yield from SVI().run(target.stream, seed)
+            return dataclasses.replace(outcome, status=f"The data come in batches: svi. {outcome.status}")
         if target.native is not None:
             outcome = yield from BBVI().run(target.native, seed)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")

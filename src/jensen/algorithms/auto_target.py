@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from jensen._errors import ModelError
+from jensen.algorithms.coordinate.stream import StreamTarget
+from jensen.algorithms.svi import SVI
 from jensen.families.native import native_product
 from jensen.math.precision import Precision, working
 from jensen.models import LogDensity, Target, build
@@ -12,6 +16,7 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
+from jensen.models.sources import AbstractSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,24 +25,31 @@ class AutoTarget:
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
     `native`, the model on its own supports, stands alone: where neither of the others is
-    possible, for the reason `why`.
+    possible, for the reason `why`. So does `stream`, where the data come in batches.
     """
 
     conjugate: ConjugateTarget | None
     density: Target | None
     native: NativeTarget | None = None
     why: str = ""
+    stream: StreamTarget | None = None
 
     @property
     def precision(self) -> Precision:
         """Working precision of what is not run on the host."""
-        found = self.conjugate or self.density or self.native
-        assert found is not None  # one of the three always exists
+        found = self.conjugate or self.density or self.native or self.stream
+        assert found is not None  # one of them always exists
         return found.precision
 
 
-def prepared(model: Any, data: Mapping[str, Any] | None, precision: Precision) -> AutoTarget:
+def prepared(model: Any, data: Mapping[str, Any] | AbstractSource | None, precision: Precision) -> AutoTarget:
     """Analyse the model in every way that applies. Raises what the analysis of its density raises if none does."""
+    if isinstance(data, AbstractSource):
+        stream = SVI().prepare(model, data, precision)
+        assert isinstance(stream, StreamTarget)  # as for every source
+        return AutoTarget(None, None, stream=stream)
+    if any(isinstance(value, np.memmap) for value in (data or {}).values()):
+        data = convert(data or {}, precision)  # read once, not by every analysis
     conjugate = None if isinstance(model, LogDensity) else _conjugate(model, data, precision)
     if conjugate is not None and any(b.discrete for b in conjugate.model.blocks.values()):
         return AutoTarget(conjugate, None if conjugate.heavy else _density(model, data, precision))

@@ -78,18 +78,16 @@ def ascend(
     estimator: Any = Stratified(StickingTheLanding(8)) if strata > 1 else StickingTheLanding(16)
     with working(target.precision):
         q = jax.tree.map(lambda x: jnp.asarray(x, dtype), start.affine(-shift / scale, 1.0 / scale))
+        chunks = ascent.Chunks(view, estimator, ELBO(), Free())  # type: ignore[arg-type]
         run = ascent.ascend(
-            view,  # type: ignore[arg-type]
+            chunks,
             q,
-            estimator,
-            ELBO(),
             jr.key(seed),
             rate=0.05,
             chunk=300,
             max_chunks=max_chunks,
             tolerance=0.05,
             phase=phase,
-            move=Free(),
             patience=2,
         )
         fit = yield from _unscaled(run, shift, scale)

@@ -1,25 +1,25 @@
 """Stochastic variational inference: natural-gradient steps on minibatches of one plate, then exact sweeps."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from jensen._errors import DataError, OptionError
+from jensen._errors import OptionError
+from jensen.algorithms.coordinate.batch_starts import above, begun
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
-from jensen.algorithms.coordinate.minibatch import Minibatches, subsampled
-from jensen.algorithms.coordinate.polish import polished
-from jensen.algorithms.coordinate.streamed import LOOSE, Stream, above, begun, counted, reached
-from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
+from jensen.algorithms.coordinate.minibatch import Minibatches
+from jensen.algorithms.coordinate.polish import Polished, polished
+from jensen.algorithms.coordinate.shape import subsampled
+from jensen.algorithms.coordinate.steps import Steps, steps
+from jensen.algorithms.coordinate.stream import StreamTarget, reached, stream_target
+from jensen.core.algorithm import AbstractAlgorithm, Outcome, Run
 from jensen.math.precision import Precision, working
-from jensen.models.batches import AbstractSource, Rows
-from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals, conjugate_target
+from jensen.models.conjugacy import ConjugateTarget, conjugate_target
+from jensen.models.sources import AbstractSource, Rows, mapped
 
-QUIET = 1e-3
-"""Nats per observed scalar: an epoch that gains less hands over to exact sweeps."""
 LOCAL_TOLERANCE = 1e-4
 """Nats a row by which the last round over several local blocks may still move them."""
 
@@ -37,8 +37,14 @@ class SVI(AbstractAlgorithm):
     rate at which the steps shrink, is below `tolerance`: only then is the fit said to have converged. Data that can
     be read once only cannot be swept, and their fit never says so.
 
+    The data are arrays in memory, memory-mapped arrays (read batch by batch), or a source: `jn.Batches`, `jn.Ragged`.
+    Unless they are in memory, q holds the latents outside the plate only; those of the rows are integrated out
+    wherever the fit judges itself. The model is written for all rows; that a batch can stand for them is checked at
+    the start, on NumPyro's own densities.
+
     Attributes:
-        batch_size: rows B of a minibatch, at most N; not used where the data come in batches.
+        batch_size: rows B of a minibatch, at most N; `None`: 256, or all where there are fewer. Not used where the
+            data come in batches.
         forgetting: κ in (1/2, 1], of the step sizes.
         delay: τ ≥ 0; `None`: 1, and more where a batch has fewer observed scalars than the globals have parameters, by
             how many times: the first steps would otherwise settle on what is peculiar to the first batches.
@@ -62,7 +68,8 @@ class SVI(AbstractAlgorithm):
     """
 
     name: ClassVar[str] = "svi"
-    batch_size: int = 256
+    streams: ClassVar[bool] = True
+    batch_size: int | None = None
     forgetting: float = 0.7
     delay: float | None = None
     averaging: bool = True
@@ -71,14 +78,12 @@ class SVI(AbstractAlgorithm):
     plate: str | None = None
 
     def __check_init__(self) -> None:
-        if self.batch_size < 1:
-            raise OptionError(f"batch_size is {self.batch_size}.", remedy="Use at least one row.")
         if not 0.5 < self.forgetting <= 1.0:
             raise OptionError(f"forgetting is {self.forgetting}.", remedy="The steps converge for values in (0.5, 1].")
         if self.delay is not None and self.delay < 0.0:
             raise OptionError(f"delay is {self.delay}.", remedy="Use zero or a positive number.")
-        if self.max_epochs < 1 or not self.tolerance > 0:
-            raise OptionError("max_epochs and tolerance must be positive.")
+        if not self.tolerance > 0:
+            raise OptionError(f"tolerance is {self.tolerance}.", remedy="Give a positive number of nats per row.")
 
     def fit_conjugate(
         self,
@@ -93,128 +98,107 @@ class SVI(AbstractAlgorithm):
         `data` maps the model's arguments to arrays, or is a source of batches (`Batches`, `Ragged`). Memory-mapped
         arrays are read batch by batch. From a source, q holds the global latents only.
         """
-        source = data if isinstance(data, AbstractSource) else self._mapped(data)
-        target = self.prepare(model, data, precision) if source is None else Stream(model, source, precision)
+        target = self.prepare(model, data, precision)
         with working(precision):
             return finished(self.run(target, seed))
 
-    def prepare(self, model: Any, data: Any, precision: Precision) -> ConjugateTarget:
-        """The expected log joint with its blocks, of data in memory."""
-        if isinstance(data, AbstractSource) or self._mapped(data) is not None:
-            raise DataError(
-                "A `Fit` checks itself on all rows, which a source of batches does not hold.",
-                "Argument: data.",
-                "Use jn.svi(...).fit_conjugate(model, data), or pass arrays in memory.",
-            )
+    def prepare(self, model: Any, data: Any, precision: Precision) -> ConjugateTarget | StreamTarget:
+        """The expected log joint with its blocks: of data in memory, or of the first batch."""
+        given: Any = data
+        source = given if isinstance(given, AbstractSource) else mapped(data, self.batch_size)
+        if source is not None:
+            return stream_target(model, source, precision, LOCAL_TOLERANCE, self.plate)
         return conjugate_target(model, data, precision=precision)
 
-    def run(self, target: ConjugateTarget | Stream, seed: int) -> Run:
+    def run(self, target: ConjugateTarget | StreamTarget, seed: int) -> Run:
         """Fit the analysed model, yielding estimates of the bound and, from the sweeps, the exact bound."""
-        if isinstance(target, Stream):
-            fn, source, precision, plate = target.fn, target.source, target.precision, self.plate
-        else:
-            parts = subsampled(target.model, self.plate)
-            fn, precision, plate = target.program.fn, target.precision, parts.plate
-            source = Rows(target.program.kwargs, parts.size, self.batch_size)
-        batches = Minibatches(fn, precision, LOCAL_TOLERANCE, plate)
-        whole = None if isinstance(target, Stream) else target
-        return self._fit(batches, source, np.random.default_rng(seed), whole)
-
-    def _mapped(self, data: Any) -> AbstractSource | None:
-        """The rows of memory-mapped arrays."""
-        if not isinstance(data, Mapping):
-            return None
-        sizes = {len(v) for v in data.values() if isinstance(v, np.memmap) and v.ndim}
-        return Rows(data, max(sizes), self.batch_size) if sizes else None
+        rng = np.random.default_rng(seed)
+        if isinstance(target, StreamTarget):
+            return (yield from self._fit(target.batches, target.source, rng, target))
+        parts = subsampled(target.model, self.plate)
+        source = Rows(target.program.kwargs, parts.size, self.batch_size)
+        batches = Minibatches(
+            target.program.fn,
+            target.precision,
+            LOCAL_TOLERANCE,
+            parts.plate,
+            size=parts.size,
+            checked=True,
+        )
+        batches.first(source.example())
+        return (yield from self._fit(batches, source, rng, target))
 
     def _fit(
-        self, batches: Minibatches, source: AbstractSource, rng: np.random.Generator, target: ConjugateTarget | None
-    ) -> Run:
-        batches.first(source.example())
-        size = counted(source, batches)
-        moments, naturals = begun(batches, source, rng, size)
-        scalars = batches.model.rows * size / batches.rest.rows
-        moments, naturals, epochs = yield from self._steps(
-            batches, source, rng, size, scalars, moments, naturals, target
-        )
-        if not source.repeatable:
-            factors = reached(batches, None, naturals)
-            status = (
-                "The data were read once, in steps. One pass cannot show that nothing is left to gain: "
-                "pass data that can be read again to sweep to convergence."
-            )
-            return Outcome(factors, False, status, {"elbo": np.nan, "epochs": 1.0, "saddle": 0.0})
-        sweeps = max(2, self.max_epochs - epochs)
-        found = yield from polished(batches, source, moments, naturals, scalars, self.tolerance, sweeps)
-        saddle = False
-        while found.converged and found.sweeps < sweeps:
-            pushed = above(batches, source, found, rng, size, 10.0 * self.tolerance * scalars)
-            if pushed is None:
-                break
-            saddle = True
-            more = yield from polished(batches, source, *pushed, scalars, self.tolerance, sweeps - found.sweeps)
-            if more.elbo <= found.elbo:
-                break
-            found = replace(more, sweeps=found.sweeps + more.sweeps)
-        q = reached(batches, target, found.naturals)
-        certificate = {
-            "elbo": found.elbo,
-            "epochs": float(epochs + found.sweeps),
-            "sweeps": float(found.sweeps),
-            "to_gain": found.to_gain,
-            "saddle": float(saddle),
-        }
-        return Outcome(q, found.converged, self._status(epochs, found, scalars), certificate)
-
-    def _steps(
         self,
         batches: Minibatches,
         source: AbstractSource,
         rng: np.random.Generator,
-        size: int,
-        scalars: float,
-        moments: Moments,
-        naturals: Naturals,
-        target: ConjugateTarget | None,
-    ) -> Generator[Progress, None, tuple[Moments, Naturals, int]]:
-        """Epochs of natural-gradient steps, until one gains no more than a little."""
-        step, before, epochs, mean = 0, -np.inf, 0, naturals
-        delay = self.delay
-        while epochs < max(2, self.max_epochs // 2):
-            epochs += 1
-            estimates: list[Any] = []
-            mean, inside = naturals, []
-            for count, batch in enumerate(source.epoch(rng), 1):
-                step += 1
-                if delay is None:
-                    delay = 1.0 + batches.parameters / batches.entries_of(batch)
-                rate = min(1.0, (step + delay) ** -self.forgetting)
-                sums = batches.gather(moments, batch, size, LOOSE)
-                moments, naturals, estimate, _, ok = batches.update(moments, naturals, sums, rate)
-                estimates.append(estimate)
-                inside.append(ok)
-                mean = batches.averaged(mean, naturals, np.asarray(1.0 / count)) if self.averaging else naturals
-                if step & (step - 1) == 0 or step % 16 == 0:
-                    yield Progress("minibatch", step, float(estimate), partial(reached, batches, target, naturals))
-            batches.check_inside(np.all(np.asarray(inside), axis=0), naturals)
-            values = np.asarray(jax.device_get(estimates))
-            now = float(values.mean())  # over the same rows in every epoch: batches differ by much more than epochs
-            if not source.repeatable or now - before < QUIET * scalars:
-                break
-            before = now
-        if self.averaging:
-            naturals = mean
-            moments, ok = batches.moments_of(naturals)
-            batches.check_inside(np.asarray(ok), naturals)
-        return moments, naturals, epochs
-
-    def _status(self, epochs: int, found: Any, scalars: float) -> str:
-        spent = f"{epochs} epochs of steps and {found.sweeps} exact sweeps"
-        if found.converged:
-            return f"Converged after {spent}: about {found.to_gain / scalars:.1e} nats per row are still to come."
-        if not np.isfinite(found.to_gain):
-            return f"Stopped after {spent}, the bound still rising. Allow more with max_epochs."
-        return (
-            f"Stopped after {spent}, with about {found.to_gain:.3g} nats ({found.to_gain / scalars:.1e} per row) "
-            "still to gain. Allow more with max_epochs."
+        target: ConjugateTarget | StreamTarget,
+    ) -> Run:
+        assert batches.size is not None  # counted by now
+        size, scalars = batches.size, batches.model.rows * batches.size / batches.rest.rows
+        state = begun(batches, source, rng, size)
+        stepped = yield from steps(
+            batches,
+            source,
+            rng,
+            target,
+            state,
+            scalars,
+            delay=self.delay,
+            forgetting=self.forgetting,
+            averaging=self.averaging,
+            most=max(2, self.max_epochs // 2),
         )
+        if not source.repeatable:
+            return _once(reached(batches, target, stepped.naturals), stepped, size)
+        most = max(2, self.max_epochs - stepped.epochs)
+        write = partial(reached, batches, target)
+        found = yield from polished(
+            batches, source, stepped.moments, stepped.naturals, scalars, self.tolerance, most, write
+        )
+        saddle = False
+        while found.converged and found.sweeps < most:
+            pushed = above(batches, source, found, rng, size, 10.0 * self.tolerance * scalars)
+            if pushed is None:
+                break
+            saddle = True
+            left = most - found.sweeps
+            more = yield from polished(batches, source, *pushed, scalars, self.tolerance, left, write)
+            if more.elbo <= found.elbo:
+                break
+            found = replace(more, sweeps=found.sweeps + more.sweeps)
+        certificate = {
+            "elbo": found.elbo,
+            "epochs": float(stepped.epochs + found.sweeps),
+            "sweeps": float(found.sweeps),
+            "to_gain": found.to_gain,
+            "saddle": float(saddle),
+        }
+        status = _status(stepped.epochs, found, scalars)
+        return Outcome(reached(batches, target, found.naturals), found.converged, status, certificate)
+
+
+def _once(q: Any, stepped: Steps, size: int) -> Outcome:
+    """The outcome of a single pass: its bound is that of the later batches, each taken before its step."""
+    late = stepped.estimates[len(stepped.estimates) // 2 :]
+    error = float(late.std(ddof=1) / np.sqrt(len(late))) if len(late) > 1 else np.inf
+    part = "" if stepped.rows == size else f" These were {stepped.rows} of the {size} rows."
+    status = (
+        f"The data were read once, in steps.{part} One pass cannot show that nothing is left to gain: "
+        "pass data that can be read again to sweep to convergence."
+    )
+    certificate = {"elbo": float(late.mean()), "elbo_se": error, "epochs": 1.0, "saddle": 0.0, "read_once": 1.0}
+    return Outcome(q, False, status, certificate)
+
+
+def _status(epochs: int, found: Polished, scalars: float) -> str:
+    spent = f"{epochs} epochs of steps and {found.sweeps} exact sweeps"
+    if found.converged:
+        return f"Converged after {spent}: about {found.to_gain / scalars:.1e} nats per row are still to come."
+    if not np.isfinite(found.to_gain):
+        return f"Stopped after {spent}, the bound still rising. Allow more with max_epochs."
+    return (
+        f"Stopped after {spent}, with about {found.to_gain:.3g} nats ({found.to_gain / scalars:.1e} per row) "
+        "still to gain. Allow more with max_epochs."
+    )

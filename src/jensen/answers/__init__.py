@@ -2,20 +2,24 @@
 
 from typing import Any
 
+from jensen.answers.amortised import AmortisedAnswer
 from jensen.answers.conjugate import ConjugateAnswer
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.flexible import FlexibleAnswer
 from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.hierarchical import HierarchicalAnswer
 from jensen.answers.native import NativeAnswer
+from jensen.answers.streamed import StreamedAnswer
 from jensen.core import Outcome
 
 KINDS: tuple[type[AbstractAnswer], ...] = (
     GaussianAnswer,
     FlexibleAnswer,
     ConjugateAnswer,
+    StreamedAnswer,
     NativeAnswer,
     HierarchicalAnswer,
+    AmortisedAnswer,
 )
 
 
@@ -33,12 +37,14 @@ def kind_named(name: str) -> type[AbstractAnswer]:
 __all__ = [
     "KINDS",
     "AbstractAnswer",
+    "AmortisedAnswer",
     "ConjugateAnswer",
     "Draws",
     "FlexibleAnswer",
     "GaussianAnswer",
     "HierarchicalAnswer",
     "NativeAnswer",
+    "StreamedAnswer",
     "answer_for",
     "kind_named",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from jensen._errors import UndefinedError
 from jensen.core import Outcome
 from jensen.math.precision import Precision
 from jensen.models.program import NumPyroProgram
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
+    from jensen.diagnostics.surgery import Surgery
 
 Draws = dict[str, np.ndarray]
 """Site -> (draws, ...) on the model's support; deterministic and discrete sites included."""
@@ -34,6 +36,7 @@ class AbstractAnswer(abc.ABC):
         structure: sites and plates.
         program: the NumPyro program with its data; `None` for a plain log density.
         space: what the importance weights are on, in words, where it is not the latents themselves.
+        partial: whether q leaves latents of rows out, so that a model may have more of them.
     """
 
     kind: ClassVar[str]
@@ -43,6 +46,7 @@ class AbstractAnswer(abc.ABC):
     structure: Structure
     program: NumPyroProgram | None
     space: str = ""
+    partial: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -74,6 +78,17 @@ class AbstractAnswer(abc.ABC):
         del pool, seed
         return {name: values[rows] for name, values in draws.items()}
 
+    def inputs(self) -> dict[str, Any]:
+        """The model's arguments in the fit, at which data are replicated."""
+        assert self.program is not None  # only programs have observed sites
+        return self.program.kwargs
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """The values of the observed sites."""
+        if self.program is None:
+            return {}
+        return self.program.observed([site.name for site in self.structure.observed])
+
     def marginals(self, points: np.ndarray) -> Draws:
         """Probabilities of every value of the discrete latents that were summed out, (*shape, K), over pool points."""
         del points
@@ -100,6 +115,29 @@ class AbstractAnswer(abc.ABC):
     def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Site -> (mean, sd) under q, elementwise, where they are known without draws."""
         return {}
+
+    def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> Any:
+        """The posterior of new rows without a refit."""
+        del new_data, refine
+        raise UndefinedError(
+            "This method fits each latent by itself, so new rows need a fit of their own.",
+            "",
+            "Use jn.amortised(), whose encoder answers for new rows.",
+        )
+
+    def surgery(self, num_draws: int | None = None) -> Surgery:
+        """The ELBO of a data set taken apart, for amortised fits."""
+        del num_draws
+        raise UndefinedError(
+            "The surgery of the bound is about latents that an encoder finds from their rows.",
+            "",
+            "Use jn.amortised(); fit.decompose() takes apart the bound of any fit.",
+        )
+
+    def latents_for(self, arguments: Mapping[str, Any], count: int, seed: int) -> Draws | None:
+        """Draws of the latents that new inputs determine; `None` where they determine none."""
+        del arguments, count, seed
+        return None
 
     def pointwise(self, draws: Draws, names: list[str]) -> Draws:
         """Elementwise log densities of observed sites at draws of the latents, (draws, ...), in nats."""

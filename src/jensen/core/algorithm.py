@@ -9,7 +9,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
 import numpy as np
@@ -23,7 +23,8 @@ from jensen.math.precision import Precision
 class Progress:
     """What a fit shows while it runs: the phase, its step, the bound (nats) and the best q so far.
 
-    Where q is costly to write down, `q` is a function that does so when asked.
+    Where q is costly to write down, `q` is a function that does so when asked; where parameters are learned with it,
+    the function returns an `Outcome`.
     """
 
     phase: str
@@ -67,6 +68,8 @@ class AbstractAlgorithm(eqx.Module):
     """A variational method with its options; a small frozen object."""
 
     name: eqx.AbstractClassVar[str]
+    streams: ClassVar[bool] = False
+    """Whether the data may be a source of batches."""
 
     def __check_init__(self) -> None:
         """Whole-number options are at least 1, limits at least 0; the rest is for each method to say."""
@@ -85,8 +88,18 @@ class AbstractAlgorithm(eqx.Module):
                 )
 
     @abc.abstractmethod
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Any:
-        """Check the data and analyse the model: the target that `run` works on. Bad input is refused here."""
+    def prepare(self, model: Any, data: Any, precision: Precision) -> Any:
+        """Check the data and analyse the model: the target that `run` works on. Bad input is refused here.
+
+        `data` map names to arrays, or are a source of batches for methods that take one (`streams`).
+        """
+
+    def prepare_learning(
+        self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> Any:
+        """The target of a model whose parameters are learned by `run` itself; `None` for a method that does not."""
+        del fn, parameters, data, precision
+        return None
 
     @abc.abstractmethod
     def run(self, target: Any, seed: int) -> Run:

@@ -4,7 +4,7 @@ import abc
 
 import equinox as eqx
 
-from jensen._typing import LogWeights, Scalar
+from jensen._typing import Array, LogWeights, Scalar
 
 
 class AbstractBound(eqx.Module):
@@ -25,3 +25,11 @@ class AbstractBound(eqx.Module):
     @abc.abstractmethod
     def __call__(self, log_weights: LogWeights) -> Scalar:
         """The bound in nats; its mean over draws is at most log p(x)."""
+
+    def joined(self, observed: Array, latent: Array) -> Array:
+        """The log weight from log p(x | z) and log p(z) - log q(z); a bound may weigh the two."""
+        return observed + latent
+
+    def of_joined(self, log_weights: LogWeights) -> Scalar:
+        """The bound of log weights made by `joined`."""
+        return self(log_weights)

@@ -30,8 +30,9 @@ def to_arviz(fit: Fit, num_draws: int, log_likelihood: bool) -> xr.DataTree:
             groups["log_likelihood"] = {k: v[None] for k, v in pointwise(fit, draws, list(observed)).items()}
         if observed:
             groups["observed_data"] = observed
+    shown = {name for values in groups.values() for name in values}
     groups = {group: {flat_name(k): v for k, v in values.items()} for group, values in groups.items()}
-    tree = from_dict(groups, dims=_dims(fit.structure), coords=_coords(fit.structure))
+    tree = from_dict(groups, dims=_dims(fit.structure), coords=_coords(fit.structure, shown))
     report = fit.check()
     tree["posterior"].attrs.update(
         inference_library="jensen",
@@ -69,8 +70,7 @@ def marginals(fit: Fit, num_draws: int, seed: int) -> dict[str, xr.DataArray]:
 
 def observed_values(fit: Fit) -> dict[str, np.ndarray]:
     """Values of the observed sites."""
-    program = fit._attached("the observed values").program
-    return program.observed([site.name for site in fit.structure.observed]) if program is not None else {}
+    return fit._attached("the observed values").observed()
 
 
 def flat_name(name: str) -> str:
@@ -86,5 +86,7 @@ def _dims(structure: Structure) -> dict[str, list[str]]:
     }
 
 
-def _coords(structure: Structure) -> dict[str, np.ndarray]:
-    return {flat_name(plate.name): np.arange(plate.size) for plate in structure.plates.values()}
+def _coords(structure: Structure, shown: set[str]) -> dict[str, np.ndarray]:
+    """The rows of every plate that holds a site to be shown; others may be too many to be numbered."""
+    plates = [plate for site in structure.sites.values() if site.name in shown for plate in site.plates]
+    return {flat_name(plate.name): np.arange(plate.size) for plate in plates}

@@ -235,7 +235,8 @@ def _structure_out(structure: Structure) -> dict[str, Any]:
         }
         for s in structure.sites.values()
     ]
-    return {"sites": sites, "plates": {p.name: p.size for p in structure.plates.values()}}
+    plates = [p for s in structure.sites.values() for p in s.plates]
+    return {"sites": sites, "plates": {p.name: p.size for p in (*plates, *structure.plates.values())}}
 
 
 def _structure_in(data: dict[str, Any]) -> Structure:

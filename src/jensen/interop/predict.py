@@ -26,15 +26,15 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     from numpyro import handlers
     from numpyro.infer import Predictive
 
-    program = fit._attached("predictions").program
+    answer = fit._attached("predictions")
+    program = answer.program
     if program is None:
         raise UndefinedError("A LogDensity has no observed sites to predict.", "", "Write the model in NumPyro.")
     fn, structure = program.fn, fit.structure
     if new_data is None:
-        arguments: dict[str, Any] = program.kwargs
+        arguments: dict[str, Any] = fit.answer.inputs()
     else:
         arguments = _complete(program, structure, new_data)
-    draws = fit.sample(num_draws, seed=seed)
     names = [site.name for site in structure.observed]
     if not names:
         raise UndefinedError(
@@ -42,6 +42,9 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
             f"Sites: {', '.join(structure.sites)}.",
             "Observe with numpyro.sample(..., obs=y).",
         )
+    draws = answer.latents_for(arguments, num_draws, seed) if new_data is not None else None
+    if draws is None:
+        draws = fit.sample(num_draws, seed=seed)
     dtype = float_type(program.precision)
     with working(program.precision):
         keep = _matching(program, structure, arguments, draws)

@@ -1,13 +1,19 @@
 """The data, checked and converted before anything is traced or compiled."""
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jensen._errors import DataError, nearest
 from jensen.math.precision import Precision, float_type
+
+Place: TypeAlias = Callable[[str, int], str]
+"""(data key, index along the first axis) -> what the user calls that row."""
+_OURS: "weakref.WeakValueDictionary[int, np.ndarray]" = weakref.WeakValueDictionary()
+"""The copies that `convert` made, which it need not copy again."""
 
 
 def as_mapping(data: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -58,20 +64,22 @@ def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) 
         )
 
 
-def convert(data: Mapping[str, Any], precision: Precision) -> dict[str, Any]:
-    """Data as the model will see them: arrays as NumPy arrays, floats in the working precision.
+def convert(data: Mapping[str, Any], precision: Precision, place: Place | None = None) -> dict[str, Any]:
+    """Data as the model will see them: arrays as NumPy arrays, floats in the working precision, in memory once.
 
     Raises a `DataError` that names the key (and the first offending row) for empty, infinite or non-numeric arrays.
     Missing values (NaN) pass: whether the model masks them is for the analysis to say.
     """
-    return {str(name): _convert_one(str(name), value, precision) for name, value in data.items()}
+    return {str(name): _convert_one(str(name), value, precision, place) for name, value in data.items()}
 
 
-def _convert_one(name: str, value: Any, precision: Precision) -> Any:
+def _convert_one(name: str, value: Any, precision: Precision, place: Place | None) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, Mapping):
-        return {k: _convert_one(f"{name}.{k}", v, precision) for k, v in value.items()}
+        return {k: _convert_one(f"{name}.{k}", v, precision, place) for k, v in value.items()}
+    if _OURS.get(id(value)) is value and value.dtype == float_type(precision):
+        return value
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -93,10 +101,11 @@ def _convert_one(name: str, value: Any, precision: Precision) -> Any:
         if infinite.any():
             raise DataError(
                 f"'{name}' holds {int(infinite.sum())} infinite values.",
-                _first(name, infinite),
+                _first(name, infinite, place),
                 "Remove or replace these rows.",
             )
         array = _aligned(array, float_type(precision))
+        _OURS[id(array)] = array
     return array
 
 
@@ -124,10 +133,12 @@ def _numbers(name: str, array: np.ndarray) -> np.ndarray:
     )
 
 
-def _first(name: str, bad: np.ndarray) -> str:
+def _first(name: str, bad: np.ndarray, place: Place | None = None) -> str:
     index = tuple(int(i) for i in np.argwhere(bad)[0])
-    place = f"row {index[0]}" if len(index) == 1 else f"index {index}" if index else "the scalar"
-    return f"Data key: '{name}', first at {place}."
+    words = f"row {index[0]}" if len(index) == 1 else f"index {index}" if index else "the scalar"
+    if place is not None and index:
+        words = place(name, index[0]) + (f", entry {index[1:]}" if len(index) > 1 else "")
+    return f"Data key: '{name}', first at {words}."
 
 
 def _suspicious(array: np.ndarray) -> bool:
@@ -136,7 +147,7 @@ def _suspicious(array: np.ndarray) -> bool:
         return not np.isfinite(array.sum())
 
 
-def check_missing(data: Mapping[str, Any], masked: set[str]) -> None:
+def check_missing(data: Mapping[str, Any], masked: set[str], place: Place | None = None) -> None:
     """Raise for NaN in any array except those observed only at masked sites."""
     for name, value in named_arrays(data):
         if value.dtype.kind == "f" and name not in masked and _suspicious(value):
@@ -144,7 +155,7 @@ def check_missing(data: Mapping[str, Any], masked: set[str]) -> None:
             if missing.any():
                 raise DataError(
                     f"'{name}' holds {int(missing.sum())} missing values (NaN).",
-                    _first(name, missing),
+                    _first(name, missing, place),
                     "Drop these rows, or mask them in the model with numpyro.handlers.mask(mask=~isnan(...)).",
                 )
 

@@ -1,90 +1,64 @@
-"""Minibatches of a model: programs analysed on the shape of a batch, their statistics, and the step of the globals."""
+"""Minibatches of a model: pieces checked and analysed by their shape, their statistics, and the step of the globals."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, JensenError, ModelError
-from jensen.algorithms.coordinate.local import LocalStep
+from jensen.algorithms.coordinate.global_step import moments_program, update_program
+from jensen.algorithms.coordinate.shape import Shape, shape_of
 from jensen.families.exponential import Product
-from jensen.math.precision import Precision, float_type
+from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
-from jensen.models.batches import Batch, Piece
-from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, Moments, Naturals
+from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals
+from jensen.models.conjugacy.additive import Additivity
+from jensen.models.conjugacy.analysed import Analysis
 from jensen.models.conjugacy.model import batch_target
-from jensen.models.conjugacy.plates import PlateSplit, split
-from jensen.models.data_check import convert
+from jensen.models.conjugacy.plates import PlateSplit
+from jensen.models.conjugacy.resized import resized
+from jensen.models.conjugacy.trace import SiteInfo
+from jensen.models.data_check import check_missing, convert
+from jensen.models.sources import Batch, Piece
 
 LOCAL_ITERATIONS = 100
-HEAVY = 100_000
-"""Numbers in a pass over a batch beyond which its program is worth optimising."""
-ENTRIES = 10_000
-"""Parameters of the global blocks beyond which their program is."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What some rows say: for each program its statistics and the share of its rows, and the rows' bound (nats)."""
+    """What some rows say: for each shape its statistics and the share of its rows, and the rows' bound (nats).
+
+    `count` is the sum of their weights.
+    """
 
     parts: dict[Any, tuple[Any, Any]]
     bound: Any
+    count: float = 0.0
 
     def scaled(self, factor: float) -> "Sums":
         """Every row counted `factor` times."""
         parts = {key: jax.tree.map(lambda a: factor * a, part) for key, part in self.parts.items()}
-        return Sums(parts, factor * self.bound)
+        return Sums(parts, factor * self.bound, factor * self.count)
 
     def __add__(self, other: "Sums") -> "Sums":
         merged = dict(self.parts)
         for key, part in other.parts.items():
             merged[key] = jax.tree.map(jnp.add, merged[key], part) if key in merged else part
-        return Sums(merged, self.bound + other.bound)
-
-
-class Shape:
-    """The model at the shape of one piece: its analysis, its split, and its compiled local step."""
-
-    def __init__(self, target: ConjugateTarget, prepare: Program, parts: PlateSplit, iterations: int):
-        self.target, self.model, self.parts, self.rows = target, target.model, parts, parts.size
-        self.prepare, self.fixed = prepare, target.program.fixed
-        self.local = LocalStep(parts, iterations)
-        heavy = parts.size * self.local.rows.size > HEAVY
-        self._fast, self._exact = (
-            Program(partial(self._gather, False), heavy),
-            Program(partial(self._gather, True), heavy),
-        )
-        self.begin = Program(self._begin)
-
-    def gather(self, moments: Moments, arrays: Any, weights: Any, tolerance: Any) -> Any:
-        """((statistics, share of the rows), the rows' bound); on logarithms throughout where products underflow."""
-        *found, fine = self._fast(moments, arrays, weights, tolerance)
-        if not fine:
-            *found, _ = self._exact(moments, arrays, weights, tolerance)
-        return found
-
-    def _gather(self, exact: bool, moments: Moments, arrays: Any, weights: Any, tolerance: Any) -> Any:
-        interface = self.parts.interface(moments, arrays)
-        statistics, entropy, fine = self.local.statistics(interface, arrays, weights, tolerance, exact=exact)
-        return (statistics, jnp.sum(weights) / self.rows), entropy + paired(statistics, interface), fine
-
-    def _begin(self, start: Moments, arrays: Any, weights: Any) -> Any:
-        """The statistics of given local moments."""
-        interface = self.parts.interface({name: start[name] for name in self.parts.shared}, arrays)
-        local = {name: start[name] for name in self.parts.local}
-        statistics, _, _ = self.local.statistics(interface, arrays, weights, 0.0, local)
-        return (statistics, jnp.sum(weights) / self.rows), jnp.zeros(())
+        return Sums(merged, self.bound + other.bound, self.count + other.count)
 
 
 class Minibatches:
     """Natural-gradient steps and exact sweeps of the global blocks from the rows of a source.
 
     Every piece is analysed as a model of its own rows only (once for each shape), so that all terms of a row are
-    subsampled together; its rows then count N / B times.
+    subsampled together; its rows then count N / B times. That this is right is checked on the first piece. The values
+    of every piece are checked, unless those of all rows were before (`checked`). Plates of exactly `size` rows become
+    as large as a piece.
     """
 
     def __init__(
@@ -94,49 +68,69 @@ class Minibatches:
         tolerance: float,
         plate: str | None,
         iterations: int = LOCAL_ITERATIONS,
+        size: int | None = None,
+        checked: bool = False,
     ):
-        self.fn, self.plate = fn, plate
+        self.fn, self.plate, self.size, self.checked = fn, plate, size, checked
         self.precision: Precision = precision
         self.tolerance, self.iterations = tolerance, iterations
         self.programs: dict[Any, Shape] = {}
-        self._updates: dict[tuple[Shape, ...], Program] = {}
-        self.moments_of = Program(self._moments_program)
-        self.averaged = Program(_mixed)
+        self.arrays: dict[Shape, tuple[Any, ...]] = {}
+        self.averaged = _AVERAGED
 
     def first(self, piece: Piece) -> Shape:
         """Analyse the first piece, which settles the plate and the global blocks."""
-        program = self.program(piece)
-        self.order = program.parts.shared
-        self.model, self.rest = program.model, program
-        return program
+        shape = self.program(piece)
+        self.order = shape.parts.shared
+        self.model, self.rest = shape.model, shape
+        self.moments_of = moments_program(shape, self.order)
+        self._check_additive(piece, shape)
+        return shape
 
     def program(self, piece: Piece) -> Shape:
-        """The program for pieces of this shape."""
-        arguments = convert(piece.arguments, self.precision)
+        """The shape of a piece."""
+        arguments = convert(piece.arguments, self.precision, _place(piece))
         key = tuple((k, *_kind(v)) for k, v in sorted(arguments.items()))
         if key not in self.programs:
-            target, prepare = batch_target(self.fn, arguments, precision=self.precision, check=not self.programs)
-            model = target.model
-            parts = subsampled(model, self.plate)
-            self._check_fixed(target)
-            self.plate = parts.plate
-            self._check_shapes(parts)
-            self.programs[key] = Shape(target, prepare, parts, self.iterations)
+            with _named(piece):
+                target, analysis = self._analysed(piece, arguments)
+                _check_fixed(target)
+                shape = shape_of(target.model, analysis, self.plate, self.iterations)
+                self.plate = shape.parts.plate
+                self._check_shapes(shape.parts)
+            if not self.programs:
+                self.target = target
+            self.arrays[shape] = target.model.energy.arrays
+            self.programs[key] = shape
         return self.programs[key]
+
+    def _analysed(self, piece: Piece, arguments: dict[str, Any]) -> tuple[ConjugateTarget, Analysis]:
+        options: Any = {"precision": self.precision, "check": not self.programs}
+        try:
+            return batch_target(self.fn, arguments, **options)
+        except (ModelError, DataError):
+            rows = next((len(v) for k, v in arguments.items() if k not in piece.shared and np.ndim(v)), self.size)
+            if self.size is None or rows is None or rows == self.size:
+                raise
+            try:  # a plate whose size is written down for all rows
+                return batch_target(resized(self.fn, self.size, rows), arguments, **options)
+            except (ModelError, DataError):
+                pass
+            raise
+
+    def _check_additive(self, piece: Piece, shape: Shape) -> None:
+        with working("double"), validation_enabled(False), _named(piece):
+            arrays, fixed = shape.analysis.divided(convert(piece.arguments, "double"))
+            if shape.additive is None:
+                written = (shape.rows, self.size or shape.rows)
+                what = (shape.model.sites, shape.parts.plate, shape.rows)
+                shape.additive = Additivity(self.fn, *what, fixed, written)
+            shape.additive.run(arrays, piece.shared, piece.padded)
 
     @property
     def parameters(self) -> int:
         """Numbers in the natural parameters of the globals."""
         return sum(int(np.prod(s)) for n in self.order for s in self.model.blocks[n].shapes.values())
-
-    def _check_fixed(self, target: ConjugateTarget) -> None:
-        for name, value in target.program.fixed.items():
-            if isinstance(value, np.ndarray):
-                raise ModelError(
-                    f"The model needs the values of '{name}' before it can be analysed, and they differ by batch.",
-                    f"Data key: '{name}'.",
-                    "Pass sizes and other numbers that shape the model as plain integers, the same for every batch.",
-                )
 
     def _check_shapes(self, parts: PlateSplit) -> None:
         if not self.programs:
@@ -157,30 +151,40 @@ class Minibatches:
 
         `loose` multiplies the tolerance to which several local blocks are iterated.
         """
-        tolerance = np.asarray(loose * self.tolerance, float_type(self.precision))
-        return self._summed(batch, size, lambda program, data, w: program.gather(moments, data, w, tolerance))
+        tolerance = self.local_tolerance(loose)
+        return self._summed(batch, size, lambda shape, data, w: shape.gather(moments, data, w, tolerance))
+
+    def local_tolerance(self, loose: float = 1.0) -> Any:
+        """How far the last round over several local blocks may move them, in nats a row."""
+        return np.asarray(loose * self.tolerance, float_type(self.precision))
 
     def begun(self, start: Callable[[Shape], Moments], batch: Batch, size: int) -> Sums:
         """The statistics of local moments that are given."""
-        return self._summed(batch, size, lambda program, data, w: program.begin(start(program), data, w))
+        return self._summed(batch, size, lambda shape, data, w: shape.begin(start(shape), data, w))
 
     def _summed(self, batch: Batch, size: int | None, work: Callable[..., Any]) -> Sums:
-        programs = [self.program(piece) for piece in batch]
-        even = (size or 1) / sum(p.rows for p in programs)
+        shapes = [self.program(piece) for piece in batch]
+        even = (size or 1) / sum(shape.rows for shape in shapes)
         total = Sums({}, 0.0)
-        for piece, program in zip(batch, programs, strict=True):
-            arrays, weights = self.inputs(piece, program, even)
-            part, bound = work(program, arrays, weights)
-            total = total + Sums({program: part}, bound)
+        for piece, shape in zip(batch, shapes, strict=True):
+            arrays, weights = self.inputs(piece, shape, even)
+            part, bound = work(shape, arrays, weights)
+            total = total + Sums({shape: part}, bound, float(weights.sum()))
         return total
 
-    def inputs(self, piece: Piece, program: Shape, even: float = 1.0) -> tuple[Any, np.ndarray]:
-        """The arrays that the model makes of a piece, and the weights of its rows."""
+    def inputs(self, piece: Piece, shape: Shape, even: float = 1.0) -> tuple[Any, np.ndarray]:
+        """The arrays that the model makes of a piece, its values checked, and the weights of its rows."""
         kind = float_type(self.precision)
-        arguments = convert(piece.arguments, self.precision)
+        arguments = convert(piece.arguments, self.precision, _place(piece))
         weights = even if piece.weights is None else piece.weights
-        data = {k: v for k, v in arguments.items() if k not in program.fixed}
-        return program.prepare(data), np.broadcast_to(np.asarray(weights, kind), (program.rows,))
+        found = shape.analysis.program(shape.analysis.divided(arguments)[0])
+        weights = np.broadcast_to(np.asarray(weights, kind), (shape.rows,))
+        if self.checked:
+            return found[: len(found) - shape.analysis.outside], weights
+        masked = {s.data_key for s in shape.model.sites.values() if s.masked and s.data_key}
+        check_missing(arguments, masked, _place(piece))
+        name = f" In {piece.name}." if piece.name else ""
+        return shape.analysis.checked(found, name, _position(piece, shape.parts.plate)), weights
 
     def rows_of(self, piece: Piece) -> int:
         """Rows of a piece."""
@@ -220,119 +224,81 @@ class Minibatches:
         return (1e-11 if self.precision == "double" else 3e-5) * (abs(elbo) + scalars)
 
     def whole(self, moments: Moments, batches: Iterable[Batch]) -> Sums:
-        """The statistics of every row."""
+        """The statistics of every row; raises a `DataError` where a pass has other rows than it should."""
         total = None
         for batch in batches:
             sums = self.gather(moments, batch)
             total = sums if total is None else total + sums
-        assert total is not None
+        self.check_rows(0.0 if total is None else total.count)
+        assert total is not None  # or there were no rows
         return total
+
+    def check_rows(self, rows: float) -> None:
+        """Raise unless a pass had all rows."""
+        if self.size is not None and abs(rows - self.size) > 0.5:
+            raise DataError(
+                f"A pass over the batches yields {rows:.0f} rows, but there are {self.size}.",
+                f"Plate '{self.plate}'.",
+                "A function must return a fresh iterable at every call, with the same rows; size is their number.",
+            )
 
     def update(self, moments: Moments, naturals: Naturals, sums: Sums, rate: float) -> Any:
         """(moments, naturals, bound before, KL(q ‖ q') + KL(q' ‖ q), blocks in domain) after λ ← (1 - ρ) λ + ρ λ̂."""
-        programs = tuple(sums.parts)
-        values = tuple(sums.parts[p] for p in programs)
-        if programs not in self._updates:
-            heavy = self.parameters > ENTRIES
-            self._updates[programs] = Program(partial(self._update_program, programs), heavy)
-        known = tuple(p.model.energy.arrays for p in programs)
-        rate = np.asarray(rate, float_type(self.precision))
-        return self._updates[programs](
-            moments, naturals, values, sums.bound, rate, known, self.rest.model.energy.arrays
-        )
-
-    def _update_program(
-        self,
-        programs: tuple[Shape, ...],
-        moments: Moments,
-        naturals: Naturals,
-        values: Any,
-        rows: Any,
-        rate: Any,
-        known: Any,
-        arrays: Any,
-    ) -> Any:
-        first = self.rest
-
-        def shares(at: Moments) -> Any:
-            """What the sites of the plate say, row terms by their statistics."""
-            total = jnp.zeros(())
-            for program, (statistics, share), own in zip(programs, values, known, strict=True):
-                total = total + paired(statistics, program.parts.interface(at, own))
-                total = total + share * program.parts.flat_energy(at, own)
-            return total
-
-        def energy(at: Moments) -> Any:
-            return shares(at) + first.parts.outer_energy(at, arrays)
-
-        entropy = sum(first.model.factor(n, naturals[n]).entropy() for n in self.order)
-        flat = sum(
-            share * p.parts.flat_energy(moments, own)
-            for p, (_, share), own in zip(programs, values, known, strict=True)
-        )
-        before = rows + flat + first.parts.outer_energy(moments, arrays) + entropy
-        inside, moved = [], jnp.zeros(())
-        for name in self.order:
-            message = jax.grad(partial(_at, energy, moments, name))(moments[name])
-            natural = jax.tree.map(lambda old, new: old + rate * (new - old), naturals[name], message)
-            factor = first.model.factor(name, natural)
-            inside.append(jnp.all(factor.contains()))
-            mean = factor.mean_params()
-            moved = moved + distance(naturals[name], moments[name], natural, mean)
-            moments, naturals = {**moments, name: mean}, {**naturals, name: natural}
-        return moments, naturals, before, moved, jnp.stack(inside)
-
-    def _moments_program(self, naturals: Naturals) -> tuple[Moments, Any]:
-        """The moments at these natural parameters, and whether each block is in its domain."""
-        factors = {name: self.model.factor(name, naturals[name]) for name in self.order}
-        inside = jnp.stack([jnp.all(factor.contains()) for factor in factors.values()])
-        return {name: factor.mean_params() for name, factor in factors.items()}, inside
+        shapes = tuple(sums.parts)
+        values = tuple(sums.parts[shape] for shape in shapes)
+        program = update_program(self.rest, self.order, shapes, self.parameters)
+        known = tuple(self.arrays[shape] for shape in shapes)
+        step = np.asarray(rate, float_type(self.precision))
+        return program(moments, naturals, values, sums.bound, step, known, self.arrays[self.rest])
 
 
 def _mixed(mean: Naturals, new: Naturals, share: Any) -> Naturals:
     return jax.tree.map(lambda a, b: a + share * (b - a), mean, new)
 
 
-def _at(energy: Callable[[Moments], Any], moments: Moments, name: str, own: Any) -> Any:
-    return energy({**moments, name: own})
+_AVERAGED = Program(_mixed)
 
 
-def distance(natural: Any, mean: Any, other_natural: Any, other_mean: Any) -> Any:
-    """⟨η' - η, μ' - μ⟩ = KL(q ‖ q') + KL(q' ‖ q), in nats."""
-    products = jax.tree.map(
-        lambda n, m, other_n, other_m: jnp.sum((other_n - n) * (other_m - m)), natural, mean, other_natural, other_mean
-    )
-    return sum(jax.tree.leaves(products), start=jnp.zeros(()))
+def _check_fixed(target: ConjugateTarget) -> None:
+    for name, value in target.program.fixed.items():
+        if isinstance(value, np.ndarray):
+            raise ModelError(
+                f"The model needs the values of '{name}' before it can be analysed, and they differ by batch.",
+                f"Data key: '{name}'.",
+                "Pass sizes and other numbers that shape the model as plain integers, the same for every batch.",
+            )
+
+
+@contextmanager
+def _named(piece: Piece) -> Iterator[None]:
+    """Errors inside say which batch they come from."""
+    try:
+        yield
+    except (DataError, ModelError) as error:
+        if not piece.name or piece.name in error.where:
+            raise
+        raise type(error)(error.what, f"{error.where} In {piece.name}.".strip(), error.remedy) from error
+
+
+def _place(piece: Piece) -> Callable[[str, int], str]:
+    return lambda name, row: f"row {row}" if name in piece.shared else piece.place(row)
+
+
+def _position(piece: Piece, plate: str) -> Callable[[SiteInfo, tuple[int, ...]], str]:
+    """Where in the data an entry of an observed site is."""
+
+    def words(site: SiteInfo, index: tuple[int, ...]) -> str:
+        axis = next((len(site.shape) - site.event_dim + p.dim for p in site.plates if p.name == plate), None)
+        if axis is None:
+            return f"row {', '.join(map(str, index))}"
+        rest = (*index[:axis], *index[axis + 1 :])
+        return piece.place(index[axis]) + (f", entry {', '.join(map(str, rest))}" if rest else "")
+
+    return words
 
 
 def _kind(value: Any) -> tuple[Any, ...]:
     """What the analysis of a model depends on: shape and type of arrays, the value of everything else."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return tuple((k, *_kind(v)) for k, v in sorted(value.items()))
     return (value.shape, value.dtype.str) if isinstance(value, np.ndarray) else (repr(value),)
-
-
-def paired(left: Any, right: Any) -> Any:
-    """⟨S, G⟩."""
-    return sum((jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)), 0.0)
-
-
-def subsampled(model: ConjugateModel, plate: str | None) -> PlateSplit:
-    """The split along the named plate, or along the largest one that can be subsampled."""
-    plates: Mapping[str, int] = {p.name: p.size for site in model.sites.values() for p in site.plates}
-    for name in sorted(plates, key=lambda name: -plates[name]):
-        parts = split(model, name) if plate in (None, name) else None
-        if parts is not None and parts.shared:
-            return parts
-    if plate is not None and plates.get(plate) == 1:
-        raise DataError(
-            "A batch holds a single row, which cannot be told apart from what all rows share.",
-            f"Plate '{plate}'.",
-            "Give every batch at least two rows.",
-        )
-    raise ModelError(
-        f"No plate of this model can be subsampled{f': plate {plate!r}' if plate else ''}.",
-        f"Plates: {', '.join(f'{n!r} ({s})' for n, s in plates.items()) or 'none'}.",
-        "One plate must hold local latents that depend on the global ones only, and the data row by row; "
-        "use cavi otherwise.",
-    )

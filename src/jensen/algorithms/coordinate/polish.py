@@ -1,7 +1,8 @@
 """Exact sweeps over all rows of a source, extrapolated, with an account of what is still to gain."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,8 +10,8 @@ import numpy as np
 
 from jensen.algorithms.coordinate.minibatch import Minibatches
 from jensen.core.algorithm import Progress
-from jensen.models.batches import AbstractSource
 from jensen.models.conjugacy import Moments, Naturals
+from jensen.models.sources import AbstractSource
 
 FALLS = 3
 
@@ -35,6 +36,7 @@ def polished(
     scalars: float,
     tolerance: float,
     most: int,
+    write: Callable[[Naturals], Any],
 ) -> Generator[Progress, None, Polished]:
     """Sweeps until the gain still to come is below `tolerance` · `scalars` nats; at least two.
 
@@ -42,6 +44,7 @@ def polished(
     D = KL(q ‖ q') + KL(q' ‖ q) gives; gains, being quadratic, shrink by r = D₂ / D₁, so that gain · r / (1 - r) is
     still to come. After every second sweep the natural parameters are extrapolated along the last two movements
     (Varadhan and Roland 2008, scheme S3); a point outside the domain, or below the bound so far, is taken back.
+    `write` writes q down for whoever interrupts.
     """
     best: Any = None
     to_gain, last, falls, sweeps = np.inf, None, 0, 0
@@ -61,7 +64,7 @@ def polished(
             last = None
             continue
         fallback = None
-        yield Progress("ascent", sweeps, elbo)
+        yield Progress("ascent", sweeps, elbo, partial(write, naturals))
         if plain and last is not None:
             gain = elbo - last
             ratio = min(max(moved / moved_before, 0.0), 0.9999) if moved_before > 0 else 0.0

@@ -8,9 +8,10 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from jensen._errors import OptionError
 from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.algorithms.coordinate.collapse import Weighable, chosen, collapses
-from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
+from jensen.algorithms.coordinate.plated import PlatedAscent
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
@@ -119,12 +120,19 @@ def nested(arrays: Mapping[str, np.ndarray]) -> Naturals:
 
 
 def restored(target: ConjugateTarget, arrays: Mapping[str, np.ndarray]) -> Solution:
-    """The solution with these saved natural parameters."""
+    """The solution with these saved natural parameters; the blocks of a plate that they lack were streamed."""
     with working(target.precision):
-        naturals, ascent = nested(arrays), ascent_for(target.model)
-    if not isinstance(ascent, PlatedAscent) or set(naturals) != set(ascent.order):
-        return Solution(naturals, {}, target)
-    return Solution(naturals, {}, target, _in_double(ascent))
+        naturals, model = nested(arrays), target.model
+        plates = {p.name for site in model.sites.values() for p in site.plates}
+        splits = (split(model, plate) for plate in sorted(plates) if set(naturals) != set(model.blocks))
+        parts = next((s for s in splits if s is not None and set(s.shared) == set(naturals)), None)
+    if parts is None and set(naturals) != set(model.blocks):
+        raise OptionError(
+            "This model does not match the saved fit: its blocks are others.",
+            f"Saved blocks: {', '.join(naturals)}; the model's: {', '.join(model.blocks)}.",
+            "Attach the model it was fitted with.",
+        )
+    return Solution(naturals, {}, target, parts)
 
 
 def _by_site(model: ConjugateModel, q: Product, arrays: Any) -> dict[str, Any]:

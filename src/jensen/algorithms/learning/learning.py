@@ -56,8 +56,11 @@ class Learning:
         """The method's."""
         return self.algorithm.name
 
-    def prepare(self, data: Mapping[str, Any] | None, precision: Precision) -> LearningTarget:
+    def prepare(self, data: Mapping[str, Any] | None, precision: Precision) -> Any:
         """Analyse the model with its parameters open; refusals come before any compilation where they can."""
+        own = self.algorithm.prepare_learning(self.fn, self.parameters, data, precision)
+        if own is not None:
+            return own
         if not isinstance(self.algorithm, LEARNERS):
             names = ", ".join(map(repr, (p.name for p in self.parameters)))
             raise OptionError(
@@ -94,8 +97,10 @@ class Learning:
     def _cavi(self) -> CAVI:
         return self.algorithm if isinstance(self.algorithm, CAVI) else CAVI()
 
-    def run(self, target: LearningTarget, seed: int) -> Run:
-        """EM, or variational EM under a Gaussian."""
+    def run(self, target: Any, seed: int) -> Run:
+        """The method's own learning, EM, or variational EM under a Gaussian."""
+        if not isinstance(target, LearningTarget):
+            return (yield from self.algorithm.run(target, seed))
         kinds = {p.name: p.kind for p in self.parameters}
         closed = Closed(self.fn, self.parameters)
         if target.conjugate is None and target.exact is None:

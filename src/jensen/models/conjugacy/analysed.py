@@ -14,11 +14,19 @@ from jax.extend.core import ClosedJaxpr
 from jensen._errors import DataError, ModelError
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program, equal_outputs
-from jensen.models.analysis import CONCRETE_NEEDED
+from jensen.models.analysis import CONCRETE_NEEDED, feasible_trace
 from jensen.models.conjugacy.energy import INLINE, Energy, Skeleton, reduced, with_slots
 from jensen.models.conjugacy.factors import site_terms
 from jensen.models.conjugacy.identity import program_key
-from jensen.models.conjugacy.selfcheck import SelfCheck, SupportCheck, check_lookups, first_outside
+from jensen.models.conjugacy.resized import resized
+from jensen.models.conjugacy.selfcheck import (
+    SelfCheck,
+    SupportCheck,
+    check_lookups,
+    check_supports,
+    first_outside,
+    outside_supports,
+)
 from jensen.models.conjugacy.terms import LOOKED_UP
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
 from jensen.models.data_check import convert, fixings
@@ -37,7 +45,8 @@ class Analysis:
         fn: the program. sites: its sample sites. skeleton: its terms.
         fixed: names of the arguments that the model needs concretely, whose content the analysis depends on.
         lookups: where latents are indexed by data, with the largest index allowed.
-        program: the compiled run from the other arguments to the arrays of the energy.
+        program: the compiled run from the other arguments to the arrays of the energy; where `outside`, what lies
+            outside of lookups and supports follows.
     """
 
     fn: Callable[..., Any]
@@ -45,6 +54,7 @@ class Analysis:
     skeleton: Skeleton
     fixed: tuple[str, ...]
     lookups: list[tuple[str, int]]
+    outside: bool
     program: Program
 
     def divided(self, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -54,13 +64,18 @@ class Analysis:
 
     def energy(self, arguments: Mapping[str, Any]) -> Energy:
         """The energy at arguments of these shapes."""
-        return self._energy(self.program(self.divided(arguments)[0]))
+        return Energy(self.checked(self.program(self.divided(arguments)[0])), self.skeleton)
 
-    def _energy(self, known: Any) -> Energy:
-        if self.lookups:
-            *known, outside = known
-            check_lookups(self.lookups, outside)
-        return Energy(tuple(known), self.skeleton)
+    def checked(self, found: Any, source: str = "", place: Any = None) -> tuple[Any, ...]:
+        """The arrays of the energy among the program's outputs; raises a `DataError` for values outside.
+
+        `source` names the batch and `place` its rows, if the data are one.
+        """
+        if self.outside:
+            *found, (lookups, supports) = found
+            check_lookups(self.lookups, lookups, source)
+            check_supports(self.sites, jax.device_get(supports), place)
+        return tuple(found)
 
 
 def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = False) -> tuple[Analysis, Energy]:
@@ -77,12 +92,15 @@ def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = F
             token = LOOKED_UP.set([])
             try:
                 found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
-                lookups = [] if by_row else LOOKED_UP.get() or []
+                lookups = LOOKED_UP.get() or []
             finally:
                 LOOKED_UP.reset(token)
             found["lookups"] = [(where, limit) for where, limit, _ in lookups]
             outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
-            return (*known, outside) if outside else tuple(known)
+            # Other data are checked by `Checks`; a batch is checked by the program that takes it up.
+            supports = outside_supports(feasible_trace(fn, kwargs), found["sites"]) if by_row else {}
+            found["outside"] = bool(outside or supports)
+            return (*known, (outside, supports)) if found["outside"] else tuple(known)
 
         try:
             closed, out = jax.make_jaxpr(prepare, return_shape=True)(arrays)
@@ -95,8 +113,10 @@ def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = F
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        result = Analysis(fn, found["sites"], found["skeleton"], tuple(fixed), found["lookups"], program)
-        return result, result._energy(known)
+        result = Analysis(
+            fn, found["sites"], found["skeleton"], tuple(fixed), found["lookups"], found["outside"], program
+        )
+        return result, Energy(result.checked(known), found["skeleton"])
     assert needed is not None
     raise blame(needed, fn, arguments) from needed
 
@@ -123,19 +143,20 @@ class Checks:
     """What every data set goes through: its values lie in the supports, and the algebra is that of the densities.
 
     The structural check costs what NumPyro's own density costs, which for a million rows is gigabytes; it is made on
-    some rows of the largest plate. A program that cannot run on fewer rows (its sizes are arguments, say) is checked on
-    all of them.
+    some rows of the largest plate, whose size may be written in the program. A program that cannot run on fewer rows
+    (it holds arrays of N rows itself, say) is checked on all of them.
     """
 
     def __init__(self, analysis: Analysis, precision: Precision, structure: bool):
         self.analysis, self.precision, self.structure = analysis, precision, structure
+        self.rows: np.ndarray | None = None
+        self.sizes = False
         self._supports: SupportCheck | None = None
         self._structure: SelfCheck | None = None
 
     def run(self, arguments: dict[str, Any], energy: Energy, data: Mapping[str, Any]) -> None:
         """Raise a `DataError` or `ModelError` where a check fails."""
-        if not self.structure:
-            self._check_supports(arguments)
+        if not self.structure:  # the values of a batch have been checked by its own program
             return
         with working("double"):
             wide = arguments if self.precision == "double" else convert(data, "double")
@@ -164,26 +185,34 @@ class Checks:
             single = self.precision == "single"
             self.subject = analysed(self.analysis.fn, arguments)[0] if single else self.analysis
         fixed = self.subject.divided(self._cut(arguments))[1]
-        self._structure = SelfCheck(self.analysis.fn, None, self.subject.sites, fixed)
+        self._structure = SelfCheck(self.subject.fn, None, self.subject.sites, fixed)
 
     def _on_fewer(self, arguments: dict[str, Any]) -> Analysis | None:
+        """The program on some rows: its plates follow the data, or are cut, and so are whole numbers that give N."""
         self.rows = np.sort(np.random.default_rng(0).choice(self.size, CHECKED_ROWS, replace=False))
-        try:
-            found = analysed(self.analysis.fn, self._cut(arguments))[0]
-        except Exception:
-            return None
-        sizes = {p.size for s in found.sites.values() for p in s.plates}
-        alike = CHECKED_ROWS in sizes and self.size not in sizes and list(found.sites) == list(self.analysis.sites)
-        return found if alike else None
+        fn, names = self.analysis.fn, list(self.analysis.sites)
+        for program, cut in ((fn, False), (resized(fn, self.size, CHECKED_ROWS), True)):
+            self.sizes = cut
+            try:
+                found = analysed(program, self._cut(arguments))[0]
+            except Exception:
+                continue
+            sizes = {p.size for s in found.sites.values() for p in s.plates}
+            if CHECKED_ROWS in sizes and self.size not in sizes and list(found.sites) == names:
+                return found
+        return None
 
     def _cut(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments with some rows of the largest plate only."""
         if self.rows is None:
             return arguments
-        whole = (self.size,)
-        return {
-            k: v[self.rows] if isinstance(v, np.ndarray) and v.shape[:1] == whole else v for k, v in arguments.items()
-        }
+        return {k: self._fewer(v) for k, v in arguments.items()}
+
+    def _fewer(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.shape[:1] == (self.size,):
+            return value[self.rows]
+        same = self.sizes and isinstance(value, int) and value == self.size
+        return CHECKED_ROWS if same else value
 
 
 class Known:

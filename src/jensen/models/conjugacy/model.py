@@ -153,13 +153,14 @@ def conjugate_program(
     fn: Callable[..., Any], data: Mapping[str, Any], *, blocks: Sequence[tuple[str, ...]] = ()
 ) -> tuple[ConjugateTarget, Program]:
     """(`conjugate_target`, the program from the data's arrays to the arrays of the energy, which come first)."""
-    return _target(fn, data, blocks, "double", by_row=False, check=True)
+    target, analysis = _target(fn, data, blocks, "double", by_row=False, check=True)
+    return target, analysis.program
 
 
 def batch_target(
     fn: Callable[..., Any], data: Mapping[str, Any], *, precision: Precision, check: bool
-) -> tuple[ConjugateTarget, Program]:
-    """(`conjugate_target` of a batch, the program from a batch's arrays to the arrays of the energy).
+) -> tuple[ConjugateTarget, Analysis]:
+    """(`conjugate_target` of a batch, its analysis, which serves other batches of the same shapes).
 
     Every term is kept row by row, so that rows can be weighted. Without `check` the structural check is left out, for
     a program that has passed it at another size.
@@ -175,7 +176,7 @@ def _target(
     by_row: bool,
     check: bool,
     row_precision: Precision | None = None,
-) -> tuple[ConjugateTarget, Program]:
+) -> tuple[ConjugateTarget, Analysis]:
     if not callable(fn):
         raise ModelError(
             f"Coordinate updates are derived from a NumPyro program, which a {type(fn).__name__} is not.",
@@ -193,7 +194,7 @@ def _target(
         found.checks.run(arguments, energy, data)
         arrays, fixed = found.analysis.divided(arguments)
         program = NumPyroProgram(fn, arrays, fixed, precision)
-    return ConjugateTarget(ConjugateModel(energy, found.layout), found.structure, program), found.analysis.program
+    return ConjugateTarget(ConjugateModel(energy, found.layout), found.structure, program), found.analysis
 
 
 @dataclass(frozen=True, eq=False)

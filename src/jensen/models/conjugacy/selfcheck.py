@@ -35,15 +35,13 @@ class SelfCheck:
         fixed: dict[str, Any],
     ):
         self.fn, self.sites, self.fixed = fn, sites, fixed
-        observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
         def program(given: Energy | None, arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> Any:
             def at(values: dict[str, Any]) -> Energy:
                 return energy(arrays, values) if energy is not None else given  # type: ignore[return-value]
 
             seeded, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
-            outside = {name: _outside(trace[name], sites[name].masked) for name in observed}
-            return outside, _compare(seeded, trace, at, sites, {**arrays, **fixed})
+            return outside_supports(trace, sites), _compare(seeded, trace, at, sites, {**arrays, **fixed})
 
         self.program = Program(program)
 
@@ -60,7 +58,7 @@ class SelfCheck:
                 SupportCheck(self.fn, self.sites, self.fixed).run(arrays)
                 raise blame(error, self.fn, {**arrays, **self.fixed}) from error
             outside, (found, expected, size) = result
-            _check_support(self.sites, outside)
+            check_supports(self.sites, outside)
             for name in expected:
                 with np.errstate(invalid="ignore"):
                     gap = abs(found[name] - expected[name])
@@ -86,17 +84,15 @@ class SupportCheck:
 
     def __init__(self, fn: Callable[..., Any], sites: dict[str, SiteInfo], fixed: dict[str, Any]):
         self.sites = sites
-        observed = [name for name, site in sites.items() if site.observed and site.support is not None]
 
         def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
-            trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)[1]
-            return {name: _outside(trace[name], sites[name].masked) for name in observed}
+            return outside_supports(_traced(fn, sites, {**arrays, **fixed}, noise, seed)[1], sites)
 
         self.program = Program(program)
 
     def run(self, arrays: dict[str, Any]) -> None:
         """Raise a `DataError` naming site and row for values observed outside their distribution's support."""
-        _check_support(self.sites, jax.device_get(self.program(arrays, _noise(self.sites, SEEDS[0]), SEEDS[0])))
+        check_supports(self.sites, jax.device_get(self.program(arrays, _noise(self.sites, SEEDS[0]), SEEDS[0])))
 
 
 def first_outside(index: Any, limit: int) -> tuple[Any, Any, Any]:
@@ -106,14 +102,17 @@ def first_outside(index: Any, limit: int) -> tuple[Any, Any, Any]:
     return jnp.sum(bad), jnp.argmax(bad), flat[jnp.argmax(bad)]
 
 
-def check_lookups(lookups: list[tuple[str, int]], outside: Any) -> None:
-    """Raise a `DataError` for an index outside the latent that it looks up, which JAX would clip in silence."""
+def check_lookups(lookups: list[tuple[str, int]], outside: Any, source: str = "") -> None:
+    """Raise a `DataError` for an index outside the latent that it looks up, which JAX would clip in silence.
+
+    `source` names the batch, if the data are one.
+    """
     for (where, limit), (count, place, value) in zip(lookups, jax.device_get(outside), strict=True):
         if count:
             raise DataError(
                 f"{int(count)} indices lie outside 0..{limit}, the entries of the latent that they look up; the first "
                 f"is {int(value) - (limit + 1) if value < 0 else int(value)}, in row {int(place)}.",
-                f"{where.replace(', at', 'At', 1) or 'In the model'}.",
+                f"{where.replace(', at', 'At', 1) or 'In the model'}.{source}",
                 "Number the groups 0..K-1, give the latent one entry for each, and fill masked places with 0.",
             )
 
@@ -154,6 +153,12 @@ def _compare(
     return found, expected, size
 
 
+def outside_supports(trace: dict[str, Any], sites: dict[str, SiteInfo]) -> dict[str, Any]:
+    """Observed site -> (number of values outside the support, flat position of the first one), of a trace."""
+    names = [name for name, site in sites.items() if site.observed and site.support is not None]
+    return {name: _outside(trace[name], sites[name].masked) for name in names}
+
+
 def _outside(site: dict[str, Any], masked: bool) -> Any:
     """(number of values outside the support, flat position of the first one), masked entries left out."""
     outer, inner, mask = site["fn"], site["fn"], jnp.asarray(True)
@@ -168,14 +173,19 @@ def _outside(site: dict[str, Any], masked: bool) -> Any:
     return jnp.sum(bad), jnp.argmax(jnp.ravel(bad))
 
 
-def _check_support(sites: dict[str, SiteInfo], outside: dict[str, Any]) -> None:
+def check_supports(
+    sites: dict[str, SiteInfo], outside: dict[str, Any], place: Callable[[SiteInfo, tuple[int, ...]], str] | None = None
+) -> None:
+    """Raise a `DataError` for values outside their supports; `place` says where in the data a position of a site is."""
     for name, (count, first) in outside.items():
         if count:
             site = sites[name]
-            index = np.unravel_index(int(first), site.shape[: len(site.shape) - site.event_dim] or (1,))
+            shape = site.shape[: len(site.shape) - site.event_dim] or (1,)
+            index = tuple(int(i) for i in np.unravel_index(int(first), shape))
+            words = f"row {', '.join(map(str, index))}" if place is None else place(site, index)
             raise DataError(
                 f"{int(count)} values of '{name}' lie outside {site.support}, the support of {site.distribution}.",
-                f"{site.where} First at row {', '.join(str(int(i)) for i in index)}.",
+                f"{site.where} First at {words}.",
                 "Correct or remove these rows, or choose a distribution whose support holds them.",
             )
 

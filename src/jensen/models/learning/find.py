@@ -16,7 +16,7 @@ from jensen._errors import DataError, ModelError, OptionError, nearest
 from jensen.math.precision import Precision, working
 from jensen.models.analysis import CONCRETE_NEEDED, feasible_trace
 from jensen.models.data_check import as_mapping, check_names, convert, fixings
-from jensen.models.learning.parameter import Parameter
+from jensen.models.learning.parameter import Parameter, Part
 from jensen.models.user_code import blame
 
 PASSED_ON = {"reshape", "broadcast_in_dim", "squeeze", "convert_element_type", "copy"}
@@ -40,7 +40,7 @@ def find_parameters(
     arguments = convert(data, precision)
     with working(precision):
         params, sites, read = _looked(fn, arguments, {n for n in asked if n in arguments})
-        parameters = [_param(name, params[name], sites) for name in params]
+        parameters = [p for name in params for p in _param(name, params[name], sites)]
         for name, constraint in asked.items():
             if name in params:
                 continue
@@ -70,7 +70,7 @@ def _listed(learn: Any) -> list[str]:
     return list(learn)
 
 
-def _param(name: str, found: tuple[Any, Any], sites: Mapping[str, Any]) -> Parameter:
+def _param(name: str, found: tuple[Any, Any], sites: Mapping[str, Any]) -> list[Parameter]:
     initial, constraint = found
     if name in sites:
         raise ModelError(
@@ -78,12 +78,35 @@ def _param(name: str, found: tuple[Any, Any], sites: Mapping[str, Any]) -> Param
             f"Site '{name}'.",
             "Give one of the two another name.",
         )
+    if not jax.tree_util.all_leaves([initial]):
+        return _arrays(name, initial, constraint)
     initial = np.asarray(initial)
     if initial.dtype.kind in "iub":
         initial = initial.astype(float)
     parameter = Parameter(name, "param", constraint, initial)
     _check_inside(parameter)
-    return parameter
+    return [parameter]
+
+
+def _arrays(name: str, value: Any, constraint: Any) -> list[Parameter]:
+    """The arrays of a param site that holds a tree, as `numpyro.contrib.module` makes it of a network."""
+    if constraint is not constraints.real:
+        raise ModelError(
+            f"The param site '{name}' holds several arrays under one constraint ({constraint}).",
+            f"Site '{name}'.",
+            "Give each constrained array a param site of its own.",
+        )
+    tree = jax.tree.structure(value)
+    return [
+        Parameter(
+            f"{name}.{jax.tree_util.keystr(path, simple=True, separator='.')}",
+            "network",
+            constraint,
+            np.asarray(leaf, float),
+            Part(name, tree, index),
+        )
+        for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(value))
+    ]
 
 
 def check_starts(fn: Callable[..., Any], data: Mapping[str, Any] | None, precision: Precision) -> None:
@@ -169,9 +192,12 @@ class _Params(Messenger):
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] != "param":
             return
+        if msg["value"] is None:  # a module that asks first whether its weights are known
+            return
         self.found[msg["name"]] = msg["value"]
         self.constraint[msg["name"]] = msg["kwargs"].get("constraint", constraints.real)
-        if not isinstance(msg["value"], Tracer):  # before the program fails on it
+        whole = jax.tree_util.all_leaves([msg["value"]])
+        if whole and not isinstance(msg["value"], Tracer):  # before the program fails on it
             _check_inside(Parameter(msg["name"], "param", self.constraint[msg["name"]], np.asarray(msg["value"])))
 
 
@@ -220,7 +246,7 @@ def _looked(
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        read = _read(closed.jaxpr, traced, len(shape[0]), uses) if asked else {}
+        read = _read(closed.jaxpr, traced, len(jax.tree.leaves(shape[0])), uses) if asked else {}
         initial = _initial(run, traced) if support else {}
         return {name: (initial[name], support[name]) for name in support}, sites, read
     assert needed is not None

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpyro
 from numpyro.primitives import Messenger
 
+from jensen._errors import OptionError
 from jensen.core import Estimates
-from jensen.models.learning.parameter import LEARNED, Flat, Parameter
+from jensen.models.learning.find import find_parameters
+from jensen.models.learning.parameter import LEARNED, Flat, Parameter, param_sites
 
 
 class _Known(Messenger):
@@ -36,7 +38,7 @@ class _Program:
 
     def __init__(self, fn: Callable[..., Any], parameters: Sequence[Parameter]):
         self.fn, self.parameters = fn, tuple(parameters)
-        self._key = (type(self), fn, tuple((p.name, p.kind, str(p.support)) for p in parameters))
+        self._key = (type(self), fn, tuple((p.name, p.kind, str(p.support), p.part) for p in parameters))
         own = inspect.signature(fn)
         taken = {p.name for p in parameters if p.kind == "argument"}
         kept = [p for p in own.parameters.values() if p.name not in taken]
@@ -53,9 +55,9 @@ class _Program:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Program) and self._key == other._key
 
-    def named(self, kind: str) -> list[Parameter]:
-        """The parameters of this kind."""
-        return [p for p in self.parameters if p.kind == kind]
+    def named(self, *kinds: str) -> list[Parameter]:
+        """The parameters of these kinds."""
+        return [p for p in self.parameters if p.kind in kinds]
 
 
 class Opened(_Program):
@@ -72,12 +74,11 @@ class Opened(_Program):
     def __call__(self, **arguments: Any) -> Any:
         """Run the program."""
         values = {}
-        for p in (*self.named("param"), *self.named("argument")):
+        for p in self.named("param", "network", "argument"):
             assert p.initial is not None  # only sites have none
             values[p.name] = numpyro.sample(p.name, Flat(p.support, p.initial.shape))
         given = {p.name: values[p.name] for p in self.named("argument")}
-        params = {p.name: values[p.name] for p in self.named("param")}
-        return _Known(self.fn, params, {})(**arguments, **given)
+        return _Known(self.fn, param_sites(self.parameters, values), {})(**arguments, **given)
 
 
 class Closed(_Program):
@@ -92,7 +93,7 @@ class Closed(_Program):
         """Run the program."""
         values = {name: jnp.asarray(value) for name, value in arguments.pop(LEARNED).items()}
         given = {p.name: values[p.name] for p in self.named("argument")}
-        params = {p.name: values[p.name] for p in self.named("param")}
+        params = param_sites(self.parameters, values)
         sites = {p.name: values[p.name] for p in self.named("site")}
         return _Known(self.fn, params, sites)(**arguments, **given)
 
@@ -102,6 +103,17 @@ def closed_at(
 ) -> tuple[Closed, dict[str, Any]]:
     """(the program closed, its data with the estimates)."""
     parameters = [Parameter(name, kind, None, None) for name, kind in estimates.kinds.items()]
+    if "network" in estimates.kinds.values():  # the model itself says which arrays make up a tree
+        given = {p.name: estimates[p.name] for p in parameters if p.kind == "argument"}
+        parts = {p.name: p for p in find_parameters(fn, {**(data or {}), **given})}
+        for name in estimates:
+            if estimates.kinds[name] == "network" and name not in parts:
+                raise OptionError(
+                    f"This model has no array '{name}', which the saved fit learned.",
+                    f"Arrays of its networks: {', '.join(n for n, p in parts.items() if p.part) or 'none'}.",
+                    "Attach the model it was fitted with.",
+                )
+        parameters = [parts[p.name] if p.kind == "network" else p for p in parameters]
     taken = {p.name for p in parameters if p.kind == "argument"}
     rest = {name: value for name, value in (data or {}).items() if name not in taken}
     return Closed(fn, parameters), {**rest, LEARNED: dict(estimates)}

@@ -1,21 +1,15 @@
-"""Before and after the steps on batches: the number of rows, the start, and q put together."""
+"""Starts of the steps on batches, and pushes from where they end, tried on some rows."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from jensen._errors import DataError
-from jensen.algorithms.coordinate.minibatch import Minibatches, Shape, Sums
-from jensen.algorithms.coordinate.solution import Solution
+from jensen.algorithms.coordinate.minibatch import Minibatches, Sums
+from jensen.algorithms.coordinate.shape import Shape
 from jensen.algorithms.coordinate.starts import perturbed, random_start
-from jensen.families.exponential import Product
-from jensen.math.precision import Precision
-from jensen.models.batches import AbstractSource, Batch
-from jensen.models.conjugacy import ConjugateTarget, Moments, Naturals
-from jensen.models.conjugacy.plates import split
+from jensen.models.conjugacy import Moments, Naturals
+from jensen.models.sources import AbstractSource, Batch
 
 SUBSET = 4096
 """Rows at most on which starts are tried."""
@@ -29,19 +23,6 @@ EVEN = 0.1
 LOOSE = 300.0
 """Local blocks are iterated to so many times the tolerance of exact sweeps: the noise of a batch is larger still."""
 PUSHED_SWEEPS = 20
-
-
-def counted(source: AbstractSource, batches: Minibatches) -> int:
-    """The rows of a source, from a first pass if need be."""
-    if source.size is None:
-        source.size = sum(sum(batches.rows_of(piece) for piece in batch) for batch in source.whole())
-    if source.size < batches.rest.rows:
-        raise DataError(
-            f"size is {source.size}, but the first batch alone has {batches.rest.rows} rows.",
-            f"Plate '{batches.plate}'.",
-            "Pass the number of rows of all batches together, or leave it out and have them counted.",
-        )
-    return source.size
 
 
 def begun(
@@ -156,27 +137,3 @@ def above(
             state = (moments, naturals)
         reached.append((float(bound), state))
     return reached[1][1] if reached[1][0] > reached[0][0] + margin else None
-
-
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """A program whose rows come in batches."""
-
-    fn: Callable[..., Any]
-    source: AbstractSource
-    precision: Precision
-
-
-class Streamed(Solution):
-    """q of the global latents, where the rows are not held in memory."""
-
-    def product(self) -> Product:
-        """The global factors."""
-        return self.held()
-
-
-def reached(batches: Minibatches, target: ConjugateTarget | None, naturals: Naturals) -> Solution:
-    """q, its local factors left implicit; the global ones only where the rows come from outside."""
-    if target is None:
-        return Streamed(naturals, {}, batches.rest.target)
-    return Solution(naturals, {}, target, split(target.model, batches.rest.parts.plate))

@@ -1,0 +1,237 @@
+"""Stochastic ascent over minibatches of rows: step sizes raced for and cut, iterates averaged."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from numpyro.distributions import constraints
+
+from jensen._errors import ModelError
+from jensen.algorithms.coordinate.ascent import no_maximum
+from jensen.core import AbstractBound, Progress
+from jensen.estimators.rows import Learned, RowEstimator
+from jensen.math.precision import float_type
+from jensen.math.programs import Program
+from jensen.models.rows import RowModel, RowTarget
+
+ADAM = optax.scale_by_adam(b1=0.9, b2=0.999)
+RATES = (0.03, 0.01, 0.003, 0.001)
+CUT = 1.0 / 3.0
+"""What a step size is multiplied with when the bound has stopped rising."""
+LEAST_RATE = 1e-6
+SHARED = 10.0
+"""Shared factors move so many times the step size, at most 0.1, in units of their own sds."""
+RECENT = 3.0
+"""η of polynomial averaging: iterate t of a stage enters with weight (η + 1) / (t + η) (Shamir and Zhang 2013)."""
+EDGE, RUNAWAY = 8.0, 25.0
+WINDOW = 3
+
+
+@dataclass(frozen=True)
+class Ascended:
+    """The best averaged state, its bound on fixed draws (nats), whether it converged, epochs, and rejected steps."""
+
+    learned: Learned
+    bound: float
+    gain: float
+    converged: bool
+    epochs: float
+    rate: float
+    rejected: int
+
+
+class Steps:
+    """A chunk of steps in one program; `count` steps of `batch` rows each."""
+
+    def __init__(
+        self, target: RowTarget, estimator: RowEstimator, bound: AbstractBound, batch: int, heavy: bool, seed: int
+    ):
+        self.target, self.estimator, self.batch = target, estimator, batch
+        self.model = target.model(batch)
+        per_epoch = max(1, target.size // batch)
+        self.count = int(np.clip(per_epoch, 50, 400))
+        self.epochs = 0.0
+        self.rng = np.random.default_rng(seed)
+        self._order = np.zeros(0, int)
+        self._data = {name: jax.device_put(value) for name, value in target.rows.items()}
+        self._program = Program(lambda *given: _chunk(estimator, bound, target.size, *given), heavy=heavy)
+
+    def rows(self) -> np.ndarray:
+        """Indices (count, batch): random permutations one after the other, what is left over waiting for none."""
+        wanted = self.count * self.batch
+        parts, have = [self._order], len(self._order)
+        whole = self.target.size // self.batch * self.batch
+        while have < wanted:
+            parts.append(self.rng.permutation(self.target.size)[:whole])
+            have += whole
+        order = np.concatenate(parts)
+        self._order = order[wanted:]
+        return order[:wanted].reshape(self.count, self.batch).astype(np.int32)
+
+    def __call__(self, learned: Learned, average: Learned, state: Any, done: int, rate: float, key: Any) -> Any:
+        """(state of everything after the chunk, bounds of the steps, which of them were finite)."""
+        kind = float_type(self.target.precision)
+        given = (self.rows(), jr.split(key, self.count), kind(rate), kind(done))
+        found = self._program(self.model, self._data, learned, average, state, *given)
+        self.target.gradients += self.count * self.batch * self.estimator.num_draws
+        self.epochs += self.count * self.batch / self.target.size
+        *moved, values, fine = found
+        return *moved, np.asarray(values, float), np.asarray(fine)
+
+
+def units(learned: Learned) -> Learned:
+    """The unit of every number: one, and for the location of what rows share its own sd."""
+    ones, shared = jax.tree.map(jnp.ones_like, learned), learned.q.shared
+    moved = jax.vmap(shared.transform)(jnp.eye(shared.noise_dim, dtype=shared.loc.dtype)) - shared.loc
+    sds = jnp.sqrt(jnp.sum(moved**2, axis=0))
+    own = jax.tree.map(lambda leaf: jnp.ones_like(leaf) * (sds[:, None] if leaf.ndim == 2 else 1.0), shared)
+    own = eqx.tree_at(lambda q: q.loc, own, sds)
+    return eqx.tree_at(lambda x: x.q.shared, ones, own)
+
+
+def _chunk(
+    estimator: RowEstimator,
+    bound: AbstractBound,
+    size: int,
+    model: RowModel,
+    data: Any,
+    learned: Learned,
+    average: Learned,
+    state: Any,
+    index: Any,
+    keys: Any,
+    rate: Any,
+    done: Any,
+) -> Any:
+    scale = size / model.rows
+
+    def body(carry: Any, item: Any) -> Any:
+        learned, average, state, t = carry
+        rows, key = item
+        own = {name: value[rows] for name, value in data.items()}
+        value, slope = estimator.gradient(bound, model.at(own), learned, own, scale, key)
+        unit = units(learned)
+        white = jax.tree.map(lambda g, u: g * u / size, slope, unit)
+        update, new_state = ADAM.update(white, state)
+        faster = jnp.minimum(SHARED * rate, 0.1)
+        quick = jax.tree.map(lambda leaf: faster / rate * leaf, unit.q.shared)
+        unit = eqx.tree_at(lambda x: x.q.shared, unit, quick)
+        new = jax.tree.map(lambda x, u, d: x + rate * u * d, learned, unit, update)
+        leaves = jax.tree.leaves((new, new_state))
+        fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
+        learned, state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), (new, new_state), (learned, state))
+        weight = jnp.minimum(1.0, (RECENT + 1.0) / (t + RECENT))
+        average = jax.tree.map(lambda a, x: a + weight * (x - a), average, learned)
+        return (learned, average, state, t + 1.0), (value, fine)
+
+    carry, (values, fine) = jax.lax.scan(body, (learned, average, state, done + 1.0), (index, keys))
+    return *carry[:3], values, fine
+
+
+def ascend(
+    steps: Steps,
+    learned: Any,
+    measure: Callable[[Learned], float],
+    key: Any,
+    max_epochs: int,
+    tolerance: float,
+) -> Generator[Progress, None, Ascended]:
+    """Stages of falling step sizes, each from the average of the one before.
+
+    The first step size is the best of `RATES` over one chunk each. A stage ends when the mean bound of its latest
+    chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when the
+    average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before.
+    """
+    size = steps.target.size
+    rate, rejected = yield from _raced(steps, learned, key)
+    best, best_bound = learned, measure(learned)
+    watch, gain, number = _Watch(steps.target, learned), np.inf, 0
+    while steps.epochs < max_epochs:
+        state, average, current = ADAM.init(best), best, best
+        until = steps.epochs + max(0.5 * (max_epochs - steps.epochs), steps.count * steps.batch / size)
+        means: list[float] = []
+        done = 0
+        while steps.epochs < until:
+            number += 1
+            sub = jr.fold_in(key, number)
+            current, average, state, values, fine = steps(current, average, state, done, rate, sub)
+            done += steps.count
+            rejected += int((~fine).sum())
+            means.append(float(values[fine].mean()) if fine.any() else -np.inf)
+            yield Progress("ascent", number * steps.count, means[-1], average, f"epoch {steps.epochs:.0f}")
+            watch.look(current, means[-1])
+            if not np.isfinite(means[-1]) or not _rising(means):
+                break
+        reached = measure(average)
+        if not np.isfinite(reached) and not np.isfinite(best_bound):
+            raise ModelError(
+                "The bound is not finite at the starting values.",
+                f"Plate '{steps.target.plate}'.",
+                "Start parameters closer to plausible values, and scale the data to about one.",
+            )
+        gain = (reached - best_bound) / size
+        if reached > best_bound or not np.isfinite(best_bound):
+            best, best_bound = average, reached
+        if abs(gain) < tolerance and np.isfinite(gain):
+            return Ascended(best, best_bound, gain, True, steps.epochs, rate, rejected)
+        rate *= CUT
+        if rate < LEAST_RATE:
+            break
+    return Ascended(best, best_bound, gain, False, steps.epochs, rate, rejected)
+
+
+def _raced(steps: Steps, learned: Any, key: Any) -> Generator[Progress, None, tuple[float, int]]:
+    found, rejected = [], 0
+    for rate in RATES:
+        sub = jr.fold_in(key, 2**30)
+        _, average, _, values, fine = steps(learned, learned, ADAM.init(learned), 0, rate, sub)
+        rejected += int((~fine).sum())
+        tail = values[3 * steps.count // 4 :][fine[3 * steps.count // 4 :]]
+        reached = float(tail.mean()) if len(tail) and fine.mean() > 0.9 else -np.inf
+        found.append((reached, rate))
+        yield Progress("step size", len(found), reached, average, f"rate {rate:g}")
+    return max(found)[1], rejected
+
+
+def _rising(means: list[float]) -> bool:
+    """Whether the latest chunks lie above those before by more than their scatter explains."""
+    h = max(WINDOW, len(means) // 4)
+    if len(means) < 2 * h:
+        return True
+    values = np.array(means)
+    rise = values[-h:].mean() - values[-2 * h : -h].mean()
+    noise = np.diff(values[-2 * h :]).std() / np.sqrt(2.0)
+    return bool(rise > 2.0 * noise * np.sqrt(2.0 / h))
+
+
+class _Watch:
+    """Parameters on their way to the edge of their range, the bound rising all the time."""
+
+    def __init__(self, target: RowTarget, learned: Learned):
+        self.start = {
+            name: np.asarray(value)
+            for name, value in learned.parameters.items()
+            if target.charts.supports[name] is not constraints.real
+        }
+        self.value = np.inf
+
+    def changes(self, learned: Learned) -> dict[str, float]:
+        """The largest change of each constrained parameter, unconstrained."""
+        found = {n: np.abs(np.asarray(learned.parameters[n]) - value) for n, value in self.start.items()}
+        return {name: float(change.max(initial=0.0)) for name, change in found.items()}
+
+    def look(self, learned: Learned, value: float) -> None:
+        """Raise where one has run away."""
+        changes = self.changes(learned)
+        if not changes or max(changes.values()) <= EDGE:
+            return
+        self.value = min(self.value, value)
+        name = max(changes, key=lambda n: changes[n])
+        if changes[name] > RUNAWAY and value - self.value > 1.0:
+            raise no_maximum(name, "", f"Parameter '{name}'.")

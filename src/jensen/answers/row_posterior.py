@@ -1,0 +1,130 @@
+"""The posterior of rows, those of the fit or new ones, as the encoder gives it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jensen._errors import OptionError
+from jensen._typing import leaf
+from jensen.algorithms.amortise.evaluate import Evaluator, Weighed, shared_draws
+from jensen.diagnostics.importance import smooth
+from jensen.diagnostics.rows import log_mean
+from jensen.families.amortised import Amortised, RowFactors
+from jensen.math.precision import working
+
+DRAWS = 512
+"""Draws behind moments, bounds and log evidences."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowPosterior:
+    """q(z_n | x_n) of some rows, the model and what rows share being as they were fitted.
+
+    Attributes:
+        size: rows. refined: whether each row's factor was raised from where the encoder put it.
+    """
+
+    evaluator: Evaluator = field(repr=False)
+    q: Amortised = field(repr=False)
+    parameters: Mapping[str, Any] = field(repr=False)
+    data: Mapping[str, np.ndarray] = field(repr=False)
+    raw: np.ndarray = field(repr=False)
+    refined: bool
+    seed: int = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Rows."""
+        return len(self.raw)
+
+    @functools.cached_property
+    def factors(self) -> RowFactors:
+        """The factors: Gaussians over unconstrained coordinates, and those of discrete latents."""
+        with working(self.evaluator.target.precision):
+            layout = self.evaluator.target.model(self.size).layout
+            return RowFactors.of(layout, self.q.shape, leaf(self.raw))
+
+    @functools.cached_property
+    def _weighed(self) -> Weighed:
+        return self._draw(DRAWS, self.seed)
+
+    def _draw(self, count: int, seed: int) -> Weighed:
+        shared = shared_draws(self.q, count, seed)
+        return self.evaluator.weigh(self.q, self.parameters, self.data, shared, seed, self.raw)
+
+    @property
+    def loc(self) -> np.ndarray:
+        """Means of the unconstrained coordinates, (rows, dim)."""
+        return np.asarray(self.factors.loc, float)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Their sds, (rows, dim)."""
+        with working(self.evaluator.target.precision):
+            return np.asarray(self.factors.sds(), float)
+
+    def mean(self) -> dict[str, np.ndarray]:
+        """E[z] by site, on the supports, from draws (a code's: of its number)."""
+        return {name: values.mean(axis=0) for name, values in self._weighed.values.items()}
+
+    def sd(self) -> dict[str, np.ndarray]:
+        """Standard deviations by site, on the supports, from draws."""
+        return {name: values.std(axis=0) for name, values in self._weighed.values.items()}
+
+    def probabilities(self) -> dict[str, np.ndarray]:
+        """q of every value of the discrete latents with a small support: site -> (*site, values)."""
+        with working(self.evaluator.target.precision):
+            known = {n: f for n, f in self.factors.codes.items() if f.support() is not None}
+            return {name: np.exp(np.asarray(factor.log_masses(), float)) for name, factor in known.items()}
+
+    def elbo(self) -> np.ndarray:
+        """The bound on log p(x_n) of each row given what rows share, (rows,), in nats."""
+        return self._weighed.log_weights.mean(axis=0)
+
+    def log_evidence(self, num_draws: int = DRAWS) -> np.ndarray:
+        """log p(x_n) of each row by importance weighting, (rows,), in nats: a lower bound on average."""
+        logs = self._weighed if num_draws == DRAWS else self._draw(num_draws, self.seed + 1)
+        return log_mean(logs.log_weights)
+
+    def sample(self, num_draws: int = 1000, *, seed: int = 0, corrected: bool = False) -> dict[str, np.ndarray]:
+        """Draws of the rows' latents, site -> (num_draws, ...); `corrected` resamples each row by its weights."""
+        if num_draws < 1:
+            raise OptionError(f"num_draws must be at least 1, got {num_draws}.", "Argument: num_draws.")
+        found = self._draw(num_draws if not corrected else max(num_draws, DRAWS), self.seed + 7 * seed + 3)
+        if not corrected:
+            return found.values
+        chosen = resampled_rows(found.log_weights, num_draws, seed)
+        return picked(found.values, chosen, row_axes(self.evaluator))
+
+
+def row_axes(evaluator: Evaluator) -> dict[str, int]:
+    """Site -> the axis of its rows."""
+    layout = evaluator.model.layout
+    return {site.name: site.axis for site in (*layout.continuous, *layout.codes)}
+
+
+def resampled_rows(log_weights: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """For every row, draws in proportion to its own smoothed weights, (count, rows), in random order."""
+    rng = np.random.default_rng([seed, 23])
+    out = np.empty((count, log_weights.shape[1]), int)
+    for n in range(log_weights.shape[1]):
+        weights, _ = smooth(log_weights[:, n])
+        weights = weights if weights.sum() > 0 else np.full(len(weights), 1.0 / len(weights))
+        positions = (rng.uniform() + np.arange(count)) / count
+        found = np.searchsorted(np.cumsum(weights), positions * weights.sum() * (1 - 1e-15))
+        out[:, n] = rng.permutation(np.minimum(found, len(weights) - 1))
+    return out
+
+
+def picked(values: Mapping[str, np.ndarray], chosen: np.ndarray, axes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The draws `chosen` (count, rows) of every row, site -> (count, ...)."""
+    rows, found = np.arange(chosen.shape[1]), {}
+    for name, value in values.items():
+        moved = np.moveaxis(value, axes[name] + 1, 1)
+        found[name] = np.moveaxis(moved[chosen, rows], 1, axes[name] + 1)
+    return found

@@ -1,0 +1,171 @@
+"""An amortised fit judged row by row: weights, moments, and what the encoder gives away against single rows' optima."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from jensen._typing import leaf
+from jensen.algorithms.amortise.evaluate import Evaluator, shared_draws
+from jensen.algorithms.amortise.refine import refined
+from jensen.core import Outcome
+from jensen.diagnostics.check import MEAN, RATIO, Check, Report, Verdict
+from jensen.diagnostics.importance import Pool, even, smooth, weighted_moments
+from jensen.families.amortised import Amortised, RowFactors
+from jensen.math.precision import working
+
+ROWS, DRAWS = 128, 512
+"""Rows looked at closely, and draws for each."""
+HEAVY = 0.05
+"""Share of rows whose weights may be heavy-tailed."""
+GAP = 0.05
+"""Nats a row that the encoder may give away."""
+EFFECTIVE = 100.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a sample of rows says.
+
+    Attributes:
+        number: rows looked at. heavy: share of them with k̂ above 0.7 and uneven weights. khat: their 95 % quantile.
+        ess: the median effective share of draws. mean, ratio: root mean square difference of q's means from corrected
+            ones in sd, and of log sds as a factor, both less the noise of the correction.
+        gap, gap_se: the amortisation gap, nats a row: bound of refined factors less that of the encoder's.
+        finite: share of draws with a finite density.
+    """
+
+    number: int
+    heavy: float
+    khat: float
+    ess: float
+    mean: float
+    ratio: float
+    gap: float
+    gap_se: float
+    finite: float
+
+
+def amortisation_gap(
+    evaluator: Evaluator, q: Amortised, parameters: Mapping[str, Any], rows: Mapping[str, np.ndarray], seed: int
+) -> tuple[float, float]:
+    """(mean over rows of L_n at the row's own optimum less L_n at the encoder's answer, its standard error), in nats.
+
+    Cremer, Li and Duvenaud (2018), equation 5; on common draws, with the sampling of rows in the error.
+    """
+    better = refined(evaluator, q, parameters, rows, seed)
+    shared = shared_draws(q, DRAWS // 2, seed)
+    own = evaluator.weigh(q, parameters, rows, shared, seed + 1).log_weights
+    free = evaluator.weigh(q, parameters, rows, shared, seed + 1, raw=better).log_weights
+    gain = (free - own).mean(axis=0)
+    return float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
+
+
+def looked_at(
+    evaluator: Evaluator, q: Amortised, parameters: Mapping[str, Any], rows: Mapping[str, np.ndarray], seed: int
+) -> Rows:
+    """The statistics of these rows."""
+    found = evaluator.weigh(q, parameters, rows, shared_draws(q, DRAWS, seed), seed)
+    logs = found.log_weights
+    with working(evaluator.target.precision):
+        layout = evaluator.target.model(logs.shape[1]).layout
+        factors = RowFactors.of(layout, q.shape, leaf(evaluator.encoded(q, rows)))
+        loc, sd = np.asarray(factors.loc, float), np.asarray(factors.sds(), float)
+    khats, effective, means, spreads, mean_errors, spread_errors = [], [], [], [], [], []
+    for n in range(logs.shape[1]):
+        weights, khat = smooth(logs[:, n])
+        size = 1.0 / np.sum(weights**2) if weights.sum() > 0 else 0.0
+        khats.append(0.0 if even(logs[:, n]) else khat)
+        effective.append(size / len(weights))
+        if size < 10 or not loc.shape[1]:
+            continue
+        mean, spread, error = weighted_moments(np.asarray(found.point[:, n], float), weights)
+        spread = np.maximum(spread, 1e-300)
+        means.append((loc[n] - mean) / spread)
+        mean_errors.append(error / spread)
+        spreads.append(np.log(sd[n] / spread))
+        spread_errors.append(np.full(len(spread), np.sqrt(0.5 / size)))
+    gap, gap_se = amortisation_gap(evaluator, q, parameters, rows, seed)
+    return Rows(
+        logs.shape[1],
+        float((np.array(khats) > 0.7).mean()),
+        float(np.quantile(khats, 0.95)),
+        float(np.median(effective)),
+        _beyond(means, mean_errors),
+        float(np.exp(_beyond(spreads, spread_errors))),
+        gap,
+        gap_se,
+        float(np.isfinite(logs).mean()),
+    )
+
+
+def _beyond(values: list[np.ndarray], errors: list[np.ndarray]) -> float:
+    """The root mean square of values less that of their errors."""
+    if not values:
+        return 0.0
+    return float(np.sqrt(max(np.mean(np.square(values)) - np.mean(np.square(errors)), 0.0)))
+
+
+def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: bool) -> Report:
+    """The verdict of an amortised fit: that of its rows, and of the weights of what they share."""
+    limit = 0.7
+    shared_fine = not shared or ((pool.khat < limit or pool.even) and pool.ess > min(EFFECTIVE, 0.2 * pool.half))
+    rows_fine = rows.heavy < HEAVY and rows.finite > 0.999
+    same = rows.mean < MEAN and rows.ratio < RATIO
+    gap_fine = rows.gap - 2.0 * rows.gap_se < GAP
+    checks = [
+        Check("optimiser met its stopping rule", float(outcome.converged), "1", outcome.converged),
+        Check("rows with heavy-tailed weights", rows.heavy, f"< {HEAVY}", rows.heavy < HEAVY),
+        Check("means of q by row, rms distance in sd", rows.mean, f"< {MEAN}", rows.mean < MEAN),
+        Check("sds of q by row, rms factor", rows.ratio, f"< {RATIO}", rows.ratio < RATIO),
+        Check("amortisation gap, nats a row", rows.gap, f"< {GAP}", gap_fine),
+        Check("effective share of a row's draws", rows.ess, "> 0.05", rows.ess > 0.05),
+        Check("draws of q with finite density", rows.finite, "> 0.999", rows.finite > 0.999),
+    ]
+    if shared:
+        checks.append(Check("Pareto k of shared latents' weights", pool.khat, f"< {limit}, or even", shared_fine))
+    usable = rows_fine and shared_fine and rows.ess > 0.05
+    verdict: Verdict = "untrusted"
+    if usable:
+        verdict = "trusted" if same and outcome.converged and gap_fine else "usable"
+    reasons = [
+        f"On {rows.number} rows the encoder gives away {rows.gap:.3g} ± {rows.gap_se:.2g} nats a row against factors "
+        "fitted to each row (amortisation gap)."
+    ]
+    if same:
+        reasons.append(
+            f"Row by row the means of q agree with importance-corrected ones within {rows.mean:.2g} sd and its sds "
+            f"within {100 * (rows.ratio - 1):.0f} % (root mean square)."
+        )
+    else:
+        reasons.append(
+            f"Row by row the means of q are {rows.mean:.2g} sd from importance-corrected ones, its sds off by a factor "
+            f"{rows.ratio:.2g} (root mean square)."
+        )
+    if not outcome.converged:
+        reasons.append(f"The optimiser did not certify its answer: {outcome.status}")
+    if rows.heavy >= HEAVY:
+        reasons.append(f"The weights of {rows.heavy:.0%} of the rows are heavy-tailed (k̂ > 0.7).")
+    if shared and not shared_fine:
+        reasons.append(
+            f"The weights of the shared latents cannot be trusted: k̂ = {pool.khat:.2f}, {pool.ess:.0f} effective draws."
+        )
+    remedy = ""
+    if verdict == "usable":
+        remedy = "Use `sample`, `summary` and `infer(..., corrected=True)`, which weigh each row's draws."
+        if not gap_fine:
+            remedy += " A larger encoder, or infer(..., refine=True), closes the amortisation gap."
+    elif verdict == "untrusted":
+        remedy = (
+            "Try jn.amortised(family='full_rank'), a larger encoder or more epochs; infer(..., refine=True) refines "
+            "single rows."
+        )
+    interval = (pool.khat_q - 1.96 * pool.khat_q_se, pool.khat_q + 1.96 * pool.khat_q_se)
+    return Report(verdict, tuple(reasons), remedy, rows.khat, interval, pool.khat, pool.ess, tuple(checks))
+
+
+def log_mean(logs: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Log of the mean of exp."""
+    return special.logsumexp(np.where(np.isnan(logs), -np.inf, logs), axis=axis) - np.log(logs.shape[axis])

@@ -1,0 +1,91 @@
+"""The log joint of some rows, row by row, as a function of their latents, the shared latents and the parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from jensen._typing import Array, Scalar
+from jensen.core import total
+from jensen.models.learning import LEARNED, coordinates, value_at
+from jensen.models.numpyro import NumPyroModel
+from jensen.models.rows.layout import RowLayout
+
+
+class Parts(NamedTuple):
+    """log p(x, z, β) in nats, over unconstrained coordinates.
+
+    Attributes:
+        observed: of each row, its observations and factors given everything, (rows,).
+        latent: of each row, its latents' prior with the Jacobian, (rows,).
+        shared_observed, shared_latent: of everything outside the plate.
+    """
+
+    observed: Array
+    latent: Array
+    shared_observed: Scalar
+    shared_latent: Scalar
+
+
+@dataclass(frozen=True, eq=False)
+class Charts:
+    """The constraints of the parameters, by name."""
+
+    supports: dict[str, Any]
+
+    def values(self, points: Mapping[str, Any]) -> dict[str, Array]:
+        """The parameters at these unconstrained values."""
+        return {name: value_at(support, points[name]) for name, support in self.supports.items()}
+
+    def points(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The unconstrained values of these parameters."""
+        return {name: np.asarray(coordinates(support, values[name])) for name, support in self.supports.items()}
+
+
+class RowModel(eqx.Module):
+    """A NumPyro program on a number of rows that its data fix.
+
+    `model` holds the data of these rows; `charts` are those of the parameters, whose unconstrained values are given at
+    every call. `layout` says where rows lie.
+    """
+
+    model: NumPyroModel
+    layout: RowLayout = eqx.field(static=True)
+    rows: int = eqx.field(static=True)
+    charts: Charts = eqx.field(static=True)
+
+    def at(self, data: dict[str, Any]) -> "RowModel":
+        """The same program on other rows of the same number."""
+        return eqx.tree_at(lambda m: m.model.data, self, {**self.model.data, **data})
+
+    def values(self, point: Array, codes: dict[str, Array], shared: Array) -> tuple[dict[str, Array], Array, Scalar]:
+        """(site -> value on its support, log |det| by row, log |det| of the shared latents)."""
+        own, log_det = self.layout.values(point)
+        common, shared_log_det = self.layout.shared_values(shared)
+        return {**own, **codes, **common}, log_det, shared_log_det
+
+    def known(self, parameters: dict[str, Array]) -> NumPyroModel:
+        """The program at these unconstrained parameters."""
+        if not self.charts.supports:
+            return self.model
+        values = self.charts.values(parameters)
+        return eqx.tree_at(lambda m: m.data, self.model, {**self.model.data, LEARNED: values})
+
+    def parts(self, point: Array, codes: dict[str, Array], shared: Array, parameters: dict[str, Array]) -> Parts:
+        """The log joint at (rows, dim) row coordinates, discrete values by site, and (shared_dim,) shared ones."""
+        latent, log_det, shared_log_det = self.values(point, codes, shared)
+        terms = self.known(parameters).log_joint(latent)
+        observed, own = jnp.zeros(self.rows, point.dtype), log_det
+        outside: dict[bool, list[Array]] = {True: [], False: []}
+        for name, term in terms.items():
+            seen = name in self.layout.observed
+            if name not in self.layout.inside:
+                outside[seen].append(term)
+            elif seen:
+                observed = observed + self.layout.by_row(term, self.rows)
+            else:
+                own = own + self.layout.by_row(term, self.rows)
+        return Parts(observed, own, total(outside[True]), total(outside[False]) + shared_log_det)
