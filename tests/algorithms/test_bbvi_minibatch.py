@@ -106,6 +106,7 @@ def test_a_fit_by_batches_agrees_with_one_on_all_rows():
         assert (np.abs(gap) / np.sqrt(np.asarray(b.variances()[site]))).max() < most
 
 
+@pytest.mark.slow
 def test_free_form_rows_are_moved_batch_by_batch():
     """Labels of 60 rows, 12 at a time: close to the optimum of coordinate ascent on all rows."""
     x = np.random.default_rng(3).normal(size=60)
@@ -123,6 +124,43 @@ def centred(y):
         numpyro.sample("y", dist.Normal(level, 1.0), obs=y - y.mean())
 
 
+def mixture(y):
+    centre = numpyro.sample("centre", dist.Normal(jnp.array([-2.0, 2.0]), 1.0).to_event(1))
+    with numpyro.plate("row", len(y)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+        numpyro.sample("y", dist.Normal(centre[z], 1.0), obs=y)
+
+
+def test_batches_of_a_summed_out_mixture_average_to_its_density():
+    target = jn.advi(batch_size=2).prepare(mixture, {"y": Y}, "double")
+    pairs = np.array(list(itertools.combinations(range(6), 2)))
+    with working("double"):
+        model = target.subsample.model
+
+        def density(model, rows, point):
+            return model.log_density(point, model.batch(rows))
+
+        point = np.array([0.3, 1.1])
+        found = Program(jax.vmap(density, (None, 0, None)))(model, pairs, point)
+        assert float(found.mean()) == pytest.approx(float(target.value(point[None])[0]), rel=1e-12)
+        assert model.inside == {"z + y"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["mean_field", "full_rank"])
+def test_gaussians_by_batches_agree_with_those_on_all_rows(family):
+    rng = np.random.default_rng(7)
+    y = np.where(rng.uniform(size=2000) < 0.4, -1.5, 1.0) + rng.normal(size=2000)
+    part = jn.fit(mixture, {"y": y}, jn.advi(family=family, batch_size=100))
+    whole = jn.fit(mixture, {"y": y}, jn.advi(family=family))
+    assert part.converged
+    assert "batches of 100 of 2000 rows" in part.status
+    sd = whole.q.scales()
+    assert (np.abs(np.asarray(part.q.loc) - np.asarray(whole.q.loc)) / sd).max() < 0.25
+    assert part.elbo.value > whole.elbo.value - 0.1
+    assert part.marginals()["z"].shape == (2000, 2)
+
+
 def test_what_it_refuses():
     density = jn.LogDensity(lambda z: -(z["x"] ** 2), {"x": ()})
     cases = [
@@ -136,10 +174,24 @@ def test_what_it_refuses():
     for model, data, options, message in cases:
         with pytest.raises(jn.JensenError, match=message):
             jn.fit(model, data, jn.bbvi(**options))
-    with pytest.raises(jn.OptionError, match="Add batch_size"):
-        jn.bbvi(plate="row")
+    for method in (jn.bbvi, jn.advi):
+        with pytest.raises(jn.OptionError, match="Add batch_size"):
+            method(plate="row")
+    with pytest.raises(jn.OptionError, match="'rate' has a coordinate for each row.*jn.bbvi"):
+        jn.fit(overdispersed, {"y": COUNTS}, jn.advi(batch_size=10))
+    with pytest.raises(jn.OptionError, match="'k' is summed out, and it is outside the plate 'row'"):
+        jn.fit(_shared_label, {"y": Y}, jn.advi(batch_size=2))
+    with pytest.raises(jn.OptionError, match="family='flow' is not fitted by batches"):
+        jn.advi(family="flow", batch_size=2)
     with pytest.raises(jn.OptionError, match="not a sum over rows"):
         jn.bbvi(batch_size=2, bound=jn.ImportanceWeighted(5), estimator=jn.ScoreFunction(10))
+
+
+def _shared_label(y):
+    level = numpyro.sample("level", dist.Normal(0.0, 2.0))
+    k = numpyro.sample("k", dist.Bernoulli(0.5))
+    with numpyro.plate("row", len(y)):
+        numpyro.sample("y", dist.Normal(level * k, 1.0), obs=y)
 
 
 def _unplated(y):

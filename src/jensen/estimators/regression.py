@@ -136,11 +136,25 @@ def _left_out(y: Array, controls: Array) -> Array:
     x, controls = x * inverse, controls * inverse
     centred = y - jnp.mean(y, axis=0)
     gram = jnp.einsum("s...m,s...n->...mn", x, x) + draws * RIDGE * jnp.eye(x.shape[-1], dtype=x.dtype)
-    spread = jnp.einsum("...mn,s...n->s...m", jnp.linalg.inv(gram), x)
+    spread = jnp.einsum("...mn,s...n->s...m", _inverse(gram), x)
     together = jnp.einsum("s...m,s...->...m", spread, centred)
     residual = centred - jnp.sum(together * x, axis=-1)
     leverage = 1.0 / draws + jnp.sum(spread * x, axis=-1)
     return y - jnp.sum((together - spread * (residual / (1.0 - leverage))[..., None]) * controls, axis=-1)
+
+
+def _inverse(gram: Array) -> Array:
+    """The inverses of many small positive definite matrices, (..., m, m), by Gauss-Jordan elimination side by side."""
+    m = gram.shape[-1]
+    left, right = gram, jnp.broadcast_to(jnp.eye(m, dtype=gram.dtype), gram.shape)
+    for k in range(m):
+        pivot = left[..., k, k][..., None]
+        row, own = left[..., k, :] / pivot, right[..., k, :] / pivot
+        others = (left[..., :, k] * (jnp.arange(m) != k))[..., None]
+        keep = (jnp.arange(m) == k)[:, None]
+        left = jnp.where(keep, row[..., None, :], left - others * row[..., None, :])
+        right = jnp.where(keep, own[..., None, :], right - others * own[..., None, :])
+    return jnp.asarray(right)
 
 
 def least_draws(factor: Any, scores_only: bool = False) -> int:

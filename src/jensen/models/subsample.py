@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import JensenError, ModelError, OptionError, nearest
-from jensen._typing import Array, Flat, Latent, Scalar, Terms
-from jensen.core import AbstractModel, total
+from jensen._typing import Array, Flat, Latent, Terms
+from jensen.core import AbstractModel
 from jensen.math.precision import Precision, float_type, working
 from jensen.models.analysis import placeholders
 from jensen.models.bijection import SiteBijection
@@ -62,14 +62,26 @@ class RowsModel(AbstractModel):
         terms = self.on(batch).log_joint(latent)
         return {name: self.weight * term if name in self.inside else term for name, term in terms.items()}
 
-    def log_density(self, point: Flat, batch: Any = None) -> Scalar:
-        """The log joint of a batch as a density over R^D, in nats."""
-        latent, log_det = self.bijection.forward(point)
-        return total(self.log_joint(latent, batch)) + log_det
-
     def constrain(self, point: Flat) -> Latent:
         """The latents at u."""
         return self.bijection.forward(point)[0]
+
+
+class OneBatch(AbstractModel):
+    """The same rows at every evaluation, each standing for N / B: an ordinary density, for a start near the optimum."""
+
+    rows: RowsModel
+    batch: RowBatch
+    bijection: SiteBijection
+
+    def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
+        """Of these rows."""
+        del batch
+        return self.rows.log_joint(latent, self.batch)
+
+    def constrain(self, point: Flat) -> Latent:
+        """The latents at u."""
+        return self.rows.constrain(point)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +100,17 @@ class Subsample:
         epochs = [rng.permutation(self.size)[: each * self.batch_size] for _ in range(-(-count // each))]
         return np.concatenate(epochs).reshape(-1, self.batch_size)[:count].astype(np.int32)
 
+    def batches(self, rng: np.random.Generator, count: int) -> RowBatch:
+        """`count` batches side by side, for a loop over them."""
+        return self.model.batch(jnp.asarray(self.rows(rng, count)))
+
     def first(self, seed: int = 0) -> RowBatch:
         """One batch at random."""
         return self.model.batch(jnp.asarray(self.rows(np.random.default_rng(seed), 1)[0]))
+
+    def fixed(self, seed: int = 0) -> OneBatch:
+        """The density of one batch at random."""
+        return OneBatch(rows=self.model, batch=self.first(seed), bijection=self.model.bijection)
 
     @property
     def epoch(self) -> int:
