@@ -177,9 +177,9 @@ def test_what_it_refuses():
     for method in (jn.bbvi, jn.advi):
         with pytest.raises(jn.OptionError, match="Add batch_size"):
             method(plate="row")
-    with pytest.raises(jn.OptionError, match="'rate' has a coordinate for each row.*jn.bbvi"):
+    with pytest.raises(jn.OptionError, match=r"'rate' has a coordinate for each row.*jn.bbvi"):
         jn.fit(overdispersed, {"y": COUNTS}, jn.advi(batch_size=10))
-    with pytest.raises(jn.OptionError, match="'k' is summed out, and it is outside the plate 'row'"):
+    with pytest.raises(jn.OptionError, match=r"'k' is summed out, and it is outside the plate 'row'"):
         jn.fit(_shared_label, {"y": Y}, jn.advi(batch_size=2))
     with pytest.raises(jn.OptionError, match="family='flow' is not fitted by batches"):
         jn.advi(family="flow", batch_size=2)
