@@ -20,6 +20,7 @@ from jensen.models.data_check import as_mapping
 from jensen.models.learning import LEARNED, Charts, Closed, Parameter
 from jensen.models.native import NativeTarget, native_target
 from jensen.models.numpyro import NumPyroModel
+from jensen.models.subsample import RowsModel
 
 WEIGHT = 5.0
 """A change of a parameter's unconstrained coordinate, relative to 1 + its size, counts as so many posterior sds."""
@@ -30,6 +31,14 @@ class Together(eqx.Module):
 
     q: Any
     parameters: dict[str, Array]
+
+    def at(self, batch: Any) -> "Together":
+        """q over the latents of a minibatch."""
+        return Together(self.q.at(batch), self.parameters)
+
+    def put(self, part: "Together", batch: Any) -> "Together":
+        """With what `at` gave replaced by `part`."""
+        return Together(self.q.put(part.q, batch), part.parameters)
 
 
 class Jointly(eqx.Module):
@@ -45,8 +54,13 @@ class Jointly(eqx.Module):
 
     def __call__(self, bound: AbstractBound, model: Any, both: Together, batch: Any, key: PRNGKey) -> Scalar:
         """The bound in nats."""
-        data = {**model.data, LEARNED: self.charts.values(both.parameters)}
-        return self.inner(bound, eqx.tree_at(lambda m: m.data, model, data), both.q, batch, key)
+        values = self.charts.values(both.parameters)
+
+        def where(model: Any) -> Any:
+            return model.inner.data if isinstance(model, RowsModel) else model.data
+
+        known = eqx.tree_at(where, model, {**where(model), LEARNED: values})
+        return self.inner(bound, known, both.q, batch, key)
 
 
 class JointMove(AbstractMove):
@@ -125,9 +139,14 @@ class LearnedTarget:
 
 
 def learned_target(
-    fn: Callable[..., Any], parameters: tuple[Parameter, ...], data: Mapping[str, Any] | None, precision: Precision
+    fn: Callable[..., Any],
+    parameters: tuple[Parameter, ...],
+    data: Mapping[str, Any] | None,
+    precision: Precision,
+    batch_size: int | None = None,
+    plate: str | None = None,
 ) -> LearnedTarget:
-    """Analyse a program at its parameters' starting values."""
+    """Analyse a program at its parameters' starting values, by batches of rows where asked for."""
     for p in parameters:
         if p.initial is None:
             raise ModelError(
@@ -139,7 +158,7 @@ def learned_target(
     rest = {name: value for name, value in as_mapping(data).items() if name not in taken}
     closed, kind = Closed(fn, parameters), float_type(precision)
     initial = {p.name: np.asarray(p.initial, kind) for p in parameters}
-    native = native_target(closed, {**rest, LEARNED: initial}, precision)
+    native = native_target(closed, {**rest, LEARNED: initial}, precision, batch_size=batch_size, plate=plate)
     if not isinstance(native.model, NumPyroModel) or LEARNED not in native.model.data:
         raise ModelError(
             "The model needs its parameters as concrete numbers while it is being built, so they cannot be learned.",
