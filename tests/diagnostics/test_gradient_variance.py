@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -10,11 +11,13 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms.blackbox.recipes import chosen_estimator
+from jensen.algorithms.blackbox.recipes import choose, chosen_estimator
+from jensen.bounds import ELBO
 from jensen.core import AbstractEstimator
-from jensen.estimators import Blanket, Mixed, Regressed, ScoreFunction
+from jensen.estimators import Blanket, Mixed, Regressed, Reparameterised, ScoreFunction
 from jensen.families import native
 from jensen.math.precision import working
+from jensen.math.programs import Program
 from jensen.models.native import NativeTarget, native_target
 
 N = 100
@@ -89,6 +92,49 @@ def test_regression_finds_the_omitted_terms_by_itself(measured):
     variance = measured.table["variance"]
     assert variance["theta", "blanket"] > 8 * variance["theta", "regression"]
     assert variance["z", "score"] > 8 * variance["z", "regression"]
+
+
+def few_rows(shift, wider):
+    """Ten of the rows, θ displaced."""
+    q = optimum()
+    theta, z = q.factors["theta"], q.factors["z"]
+    return native.Product(
+        {
+            "theta": native.Normal(theta.loc + shift, theta.log_scale + wider),
+            "z": native.Normal(z.loc[:10], z.log_scale[:10]),
+        }
+    )
+
+
+def test_scores_explain_the_gradient_of_a_normal_in_a_quadratic():
+    """Far from the optimum, where the path derivative alone is noisy, nothing of its variance is left."""
+    with working("double"):
+        q, target = few_rows(1.0, 0.7), native_target(hierarchical, {"x": X[:10]}, "double")
+        found = {}
+        for controls in (False, True):
+            recipe = Reparameterised(stick=True, controls=controls)
+            estimator = Mixed({"theta": recipe, "z": recipe}, 16)
+            gradient = Program(
+                jax.vmap(jax.grad(lambda q, k, e=estimator: e(ELBO(), target.model, q, None, k)), (None, 0))
+            )
+            found[controls] = np.asarray(gradient(q, jr.split(jr.key(0), 200)).factors["theta"].log_scale)
+        assert found[True].var() < 0.2 * found[False].var()
+        gap = found[True].mean() - found[False].mean()
+        assert abs(gap) < 4 * np.sqrt((found[True].var() + found[False].var()) / 200)
+
+
+def test_the_choice_weighs_variance_and_work():
+    """Operations are counted, so that a seed chooses the same on every machine."""
+    with working("double"):
+        q, target = few_rows(0.0, 0.0), native_target(hierarchical, {"x": X[:10]}, "double")
+        links = target.links({name: factor.rows for name, factor in q.factors.items()})
+        chosen = choose(target, q, links, 8, jr.key(0))
+        assert str(chosen) == str(choose(target, q, links, 8, jr.key(0)))
+        by_factor = {choice.factor: choice for choice in chosen.choices}
+        assert by_factor["z"].chosen.startswith("path derivative")
+        assert all(value >= 1.0 for value in chosen.work.values())
+        assert "scores alone" in chosen.work
+        assert chosen.num_draws == chosen.estimator().num_draws
 
 
 def test_a_bias_shows(measured):

@@ -1,5 +1,6 @@
 """The exact bound of a product of native factors, by enumeration or quadrature over every row, differentiable in q."""
 
+import functools
 import itertools
 
 import jax
@@ -8,23 +9,28 @@ import numpy as np
 
 from jensen.families import native
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(120)
+
+@functools.cache
+def _rule(count):
+    return np.polynomial.legendre.leggauss(count)
 
 
-def _legendre(low, high):
-    return low + (high - low) * (NODES + 1) / 2, (high - low) / 2 * WEIGHTS
+def nodes(factor, count=120):
+    """Values (n, *event) of one row with their measure: counting, or Lebesgue by Gauss-Legendre of `count` nodes."""
 
+    def _legendre(low, high):
+        at, weights = _rule(count)
+        return low + (high - low) * (at + 1) / 2, (high - low) / 2 * weights
 
-def nodes(factor):
-    """Values (n, *event) of one row with their measure: counting, or Lebesgue by Gauss-Legendre."""
     if factor.discrete:
         low = getattr(factor, "low", 0)
         top = {"Binomial": getattr(factor, "count", 0) + 1, "Bernoulli": 2}.get(type(factor).__name__)
         if isinstance(factor, native.Categorical):
             top = factor.logits.shape[-1]
         return low + np.arange(top or 150), np.ones(top or 150)
-    if isinstance(factor, native.Normal):
-        return _legendre(-9.0, 9.0)
+    if isinstance(factor, native.Normal):  # in two parts, since a density may have a kink at zero
+        (low, weights), (high, _) = _legendre(-9.0, 0.0), _legendre(0.0, 9.0)
+        return np.concatenate([low, high]), np.concatenate([weights, weights])
     if isinstance(factor, native.VonMises):
         return _legendre(-np.pi, np.pi)
     if isinstance(factor, native.Dirichlet):
@@ -39,12 +45,12 @@ def nodes(factor):
     return low + np.exp(u), w * np.exp(u)
 
 
-def grid(q):
+def grid(q, count=120):
     """Every combination of values of every row: stacked latents and log measure."""
     axes, places = [], []
     for name, factor in q.factors.items():
         for row in np.ndindex(*factor.rows):
-            axes.append(nodes(factor))
+            axes.append(nodes(factor, count))
             places.append((name, row))
     index = np.array(list(itertools.product(*(range(len(w)) for _, w in axes))))
     measure = np.prod([w[index[:, i]] for i, (_, w) in enumerate(axes)], axis=0)

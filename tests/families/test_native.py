@@ -116,6 +116,14 @@ def test_the_family_of_a_support(support, family, shape):
     assert bool(jnp.isfinite(factor.log_prob(value)).all())
 
 
+def test_a_factor_behind_a_bijection_keeps_its_form():
+    """Its information and its tempered relative are trees like itself, and can be added to it."""
+    factor = native.native_factor(site(constraints.ordered_vector, (2, 3)))
+    for other in (factor.information(), factor.tempered(0.5)):
+        jax.tree.map(jnp.add, factor, other)
+    assert bool(jnp.isfinite(factor.tempered(0.5).log_prob(factor.sample(jr.key(0)))).all())
+
+
 def test_a_support_without_a_family_is_refused():
     with pytest.raises(ModelError, match="no family for the support of 's'"):
         native.native_factor(site(constraints.multinomial(4), (2, 3)))

@@ -1,6 +1,7 @@
 """Automatic differentiation variational inference with Gaussians: no learning rate or step count to choose."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms import covering, fixed_draws, flexible, natural_gaussian, stochastic
+from jensen.algorithms.by_rows import fit_by_rows, target_by_rows
 from jensen.algorithms.chosen_family import (
     BY_STEPS,
     Chosen,
@@ -26,6 +28,7 @@ from jensen.core.algorithm import Run
 from jensen.estimators import Pathwise, StickingTheLanding
 from jensen.families import AbstractGaussian, FullRank, MeanField, StudentT
 from jensen.math import linalg
+from jensen.math.precision import Precision
 from jensen.models import Target
 
 LARGE = 1000
@@ -55,6 +58,8 @@ class ADVI(AbstractContinuous):
         num_starts: climbs from different starting points.
         engine: "deterministic" or "stochastic"; the latter uses fresh draws and Adam with averaged iterates for any
             family.
+        batch_size: rows of `plate` (the largest one unless told otherwise) in each step, each standing for N / B; what
+            is summed out is summed out row by row. The bound that a fit reports, and its checks, are on all rows.
         bound, estimator: what the stochastic engine maximises, and how it differentiates it: the ELBO by path
             derivatives, unless told otherwise (`jn.ImportanceWeighted(10)`, `jn.Pathwise(20)`).
     """
@@ -69,8 +74,11 @@ class ADVI(AbstractContinuous):
     engine: Literal["deterministic", "stochastic"] = eqx.field(static=True, default="deterministic")
     bound: AbstractBound = ELBO()
     estimator: AbstractEstimator | None = None
+    batch_size: int | None = eqx.field(static=True, default=None)
+    plate: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        self._check_batches()
         chosen = not self.bound.linear or self.estimator is not None
         if chosen and self.engine == "deterministic" and self.family not in BY_STEPS:
             raise OptionError(
@@ -108,8 +116,38 @@ class ADVI(AbstractContinuous):
                 f"rank must be at least 1, got {self.rank}.", "Option: rank.", "Use family='mean_field' for rank 0."
             )
 
+    def _check_batches(self) -> None:
+        if self.plate is not None and self.batch_size is None:
+            raise OptionError("plate says which rows batches are of.", "Option: plate of advi.", "Add batch_size=....")
+        if self.batch_size is not None and (self.family in FLEXIBLE or not self.bound.linear):
+            what = f"family='{self.family}'" if self.family in FLEXIBLE else type(self.bound).__name__
+            raise OptionError(
+                f"{what} is not fitted by batches of rows.",
+                "Option: batch_size of advi.",
+                "Use family='mean_field', 'full_rank' or 'low_rank' with the ELBO, or leave batch_size out.",
+            )
+
+    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Target:
+        """Latents, constrained or not, as one vector u ∈ R^D with the log density of T(u)."""
+        if self.batch_size is None:
+            return super().prepare(model, data, precision)
+        return target_by_rows(model, data, self.batch_size, self.plate, precision)
+
     def run(self, target: Target, seed: int) -> Run:
         """Climb to a start, then fit the family."""
+        if target.subsample is not None:
+            return (
+                yield from fit_by_rows(
+                    target,
+                    seed,
+                    max(2, self.num_starts // 4),
+                    self.bound,
+                    self.estimator or self._default_estimator(),
+                    lambda begin: self._family(begin, seed),
+                    lambda part, mode, paths: starting_gaussian(part, mode, paths, seed),
+                    LARGE,
+                )
+            )
         paths = yield from climb(target, seed, self.num_starts)
         restarts = tuple(path.best[1] for path in paths)
         if target.dim > LARGE and self.family != "full_rank" and not is_flexible(self.family):

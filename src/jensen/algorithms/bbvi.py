@@ -9,15 +9,18 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms.blackbox import ascent, recipes, table
+from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget, Together, learned_target
 from jensen.algorithms.blackbox.start import jittered, starting_product
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
 from jensen.core.algorithm import Run
-from jensen.estimators import Mixed
 from jensen.families.native import AbstractFactor, Product
 from jensen.math.precision import Precision, working
 from jensen.models.log_density import LogDensity
 from jensen.models.native import NativeTarget, native_target
+
+VISITS = 20
+"""Passes over all rows at each step size, at least."""
 
 
 class BBVI(AbstractAlgorithm):
@@ -25,20 +28,22 @@ class BBVI(AbstractAlgorithm):
 
     Ranganath, Gerrish and Blei (2014), with estimators of lower variance: what can be reparameterised is, discrete
     latents with a small support are summed over their own values given draws of the rest, and what is left is scored
-    over its Markov blanket (read off the traced program) with regressed controls. For every factor the gradient of the
-    least measured variance is taken, and `status` says which. Steps are in units of each factor's Fisher information;
-    the step size halves until two averages agree to `tolerance` posterior sds. A model whose latents are all discrete
-    with at most 65536 joint states is solved exactly by coordinate ascent on the table of its log joint, from many
-    starts.
+    over its Markov blanket (read off the traced program) with regressed controls. The gradients are chosen for the
+    least work, operations of a step times the steps that their measured variance asks for, and `status` says which.
+    Steps are in units of each factor's Fisher information; the step size halves until two averages agree to
+    `tolerance` posterior sds. A model whose latents are all discrete with at most 65536 joint states is solved exactly
+    by coordinate ascent on the table of its log joint, from many starts.
 
     Args:
         num_draws: draws for each step (more where an estimator needs more).
         families: site -> native factor, in the place of the family of its support.
-        estimator: one of one's own instead of the choice by variance; `bound` likewise.
+        estimator: one of one's own instead of the choice; `bound` likewise.
         num_starts: short runs from different starts before the best goes on, where there are discrete latents.
         max_steps: gradient steps at most.
         tolerance: agreement of successive averages in posterior sds (a tenth of it for probabilities).
         tabulate: whether to solve small discrete models on their table.
+        batch_size: rows of `plate` (the largest one unless told otherwise) in each step, each standing for N / B; the
+            factors of all rows are kept. The bound that a fit reports, and its checks, are on all rows.
     """
 
     name: ClassVar[str] = "bbvi"
@@ -50,8 +55,18 @@ class BBVI(AbstractAlgorithm):
     max_steps: int = eqx.field(static=True, default=20_000)
     tolerance: float = eqx.field(static=True, default=0.05)
     tabulate: bool = eqx.field(static=True, default=True)
+    batch_size: int | None = eqx.field(static=True, default=None)
+    plate: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        if self.plate is not None and self.batch_size is None:
+            raise OptionError("plate says which rows batches are of.", "Option: plate of bbvi.", "Add batch_size=....")
+        if self.batch_size is not None and not self.bound.linear:
+            raise OptionError(
+                f"{type(self.bound).__name__} is not a sum over rows, which batches estimate.",
+                "Options: bound, batch_size.",
+                "Leave one of them out.",
+            )
         if not self.tolerance > 0:
             raise OptionError(f"tolerance must be positive, got {self.tolerance}.", "Option: tolerance of bbvi.")
         if not self.bound.linear and self.estimator is None:
@@ -66,21 +81,33 @@ class BBVI(AbstractAlgorithm):
         self, model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
     ) -> NativeTarget:
         """The model on its own supports, discrete latents allowed."""
-        target = native_target(model, data, precision)
+        target = native_target(model, data, precision, batch_size=self.batch_size, plate=self.plate)
         names = [site.name for site in target.structure.latents]
         for name in self.families:
             if name not in names:
                 raise OptionError(f"There is no latent site '{name}'.", "Option: families.", nearest(name, names))
         return target
 
-    def run(self, target: NativeTarget, seed: int) -> Run:
-        """Choose factors, then solve on the table or ascend."""
-        with working(target.precision):
-            q = starting_product(target, seed, self.families)
-            if self.tabulate and self.estimator is None and table.joint_states(q):
+    def prepare_learning(
+        self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> LearnedTarget:
+        """The model on its own supports, at its parameters' starting values."""
+        return learned_target(fn, parameters, data, precision, self.batch_size, self.plate)
+
+    def run(self, target: NativeTarget | LearnedTarget, seed: int) -> Run:
+        """Choose factors, then solve on the table or ascend; parameters move along."""
+        learn = target if isinstance(target, LearnedTarget) else None
+        native = learn.native if learn is not None else target
+        assert isinstance(native, NativeTarget)  # one or the other
+        with working(native.precision):
+            q = starting_product(native, seed, self.families)
+            if learn is not None:
+                return (yield from learn.reported(self._ascend(native, q, seed, learn)))
+            whole = self.estimator is None and self.batch_size is None
+            if self.tabulate and whole and table.joint_states(q):
                 yield Progress("table", 0, -np.inf, q)
-                return self._on_table(target, q, seed)
-            return (yield from self._ascend(target, q, seed))
+                return self._on_table(native, q, seed)
+            return (yield from self._ascend(native, q, seed))
 
     def _on_table(self, target: NativeTarget, q: Product, seed: int) -> Outcome:
         found = table.ascend(table.tabulate(target, q), np.random.default_rng(seed))
@@ -93,21 +120,26 @@ class BBVI(AbstractAlgorithm):
         certificate = {"elbo": found.bounds[0], "gain": found.gain, "share_elsewhere": share / (1.0 + share)}
         return Outcome(table.as_product(q, found.marginals), True, status, certificate, restarts=found.bounds)
 
-    def _ascend(self, target: NativeTarget, q: Product, seed: int) -> Run:
+    def _ascend(self, target: NativeTarget, q: Any, seed: int, learn: LearnedTarget | None = None) -> Run:
         key = jr.key(seed)
-        links = target.links({name: factor.rows for name, factor in q.factors.items()})
+        part = q.at(target.batch())
+        links = target.links({name: factor.rows for name, factor in part.factors.items()})
         first, key = jr.split(key)
-        chosen: list[recipes.Choice] = []
-        estimator: Any = self.estimator
+        how, estimator = "", self.estimator
         if estimator is None:
-            chosen = recipes.choose(target, q, links, self._enough(target, q, links), first, {})
-            estimator = self._mixed(q, chosen)
+            chosen = recipes.choose(target, part, links, self.num_draws, first)
+            how, estimator = str(chosen), chosen.estimator()
         reached: tuple[float, ...] = ()
         discrete = any(factor.discrete for factor in q.factors.values())
-        steps = ascent.Chunks(target, estimator, self.bound)
+        if learn is None:
+            steps = ascent.Chunks(target, estimator, self.bound)
+        else:
+            q, move = learn.together(q), JointMove(ascent.ByInformation())
+            steps = ascent.Chunks(target, Jointly(estimator, learn.charts), self.bound, move)
         if discrete and self.num_starts > 1:
             q, reached = yield from self._race(steps, q, seed)
-        chunk = 200
+        epoch = 1 if target.subsample is None else target.subsample.epoch
+        chunk = 200 if epoch == 1 else max(200, VISITS * epoch)
         fit = yield from ascent.ascend(
             steps,
             q,
@@ -117,8 +149,8 @@ class BBVI(AbstractAlgorithm):
             max_chunks=max(1, self.max_steps // chunk),
             tolerance=self.tolerance,
             phase="ascent",
+            epoch=epoch,
         )
-        how = "; ".join(map(str, chosen))
         end = (
             f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
             if fit.converged
@@ -128,23 +160,11 @@ class BBVI(AbstractAlgorithm):
         certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
         return Outcome(fit.q, fit.converged, status, certificate, restarts=reached)
 
-    def _enough(self, target: NativeTarget, q: Product, links: Any) -> int:
-        every = {
-            f"{name}/{label}": (recipe, factor)
-            for name, factor in q.factors.items()
-            for label, recipe in recipes.candidates(name, factor, links, target.differentiable).items()
-        }
-        return max([self.num_draws, *(recipe.least(factor) for recipe, factor in every.values())])
-
-    def _mixed(self, q: Product, chosen: list[recipes.Choice]) -> Mixed:
-        picked = {choice.factor: choice.recipe for choice in chosen}
-        return Mixed(picked, recipes.total_draws(q, picked, self.num_draws))
-
-    def _race(self, steps: ascent.Chunks, q: Product, seed: int) -> Any:
+    def _race(self, steps: ascent.Chunks, q: Any, seed: int) -> Any:
         """Short runs from several starts; (the best, the bounds reached)."""
         found = []
         for start in range(self.num_starts):
-            begin = q if start == 0 else jittered(q, seed + start, 1.0)
+            begin: Any = q if start == 0 else _elsewhere(q, seed + start)
             key = jr.fold_in(jr.key(seed), start)
             _, _, average, values, fine = steps(begin, 0.1, ascent.ADAM.init(begin), key, 200)
             tail = values[100:][fine[100:]]
@@ -153,3 +173,10 @@ class BBVI(AbstractAlgorithm):
             yield Progress("start", start + 1, reached, average)
         found.sort(key=lambda item: -item[0])
         return found[0][2], tuple(item[0] for item in found)
+
+
+def _elsewhere(q: Any, seed: int) -> Any:
+    """Another start of q; parameters begin where they are given."""
+    if isinstance(q, Together):
+        return Together(jittered(q.q, seed, 1.0), q.parameters)
+    return jittered(q, seed, 1.0)

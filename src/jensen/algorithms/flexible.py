@@ -62,6 +62,14 @@ class _View:
     model: Any
     gradients: int = 0
 
+    @property
+    def step_model(self) -> Any:
+        """The density itself."""
+        return self.model
+
+    def rows(self, key: Any, count: int) -> None:
+        """Steps are on all rows."""
+
     def raise_failure(self) -> None:
         """Nothing runs outside JAX."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms.blackbox import ascent
+from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget, learned_target
 from jensen.algorithms.blackbox.start import starting_product
 from jensen.algorithms.hierarchical.estimator import estimator_for, recipes_for
 from jensen.algorithms.hierarchical.moments import Plain, moments
@@ -91,14 +92,29 @@ class HVM(AbstractAlgorithm):
             _serves(sites[name], factor, target.supports.get(name), precision)
         return target
 
-    def run(self, target: NativeTarget, seed: int) -> Run:
-        """Start, race, ascend, look at what q says."""
+    def prepare_learning(
+        self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> LearnedTarget:
+        """The model on its own supports, at its parameters' starting values."""
+        return learned_target(fn, parameters, data, precision)
+
+    def run(self, target: NativeTarget | LearnedTarget, seed: int) -> Run:
+        """Start, race, ascend, look at what q says; parameters move along."""
+        if isinstance(target, LearnedTarget):
+            return (yield from target.reported(self._run(target.native, seed, target)))
+        return (yield from self._run(target, seed, None))
+
+    def _run(self, target: NativeTarget, seed: int, learn: LearnedTarget | None) -> Run:
         with working(target.precision):
             product = starting_product(target, seed, self.families)
-            starts = self._starts(target, product, seed)
+            starts: list[Any] = self._starts(target, product, seed)
             estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
-            view = Flattened(target)
-            steps = ascent.Chunks(view, estimator, self.bound, Plain(), quick=0)
+            move: Any = Plain()
+            if learn is not None:
+                starts = [learn.together(q) for q in starts]
+                estimator, move = Jointly(estimator, learn.charts), JointMove(move)
+            view = Flattened(target, learn is not None)
+            steps = ascent.Chunks(view, estimator, self.bound, move, quick=0)
             q, reached = yield from race(steps, view, starts, self.rate, seed)
             chunk = 1000
             fit = yield from ascent.ascend(
@@ -112,7 +128,7 @@ class HVM(AbstractAlgorithm):
                 phase="ascent",
                 patience=2,
             )
-            found = moments(fit.q, 4096, seed, covariance=False)
+            found = moments(fit.q if learn is None else fit.q.q, 4096, seed, covariance=False)
         end = (
             f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
             if fit.converged

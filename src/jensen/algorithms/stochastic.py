@@ -27,9 +27,11 @@ class Ascent(eqx.Module):
     estimator: AbstractEstimator
     rule: Gradient
 
-    def step(self, model: AbstractModel, q: AbstractFamily, state: Any, key: jax.Array) -> tuple[Any, Any, Any]:
+    def step(
+        self, model: AbstractModel, q: AbstractFamily, state: Any, key: jax.Array, batch: Any = None
+    ) -> tuple[Any, Any, Any]:
         """(new q, bound at the old q, new state)."""
-        return self.rule.step(q, lambda family: self.estimator(self.bound, model, family, None, key), state)
+        return self.rule.step(q, lambda family: self.estimator(self.bound, model, family, batch, key), state)
 
 
 _ADAM = Gradient(optax.inject_hyperparams(optax.adam)(learning_rate=0.1))
@@ -37,14 +39,16 @@ _ADAM = Gradient(optax.inject_hyperparams(optax.adam)(learning_rate=0.1))
 
 
 @eqx.filter_jit
-def _many(ascent: Ascent, model: AbstractModel, q: Any, state: Any, keys: jax.Array) -> tuple[Any, Any, Any, Any]:
+def _many(
+    ascent: Ascent, model: AbstractModel, q: Any, state: Any, keys: jax.Array, batches: Any = None
+) -> tuple[Any, Any, Any, Any]:
     """One step for each key; the last q, the state, the mean of the second half of the iterates and the bounds."""
     half = keys.shape[0] // 2
 
     def body(carry: Any, item: Any) -> tuple[Any, Any]:
         q, state, average = carry
-        key, index = item
-        new, value, new_state = ascent.step(model, q, state, key)
+        key, index, batch = item
+        new, value, new_state = ascent.step(model, q, state, key, batch)
         leaves = jax.tree.leaves(new)
         fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
         q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
@@ -53,7 +57,8 @@ def _many(ascent: Ascent, model: AbstractModel, q: Any, state: Any, keys: jax.Ar
         return (q, state, average), (value, fine)
 
     zero = jax.tree.map(jnp.zeros_like, q)
-    (q, state, average), (values, fine) = jax.lax.scan(body, (q, state, zero), (keys, jnp.arange(keys.shape[0])))
+    over = keys, jnp.arange(keys.shape[0]), batches
+    (q, state, average), (values, fine) = jax.lax.scan(body, (q, state, zero), over)
     return q, state, average, (values, fine)
 
 
@@ -85,11 +90,17 @@ def ascend(
     In those coordinates one unit is one posterior standard deviation, so the first step size (0.1) suits every model.
     At each step size chunks run until the bound no longer rises by more than twice its error; then the averages of two
     successive step sizes are compared (means in sd, log scales) and it ends when they agree to `tolerance`. Compare
-    Welandawe et al. (2022), which models the same decay. Steps that are not finite are taken back.
+    Welandawe et al. (2022), which models the same decay. Steps that are not finite are taken back. A target with a
+    `subsample` is seen by batches of rows.
     """
+    part = target.subsample
+    epoch = 1 if part is None else part.epoch
+    block = epoch if 4 * epoch <= chunk else 1  # batches differ by much more than passes over all of them
+    rng = np.random.default_rng(seed)
     dtype = float_type(target.precision)
     shift, scale = np.asarray(start.loc, dtype), start.scales().astype(dtype)
-    model = Unconstrained(model=target.model, bijection=Affine(leaf(shift), leaf(scale)))
+    base = target.model if part is None else part.model
+    model = Unconstrained(model=base, bijection=Affine(leaf(shift), leaf(scale)))
     q = start.affine(-shift / scale, 1.0 / scale, dtype)
     ascent = Ascent(bound, estimator, _ADAM)
     num_draws: int = getattr(estimator, "num_draws", 1)
@@ -106,13 +117,16 @@ def ascend(
             with working(target.precision):
                 key, sub = jr.split(key)
                 state.hyperparams["learning_rate"] = np.asarray(rate, dtype)
-                q, state, average, (values, fine) = jax.device_get(_many(ascent, model, q, state, jr.split(sub, chunk)))
+                batches = None if part is None else part.batches(rng, chunk)
+                done = _many(ascent, model, q, state, jr.split(sub, chunk), batches)
+                q, state, average, (values, fine) = jax.device_get(done)
             chunks += 1
             target.gradients += chunk * num_draws
             rejected += int((~fine).sum())
             tail = np.asarray(values, float)[fine][chunk // 2 :]
             mean = float(tail.mean()) if len(tail) else -np.inf
-            error = float(tail.std() / np.sqrt(max(len(tail), 1))) if len(tail) else np.inf
+            means = tail[: len(tail) // block * block].reshape(-1, block).mean(axis=1)
+            error = float(means.std() / np.sqrt(len(means))) if len(means) else np.inf
             history.append(mean)
             yield Progress(phase, chunks * chunk, mean, average.affine(shift, scale))
             if mean < last + 2.0 * error or not np.isfinite(mean):

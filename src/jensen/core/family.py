@@ -66,6 +66,11 @@ class AbstractFamily(eqx.Module):
         del batch
         return self
 
+    def put(self, part: Self, batch: Any) -> Self:
+        """q with what `at(batch)` gave replaced by `part`."""
+        del batch
+        return part
+
 
 class AbstractDensity(AbstractFamily):
     """A family whose log density can be evaluated at any point."""

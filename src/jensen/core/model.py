@@ -46,10 +46,10 @@ class AbstractModel(eqx.Module):
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Elementwise log densities in nats, one array per site, over the site's plates."""
 
-    def log_density(self, point: Flat) -> Scalar:
-        """log p(x, T(u)) + log |det ∂T/∂u|: the log joint as a density over R^D, in nats."""
+    def log_density(self, point: Flat, batch: Any = None) -> Scalar:
+        """log p(x, T(u)) + log |det ∂T/∂u|: the log joint (of a batch) as a density over R^D, in nats."""
         latent, log_det = self.bijection.forward(point)
-        return total(self.log_joint(latent)) + log_det
+        return total(self.log_joint(latent, batch)) + log_det
 
     @abc.abstractmethod
     def constrain(self, point: Flat) -> Latent:

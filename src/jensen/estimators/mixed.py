@@ -1,5 +1,6 @@
 """One draw of everything, and for each factor the gradient that suits it."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from jensen.core.family import stopped
 from jensen.estimators.baseline import AbstractBaseline, LeaveOneOut
 from jensen.estimators.credit import AbstractCredit, Blanket, Whole
 from jensen.estimators.expectation import expected_terms, surrogate_terms
-from jensen.estimators.regression import least_draws, regressed
+from jensen.estimators.regression import controlled, least_draws, regressed
 from jensen.estimators.score_function import check, enough, without_value
 from jensen.families.native import AbstractFactor, Product
 from jensen.models.dependence import Links
@@ -33,11 +34,28 @@ class AbstractRecipe(eqx.Module):
 
 
 class Reparameterised(AbstractRecipe):
-    """Differentiates through the draw; `stick` leaves out the score part, `exact_entropy` uses the closed form."""
+    """Differentiates through the draw; `stick` leaves out the score part, `exact_entropy` uses the closed form.
+
+    With `controls` (and one of the two) the scores of each row are regressed out; see
+    `jensen.estimators.regression.controlled`.
+    """
 
     linear_only: ClassVar[bool] = False
     stick: bool = eqx.field(static=True, default=False)
     exact_entropy: bool = eqx.field(static=True, default=False)
+    controls: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        if self.controls and not (self.stick or self.exact_entropy):
+            raise OptionError(
+                "Controls are for gradients that come through the draws alone.",
+                "Option: controls of Reparameterised.",
+                "Add stick=True, or exact_entropy=True where there is a closed form.",
+            )
+
+    def least(self, factor: AbstractFactor) -> int:
+        """Enough for the other draws to determine the coefficients, if there are any."""
+        return least_draws(factor, scores_only=True) if self.controls else 1
 
 
 class Scored(AbstractRecipe):
@@ -60,7 +78,7 @@ class Regressed(AbstractRecipe):
     credit: AbstractCredit = Whole()
 
     def least(self, factor: AbstractFactor) -> int:
-        """Enough for both halves to determine their coefficients."""
+        """Enough for the other draws to determine the coefficients."""
         return least_draws(factor)
 
 
@@ -101,7 +119,7 @@ class Mixed(AbstractEstimator):
             check(self, bound, recipe.linear_only or (credit is not None and credit.linear_only))
             enough(recipe, self.num_draws, recipe.least(q.factors[name]))
             if isinstance(recipe, Reparameterised):
-                check(self, bound, recipe.stick or recipe.exact_entropy)
+                check(self, bound, recipe.stick or recipe.exact_entropy or recipe.controls)
                 _possible(q, name, recipe)
             if isinstance(recipe, Expected) and q.factors[name].support() is None:
                 raise OptionError(
@@ -118,7 +136,43 @@ class Mixed(AbstractEstimator):
 
     def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
         """The bound from fresh draws, in nats."""
-        return self.at(bound, model, q, batch, self.values(q, key))
+        names = [n for n in q.factors if isinstance(r := self.recipe(q, n), Reparameterised) and r.controls]
+        if not names:
+            return self.at(bound, model, q, batch, self.values(q, key))
+        return self._controlled(names, bound, model, q, batch, key)
+
+    def _controlled(
+        self, names: list[str], bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, key: PRNGKey
+    ) -> Scalar:
+        """With the gradient of these factors taken draw by draw, and its explained part taken out."""
+        still = stopped(q)
+        keys = jr.split(key, self.num_draws)
+
+        def draw(spread: Any) -> Any:
+            def one(key: PRNGKey, factors: Any) -> Any:
+                values = dataclasses.replace(still, factors={**still.factors, **factors}).values(key)
+                return {name: values[name] for name in names}
+
+            return jax.vmap(one)(keys, spread)
+
+        spread = {
+            name: jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_draws, *jnp.shape(x))), still.factors[name])
+            for name in names
+        }
+        own, pull = jax.vjp(draw, spread)
+        others = {name: value for name, value in self.values(q, key).items() if name not in names}
+
+        def whole(own: Any) -> Scalar:
+            return self.at(bound, model, still, batch, {**stopped(others), **own})
+
+        (slopes,) = pull(jax.grad(whole)(own))
+        surrogate = self.at(bound, model, q, batch, {**others, **stopped(own)})
+        for name in names:
+            each = jax.tree.map(lambda g: self.num_draws * g, slopes[name])
+            slope = controlled(still.factors[name], own[name], each)
+            pairs = zip(jax.tree.leaves(slope), jax.tree.leaves(q.factors[name]), strict=True)
+            surrogate = surrogate + sum(without_value(g, leaf) for g, leaf in pairs)
+        return surrogate
 
     def at(self, bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, values: Any) -> Scalar:
         """The bound from these draws, in nats; its gradient is that in q and, through `values`, in the draws."""
@@ -131,18 +185,19 @@ class Mixed(AbstractEstimator):
             return model.log_joint(value, batch)
 
         path, looked_at = of(Reparameterised), of(Expected)
+        values = {name: value if name in path else stopped(value) for name, value in values.items()}
         terms = jax.vmap(log_joint)(values)
         together = {name: recipes[name].links for name in looked_at if _together(recipes[name], name)}
         terms, others = expected_terms(q, log_joint, values, terms, together)
         log_score = {name: jax.vmap(q.factors[name].log_prob)(values[name]) for name in [*of(Scored), *of(Regressed)]}
-        log_prob = {name: stopped(score) for name, score in log_score.items()}
+        log_prob = {name: q.weighed(name, stopped(score)) for name, score in log_score.items()}
         for name in path:
             judge = stopped(q.factors[name]) if recipes[name].stick else q.factors[name]
-            log_prob[name] = jax.vmap(judge.log_prob)(values[name])
+            log_prob[name] = q.weighed(name, jax.vmap(judge.log_prob)(values[name]))
         for name in [*looked_at, *(n for n in path if recipes[n].exact_entropy)]:
             entropy = q.factors[name].entropy()
             assert entropy is not None
-            log_prob[name] = jnp.broadcast_to(-entropy, (self.num_draws, *entropy.shape))
+            log_prob[name] = q.weighed(name, jnp.broadcast_to(-entropy, (self.num_draws, *entropy.shape)))
         log_w = jax.vmap(total)(terms) - jax.vmap(total)(log_prob)
         surrogate = bound(log_w) + others
         for name in looked_at:

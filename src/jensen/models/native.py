@@ -20,6 +20,7 @@ from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
+from jensen.models.subsample import Subsample, subsampled
 from jensen.models.target import Target
 
 
@@ -31,10 +32,19 @@ class NativeTarget:
         structure: sites and plates.
         precision: of the computation.
         differentiable: whether gradients in the continuous latents exist.
+        subsample: batches of one plate's rows, where a fit works on them.
     """
 
-    def __init__(self, model: AbstractModel, structure: Structure, precision: Precision, differentiable: bool = True):
+    def __init__(
+        self,
+        model: AbstractModel,
+        structure: Structure,
+        precision: Precision,
+        differentiable: bool = True,
+        subsample: Subsample | None = None,
+    ):
         self.model, self.structure, self.differentiable = model, structure, differentiable
+        self.subsample = subsample
         self.precision: Precision = precision
         self.gradients = self.values = 0
 
@@ -51,6 +61,21 @@ class NativeTarget:
             return None
         return NumPyroProgram(model.fn, model.data, model.fixed.value, self.precision)
 
+    @property
+    def step_model(self) -> AbstractModel:
+        """What a gradient step evaluates: the model on a batch of rows, or on all."""
+        return self.model if self.subsample is None else self.subsample.model
+
+    def rows(self, key: Any, count: int) -> np.ndarray | None:
+        """The rows of `count` batches; `None` where steps are on all rows."""
+        if self.subsample is None:
+            return None
+        return self.subsample.rows(np.random.default_rng(np.asarray(jax.random.key_data(key))), count)
+
+    def batch(self, seed: int = 0) -> Any:
+        """One batch at random; `None` where steps are on all rows."""
+        return None if self.subsample is None else self.subsample.first(seed)
+
     def raise_failure(self) -> None:
         """Raise what a model outside JAX could not raise inside a compiled program."""
         failure = getattr(getattr(self.model, "fn", None), "failure", None)
@@ -63,9 +88,13 @@ class NativeTarget:
         return max(1, sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.model)))
 
     def links(self, rows: Mapping[str, tuple[int, ...]]) -> Links:
-        """Who depends on whom, by rows."""
+        """Who depends on whom, by rows: those of a batch where steps are on batches."""
         with working(self.precision):
-            return links(self.model.log_joint, placeholders(self.structure), rows)
+            if self.subsample is None:
+                return links(self.model.log_joint, placeholders(self.structure), rows)
+            model = self.subsample.model
+            first = model.on(self.subsample.first())
+            return links(first.log_joint, placeholders(self.subsample.structure), rows)
 
     def log_joint(self, draws: dict[str, Any]) -> np.ndarray:
         """log p(x, z) of stacked draws, in nats."""
@@ -108,13 +137,21 @@ def native_target(
     precision: Precision,
     *,
     evaluable: bool = True,
+    batch_size: int | None = None,
+    plate: str | None = None,
 ) -> NativeTarget:
-    """Check the data and analyse the model, discrete latents allowed."""
+    """Check the data and analyse the model, discrete latents allowed; by batches of a plate's rows where asked for."""
     target: Target = build(model, data, precision, discrete=True, evaluable=evaluable)
     differentiable = getattr(model, "differentiable", True)
     if evaluable and differentiable:
         _refuse_random_numbers(target)
-    return NativeTarget(target.model, target.structure, precision, differentiable)
+    found = NativeTarget(target.model, target.structure, precision, differentiable)
+    if batch_size is None:
+        return found
+    latent = {name: values[0] for name, values in found.prior_draws(1, 0).items()}
+    both = target.model, target.structure
+    part = subsampled(model, data, both, latent, batch_size, plate, precision, discrete=True)
+    return NativeTarget(target.model, target.structure, precision, differentiable, part)
 
 
 def _refuse_random_numbers(target: Target) -> None:

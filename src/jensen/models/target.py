@@ -47,6 +47,7 @@ class Target:
     Attributes:
         model: the model; structure: its analysis; dim: D.
         initial: where the user asked climbs to start, if anywhere.
+        subsample: batches of one plate's rows (`jensen.models.subsample`), where a fit works on them.
         elements: data values that one evaluation reads; heavy: whether they are so many that evaluation dominates.
         gradients, values: log-density evaluations so far, with and without gradient.
     """
@@ -55,6 +56,7 @@ class Target:
         self, model: AbstractModel, structure: Structure, precision: Precision, initial: np.ndarray | None = None
     ):
         self.model, self.structure, self.initial = model, structure, initial
+        self.subsample: Any = None
         self.precision: Precision = precision
         self.dim = structure.dim
         self.gradients = self.values = 0

@@ -40,13 +40,12 @@ class Unconstrained(AbstractModel):
 
     def log_joint(self, latent: Any, batch: Any = None) -> Terms:
         """One term, the density at the vector v: the latent of this view is v itself."""
-        del batch
         value, log_det = self.bijection.forward(latent)
-        return {"log_density": self.model.log_density(value["u"]) + log_det}
+        return {"log_density": self.model.log_density(value["u"], batch) + log_det}
 
-    def log_density(self, point: Flat) -> Scalar:
+    def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """The density at v: the Jacobian of the rescaling is in `log_joint` already."""
-        return total(self.log_joint(point))
+        return total(self.log_joint(point, batch))
 
     def constrain(self, point: Flat) -> Latent:
         """The model's own latents at v."""

@@ -3,7 +3,7 @@
 import abc
 import functools
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -13,9 +13,9 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from jensen.core import AbstractBound, AbstractEstimator, AbstractModel, Progress
+from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progress
 from jensen.estimators.mixed import Expected, Mixed
-from jensen.families.native import Product
+from jensen.families.native import AbstractFreeForm, Product
 from jensen.math.programs import Program
 
 NATURAL = 5.0
@@ -43,7 +43,9 @@ class Chunks:
         """What `run_chunk` returns, the values and flags as NumPy arrays."""
         program = self._quick if self.done < self.quick else self._optimised
         self.done += 1
-        q, state, average, values, fine = program(self.target.model, q, state, np.float64(rate), jr.split(key, count))
+        keys, model = jr.split(key, count), self.target.step_model
+        rows = self.target.rows(key, count)
+        q, state, average, values, fine = program(model, q, state, np.float64(rate), keys, rows)
         self.target.gradients += count * self.estimator.num_draws
         values, fine = np.asarray(values, float), np.asarray(fine)
         self.target.raise_failure()
@@ -54,49 +56,71 @@ def run_chunk(
     estimator: AbstractEstimator,
     bound: AbstractBound,
     move: Any,
-    model: AbstractModel,
+    model: Any,
     q: Any,
     state: Any,
     rate: Any,
     keys: Any,
+    rows: Any = None,
 ) -> tuple[Any, Any, Any, Any, Any]:
-    """One step for each key: last q, state, average of the second half, bounds, and which steps were finite."""
+    """One step for each key: last q, state, average of the second half, bounds, and which steps were finite.
+
+    With `rows`, (steps, B), each step is on a batch, and moves the global factors and those of its own rows: momentum
+    must not move a row that it says nothing about.
+    """
     half = keys.shape[0] // 2
 
     def body(carry: Any, item: Any) -> Any:
-        q, state, average = carry
-        key, index = item
-        value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, None, key))(q)
+        q_all, state_all, average = carry
+        key, index, chosen = item
+        batch = None if chosen is None else model.batch(chosen)
+        q, state = q_all.at(batch), _over_families(lambda f: f.at(batch), state_all)
+        value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, batch, key))(q)
         new, new_state = move.step(estimator, q, slope, state, rate)
         # The state too: a second moment that overflowed would hold q still from here on.
         moved = jax.tree.leaves((new, new_state))
         fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in moved]))
         q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
+        q, state = q_all.put(q, batch), _over_families(lambda a, b: a.put(b, batch), state_all, state)
         weight = (index >= half) / (keys.shape[0] - half)
         average = jax.tree.map(lambda a, x: a + weight * x, average, q)
         return (q, state, average), (value, fine)
 
     zero = jax.tree.map(jnp.zeros_like, q)
-    (q, state, average), (values, fine) = jax.lax.scan(body, (q, state, zero), (keys, jnp.arange(keys.shape[0])))
+    over = keys, jnp.arange(keys.shape[0]), rows
+    (q, state, average), (values, fine) = jax.lax.scan(body, (q, state, zero), over)
     return q, state, average, values, fine
+
+
+def _over_families(fn: Any, *states: Any) -> Any:
+    """A function of families on every family inside optimiser states; what is beside them comes from the last."""
+
+    def at(*parts: Any) -> Any:
+        return fn(*parts) if isinstance(parts[0], AbstractFamily) else parts[-1]
+
+    return jax.tree.map(at, *states, is_leaf=lambda part: isinstance(part, AbstractFamily))
 
 
 def step(estimator: Any, q: Product, slope: Product, state: Any, rate: Any) -> tuple[Product, Any]:
     """Adam on the gradient over √F, moved by 1/√F: one step size is a part of one sd, whatever the model's scales.
 
     Free-form factors under local expectation take a part of the exact coordinate update instead (a natural-gradient
-    step, whose full length is the optimal factor given the others).
+    step, whose full length is the optimal factor given the others). A row that counts N / B times moves as one that
+    counts once.
     """
-    information = Product({name: factor.information() for name, factor in q.factors.items()})
+    for name, count in q.weights:
+        slope = slope.with_factor(name, jax.tree.map(lambda g, c=count: g / c, slope.factors[name]))
+    information = replace(q, factors={name: factor.information() for name, factor in q.factors.items()})
     root = jax.tree.map(lambda f: jnp.sqrt(jnp.maximum(f, FLOOR)), information)
     white = jax.tree.map(lambda g, r: g / r, slope, root)
     update, state = ADAM.update(white, state)
     moved = jax.tree.map(lambda x, u, r: x + rate * u / r, q, update, root)
     recipes = estimator.recipes if isinstance(estimator, Mixed) else {}
     for name, factor in q.factors.items():
-        if isinstance(recipes.get(name), Expected) and factor.free_form:
+        if isinstance(recipes.get(name), Expected) and isinstance(factor, AbstractFreeForm):
             part = jnp.minimum(1.0, NATURAL * rate)
-            moved = moved.with_factor(name, factor.coordinate_step(slope.factors[name], part))
+            own: Any = slope.factors[name]
+            moved = moved.with_factor(name, factor.coordinate_step(own, part))
     return moved, state
 
 
@@ -140,7 +164,7 @@ def apart(a: Product, b: Product) -> float:
     gaps = [0.0]
     for name, factor in a.factors.items():
         other = b.factors[name]
-        if factor.free_form and factor.support() is not None:
+        if isinstance(factor, AbstractFreeForm) and factor.support() is not None:
             gap = np.abs(np.exp(np.asarray(factor.log_masses())) - np.exp(np.asarray(other.log_masses())))
             gaps.append(10.0 * float(gap.max()))
             continue
@@ -163,10 +187,12 @@ def ascend(
     tolerance: float,
     phase: str,
     patience: int = 1,
+    epoch: int = 1,
 ) -> Generator[Progress, None, BlackBoxFit]:
     """At each step size until the bound stops rising; the step size halves until two averages agree to `tolerance`.
 
-    `patience` is the number of chunks without a rise after which it counts as stopped.
+    `patience` is the number of chunks without a rise after which it counts as stopped. The error of a chunk's bound is
+    that of its means over `epoch` steps: batches differ from each other by much more than passes over all of them.
     """
     state = ADAM.init(q)
     previous, change, rejected, chunks, best = None, np.inf, 0, 0, -np.inf
@@ -180,8 +206,9 @@ def ascend(
             rejected += int((~fine).sum())
             tail = values[chunk // 2 :][fine[chunk // 2 :]]
             best = float(tail.mean()) if len(tail) else -np.inf
+            means = tail[: len(tail) // epoch * epoch].reshape(-1, epoch).mean(axis=1)
             with np.errstate(over="ignore"):  # an infinite error stops nothing
-                error = float(tail.std() / np.sqrt(len(tail))) if len(tail) else np.inf
+                error = float(means.std() / np.sqrt(len(means))) if len(means) else np.inf
             yield Progress(phase, chunks * chunk, best, average)
             still = still + 1 if best < last + 2.0 * error else 0
             if still >= patience or not np.isfinite(best):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.families.native import Product
+from jensen.families.native import AbstractFactor, AbstractFreeForm, Product
 from jensen.models.native import NativeTarget
 
 STATES = 2**16
@@ -29,7 +29,7 @@ def joint_states(q: Product) -> int:
     states = 1
     for factor in q.factors.values():
         support = factor.support()
-        if support is None or not factor.free_form:
+        if support is None or not isinstance(factor, AbstractFreeForm):
             return 0
         states *= support.shape[0] ** min(int(np.prod(factor.rows, dtype=int)), 64)
         if states > STATES:
@@ -39,16 +39,19 @@ def joint_states(q: Product) -> int:
 
 def tabulate(target: NativeTarget, q: Product) -> np.ndarray:
     """log p(x, z) at every joint state, one axis for each row of each factor."""
-    sizes = [(n, r, np.size(f.support())) for n, f in q.factors.items() for r in np.ndindex(*f.rows)]
-    shape = tuple(size for _, _, size in sizes)
+    shape = tuple(_values(factor).size for factor in q.factors.values() for _ in np.ndindex(*factor.rows))
     index = np.stack(np.unravel_index(np.arange(int(np.prod(shape, dtype=int))), shape), axis=1)
     draws, column = {}, 0
     for name, factor in q.factors.items():
         count = int(np.prod(factor.rows, dtype=int))
-        values = np.asarray(factor.support())[index[:, column : column + count]]
+        values = _values(factor)[index[:, column : column + count]]
         draws[name] = values.reshape(len(index), *factor.rows)
         column += count
     return target.log_joint(draws).reshape(shape)
+
+
+def _values(factor: AbstractFactor) -> np.ndarray:
+    return np.asarray(factor.support())
 
 
 def ascend(table: np.ndarray, rng: np.random.Generator) -> TableFit:
@@ -112,6 +115,7 @@ def as_product(q: Product, marginals: list[np.ndarray]) -> Product:
         count = int(np.prod(factor.rows, dtype=int))
         masses = np.stack(marginals[start : start + count]) if count else np.zeros((0, 1))
         log_masses = np.log(np.maximum(masses, 1e-300)).reshape(*factor.rows, -1)
+        assert isinstance(factor, AbstractFreeForm)  # else there is no table
         factors[name] = factor.with_log_masses(jnp.asarray(log_masses))
         start += count
     return Product(factors)

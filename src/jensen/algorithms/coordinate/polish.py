@@ -71,6 +71,8 @@ def polished(
             to_gain = max(gain, 0.0) * ratio / (1.0 - ratio)
             falls += gain < -noise
             settled = abs(gain) <= noise or (gain > 0 and to_gain < tolerance * scalars)
+            if falls >= FALLS and -gain < tolerance * scalars:  # it wavers with local blocks that are iterated
+                settled, to_gain = True, abs(gain)
         else:
             settled = False
         if best is None or elbo > best[0]:

@@ -40,15 +40,18 @@ class Tempered(AbstractModel):
 
 
 class Flattened:
-    """What the ascent asks of a target, at a power that can be changed between its programs' calls."""
+    """What the ascent asks of a target, at a power that can be changed between its programs' calls.
 
-    def __init__(self, target: NativeTarget):
-        self.target, self.power = target, 1.0
+    Where parameters are learned with q the model stays as it is: at another power they would be others.
+    """
+
+    def __init__(self, target: NativeTarget, learning: bool):
+        self.target, self.learning, self.power = target, learning, 1.0
 
     @property
-    def model(self) -> Tempered:
+    def model(self) -> AbstractModel:
         """The model at the present power."""
-        return Tempered(self.target.model, jnp.asarray(self.power))
+        return self.target.model if self.learning else Tempered(self.target.model, jnp.asarray(self.power))
 
     @property
     def gradients(self) -> int:

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from jensen._errors import UndefinedError
 from jensen._typing import Array, PRNGKey, Scalar
 
 Natural: TypeAlias = dict[str, Array]
@@ -57,7 +58,7 @@ class AbstractExponentialFactor(eqx.Module):
 
     def mode(self) -> tuple[Array, ...]:
         """argmax_z ⟨η, t(z)⟩, the values of the sites; for families that can stand for a learned parameter."""
-        raise NotImplementedError(f"{type(self).__name__} has no mode in closed form")
+        raise UndefinedError(f"{type(self).__name__} has no mode in closed form.")
 
     def mode_params(self) -> Natural:
         """t at the mode."""

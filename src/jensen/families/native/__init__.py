@@ -2,7 +2,7 @@
 
 from jensen.families.native.choose import native_factor, native_product
 from jensen.families.native.circular import VonMises
-from jensen.families.native.contract import SMALL, AbstractFactor
+from jensen.families.native.contract import SMALL, AbstractFactor, AbstractFreeForm
 from jensen.families.native.counts import Geometric, NegativeBinomial, Poisson
 from jensen.families.native.finite import Bernoulli, Binomial, Categorical
 from jensen.families.native.positive import Beta, Dirichlet, Gamma
@@ -12,6 +12,7 @@ from jensen.families.native.real import LogNormal, Normal, Transformed
 __all__ = [
     "SMALL",
     "AbstractFactor",
+    "AbstractFreeForm",
     "Bernoulli",
     "Beta",
     "Binomial",

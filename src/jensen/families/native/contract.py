@@ -25,13 +25,11 @@ class AbstractFactor(eqx.Module):
         discrete: whether the values are integers.
         event_dim: axes of one row's value.
         exact_moments: whether `mean` and `variance` are those of the value, elementwise.
-        free_form: whether every distribution over the small support is a member; see `with_log_masses`.
     """
 
     reparameterised: eqx.AbstractClassVar[bool]
     discrete: eqx.AbstractClassVar[bool]
     event_dim: eqx.AbstractClassVar[int]
-    free_form: ClassVar[bool] = False
     exact_moments: ClassVar[bool] = True
 
     @property
@@ -74,27 +72,39 @@ class AbstractFactor(eqx.Module):
         full = jnp.broadcast_to(values.reshape((-1,) + (1,) * len(self.rows)), (values.shape[0], *self.rows))
         return jnp.moveaxis(jax.vmap(self.log_prob)(full), 0, -1)
 
-    def with_log_masses(self, log_masses: Array) -> Self:
-        """The member with these masses, rows + (K,), up to a constant for each row; for a `free_form` factor."""
-        raise NotImplementedError(f"{type(self).__name__} has fewer parameters than values")
-
     def tempered(self, power: float) -> Self:
         """A relative with heavier flanks, about q^power normalised (power < 1); where there is none, itself."""
         del power
         return self
 
-    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
-        """`fraction` of the way (in log masses) to the optimal factor given the others; for a `free_form` factor.
-
-        `slope` is the bound's gradient in the leaves. With energies e, ∂L/∂(log mass) = p_k (e_k - log p_k - const),
-        so the whole way is the gradient over p: coordinate ascent, and a natural-gradient step of length one.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has fewer parameters than values")
-
     def around(self, draws: np.ndarray) -> Self:
         """A member placed where draws of the prior lie, (draws, ...); where there is no way to, itself."""
         del draws
         return self
+
+
+class AbstractFreeForm(AbstractFactor):
+    """A factor on a finite set that holds every distribution over it, so that coordinate updates are exact."""
+
+    @abc.abstractmethod
+    def with_log_masses(self, log_masses: Array) -> Self:
+        """The member with these masses, rows + (K,), up to a constant for each row."""
+
+    @abc.abstractmethod
+    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
+        """`fraction` of the way (in log masses) to the optimal factor given the others.
+
+        `slope` is the bound's gradient in the leaves. With energies e, ∂L/∂(log mass) = p_k (e_k - log p_k - const),
+        so the whole way is the gradient over p: coordinate ascent, and a natural-gradient step of length one.
+        """
+
+    def around(self, draws: np.ndarray) -> Self:
+        """The frequencies of the values, smoothed; itself where the set is too long to be listed."""
+        values = self.support()
+        if values is None:
+            return self
+        counts = np.stack([(draws == value).mean(axis=0) for value in np.asarray(values)], axis=-1)
+        return self.with_log_masses(jnp.asarray(np.log(counts + 1.0 / len(values))))
 
 
 def middle_and_spread(draws: np.ndarray, widest: float = 3.0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,22 +5,20 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import gammaln
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import SMALL, AbstractFactor
+from jensen.families.native.contract import SMALL, AbstractFactor, AbstractFreeForm
 
 TINY = 1e-30
 
 
-class Bernoulli(AbstractFactor):
+class Bernoulli(AbstractFreeForm):
     """Z ∈ {0, 1} with log odds `logit`."""
 
     reparameterised: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
     event_dim: ClassVar[int] = 0
-    free_form: ClassVar[bool] = True
     logit: Array
 
     @property
@@ -68,22 +66,13 @@ class Bernoulli(AbstractFactor):
         """The logit moves by the gradient over p (1 - p)."""
         return type(self)(self.logit + fraction * slope.logit / jnp.maximum(self.variance(), TINY))
 
-    def around(self, draws: np.ndarray) -> Self:
-        """The frequencies of the values, smoothed."""
-        values = self.support()
-        if values is None:
-            return self
-        counts = np.stack([(draws == value).mean(axis=0) for value in np.asarray(values)], axis=-1)
-        return self.with_log_masses(jnp.asarray(np.log(counts + 1.0 / len(values))))
 
-
-class Categorical(AbstractFactor):
+class Categorical(AbstractFreeForm):
     """Z ∈ {low, ..., low + K - 1} with the softmax of K logits; the gauge is free."""
 
     reparameterised: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
     event_dim: ClassVar[int] = 0
-    free_form: ClassVar[bool] = True
     logits: Array
     low: int = eqx.field(static=True, default=0)
 
@@ -140,14 +129,6 @@ class Categorical(AbstractFactor):
         """The logits move by the gradient over p."""
         masses = self.log_masses()
         return self.with_log_masses(masses + fraction * slope.logits / jnp.maximum(jnp.exp(masses), TINY))
-
-    def around(self, draws: np.ndarray) -> Self:
-        """The frequencies of the values, smoothed."""
-        values = self.support()
-        if values is None:
-            return self
-        counts = np.stack([(draws == value).mean(axis=0) for value in np.asarray(values)], axis=-1)
-        return self.with_log_masses(jnp.asarray(np.log(counts + 1.0 / len(values))))
 
 
 class Binomial(AbstractFactor):

@@ -1,8 +1,9 @@
 """A product of native factors over the sites of a model."""
 
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 
@@ -16,7 +17,8 @@ class Product(AbstractDensity):
     """q(z) = Π_j q_j(z_j), one factor for each site, each on the site's own support.
 
     A draw's terms are keyed by site, one entry for each row of the factor. Draws are reparameterised where the factor
-    can be and `pathwise` asks for it, scored elsewhere; both kinds may come in one draw.
+    can be and `pathwise` asks for it, scored elsewhere; both kinds may come in one draw. `weights` says how often the
+    rows of a factor count in log q where they stand for others in a minibatch; draws and scores are single rows'.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -28,6 +30,39 @@ class Product(AbstractDensity):
     """
 
     factors: dict[str, AbstractFactor]
+    weights: tuple[tuple[str, float], ...] = eqx.field(static=True, default=())
+
+    def weighed(self, name: str, log_prob: Array) -> Array:
+        """A factor's log densities, each as often as its rows count."""
+        weight = dict(self.weights).get(name, 1.0)
+        return log_prob if weight == 1.0 else weight * log_prob
+
+    def at(self, batch: Any) -> Self:
+        """The factors of a batch's rows, each of which counts N / B times; see `jensen.models.subsample.RowBatch`."""
+        if batch is None:
+            return self
+        axes = dict(batch.axes)
+        factors = {
+            name: jax.tree.map(lambda leaf, axis=axes[name]: jnp.take(leaf, batch.rows, axis=axis), factor)
+            if name in axes
+            else factor
+            for name, factor in self.factors.items()
+        }
+        return type(self)(factors, tuple((name, batch.weight) for name in axes))
+
+    def put(self, part: Self, batch: Any) -> Self:
+        """The product with what `at(batch)` gave replaced by `part`."""
+        if batch is None:
+            return part
+        axes = dict(batch.axes)
+
+        def placed(name: str) -> AbstractFactor:
+            if name not in axes:
+                return part.factors[name]
+            where = (slice(None),) * axes[name] + (batch.rows,)
+            return jax.tree.map(lambda x, new: x.at[where].set(new), self.factors[name], part.factors[name])
+
+        return type(self)({name: placed(name) for name in self.factors}, self.weights)
 
     def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
         """One draw of every site."""
@@ -37,7 +72,7 @@ class Product(AbstractDensity):
         log_exact: dict[str, Array] = {}
         for name, factor in self.factors.items():
             judge = factor if scored_by is None else scored_by.factors[name]
-            log_prob[name] = judge.log_prob(value[name])
+            log_prob[name] = self.weighed(name, judge.log_prob(value[name]))
             wanted = pathwise if isinstance(pathwise, bool) else name in pathwise
             if not (wanted and factor.reparameterised):
                 log_score[name] = factor.log_prob(value[name])
@@ -70,11 +105,12 @@ class Product(AbstractDensity):
 
     def log_probs(self, value: Latent) -> dict[str, Array]:
         """log q(z) by site and row, in nats."""
-        return {name: factor.log_prob(value[name]) for name, factor in self.factors.items()}
+        return {name: self.weighed(name, factor.log_prob(value[name])) for name, factor in self.factors.items()}
 
     def exact_entropy(self) -> Scalar:
         """The entropy of the factors that have a closed form, in nats."""
-        return total([entropy for f in self.factors.values() if (entropy := f.entropy()) is not None])
+        known = {name: factor.entropy() for name, factor in self.factors.items()}
+        return total([self.weighed(name, entropy) for name, entropy in known.items() if entropy is not None])
 
     def means(self) -> dict[str, Array]:
         """E[z] by site."""

@@ -14,14 +14,8 @@ from jensen.models.frozen import Frozen
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
-class Normal(AbstractFactor):
-    """N(loc, exp(log_scale)²) on the real line.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(Normal(jnp.array(1.0), jnp.array(0.0)).mean())
-        1.0
-    """
+class AbstractLocationScale(AbstractFactor):
+    """One normal variable for each row, seen through a fixed map; the leaves are its mean and its log sd."""
 
     reparameterised: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
@@ -33,6 +27,24 @@ class Normal(AbstractFactor):
     def rows(self) -> tuple[int, ...]:
         """Those of the site."""
         return jnp.shape(self.loc)
+
+    def information(self) -> Self:
+        """(1 / s², 2)."""
+        return type(self)(jnp.exp(-2.0 * self.log_scale), jnp.full_like(self.log_scale, 2.0))
+
+    def tempered(self, power: float) -> Self:
+        """The normal variable's variance over power."""
+        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power))
+
+
+class Normal(AbstractLocationScale):
+    """N(loc, exp(log_scale)²) on the real line.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> float(Normal(jnp.array(1.0), jnp.array(0.0)).mean())
+        1.0
+    """
 
     def sample(self, key: PRNGKey) -> Array:
         """m + s ε."""
@@ -50,17 +62,9 @@ class Normal(AbstractFactor):
         """s²."""
         return jnp.exp(2.0 * self.log_scale)
 
-    def information(self) -> Self:
-        """(1 / s², 2)."""
-        return type(self)(jnp.exp(-2.0 * self.log_scale), jnp.full_like(self.log_scale, 2.0))
-
     def entropy(self) -> Array:
         """½ log 2πe + log s."""
         return 0.5 * (1.0 + LOG_2PI) + self.log_scale
-
-    def tempered(self, power: float) -> Self:
-        """The variance over power."""
-        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power))
 
     def around(self, draws: np.ndarray) -> Self:
         """At the median, half as wide as the draws."""
@@ -68,19 +72,8 @@ class Normal(AbstractFactor):
         return type(self)(jnp.asarray(middle), jnp.asarray(np.log(0.5 * spread)))
 
 
-class LogNormal(AbstractFactor):
+class LogNormal(AbstractLocationScale):
     """Exp of N(loc, exp(log_scale)²), on the positive half line."""
-
-    reparameterised: ClassVar[bool] = True
-    discrete: ClassVar[bool] = False
-    event_dim: ClassVar[int] = 0
-    loc: Array
-    log_scale: Array
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """Those of the site."""
-        return jnp.shape(self.loc)
 
     def _normal(self) -> Normal:
         return Normal(self.loc, self.log_scale)
@@ -103,17 +96,9 @@ class LogNormal(AbstractFactor):
         square = self._normal().variance()
         return jnp.expm1(square) * jnp.exp(2.0 * self.loc + square)
 
-    def information(self) -> Self:
-        """(1 / s², 2)."""
-        return type(self)(jnp.exp(-2.0 * self.log_scale), jnp.full_like(self.log_scale, 2.0))
-
     def entropy(self) -> Array:
         """m + ½ log 2πe + log s."""
         return self.loc + self._normal().entropy()
-
-    def tempered(self, power: float) -> Self:
-        """The variance of the logarithm over power."""
-        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power))
 
 
 class Transformed(AbstractFactor):
@@ -170,11 +155,11 @@ class Transformed(AbstractFactor):
     def information(self) -> Self:
         """(1 / s², 2)."""
         leaves = jnp.exp(-2.0 * self.log_scale), jnp.full_like(self.log_scale, 2.0)
-        return type(self)(*leaves, self.transform, self.event_axes)
+        return type(self)(*leaves, self.boxed, self.event_axes)
 
     def tempered(self, power: float) -> Self:
         """The variance of u over power."""
-        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power), self.transform, self.event_axes)
+        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power), self.boxed, self.event_axes)
 
 
 def _over_events(values: Array, rows: int) -> Array:
