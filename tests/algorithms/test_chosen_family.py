@@ -79,12 +79,13 @@ def test_blocks_start_at_their_marginals_and_come_back(target):
     rng = np.random.default_rng(0)
     begin = FullRank.from_factor(rng.normal(size=6), np.tril(rng.normal(size=(6, 6))) + 3 * np.eye(6))
     family = jn.advi(family={("mu", "theta"): "full_rank", "tau": "student_t"}).family
-    q = start_of_blocks(family, begin, target.structure, 0)
+    with working("double"):
+        q = start_of_blocks(family, begin, target.structure, 0)
+        partly = start_of_blocks(jn.advi(family={"mu": "full_rank"}).family, begin, target.structure, 0)
     assert q.coordinates == ((0, 2, 3, 4, 5), (1,))
     keep = [0, 2, 3, 4, 5]
     np.testing.assert_allclose(q.parts[0].covariance(), begin.covariance()[np.ix_(keep, keep)], rtol=1e-10)
     assert isinstance(q.parts[1], StudentT)
-    partly = start_of_blocks(jn.advi(family={"mu": "full_rank"}).family, begin, target.structure, 0)
     assert partly.coordinates == ((0,), (1, 2, 3, 4, 5))
     np.testing.assert_allclose(partly.parts[1].scales(), begin.scales()[1:], rtol=1e-12)
     with working("double"):
@@ -102,7 +103,7 @@ def test_heavy_tails_are_met_by_a_student():
 
     fit = jn.fit(jn.LogDensity(log_p, {"u": 2}), None, jn.advi(family="student_t", num_starts=2))
     assert abs(fit.elbo.value) < 0.01 + 3 * fit.elbo.se
-    assert float(fit.q.df) == pytest.approx(5.0, rel=0.3)
+    assert 2.0 + np.exp(fit.q.log_excess) == pytest.approx(5.0, rel=0.3)
 
 
 BAD = {

@@ -49,8 +49,8 @@ class Auto(AbstractAlgorithm):
         rank: columns of the low-rank factor beyond that.
         escalate: whether to try a flow, or a mixture over several modes (up to 50 coordinates, data not large).
             "needed": where importance weights cannot mend the Gaussian, or other modes hold evidence; True: already
-            where the weights show a gap; False: never. It is kept only when the bound on fresh draws rises by more
-            than its error.
+            where the weights show a gap; False, the default: never, since a flow takes many times as long. It is kept
+            only when the bound on fresh draws rises by more than its error.
     """
 
     name: ClassVar[str] = "auto"
@@ -58,7 +58,7 @@ class Auto(AbstractAlgorithm):
     num_starts: int = eqx.field(static=True, default=8)
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
-    escalate: bool | Literal["needed"] = eqx.field(static=True, default="needed")
+    escalate: bool | Literal["needed"] = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         if self.escalate not in (True, False, "needed"):

@@ -49,9 +49,14 @@ class Flattened:
         self.target, self.learning, self.power = target, learning, 1.0
 
     @property
-    def model(self) -> AbstractModel:
+    def step_model(self) -> Any:
         """The model at the present power."""
-        return self.target.model if self.learning else Tempered(self.target.model, jnp.asarray(self.power))
+        model = self.target.step_model
+        return model if self.learning else Tempered(model, jnp.asarray(self.power))
+
+    def rows(self, key: Any, count: int) -> Any:
+        """The target's batches."""
+        return self.target.rows(key, count)
 
     @property
     def gradients(self) -> int:
