@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LONG = {"digits_vae", "mixture_vae"}  # half a minute each
 SAYS = {"mixture": "bound -18.91182754 nats"}  # the others print a verdict
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -31,7 +32,10 @@ def test_there_are_examples():
     assert len(EXAMPLES) >= 2
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG), id=path.stem) for path in EXAMPLES],
+)
 def test_example(path, tmp_path):
     assert SAYS.get(path.stem, "Verdict: ") in run(path, tmp_path)
 

@@ -14,7 +14,8 @@ from rich.console import Console
 import jensen as jn
 from jensen.interop.latex import symbol
 from jensen.math.clock import programs_compiled
-from jensen.plan import _COLUMNS, describe_chart, describe_support
+from jensen.plan import describe_chart, describe_support
+from jensen.plan.plan import _COLUMNS
 from tests.posteriors import SCHOOLS, counts, counts_data, schools
 from tests.zoo import MODELS
 

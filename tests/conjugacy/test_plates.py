@@ -9,7 +9,8 @@ import pytest
 
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.ascent import Ascent
-from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for, chunk_size
+from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
+from jensen.algorithms.coordinate.plated_sweeps import chunk_size
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.math.clock import programs_compiled
 from jensen.models.conjugacy import build_conjugate
@@ -109,7 +110,7 @@ def test_memory_does_not_grow_with_rows_times_values():
     model = build_conjugate(mixture, {"x": RNG.normal(size=(200_000, 2))})
     ascent = ascent_for(model)
     moments = {"mu": random_start(model, np.random.default_rng(0), False, {"c": 1})["mu"]}
-    lowered = jax.jit(ascent._rows_program, static_argnums=(0, 1)).lower(200_000, 1, moments, {}, ascent.arrays)
+    lowered = jax.jit(ascent.sweeps._rows_program, static_argnums=(0, 1)).lower(200_000, 1, moments, {}, ascent.arrays)
     assert lowered.compile().memory_analysis().temp_size_in_bytes < 8e6
 
 

@@ -10,7 +10,7 @@ from numpyro import handlers
 
 from jensen._errors import DataError, ModelError
 from jensen.algorithms.cavi import CAVI
-from jensen.models.conjugacy import build_conjugate
+from jensen.models.conjugacy import build_conjugate, trace
 
 from .zoo import ZOO
 
@@ -56,7 +56,7 @@ def gamma_shape(y):
 
 
 def sum_of_rates(y):
-    u = numpyro.sample("u", dist.Gamma(1, 1).expand([2]).to_event(1))
+    u = numpyro.sample("u", dist.Normal(1, 1).expand([2]).to_event(1))
     numpyro.sample("y", dist.Poisson(u[0] + u[1]).expand([3]).to_event(1), obs=np.array([1, 2, 3]))
 
 
@@ -232,11 +232,26 @@ def test_single_precision_comes_close(name):
     assert single.elbo == pytest.approx(double.elbo, rel=1e-9)  # too few rows to be streamed
 
 
-def test_too_many_discrete_sites_are_refused():
+def test_too_many_discrete_sites_in_one_density_are_refused():
     def model(y):
-        for t in range(60):
-            s = numpyro.sample(f"s{t}", dist.Bernoulli(0.5))
-            numpyro.sample(f"y{t}", dist.Normal(s, 1), obs=y[0])
+        states = [numpyro.sample(f"s{t}", dist.Bernoulli(0.5)) for t in range(60)]
+        numpyro.sample("y", dist.Normal(sum(states), 1), obs=y[0])
 
-    with pytest.raises(ModelError, match="one too many"):
+    with pytest.raises(ModelError, match=r"'y' holds 60 of the 60 .* line .*scan"):
         build_conjugate(model, {"y": Y})
+
+
+@pytest.mark.parametrize("steps", [6, pytest.param(60, marks=pytest.mark.slow)])
+def test_discrete_sites_that_no_density_holds_together_share_a_dimension(steps, monkeypatch):
+    """A loop; the structural check, which passes, compares every density with NumPyro's."""
+    monkeypatch.setattr(trace, "MAX_ENUMERATED", min(steps - 3, trace.MAX_ENUMERATED))
+
+    def model(y):
+        s = 0
+        for t in range(steps):
+            s = numpyro.sample(f"s{t}", dist.Categorical(jnp.array([[0.9, 0.1], [0.2, 0.8]])[s]))
+            numpyro.sample(f"y{t}", dist.Normal(2.0 * s, 1), obs=y[t % 3])
+
+    model = build_conjugate(model, {"y": Y})
+    assert len(model.blocks) == steps
+    assert len({site.enum_dim for site in model.sites.values()}) == 3  # two dimensions, and none

@@ -8,7 +8,8 @@ import pytest
 import jensen as jn
 from tests.posteriors import METHODS, gaussian, quadratic_model
 
-GRID = [(1, 0.0), (5, 0.9), (5, 0.99), (50, 0.0), (50, 0.99), (200, 0.9), (200, 0.99)]
+GRID = [(1, 0.0), (5, 0.9), (5, 0.99), (50, 0.0), (50, 0.99), (200, 0.99)]
+GRID.append(pytest.param(200, 0.9, marks=pytest.mark.slow))
 EXACT = ("auto", "laplace", "full_rank")
 
 

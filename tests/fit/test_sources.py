@@ -1,5 +1,8 @@
 """Data that are not in memory: memory-mapped arrays, batches and ragged rows through `jn.fit`, and what is refused."""
 
+import subprocess
+import sys
+
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -131,11 +134,22 @@ def test_a_second_fit_compiles_and_traces_nothing(mapped, streamed, monkeypatch)
     assert fit.timings["programs"] == 0
 
 
+def test_a_second_fit_of_streamed_rows_in_memory_traces_nothing(monkeypatch):
+    x = np.tile(X, 84)  # more rows than are held at once
+    jn.fit(mixture, {"x": x}, "cavi")
+    traced = []
+    find = Program._find
+    monkeypatch.setattr(Program, "_find", lambda self, *a: traced.append(self.fn) or find(self, *a))
+    fit = jn.fit(mixture, {"x": x + 0.1}, "cavi")
+    assert not traced
+    assert fit.timings["programs"] == 0
+
+
 def test_single_precision(mapped, streamed):
     fit = jn.fit(mixture, {"x": mapped}, METHOD, precision="single")
-    assert fit.q.means()["mu"].dtype == np.float32
-    sd = streamed.summary(["mu"])["sd"].to_numpy()
-    assert np.abs((fit.q.means()["mu"] - streamed.q.means()["mu"]) / sd).max() < 0.02
+    single, double = (np.asarray(f.q.means()["mu"]) for f in (fit, streamed))
+    assert single.dtype == np.float32
+    assert np.abs((single - double) / streamed.summary(["mu"])["sd"].to_numpy()).max() < 0.02
     assert fit.elbo.value == pytest.approx(streamed.elbo.value, abs=0.05)
     assert fit.check().verdict == streamed.check().verdict
 
@@ -308,3 +322,55 @@ def test_a_plate_whose_size_is_written_down(held):
     assert fit.elbo.value == pytest.approx(held.elbo.value, rel=1e-9)
     with pytest.raises(jn.DataError, match="Make the shapes agree"):
         jn.fit(fixed, {"x": X, "n": 50}, METHOD)
+
+
+# ---- memory ----
+
+PEAK = """
+import sys, threading, time
+import numpy as np, numpyro, numpyro.distributions as dist
+import jensen as jn
+
+def mixture(x):
+    with numpyro.plate("component", 3):
+        mu = numpyro.sample("mu", dist.Normal(0, 5).expand([8]).to_event(1))
+    with numpyro.plate("row", len(x)):
+        c = numpyro.sample("c", dist.Categorical(np.ones(3) / 3))
+        numpyro.sample("x", dist.Normal(mu[c], 1).to_event(1), obs=x)
+
+def anonymous():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+
+method = {"svi": jn.svi(batch_size=4096, max_epochs=2), "cavi": jn.cavi(max_sweeps=2, restarts=1), "auto": "auto"}
+method = method[sys.argv[2]]
+jn.fit(mixture, {"x": np.random.default_rng(0).normal(size=(9000, 8))}, method)
+x = np.load(sys.argv[1], mmap_mode="r")
+before, peak, done = anonymous(), [0.0], []
+
+def watch():
+    while not done:
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.002)
+
+thread = threading.Thread(target=watch)
+thread.start()
+fit = jn.fit(mixture, {"x": x}, method)
+done.append(True)
+thread.join()
+print(x.nbytes / 2**20, peak[0] - before, np.isfinite(fit.elbo.value))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["svi", "cavi", "auto"])
+def test_rows_on_disk_are_in_memory_once_at_most(method, tmp_path):
+    """320 MB on disk: `svi` holds batches and one permutation of the rows; other methods one copy, and 200 MB."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.normal(size=(5_000_000, 8)) + rng.choice([-3.0, 0.0, 3.0], (5_000_000, 1)))
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "x.npy"), method]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    size, grown, finite = done.stdout.split()
+    assert finite == "True"
+    assert float(grown) < (150 if method == "svi" else float(size) + 200)

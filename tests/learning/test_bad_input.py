@@ -61,7 +61,7 @@ def test_no_latents_at_all():
     [
         ({"learn": ["tua"]}, "neither an argument in `data` nor a latent site.*Did you mean 'tau'"),
         ({"learn": "tau"}, "must be a list of names"),
-        ({"learn": ["tau"], "method": "bbvi"}, "'bbvi' does not learn parameters"),
+        ({"learn": ["tau"], "method": "laplace"}, "'laplace' does not learn parameters"),
     ],
 )
 def test_bad_requests(options, message):

@@ -9,6 +9,7 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms.blackbox import ascent, recipes, table
+from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget, Together, learned_target
 from jensen.algorithms.blackbox.start import jittered, starting_product
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
@@ -87,15 +88,26 @@ class BBVI(AbstractAlgorithm):
                 raise OptionError(f"There is no latent site '{name}'.", "Option: families.", nearest(name, names))
         return target
 
-    def run(self, target: NativeTarget, seed: int) -> Run:
-        """Choose factors, then solve on the table or ascend."""
-        with working(target.precision):
-            q = starting_product(target, seed, self.families)
+    def prepare_learning(
+        self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> LearnedTarget:
+        """The model on its own supports, at its parameters' starting values."""
+        return learned_target(fn, parameters, data, precision, self.batch_size, self.plate)
+
+    def run(self, target: NativeTarget | LearnedTarget, seed: int) -> Run:
+        """Choose factors, then solve on the table or ascend; parameters move along."""
+        learn = target if isinstance(target, LearnedTarget) else None
+        native = learn.native if learn is not None else target
+        assert isinstance(native, NativeTarget)  # one or the other
+        with working(native.precision):
+            q = starting_product(native, seed, self.families)
+            if learn is not None:
+                return (yield from learn.reported(self._ascend(native, q, seed, learn)))
             whole = self.estimator is None and self.batch_size is None
             if self.tabulate and whole and table.joint_states(q):
                 yield Progress("table", 0, -np.inf, q)
-                return self._on_table(target, q, seed)
-            return (yield from self._ascend(target, q, seed))
+                return self._on_table(native, q, seed)
+            return (yield from self._ascend(native, q, seed))
 
     def _on_table(self, target: NativeTarget, q: Product, seed: int) -> Outcome:
         found = table.ascend(table.tabulate(target, q), np.random.default_rng(seed))
@@ -108,7 +120,7 @@ class BBVI(AbstractAlgorithm):
         certificate = {"elbo": found.bounds[0], "gain": found.gain, "share_elsewhere": share / (1.0 + share)}
         return Outcome(table.as_product(q, found.marginals), True, status, certificate, restarts=found.bounds)
 
-    def _ascend(self, target: NativeTarget, q: Product, seed: int) -> Run:
+    def _ascend(self, target: NativeTarget, q: Any, seed: int, learn: LearnedTarget | None = None) -> Run:
         key = jr.key(seed)
         part = q.at(target.batch())
         links = target.links({name: factor.rows for name, factor in part.factors.items()})
@@ -119,7 +131,11 @@ class BBVI(AbstractAlgorithm):
             how, estimator = str(chosen), chosen.estimator()
         reached: tuple[float, ...] = ()
         discrete = any(factor.discrete for factor in q.factors.values())
-        steps = ascent.Chunks(target, estimator, self.bound)
+        if learn is None:
+            steps = ascent.Chunks(target, estimator, self.bound)
+        else:
+            q, move = learn.together(q), JointMove(ascent.ByInformation())
+            steps = ascent.Chunks(target, Jointly(estimator, learn.charts), self.bound, move)
         if discrete and self.num_starts > 1:
             q, reached = yield from self._race(steps, q, seed)
         epoch = 1 if target.subsample is None else target.subsample.epoch
@@ -144,11 +160,11 @@ class BBVI(AbstractAlgorithm):
         certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
         return Outcome(fit.q, fit.converged, status, certificate, restarts=reached)
 
-    def _race(self, steps: ascent.Chunks, q: Product, seed: int) -> Any:
+    def _race(self, steps: ascent.Chunks, q: Any, seed: int) -> Any:
         """Short runs from several starts; (the best, the bounds reached)."""
         found = []
         for start in range(self.num_starts):
-            begin: Any = q if start == 0 else jittered(q, seed + start, 1.0)
+            begin: Any = q if start == 0 else _elsewhere(q, seed + start)
             key = jr.fold_in(jr.key(seed), start)
             _, _, average, values, fine = steps(begin, 0.1, ascent.ADAM.init(begin), key, 200)
             tail = values[100:][fine[100:]]
@@ -157,3 +173,10 @@ class BBVI(AbstractAlgorithm):
             yield Progress("start", start + 1, reached, average)
         found.sort(key=lambda item: -item[0])
         return found[0][2], tuple(item[0] for item in found)
+
+
+def _elsewhere(q: Any, seed: int) -> Any:
+    """Another start of q; parameters begin where they are given."""
+    if isinstance(q, Together):
+        return Together(jittered(q.q, seed, 1.0), q.parameters)
+    return jittered(q, seed, 1.0)

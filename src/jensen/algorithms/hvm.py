@@ -11,6 +11,7 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms.blackbox import ascent
+from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget, learned_target
 from jensen.algorithms.blackbox.start import starting_product
 from jensen.algorithms.hierarchical.estimator import estimator_for
 from jensen.algorithms.hierarchical.moments import Plain, moments
@@ -89,13 +90,28 @@ class HVM(AbstractAlgorithm):
             _serves(sites[name], factor, target.supports.get(name), precision)
         return target
 
-    def run(self, target: NativeTarget, seed: int) -> Run:
-        """Start, race, ascend, look at what q says."""
+    def prepare_learning(
+        self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision
+    ) -> LearnedTarget:
+        """The model on its own supports, at its parameters' starting values."""
+        return learned_target(fn, parameters, data, precision)
+
+    def run(self, target: NativeTarget | LearnedTarget, seed: int) -> Run:
+        """Start, race, ascend, look at what q says; parameters move along."""
+        if isinstance(target, LearnedTarget):
+            return (yield from target.reported(self._run(target.native, seed, target)))
+        return (yield from self._run(target, seed, None))
+
+    def _run(self, target: NativeTarget, seed: int, learn: LearnedTarget | None) -> Run:
         with working(target.precision):
             product = starting_product(target, seed, self.families)
-            starts = [self._start(product, seed + i) for i in range(self.num_starts)]
+            starts: list[Any] = [self._start(product, seed + i) for i in range(self.num_starts)]
             estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
-            steps = ascent.Chunks(target, estimator, self.bound, Plain(), quick=0)
+            move: Any = Plain()
+            if learn is not None:
+                starts = [learn.together(q) for q in starts]
+                estimator, move = Jointly(estimator, learn.charts), JointMove(move)
+            steps = ascent.Chunks(target, estimator, self.bound, move, quick=0)
             q, reached = yield from self._race(steps, starts, seed)
             chunk = 1000
             fit = yield from ascent.ascend(
@@ -109,7 +125,7 @@ class HVM(AbstractAlgorithm):
                 phase="ascent",
                 patience=2,
             )
-            found = moments(fit.q, 4096, seed, covariance=False)
+            found = moments(fit.q if learn is None else fit.q.q, 4096, seed, covariance=False)
         end = (
             f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
             if fit.converged

@@ -35,6 +35,8 @@ LISTED = 4_000
 """Scalars of the rows' latents that tables and files hold."""
 BUDGET = 2e8
 """Numbers of data that one look at all rows may read."""
+MEASURED = 50_000
+"""Draws of rows, all together, on which the bound is measured."""
 OTHERS = 4096
 """Rows at most that stand for all of them in the aggregate posterior."""
 
@@ -112,7 +114,7 @@ class AmortisedAnswer(AbstractAnswer):
 
     def elbo(self, seed: int) -> tuple[float, float]:
         """On fresh draws of all rows."""
-        count = self._draws(16, 512)
+        count = self._draws(16, int(np.clip(MEASURED // self.target.size, 16, 512)))
         found = self._weigh(shared_draws(self.q, count, self.seed + 101 + seed), self.seed + 101 + seed)
         if self.q.shared.dim:
             totals = found.shared + found.log_weights.sum(axis=1)

@@ -154,7 +154,7 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: bool) -> Report:
         )
     remedy = ""
     if verdict == "usable":
-        remedy = "Use `sample`, `summary` and `infer(..., corrected=True)`, which weigh each row's draws."
+        remedy = "Use `sample`, `summary` and `infer(rows).sample(corrected=True)`, which weigh each row's draws."
         if not gap_fine:
             remedy += " A larger encoder, or infer(..., refine=True), closes the amortisation gap."
     elif verdict == "untrusted":

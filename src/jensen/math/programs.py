@@ -19,6 +19,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 MAX_PROGRAMS = 512
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 """Compile in a quarter of the time; elementwise code then runs up to several times slower, library calls as fast."""
+MIDDLE = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+"""Half of the time of a full compilation; networks and their gradients then run as fast."""
 _RULES = ("jvp_jaxpr_fun", "jvp_jaxpr_thunk", "fwd_jaxpr_thunk", "bwd")
 _SHARED: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
 
@@ -26,11 +28,11 @@ _SHARED: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
 class Program:
     """A function of pytrees of arrays, compiled once for all equal programs of the process.
 
-    `heavy` compiles with every optimisation; otherwise compilation is quick, which suits programs whose run time is
-    that of library calls, or negligible.
+    `heavy` compiles with every optimisation, or with some ("middle"); otherwise compilation is quick, which suits
+    programs whose run time is that of library calls, or negligible.
     """
 
-    def __init__(self, fn: Callable[..., Any], heavy: bool = False):
+    def __init__(self, fn: Callable[..., Any], heavy: bool | str = False):
         self.fn, self.heavy = fn, heavy
         self._known: dict[Hashable, tuple[Any, Any, Any]] = {}
 
@@ -71,9 +73,9 @@ def _strong(leaf: jax.Array) -> jax.Array:
     return jax.lax.convert_element_type(leaf, np.dtype(leaf.dtype)) if weak else leaf
 
 
-def _compiled(jaxpr: Jaxpr, heavy: bool) -> Callable[..., Any]:
+def _compiled(jaxpr: Jaxpr, heavy: bool | str) -> Callable[..., Any]:
     """(consts, leaves) -> outputs; an argument that is returned as it came is not copied."""
-    options = {} if heavy else quick_options()
+    options = {} if heavy is True else quick_options("middle" if heavy else "quick")
     same = _forwarded(jaxpr)
 
     @partial(jax.jit, compiler_options=options)
@@ -116,12 +118,12 @@ def _live(jaxpr: Jaxpr) -> Jaxpr:
 
 
 @cache
-def quick_options() -> dict[str, Any]:
-    """The options of `QUICK` that this version of XLA knows; none on accelerators, where they slow library calls."""
+def quick_options(level: str = "quick") -> dict[str, Any]:
+    """The options of `QUICK` (or `MIDDLE`) that this XLA knows; none on accelerators, where they slow library calls."""
     if jax.default_backend() != "cpu":
         return {}
     known = {}
-    for name, value in QUICK.items():
+    for name, value in (QUICK if level == "quick" else MIDDLE).items():
         try:
             jax.jit(lambda x: x, compiler_options={name: value}).lower(np.float32(0)).compile()
             known[name] = value

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from numpyro.distributions import constraints
 
 from jensen._errors import ModelError
@@ -60,7 +61,9 @@ class Steps:
         self.rng = np.random.default_rng(seed)
         self._order = np.zeros(0, int)
         self._data = {name: jax.device_put(value) for name, value in target.rows.items()}
-        self._program = Program(lambda *given: _chunk(estimator, bound, target.size, *given), heavy=heavy)
+        self._program = Program(
+            lambda *given: _chunk(estimator, bound, target.size, *given), "middle" if heavy else False
+        )
 
     def rows(self) -> np.ndarray:
         """Indices (count, batch): random permutations one after the other, what is left over waiting for none."""
@@ -110,28 +113,34 @@ def _chunk(
     done: Any,
 ) -> Any:
     scale = size / model.rows
+    start, back = ravel_pytree(learned)  # one vector: a step is then a few operations, however many arrays there are
 
     def body(carry: Any, item: Any) -> Any:
-        learned, average, state, t = carry
+        flat, average, state, t = carry
         rows, key = item
         own = {name: value[rows] for name, value in data.items()}
-        value, slope = estimator.gradient(bound, model.at(own), learned, own, scale, key)
-        unit = units(learned)
-        white = jax.tree.map(lambda g, u: g * u / size, slope, unit)
-        update, new_state = ADAM.update(white, state)
-        faster = jnp.minimum(SHARED * rate, 0.1)
-        quick = jax.tree.map(lambda leaf: faster / rate * leaf, unit.q.shared)
-        unit = eqx.tree_at(lambda x: x.q.shared, unit, quick)
-        new = jax.tree.map(lambda x, u, d: x + rate * u * d, learned, unit, update)
-        leaves = jax.tree.leaves((new, new_state))
-        fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in leaves]))
-        learned, state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), (new, new_state), (learned, state))
+        now = back(flat)
+        value, slope = estimator.gradient(bound, model.at(own), now, own, scale, key)
+        unit, pace = units(now), jnp.minimum(SHARED * rate, 0.1) / rate
+        unit = ravel_pytree(unit)[0]
+        paces = eqx.tree_at(lambda x: x.q.shared, ones, jax.tree.map(lambda u: pace * u, ones.q.shared))
+        stepped: Any = ADAM.update(ravel_pytree(slope)[0] * unit / size, state)
+        update, new_state = stepped
+        new = flat + rate * ravel_pytree(paces)[0] * unit * update
+        fine = jnp.isfinite(value) & jnp.isfinite(new).all() & jnp.isfinite(new_state.nu).all()
+        flat, state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), (new, new_state), (flat, state))
         weight = jnp.minimum(1.0, (RECENT + 1.0) / (t + RECENT))
-        average = jax.tree.map(lambda a, x: a + weight * (x - a), average, learned)
-        return (learned, average, state, t + 1.0), (value, fine)
+        return (flat, average + weight * (flat - average), state, t + 1.0), (value, fine)
 
-    carry, (values, fine) = jax.lax.scan(body, (learned, average, state, done + 1.0), (index, keys))
-    return *carry[:3], values, fine
+    ones = jax.tree.map(jnp.ones_like, learned)
+    first = (start, ravel_pytree(average)[0], state, done + 1.0)
+    (flat, mean, state, _), (values, fine) = jax.lax.scan(body, first, (index, keys))
+    return back(flat), back(mean), state, values, fine
+
+
+def fresh(learned: Any) -> Any:
+    """Adam's state before the first step."""
+    return ADAM.init(ravel_pytree(learned)[0])
 
 
 def ascend(
@@ -146,14 +155,15 @@ def ascend(
 
     The first step size is the best of `RATES` over one chunk each. A stage ends when the mean bound of its latest
     chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when the
-    average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before.
+    average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before (lies below
+    it, twice in a row).
     """
     size = steps.target.size
     rate, rejected = yield from _raced(steps, learned, key)
     best, best_bound = learned, measure(learned)
-    watch, gain, number = _Watch(steps.target, learned), np.inf, 0
+    watch, gain, number, still = _Watch(steps.target, learned), np.inf, 0, 0
     while steps.epochs < max_epochs:
-        state, average, current = ADAM.init(best), best, best
+        state, average, current = fresh(best), best, best
         until = steps.epochs + max(0.5 * (max_epochs - steps.epochs), steps.count * steps.batch / size)
         means: list[float] = []
         done = 0
@@ -178,7 +188,8 @@ def ascend(
         gain = (reached - best_bound) / size
         if reached > best_bound or not np.isfinite(best_bound):
             best, best_bound = average, reached
-        if abs(gain) < tolerance and np.isfinite(gain):
+        still = still + 1 if gain < tolerance else 0
+        if (abs(gain) < tolerance and np.isfinite(gain)) or still == 2:
             return Ascended(best, best_bound, gain, True, steps.epochs, rate, rejected)
         rate *= CUT
         if rate < LEAST_RATE:
@@ -190,7 +201,7 @@ def _raced(steps: Steps, learned: Any, key: Any) -> Generator[Progress, None, tu
     found, rejected = [], 0
     for rate in RATES:
         sub = jr.fold_in(key, 2**30)
-        _, average, _, values, fine = steps(learned, learned, ADAM.init(learned), 0, rate, sub)
+        _, average, _, values, fine = steps(learned, learned, fresh(learned), 0, rate, sub)
         rejected += int((~fine).sum())
         tail = values[3 * steps.count // 4 :][fine[3 * steps.count // 4 :]]
         reached = float(tail.mean()) if len(tail) and fine.mean() > 0.9 else -np.inf

@@ -56,14 +56,15 @@ class Evaluator:
         self.target, self.block = target, min(block or BLOCK, target.size)
         self.model = target.model(self.block)
         per_row = sum(int(np.prod(v.shape[1:], dtype=int)) for v in target.rows.values()) + target.layout.dim + 1
-        self._side = int(np.clip(TOGETHER // (self.block * per_row), 1, 32))
+        self._side = int(np.clip(TOGETHER // (self.block * per_row), 1, 8))
         self.heavy = self.target.size * per_row > HEAVY
+        self.mode: Any = "middle" if self.heavy else False
         self._programs: dict[Shape, Program] = {}
         self._encode = Program(lambda q, data: q.encoder(data))
 
     def _program(self, shape: Shape) -> Program:
         if shape not in self._programs:
-            self._programs[shape] = Program(lambda *given: _weighed(shape, *given), heavy=self.heavy)
+            self._programs[shape] = Program(lambda *given: _weighed(shape, *given), heavy=self.mode)
         return self._programs[shape]
 
     def blocks(self, rows: Mapping[str, np.ndarray]) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:

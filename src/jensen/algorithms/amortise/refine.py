@@ -55,7 +55,7 @@ def refined(
     estimator = RowEstimator(DRAWS, 1, states, bool(layout.codes) and states is None)
     raw = evaluator.encoded(q, rows)
     with working(evaluator.target.precision):
-        program = Program(lambda *given: _climbed(estimator, q.shape, *given), heavy=evaluator.heavy)
+        program = Program(lambda *given: _climbed(estimator, q.shape, *given), heavy=evaluator.mode)
         parts = []
         for number, (at, data) in enumerate(evaluator.blocks(rows)):
             index = np.minimum(np.arange(at.start, at.start + evaluator.block), len(raw) - 1)

@@ -15,10 +15,10 @@ SUBSET = 4096
 """Rows at most on which starts are tried."""
 ENTRIES = 30_000
 """Observed scalars at most on which starts are tried, if a batch does not hold more."""
-BUDGET = 200_000
+BUDGET = 2_000_000
 """Observed scalars that all starts together may look at, or a sixteenth of a pass."""
 SWEEPS = 30
-TRIES = 4
+TRIES = 6
 EVEN = 0.1
 LOOSE = 300.0
 """Local blocks are iterated to so many times the tolerance of exact sweeps: the noise of a batch is larger still."""
@@ -28,7 +28,7 @@ PUSHED_SWEEPS = 20
 def begun(
     batches: Minibatches, source: AbstractSource, rng: np.random.Generator, size: int
 ) -> tuple[Moments, Naturals]:
-    """The best of a few random starts after sweeps over some batches; one for models without discrete latents.
+    """The best of some random starts after sweeps over some batches; one for models without discrete latents.
 
     Where these batches hold fewer observed scalars than the globals have parameters (the words of topics), sweeps would
     settle on what is peculiar to them, and steps on later batches do not undo it: then nearly even responsibilities.
@@ -36,17 +36,16 @@ def begun(
     subset = _subset(batches, source, rng)
     entries = sum(batches.entries_of(batch) for batch in subset)
     total = batches.model.rows * size / batches.rest.rows
-    budget = max(total / 16, BUDGET)
+    affordable = max(total / 16, BUDGET) / entries
     several = any(block.discrete for block in batches.model.blocks.values())
     if several and batches.parameters > entries:
         return _start(batches, subset, rng, size, False, EVEN)
-    tries = int(np.clip(budget / (3 * entries), 1, TRIES)) if several else 1
-    sweeps = int(np.clip(budget / (tries * entries), 3, SWEEPS))
+    tries = int(np.clip(affordable / 15, 1, TRIES)) if several else 1
+    sweeps = int(np.clip(affordable / tries, 3, SWEEPS))
     best: Any = None
     for number in range(tries):
-        state = _start(batches, subset, rng, size, number % 2 == 0)
-        elbo = -np.inf
-        for _ in range(sweeps):
+        state, elbo = _start(batches, subset, rng, size, number % 2 == 1), -np.inf
+        for _ in range(sweeps):  # a few would not do: they say next to nothing about where a start ends
             sums = _over(batches, state[0], subset, size)
             new, naturals, bound, _, inside = batches.update(*state, sums, 1.0)
             batches.check_inside(np.asarray(inside), naturals)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, Scalar
-from jensen.algorithms.coordinate.plated import PlatedAscent
+from jensen.algorithms.coordinate.plated_sweeps import PlatedSweeps, sweeps_of
 from jensen.families.exponential import Product
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.plates import PlateSplit
@@ -46,15 +46,19 @@ class Collapse:
             return model.expected_log_joint(moments) + sum(
                 (jnp.sum(model.factor(n, natural).log_normalizer()) for n, natural in leaving.items()), jnp.zeros(())
             )
-        return PlatedAscent(self.parts).bound(moments, {}, arrays)
+        return self._sweeps.bound(moments, {}, arrays)
+
+    @property
+    def _sweeps(self) -> PlatedSweeps:
+        assert self.parts is not None  # whoever asks has looked
+        return sweeps_of(self.parts, self.parts.shared)
 
     def conditionals(self, values: Mapping[str, Array], arrays: Any) -> Naturals:
         """Natural parameters of p(C | x, g) for every block that leaves."""
         model, moments = self._at(values, arrays)
         if self.parts is None:
             return self._conditionals(model, moments)
-        ascent = PlatedAscent(self.parts)
-        found = ascent.conditionals(moments, ascent.cold(self.parts.size), arrays)
+        found = self._sweeps.conditionals(moments, self._sweeps.cold(self.parts.size), arrays)
         return {name: found[name] for name in self.out}
 
     def _conditionals(self, model: ConjugateModel, moments: Moments) -> Naturals:
@@ -100,6 +104,11 @@ class Weighable:
     def log_joint(self, values: Mapping[str, Array], arrays: Any) -> Scalar:
         """log p(x, g) in nats."""
         return self.plan.log_joint(values, self.at(arrays, values))
+
+    @property
+    def _sweeps(self) -> PlatedSweeps:
+        assert self.parts is not None  # whoever asks has looked
+        return sweeps_of(self.parts, self.parts.shared)
 
     def conditionals(self, values: Mapping[str, Array], arrays: Any) -> Naturals:
         """Natural parameters of what left, given g."""

@@ -2,33 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import JensenError
 from jensen._typing import Array
-from jensen.algorithms.coordinate.ascent import HEAVY, Ascent, State, accounted, factors_at, updated, zeros
+from jensen.algorithms.coordinate.ascent import Ascent, State, accounted, zeros
+from jensen.algorithms.coordinate.plated_sweeps import ROUNDS, SUBSET, sweeps_of
 from jensen.algorithms.coordinate.starts import check_values, given_start, perturbed, random_start
-from jensen.families.exponential.contract import inner
-from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.energy import INLINE
-from jensen.models.conjugacy.plates import Interface, PlateSplit, split
-from jensen.models.conjugacy.rows import CACHE, Chunk, Rows
+from jensen.models.conjugacy.plates import PlateSplit, split
 
-CHUNK = 1024
-WIDEST = 2**20
-"""Numbers in the local moments of a chunk."""
-SUBSET = 4096
 SUBSET_SWEEPS = 30
-ROUNDS, SETTLED = 100, 1e-3
-"""From a cold start: at most so many rounds over the local blocks, until their moments change by less than this."""
-HEAVY_ROWS = 1_000_000
-"""Numbers in a pass over the rows beyond which it is worth optimising."""
 
 
 def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> Ascent:
@@ -50,38 +38,16 @@ class PlatedAscent(Ascent):
     A sweep updates the local factors from the globals and then the globals one by one from the statistics. The bound
     after it is exact: with the statistics S the plate's expected log joint is ⟨S, G(globals)⟩. Where local blocks
     depend on each other (the topics of a document and of its words) some are carried from sweep to sweep, which makes
-    every update exact; from a cold start several rounds over the local blocks come first. Rows and globals are two
-    programs: the first takes the run time, the second most of the compile time, and serves any number of rows.
+    every update exact; from a cold start several rounds over the local blocks come first.
     """
 
     def __init__(self, parts: PlateSplit):
         super().__init__(parts.model)
-        self.parts, self.rows = parts, Rows(parts)
+        self.parts, self.arrays = parts, parts.arrays
         self.order = tuple(name for name in self.order if name in parts.shared)
+        self.sweeps = sweeps_of(parts, self.order)
         self.stride = 1
-        self.arrays = parts.arrays
-        self.row_kind = self.rows.kind(self.arrays)
-        entries = sum(int(np.prod(s)) for n in self.order for s in parts.model.blocks[n].shapes.values())
-        heavy = {size: size * self.rows.size > HEAVY_ROWS for size in (parts.size, min(SUBSET, parts.size))}
-        self._pass = {
-            (size, rounds): Program(partial(self._rows_program, size, rounds), heavy[size])
-            for size in heavy
-            for rounds in (1, ROUNDS)
-        }
-        self._globals = Program(self._globals_program, entries > HEAVY)
-        self._at = Program(partial(factors_at, parts.model))
-        self._begin = Program(self._begin_program)
-        self._from_values = Program(self._values_program)
-        self._local = Program(self.conditionals)
-
-    def cold(self, rows: int) -> Moments:
-        """Moments of the carried blocks to begin with, the same in every row."""
-        found: dict[str, Any] = {}
-        for name in self.parts.carried:
-            block = self.model.blocks[name]
-            start = block.start(np.random.default_rng(0), (1, *self.model.sites[block.sites[0]].shape[1:]))
-            found[name] = {k: np.repeat(np.asarray(v, self.row_kind), rows, 0) for k, v in start.items()}
-        return found
+        self.row_kind, self.cold = self.sweeps.row_kind, self.sweeps.cold
 
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` starts, run on one random subset of the rows; the best then makes one sweep over all."""
@@ -91,7 +57,7 @@ class PlatedAscent(Ascent):
         for i in range(count):
             start = random_start(self.model, rng, i % 2 == 0, dict.fromkeys(self.parts.local, size))
             carried = {name: start[name] for name in self.parts.carried}
-            state = self._moved({n: start[n] for n in self.order}, (*self._begin(start, subset), carried), size)
+            state = self._moved({n: start[n] for n in self.order}, (*self.sweeps.begin(start, subset), carried), size)
             for _ in range(max(SUBSET_SWEEPS, sweeps)):
                 state, (_, after), _, _ = self._swept(state, subset, size)
                 state = replace(state, history=(*state.history[-1:], float(after)))
@@ -113,7 +79,7 @@ class PlatedAscent(Ascent):
         check_values(self.model, local)
         values = {site: np.asarray(value) for site, value in local.items()}
         size = self.parts.size
-        passed = self._from_values(moments, self.cold(size), self.arrays, values)
+        passed = self.sweeps.from_values(moments, self.cold(size), self.arrays, values)
         return self._advanced(self._moved(moments, passed, size))
 
     def _moved(self, moments: Moments, passed: Any, size: int) -> State:
@@ -145,7 +111,7 @@ class PlatedAscent(Ascent):
 
         What the local update gains in the first one is not known: only the gains of the globals are audited there.
         """
-        moments, entropies, inside = self._at({name: naturals[name] for name in self.order})
+        moments, entropies, inside = self.sweeps.at({name: naturals[name] for name in self.order})
         if not np.all(np.asarray(inside)):
             return None
         carried = {name: state.moments[name] for name in self.parts.carried}
@@ -156,7 +122,7 @@ class PlatedAscent(Ascent):
         """Natural parameters of every row's factors, given the moments of the globals (and of carried blocks)."""
         shared = {name: moments[name] for name in self.order}
         carried = {**self.cold(self.parts.size), **{n: moments[n] for n in self.parts.carried if n in moments}}
-        return self._local(shared, carried, self.arrays)
+        return self.sweeps.local(shared, carried, self.arrays)
 
     @property
     def fixed(self) -> tuple[Array | None, ...]:
@@ -172,14 +138,14 @@ class PlatedAscent(Ascent):
         """(state, bounds before and after the globals, their gains, whether they are inside their domain)."""
         carried = {name: state.moments[name] for name in self.parts.carried}
         shared = {name: state.moments[name] for name in self.order}
-        passed = self._pass[size, rounds if carried else 1](shared, carried, arrays)
+        passed = self.sweeps.rows_pass[size, rounds if carried else 1](shared, carried, arrays)
         return self._updated(state, passed, size)
 
     def _updated(self, state: State, passed: Any, size: int) -> Any:
         statistics, entropy, carried = passed
         shared = {name: state.moments[name] for name in self.order}
         weight = np.asarray(self.parts.size / size, self._float)
-        moments, naturals, entropies, bounds, magnitude, gains, inside = self._globals(
+        moments, naturals, entropies, bounds, magnitude, gains, inside = self.sweeps.globals(
             shared, state.naturals, self.entropies(state), self.fixed, statistics, entropy, weight
         )
         new = State({**moments, **carried}, naturals, state.history, state.sweeps, entropies, magnitude)
@@ -232,180 +198,3 @@ class PlatedAscent(Ascent):
         if isinstance(rows, np.ndarray):  # on the host, where nothing is compiled
             return tuple(np.take(np.asarray(a), rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
         return tuple(jnp.take(a, rows, axis=slots[i]) if i in slots else a for i, a in enumerate(arrays))
-
-    def bound(self, moments: Moments, naturals: Naturals, arrays: Sequence[Array]) -> Any:
-        """The bound with optimal local factors, in nats; the globals in `naturals` add their entropy."""
-        size, interface = self.parts.size, self.parts.interface(moments, arrays)
-        rounds = ROUNDS if self.parts.carried else 1
-        statistics, entropy, _ = self._statistics(interface, arrays, size, self.cold(size), rounds)
-        own = sum(self.model.factor(n, natural).entropy() for n, natural in naturals.items())
-        return self._energy(moments, arrays, statistics, 1.0) + entropy + own
-
-    def _energy(self, at: Moments, arrays: Any, statistics: Interface, weight: Any) -> Any:
-        """The expected log joint as a function of the globals, given the statistics."""
-        pairs = zip(statistics, self.parts.interface(at, arrays), strict=True)
-        return weight * sum(_paired(s, g) for s, g in pairs) + self.parts.rest_energy(at, arrays)
-
-    def _message(self, name: str, moments: Moments, arrays: Any, statistics: Interface, weight: Any) -> Any:
-        def energy(own: Any) -> Any:
-            return self._energy({**moments, name: own}, arrays, statistics, weight)
-
-        return jax.grad(energy)(moments[name])
-
-    def _statistics(
-        self,
-        interface: Interface,
-        arrays: Sequence[Array],
-        size: int,
-        carried: Moments,
-        rounds: int,
-        values: dict[str, Array] | None = None,
-    ) -> tuple[Interface, Any, Moments]:
-        """(S, entropy of the local factors, carried moments) of `size` rows after at most `rounds` local rounds; with
-        `values` some local blocks are concentrated there instead.
-        """
-        parameters, pull = jax.vjp(self.rows.parameters, interface)
-        low, carried = jax.tree.map(lambda a: a.astype(self.row_kind), (parameters, carried))
-        count = self._chunk_size(size)
-        whole, left = divmod(size, count)
-        masked = left > 0 and not self.rows.loose
-
-        def add(state: Any, start: Any, count: int, first: Any = None) -> Any:
-            total, carried = state
-            chunk = Chunk(arrays, start, count)
-            features = self.rows.all_features(chunk)
-            own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), carried)
-            own = self._settled(low, features, chunk, own, rounds)
-            local, sizes = self._solved(self.rows.factors(low, features, chunk, own), chunk, values)
-            if first is not None:
-                seen = start + np.arange(count) >= first
-                features, sizes = ([jnp.where(seen, a, 0.0) for a in group] for group in (features, sizes))
-            found = self.rows.statistics(local, features, low, chunk)
-            found = (found, sum(jnp.sum(each.astype(self._float)) for each in sizes))
-            total = jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, found)
-            new = {name: local[name] for name in self.parts.carried}
-            carried = jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0), carried, new)
-            return total, carried
-
-        state: Any = ((jax.tree.map(jnp.zeros_like, parameters), jnp.zeros(())), carried)
-        if masked:  # the last chunk begins early enough to be whole; what was counted before is left out
-            state = jax.lax.fori_loop(
-                0, whole + 1, lambda i, s: add(s, jnp.minimum(i * count, size - count), count, i * count), state
-            )
-        else:
-            state = jax.lax.fori_loop(0, whole, lambda i, s: add(s, i * count, count), state)
-            state = add(state, whole * count, left) if left else state
-        (found, sizes), carried = state
-        statistics = pull(found)[0]
-        return statistics, sizes if self.parts.carried else sizes - self._inside(statistics, interface), carried
-
-    def _solved(
-        self, factors: dict[str, Any], chunk: Chunk, values: dict[str, Array] | None
-    ) -> tuple[Moments, list[Array]]:
-        """(local moments, by block and row what the entropy of the plate is made of).
-
-        The entropy of a factor is A(η) - ⟨η, E[t]⟩. Where no block is carried, the second parts of all rows together
-        are ⟨S, G⟩ over the terms with local blocks, so that A(η) is enough.
-        """
-        if values:
-            return self.rows.at(values, factors, chunk), [jnp.zeros(chunk.count)]
-        solved = {name: factor.solved() for name, factor in factors.items()}
-        local = {name: mean for name, (mean, _) in solved.items()}
-        if self.parts.carried:
-            return local, [jnp.sum(size) - inner(factors[name].natural, mean) for name, (mean, size) in solved.items()]
-        return local, [self.rows.by_row(name, size) for name, (_, size) in solved.items()]
-
-    def _inside(self, statistics: Interface, interface: Interface) -> Any:
-        """⟨S, G⟩ over the groups with a local block."""
-        pairs = zip(self.parts.groups, statistics, interface, strict=True)
-        return sum((_paired(s, g) for group, s, g in pairs if group.local), 0.0)
-
-    def _settled(self, parameters: Any, features: list[Array], chunk: Chunk, carried: Moments, rounds: int) -> Moments:
-        """The carried moments after at most `rounds` - 1 rounds over the local blocks."""
-        if rounds == 1 or not self.parts.carried:
-            return carried
-
-        def more(state: Any) -> Any:
-            return (state[0] < rounds - 1) & (state[1] > SETTLED)
-
-        def step(state: Any) -> Any:
-            i, _, old = state
-            factors = self.rows.factors(parameters, features, chunk, old)
-            new = {name: factors[name].mean_params() for name in self.parts.carried}
-            moved = jax.tree.map(lambda a, b: jnp.mean(jnp.abs(a - b)) / (1e-30 + jnp.mean(jnp.abs(a))), new, old)
-            return i + 1, jnp.max(jnp.stack(jax.tree.leaves(moved))), new
-
-        return jax.lax.while_loop(more, step, (0, jnp.asarray(jnp.inf, self.row_kind), carried))[2]
-
-    def _chunk_size(self, size: int) -> int:
-        if self.rows.packs and not self.parts.carried:
-            return chunk_size(size, int(np.clip(CACHE // (self.row_kind.itemsize * self.rows.size), 64, 4096)))
-        width = sum(self.parts.width(name) for name in self.parts.local)
-        return chunk_size(size, max(8, min(CHUNK, WIDEST // max(1, width))))
-
-    def _rows_program(self, size: int, rounds: int, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Any:
-        return self._statistics(self.parts.interface(moments, arrays), arrays, size, carried, rounds)
-
-    def _values_program(
-        self, moments: Moments, carried: Moments, arrays: Sequence[Array], values: dict[str, Array]
-    ) -> Any:
-        interface = self.parts.interface(moments, arrays)
-        return self._statistics(interface, arrays, self.parts.size, carried, 1, values)
-
-    def _begin_program(self, start: Moments, arrays: Sequence[Array]) -> Any:
-        """Statistics from given local moments, on a subset of the rows."""
-        size = next(iter(start[self.parts.local[0]].values())).shape[0]
-        parameters, pull = jax.vjp(self.rows.parameters, self.parts.interface(start, arrays))
-        chunk = Chunk(arrays, 0, size)
-        local = self.rows.turned(start, rows_first=False)
-        found = self.rows.statistics(local, self.rows.all_features(chunk), parameters, chunk)
-        found = jax.tree.map(lambda a, b: b.astype(a.dtype), parameters, found)
-        return pull(found)[0], jnp.zeros(())
-
-    def _globals_program(
-        self,
-        moments: Moments,
-        naturals: Naturals,
-        entropies: dict[str, Any],
-        arrays: Any,
-        statistics: Interface,
-        entropy: Any,
-        weight: Any,
-    ) -> Any:
-        def bound(moments: Moments, entropies: dict[str, Any]) -> Any:
-            return self._energy(moments, arrays, statistics, weight) + weight * entropy + sum(entropies.values())
-
-        before, gains, inside = bound(moments, entropies), [], []
-        for name in self.order:
-            factor = self.model.factor(name, self._message(name, moments, arrays, statistics, weight))
-            update = updated(factor, moments[name], entropies[name])
-            gains.append(update.gain)
-            inside.append(update.inside)
-            moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
-            entropies = {**entropies, name: update.entropy}
-        bounds = (before, bound(moments, entropies))
-        pairs = zip(statistics, self.parts.interface(moments, arrays), strict=True)
-        magnitude = weight * sum(jnp.abs(_paired(s, g)) for s, g in pairs)
-        magnitude = magnitude + jnp.abs(self.parts.rest_energy(moments, arrays))
-        return moments, naturals, entropies, bounds, magnitude, jnp.stack(gains), jnp.stack(inside)
-
-    def conditionals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
-        """Natural parameters of every row's optimal factors given global moments; traceable."""
-        interface, size = self.parts.interface(moments, arrays), self.parts.size
-        if carried:
-            carried = self._statistics(interface, arrays, size, carried, ROUNDS)[2]
-        chunk = Chunk(arrays, 0, size)
-        parameters = jax.tree.map(lambda a: a.astype(self.row_kind), self.rows.parameters(interface))
-        factors = self.rows.factors(parameters, self.rows.all_features(chunk), chunk, carried)
-        return self.rows.turned({name: factors[name].natural for name in self.parts.local}, rows_first=True)
-
-
-def chunk_size(rows: int, target: int = CHUNK) -> int:
-    """A divisor of `rows` near `target` where there is one, so that no shorter last chunk needs code of its own."""
-    near = [n for n in range(max(1, target // 2), 2 * target + 1) if rows % n == 0]
-    return min(near, key=lambda n: abs(n - target)) if near else min(target, rows)
-
-
-def _paired(left: Array, right: Array) -> Any:
-    """⟨S, G⟩, with 0 · ±inf = 0."""
-    return jnp.sum(jnp.where(left == 0, 0.0, left * right))

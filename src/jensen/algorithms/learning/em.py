@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from jensen.models.conjugacy import ConjugateModel, ConjugateTarget
 
 FAR = 10.0
 """Change of a log scale from which on a failure is put down to the parameter's running away."""
+
+LAST_SWEEPS = 20
+"""Sweeps over several blocks of latents at the parameters that an interrupted EM leaves."""
 
 SYMMETRIC = (
     " The starting values are the same for all components, which EM would never tell apart: it was started from random "
@@ -48,7 +52,8 @@ def run(
     equal = _same_for_all(target.model, initial)
     initial = {} if equal else initial
     ascent = ascent_for(target.model, initial)
-    state, converged, saddle = yield from _watched(cavi, ascent, target, initial, rng)
+    written = partial(_so_far, target.model, close, kinds)
+    state, converged, saddle = yield from _watched(cavi, ascent, target, initial, rng, written)
     values = parameter_values(target.model, state)
     known = close(values)
     final, settled = yield from _expectation(cavi, known, state, rng)
@@ -67,7 +72,12 @@ def run(
 
 
 def _watched(
-    cavi: CAVI, ascent: Ascent, target: ConjugateTarget, initial: Mapping[str, np.ndarray], rng: np.random.Generator
+    cavi: CAVI,
+    ascent: Ascent,
+    target: ConjugateTarget,
+    initial: Mapping[str, np.ndarray],
+    rng: np.random.Generator,
+    written: Callable[[Any], Outcome],
 ) -> Generator[Progress, None, tuple[State, bool, bool]]:
     """The climb, a failure being put down to a parameter that has run away where there is one."""
     start: Values | None = None
@@ -79,7 +89,7 @@ def _watched(
         while True:
             item = next(climb)
             last = item.q
-            yield replace(item, q=None)
+            yield replace(item, q=partial(written, last))
     except StopIteration as stop:
         return stop.value
     except JensenError as error:
@@ -87,6 +97,26 @@ def _watched(
         if away is None:
             raise
         raise no_maximum(*away) from error
+
+
+def _so_far(
+    model: ConjugateModel, close: Callable[[Values], ConjugateTarget], kinds: dict[str, str], q: Any
+) -> Outcome:
+    """The parameters that EM has reached, with the latents' factors at them."""
+    naturals = q().naturals
+    factors = {name: model.factor(name, natural) for name, natural in naturals.items()}
+    values = {n: np.asarray(f.mode_value(), float) for n, f in factors.items() if isinstance(f, AtMode)}
+    known = close(values)
+    ascent = ascent_for(known.model)
+    start: Any = {name: factors[name].mean_params() for name in known.model.blocks if name in factors}
+    if not isinstance(ascent, PlatedAscent):
+        start = {**random_start(known.model, np.random.default_rng(0), seeds=False), **start}
+    state = ascent.begin(start)
+    if len(known.model.blocks) > 1:
+        state = ascent.advance(state, LAST_SWEEPS)
+    exact = len(known.model.blocks) == 1
+    estimates = Estimates(values, kinds, exact, {})
+    return Outcome(solution(ascent, state, known), False, "", {"elbo": state.elbo}, estimates=estimates, target=known)
 
 
 def _runaway(model: ConjugateModel, start: Values, naturals: Any) -> tuple[str, str, str] | None:

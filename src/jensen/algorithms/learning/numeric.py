@@ -1,6 +1,8 @@
 """Parameters without a closed-form M step, where the latents' conditional is still exact."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -63,10 +65,25 @@ def run(
             found = [jax.device_get(program(arrays, row)) for row in rows]
         return np.array([float(v) for v, _ in found]), np.stack([np.asarray(g, float) for _, g in found])
 
+    kinds = {p.name: p.kind for p in parameters}
+
+    def reached(point: np.ndarray, bound: float) -> Outcome:
+        """The exact conditional of the latents at these parameters."""
+        found = jax.device_get(chart.forward(point))
+        values = {name: np.asarray(value, float) for name, value in found.items()}
+        known = close(values)
+        ascent = ascent_for(known.model)
+        streamed = isinstance(ascent, PlatedAscent)
+        rng = np.random.default_rng(seed)
+        begun = ascent.begin({} if streamed else random_start(known.model, rng, seeds=False))
+        estimates = Estimates(values, kinds, True, {"bound": bound})
+        certificate = {"elbo": begun.elbo, "saddle": 0.0}
+        return Outcome(solution(ascent, begun, known), False, "", certificate, estimates=estimates, target=known)
+
     edge, path = Edge(start, chart), None
     for step, paths in enumerate(lbfgs.maximise(evaluate, start[None], max_steps=cavi.max_sweeps)):
         path = paths[0]
-        yield Progress("parameters", step, path.values[-1])
+        yield Progress("parameters", step, path.values[-1], partial(reached, path.points[-1], path.values[-1]))
         if edge.reached(path.points[-1], path.values[-1]):
             break
     assert path is not None  # the start is always yielded
@@ -77,21 +94,14 @@ def run(
             f"Parameters: {', '.join(chart.shapes)}.",
             "Start them closer to plausible values.",
         )
-    values = {k: np.asarray(v, float) for k, v in jax.device_get(chart.forward(point)).items()}
-    known = close(values)
-    ascent = ascent_for(known.model)
-    streamed = isinstance(ascent, PlatedAscent)
-    begun = ascent.begin({} if streamed else random_start(known.model, np.random.default_rng(seed), seeds=False))
-    kinds = {p.name: p.kind for p in parameters}
     names = ", ".join(map(repr, kinds))
     far = sorted({chart.owner(int(i)) for i in np.flatnonzero(np.abs(point - start) > edge.far)})
     how = "Converged" if path.converged else f"Stopped ({path.stopped or 'at the edge'})"
-    return Outcome(
-        solution(ascent, begun, known),
-        path.converged,
-        f"Maximum likelihood for {names} with an exact E step: {how} after {len(path.points) - 1} quasi-Newton steps."
-        f"{at_edge(far)}",
-        {"elbo": begun.elbo, "sweeps": float(len(path.points)), "saddle": 0.0},
-        estimates=Estimates(values, kinds, True, {"bound": bound}),
-        target=known,
+    found = reached(point, bound)
+    return replace(
+        found,
+        converged=path.converged,
+        status=f"Maximum likelihood for {names} with an exact E step: {how} after {len(path.points) - 1} quasi-Newton "
+        f"steps.{at_edge(far)}",
+        certificate={**found.certificate, "sweeps": float(len(path.points))},
     )

@@ -1,7 +1,8 @@
 """Variational EM under a Gaussian: one deterministic bound, maximised jointly in q and the parameters."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import numpy as np
 from numpyro.distributions import biject_to
 
 from jensen._errors import ModelError
+from jensen._typing import leaf
 from jensen.algorithms.advi import ADVI
 from jensen.algorithms.auto import Auto
 from jensen.algorithms.auto_target import AutoTarget
@@ -18,8 +20,8 @@ from jensen.algorithms.coordinate.ascent import no_maximum
 from jensen.core import AbstractAlgorithm
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates
-from jensen.families import FullRank
-from jensen.math import lbfgs
+from jensen.families import FullRank, MeanField
+from jensen.math import lbfgs, linalg
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision, float_type, working
 from jensen.models import Target, build
@@ -123,16 +125,20 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
         chart = Chart.of(values, supports)
         method = algorithm if isinstance(algorithm, ADVI) else ADVI()
         dense = first.dim <= DENSE and not (isinstance(algorithm, ADVI) and algorithm.family != "full_rank")
-        start = yield from _quiet(ADVI(family="full_rank" if dense else "mean_field"), first, seed)
+        kinds = {name: p.kind for name, p in parameters.items()}
+        begin = ADVI(family="full_rank" if dense else "mean_field").run(first, seed)
+        start = yield from _given(begin, Estimates(values, kinds, False, {}), first)
         theta = chart.inverse(values)
-        found = yield from _maximise(first, chart, dense, start.q, theta, seed)
+        written = partial(_so_far, closed, data, chart, kinds, dense, precision)
+        found = yield from _maximise(first, chart, dense, start.q, theta, seed, written)
         values = {k: np.asarray(v, float) for k, v in jax.device_get(chart.forward(jnp.asarray(found.theta))).items()}
         last = algorithm.prepare(closed, {**data, LEARNED: values}, precision)
         target: Any = last
         if isinstance(last, AutoTarget):  # the family under which the bound was maximised
             target = AutoTarget(None, last.density) if last.density is not None else last
-        outcome = yield from (method if isinstance(algorithm, ADVI) else Auto()).run(target, seed)
-    kinds = {name: p.kind for name, p in parameters.items()}
+        estimates = Estimates(values, kinds, False, {})
+        run = (method if isinstance(algorithm, ADVI) else Auto()).run(target, seed)
+        outcome = yield from _given(run, estimates, target)
     edge = sorted({chart.owner(int(i)) for i in np.flatnonzero(np.abs(found.theta - theta) > EDGE)})
     certificate = {"moved": found.moved, "num_draws": float(found.num_draws), "bound": found.bound}
     agree = (
@@ -177,17 +183,6 @@ def _target(closed: Closed, data: dict[str, Any], values: Values, precision: Pre
     return target
 
 
-def _quiet(method: ADVI, target: Target, seed: int) -> Generator[Progress, None, Outcome]:
-    """A run whose q belongs to the starting parameters, and is therefore not shown as an answer."""
-    run = method.run(target, seed)
-    while True:
-        try:
-            item = next(run)
-        except StopIteration as stop:
-            return stop.value
-        yield replace(item, q=None)
-
-
 @dataclass(frozen=True)
 class Found:
     """The maximum: the parameters' coordinates, how far they moved from the round before, the bound."""
@@ -199,7 +194,13 @@ class Found:
 
 
 def _maximise(
-    target: Target, chart: Chart, dense: bool, q: Any, theta: np.ndarray, seed: int
+    target: Target,
+    chart: Chart,
+    dense: bool,
+    q: Any,
+    theta: np.ndarray,
+    seed: int,
+    written: Callable[..., Outcome],
 ) -> Generator[Progress, None, Found]:
     dim, dtype = target.dim, float_type(target.precision)
     loc = np.asarray(q.loc, float)
@@ -229,7 +230,8 @@ def _maximise(
         step, path, edge = 0, None, Edge(first, chart)
         for step, paths in enumerate(lbfgs.maximise(evaluate, x[None], eps=float(np.finfo(dtype).eps))):
             path = paths[0]
-            yield Progress("parameters", step, path.values[-1])
+            reached = partial(written, loc, root, path.points[-1])
+            yield Progress("parameters", step, path.values[-1], reached)
             if edge.reached(path.points[-1][: chart.dim], path.values[-1]):
                 break
         assert path is not None  # the start is always yielded
@@ -241,17 +243,57 @@ def _maximise(
                 "Start them closer to plausible values.",
             )
         moved = float((np.abs(point[: chart.dim] - theta) / (1.0 + np.abs(theta))).max())
-        theta, here, spread = point[: chart.dim], point[chart.dim : chart.dim + dim], point[chart.dim + dim :]
-        if dense:
-            inner = np.zeros((dim, dim))
-            inner[np.tril_indices(dim, -1)] = spread[dim:]
-            loc, root = loc + root @ here, root @ (inner + np.diag(np.exp(spread[:dim])))
-        else:
-            loc, root = loc + root * here, root * np.exp(spread)
+        theta = point[: chart.dim]
+        loc, root = _moved(loc, root, point[chart.dim :], dense)
         if moved < AGREE or 2 * num_draws > MOST_DRAWS:
             break
         num_draws *= 2
     return Found(theta, moved, num_draws, bound)
+
+
+def _moved(loc: np.ndarray, root: np.ndarray, point: np.ndarray, dense: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Location and root of the Gaussian at a point of the whitened coordinates."""
+    dim = len(loc)
+    here, spread = point[:dim], point[dim:]
+    if not dense:
+        return loc + root * here, root * np.exp(spread)
+    inner = np.zeros((dim, dim))
+    inner[np.tril_indices(dim, -1)] = spread[dim:]
+    return loc + root @ here, root @ (inner + np.diag(np.exp(spread[:dim])))
+
+
+def _so_far(
+    closed: Closed,
+    data: dict[str, Any],
+    chart: Chart,
+    kinds: dict[str, str],
+    dense: bool,
+    precision: Precision,
+    loc: np.ndarray,
+    root: np.ndarray,
+    point: np.ndarray,
+) -> Outcome:
+    """The Gaussian and the parameters at a point of the climb."""
+    found = jax.device_get(chart.forward(jnp.asarray(point[: chart.dim])))
+    values = {name: np.asarray(value, float) for name, value in found.items()}
+    loc, root = _moved(loc, root, point[chart.dim :], dense)
+    q = FullRank.from_factor(loc, linalg.cholesky(root @ root.T)) if dense else MeanField(leaf(loc), leaf(np.log(root)))
+    target = _target(closed, data, values, precision)
+    return Outcome(q, False, "", estimates=Estimates(values, kinds, False, {}), target=target)
+
+
+def _given(run: Run, estimates: Estimates, target: Any) -> Run:
+    """A method's own run at given parameters, with them in everything that it reports."""
+    while True:
+        try:
+            item = next(run)
+        except StopIteration as stop:
+            return stop.value
+        yield replace(item, q=None if item.q is None else partial(_with, item.q, estimates, target))
+
+
+def _with(q: Any, estimates: Estimates, target: Any) -> Outcome:
+    return Outcome(q() if callable(q) else q, False, "", estimates=estimates, target=target)
 
 
 class Edge:

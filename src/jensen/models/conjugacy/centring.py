@@ -20,8 +20,8 @@ NEAR = 0.1
 """Means below this many standard deviations are left where they are."""
 
 
-def in_single(energy: Energy, plate: str) -> tuple[tuple[SiteTerm, ...], tuple[Any, ...]]:
-    """(terms, arrays) with the arrays over the plate in single precision, centred where they are squared."""
+def in_single(energy: Energy, plate: str) -> tuple[tuple[SiteTerm, ...], tuple[Any, ...], tuple[int, ...]]:
+    """(terms, arrays, which were centred): arrays over the plate in single precision, centred where squared."""
     axes = _row_axes(energy.terms, plate)
     squared = _squared(energy.terms)
     arrays, shifts = list(energy.arrays), {}
@@ -37,7 +37,7 @@ def in_single(energy: Energy, plate: str) -> tuple[tuple[SiteTerm, ...], tuple[A
                 whole = whole - np.expand_dims(mean, axis)
         arrays[index] = jnp.asarray(whole.astype(np.float32))
     terms = [expanded for entry in energy.terms for expanded in _expanded(entry, shifts, plate)]
-    return tuple(terms), tuple(arrays)
+    return tuple(terms), tuple(arrays), tuple(shifts)
 
 
 def _row_axes(terms: Sequence[SiteTerm], plate: str) -> dict[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 from jensen._errors import ModelError
 from jensen.models.conjugacy.densities import DENSITIES
 from jensen.models.conjugacy.interpret import interpret
+from jensen.models.conjugacy.parts import ADDING
 from jensen.models.conjugacy.scan import Piece
 from jensen.models.conjugacy.terms import (
     EXPLICIT,
@@ -56,7 +57,8 @@ REMEDIES = (
     ("concentration", "Fix the concentration, or use advi, which needs no conjugacy."),
     (
         "log of the sum",
-        "A Poisson rate that is a sum needs latent counts, one for each summand; or use advi.",
+        "The log of a sum is taken apart where every summand is a product of positive latents, under a Poisson, "
+        "Multinomial or Categorical site: give the latents Gamma, Beta or Dirichlet priors; or use advi.",
     ),
 )
 FALLBACK = (
@@ -79,6 +81,8 @@ def site_terms(
     """
     token = PRODUCTS.set({})
     given = given or {}
+    for name in [name for name, site in sites.items() if site.auxiliary]:
+        del sites[name]
     try:
         closed, leaves, pieces, tree = trace_factors(fn, sites, kwargs)
         latents = [
@@ -111,6 +115,7 @@ def _latent(site: SiteInfo) -> Value:
 
 def _terms(sites: dict[str, SiteInfo], piece: Piece, factor: dict[str, Any]) -> list[Term]:
     site, cls = sites[piece.site], piece.cls
+    adding = ADDING.set((sites, site))
     try:
         density = _wrapped(_base_density(cls, factor), piece.wrappers, factor)
         if density.why is not None:
@@ -127,6 +132,8 @@ def _terms(sites: dict[str, SiteInfo], piece: Piece, factor: dict[str, Any]) -> 
             site.where,
             next((remedy for key, remedy in REMEDIES if key in f"{cls.__name__} {reason}"), FALLBACK),
         ) from None
+    finally:
+        ADDING.reset(adding)
 
 
 def _entropies(site: SiteInfo, shape: tuple[int, ...], factor: dict[str, Any]) -> list[Term]:
@@ -173,7 +180,9 @@ def _summed(sites: dict[str, SiteInfo], piece: Piece, term: Term, shape: tuple[i
     """The term with the indicators of the discrete latents it varies with, summed over the plates."""
     term = fresh(term)
     out, factors = list(term.out), list(term.factors)
-    enumerated = {dim: s for s in sites.values() if s.values is not None for dim in (s.enum_dim, s.before_dim) if dim}
+    varies = sites[piece.site].varies
+    listed = [s for s in sites.values() if s.values is not None and (varies is None or s.name in varies)]
+    enumerated = {dim: s for s in listed for dim in (s.enum_dim, s.before_dim) if dim}
     for dim, latent in enumerated.items():
         if len(out) >= -dim and out[dim] is not None:
             factors.append(_indicator(latent, dim, piece, out, shape))

@@ -94,6 +94,7 @@ class PlateSplit:
         transient: local blocks that do not depend on each other, the largest ones: their factors are made anew in every
             sweep from the globals and the `carried` blocks, whose moments are kept.
         shared: the blocks outside the plate.
+        centred: numbers of the arrays that were centred; `None` where the rows are as they came.
         groups: the terms over the plate; flat: terms of sites in the plate that are the same for every row;
             rest: all others.
     """
@@ -105,8 +106,9 @@ class PlateSplit:
         groups: Sequence[Group],
         rest: Sequence[SiteTerm],
         arrays: tuple[Array, ...],
+        centred: tuple[int, ...] | None = None,
     ):
-        self.arrays = arrays
+        self.arrays, self.centred = arrays, centred
         self.model, self.plate = model, plate
         inside = {s.name for s in model.sites.values() if any(p.name == plate for p in s.plates)}
         self.groups = tuple(groups)
@@ -117,6 +119,11 @@ class PlateSplit:
         self.shared = tuple(n for n in model.blocks if n not in self.local)
         self.transient = self._independent()
         self.carried = tuple(n for n in self.local if n not in self.transient)
+
+    def without_data(self) -> "PlateSplit":
+        """The same split, for arrays that are handed over."""
+        bare = self.model.with_arrays(())
+        return PlateSplit(bare, self.plate, self.groups, (*self.flat, *self.rest), (), self.centred)
 
     def _independent(self) -> tuple[str, ...]:
         """Local blocks of which no two stand in one term, large ones first."""
@@ -213,7 +220,9 @@ def split(model: ConjugateModel, plate: str, single: bool = False) -> PlateSplit
         return None
     groups: dict[Any, Group] = {}
     rest = []
-    entries, arrays = in_single(model.energy, plate) if single else (model.energy.terms, model.energy.arrays)
+    entries, arrays, centred = model.energy.terms, model.energy.arrays, None
+    if single:
+        entries, arrays, centred = in_single(model.energy, plate)
     for entry in entries:
         rows = [axis for axis in entry.term.axes if axis.plate == plate]
         owners = {model.layout.owner[a.site] for a in entry.term.atoms}
@@ -226,7 +235,7 @@ def split(model: ConjugateModel, plate: str, single: bool = False) -> PlateSplit
             return None
         if not _grouped(model, groups, entry, rows[0], local):
             return None
-    return PlateSplit(model, plate, list(groups.values()), rest, arrays) if groups else None
+    return PlateSplit(model, plate, list(groups.values()), rest, arrays, centred) if groups else None
 
 
 def _in_slots(entry: SiteTerm, row_axis: Axis) -> bool:

@@ -4,7 +4,7 @@ It exercises the trace, the enumeration, plates, masks, scales, every primitive 
 runs on every model before the first update.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,8 @@ from numpyro.infer.util import compute_log_probs
 
 from jensen._errors import DataError, ModelError
 from jensen.math.programs import Program
-from jensen.models.conjugacy.energy import Energy, at_point
+from jensen.models.conjugacy.energy import Energy, Lookup, at_point
+from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.user_code import blame
 
@@ -140,17 +141,47 @@ def _compare(
     kwargs: dict[str, Any],
 ) -> tuple[dict[str, Any], ...]:
     """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
-    values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed}
+    values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed and not site.auxiliary}
     expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}
-    lookup = at_point(values, kinds)
     energy = energy_at(values)
+    lookup = _with_shares(at_point(values, kinds), energy, [site for site in sites.values() if site.auxiliary])
     found, size = {}, {}
     for name in expected:
         parts = [energy(lookup, [t]) for t in energy.terms if t.site == name]
         found[name] = sum(parts, start=jnp.zeros(()))
         size[name] = sum((jnp.abs(p) for p in parts), start=jnp.zeros(()))
     return found, expected, size
+
+
+def _with_shares(lookup: Lookup, energy: Energy, sites: Sequence[SiteInfo]) -> Lookup:
+    """The lookup with latents that the analysis added at their optimum given all others: log Σ r, with shares r / Σ r.
+
+    The energy is linear in their indicators, with derivatives w log r, and in their entropies, with derivatives w.
+    """
+    if not sites:
+        return lookup
+
+    def seen(moments: dict[str, Any]) -> Lookup:
+        def find(atoms: Sequence[Atom]) -> list[tuple[Any, tuple[Map, ...]]]:
+            return [(moments[a.site][a.stat.kind], a.maps) if a.site in moments else lookup([a])[0] for a in atoms]
+
+        return find
+
+    def total(moments: dict[str, Any]) -> Any:
+        terms = [t for t in energy.terms if any(a.site in moments for a in t.term.atoms)]
+        return energy(seen(moments), terms)
+
+    zeros = {
+        s.name: {"indicator": jnp.zeros((len(s.values), *s.shape)), "entropy": jnp.zeros(s.shape)}  # type: ignore[arg-type]
+        for s in sites
+    }
+    shares = {}
+    for name, slopes in jax.grad(total)(zeros).items():
+        weight = jnp.where(slopes["entropy"] > 0, slopes["entropy"], 1.0)
+        found = jax.nn.softmax(slopes["indicator"] / weight, axis=0)
+        shares[name] = {"indicator": found, "entropy": -jnp.sum(jax.scipy.special.xlogy(found, found), axis=0)}
+    return seen(shares)
 
 
 def outside_supports(trace: dict[str, Any], sites: dict[str, SiteInfo]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 from numpyro import handlers
+from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from jensen._errors import DataError, ModelError, ParameterSites
@@ -35,7 +36,8 @@ class SiteInfo:
 
     `values` are those of a discrete latent, which `enum_dim` (negative) enumerates. A site inside a `scan` has time as
     its first axis; `before_dim` enumerates the values that it had one step before. `line` is the user's source line.
-    A `point` is learned: its factor is concentrated at one value.
+    A `point` is learned: its factor is concentrated at one value. An `auxiliary` one was added by
+    the analysis. `varies` names the discrete latents that its density holds, where others may share their dimensions.
     """
 
     name: str
@@ -54,6 +56,8 @@ class SiteInfo:
     scan: Scan | None = None
     before_dim: int = 0
     point: bool = False
+    auxiliary: bool = False
+    varies: frozenset[str] | None = None
 
     @property
     def where(self) -> str:
@@ -118,19 +122,53 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
         info = dataclasses.replace(info, scan=scan, point=info.name in points)
         if not info.observed and getattr(info.support, "is_discrete", False):
             depth += 1 if scan is None else 2
-            if depth > MAX_ENUMERATED:
-                raise ModelError(
-                    f"More than {MAX_ENUMERATED} discrete latent sites and plates: '{info.name}' is one too many.",
-                    info.where,
-                    "Each discrete site takes an array dimension of its own: put them into plates, use fewer, or sum "
-                    "the chain out in the model.",
-                )
             before = 0 if scan is None else 1 - depth
             info = dataclasses.replace(info, values=_values(info, site["fn"]), enum_dim=-depth, before_dim=before)
         sites[info.name] = info
+    if depth > MAX_ENUMERATED:
+        sites = _sharing(fn, sites, kwargs)
     if not any(not s.observed for s in sites.values()):
         raise ModelError("The model has no latent sites, so there is nothing to infer.")
     return sites
+
+
+def _sharing(fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any]) -> dict[str, SiteInfo]:
+    """The sites with one dimension for discrete latents that no density holds together: steps t and t + 2 of a chain.
+
+    The dimensions are colours of the graph that joins latents of one density, chosen greedily in the order of the
+    program; latents of differing numbers of values never share.
+    """
+    kinds = {True: jnp.result_type(int), False: jnp.result_type(float)}
+    latents = {
+        s.name: jax.ShapeDtypeStruct(s.shape, kinds[s.values is not None]) for s in sites.values() if not s.observed
+    }
+
+    def terms(**values: Any) -> dict[str, Any]:
+        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
+        return {name: trace[name]["fn"].log_prob(trace[name]["value"]) for name in sites}
+
+    listed = {s.name: s for s in sites.values() if s.values is not None}
+    found = eval_provenance(terms, **latents)
+    together = {name: frozenset(found[name]) & frozenset(listed) for name in sites}
+    start = max(max(len(s.batch_shape), *(-p.dim for p in s.plates), 0) for s in sites.values())
+    dims: dict[str, int] = {}
+    for name, site in listed.items():
+        near = frozenset().union(*(group for group in together.values() if name in group))
+        taken = {dims[n] for n in dims if n in near or len(listed[n].values) != len(site.values)}  # type: ignore[arg-type]
+        dims[name] = next(d for d in range(start + 1, start + len(listed) + 2) if d not in taken)
+        if dims[name] > MAX_ENUMERATED or site.scan is not None:
+            widest = max(together, key=lambda n: len(together[n]))
+            raise ModelError(
+                f"The density of '{widest}' holds {len(together[widest])} of the {len(listed)} discrete latents at "
+                f"once, and an array has {MAX_ENUMERATED} dimensions for these and for plates.",
+                sites[widest].where,
+                "Put sites that do the same into a plate, write chains with numpyro.contrib.control_flow.scan, or let "
+                "fewer of them enter one density.",
+            )
+    return {
+        name: dataclasses.replace(site, enum_dim=-dims.get(name, 0), varies=together[name])
+        for name, site in sites.items()
+    }
 
 
 def _check_statement(site: dict[str, Any], line: str) -> None:

@@ -264,7 +264,7 @@ def log(value: Value) -> Value:
         return value.exponent
     term = _single(value)
     if term is not None and term.coefficient > 0 and all(a.stat.kind == "power" for a in term.atoms):
-        return Value(value.shape, terms=_log_factors(term))
+        return Value(value.shape, terms=log_of_term(term))
     complement = _complement(value)
     if complement is not None:
         return Value(value.shape, terms=[complement])
@@ -279,7 +279,8 @@ def log_of_case(value: Value) -> Value | None:
     return None if logs.why is not None else logs
 
 
-def _log_factors(term: Term) -> list[Term]:
+def log_of_term(term: Term) -> list[Term]:
+    """The log of a monomial as terms, with the labels that it sums over left open."""
     parts = [] if term.coefficient == 1.0 else [Term(float(np.log(term.coefficient)), (), (None,) * len(term.out))]
     for factor in term.factors:
         if isinstance(factor, Known):

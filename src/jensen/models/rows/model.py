@@ -1,16 +1,13 @@
 """The log joint of some rows, row by row, as a function of their latents, the shared latents and the parameters."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 
 from jensen._typing import Array, Scalar
 from jensen.core import total
-from jensen.models.learning import LEARNED, coordinates, value_at
+from jensen.models.learning import LEARNED, Charts
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.rows.layout import RowLayout
 
@@ -28,21 +25,6 @@ class Parts(NamedTuple):
     latent: Array
     shared_observed: Scalar
     shared_latent: Scalar
-
-
-@dataclass(frozen=True, eq=False)
-class Charts:
-    """The constraints of the parameters, by name."""
-
-    supports: dict[str, Any]
-
-    def values(self, points: Mapping[str, Any]) -> dict[str, Array]:
-        """The parameters at these unconstrained values."""
-        return {name: value_at(support, points[name]) for name, support in self.supports.items()}
-
-    def points(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The unconstrained values of these parameters."""
-        return {name: np.asarray(coordinates(support, values[name])) for name, support in self.supports.items()}
 
 
 class RowModel(eqx.Module):

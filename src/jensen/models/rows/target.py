@@ -11,11 +11,11 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
 from jensen.models.build import build
 from jensen.models.data_check import as_mapping, check_names, convert
-from jensen.models.learning import LEARNED, Closed, Parameter
+from jensen.models.learning import LEARNED, Charts, Closed, Parameter
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.program import NumPyroProgram
 from jensen.models.rows.layout import RowLayout, layout_of
-from jensen.models.rows.model import Charts, RowModel
+from jensen.models.rows.model import RowModel
 from jensen.models.structure import Structure
 
 FEW = 8

@@ -9,6 +9,7 @@ from jensen.models.conjugacy.arrays import is_concrete, namespace
 from jensen.models.conjugacy.densities.registry import density
 from jensen.models.conjugacy.densities.scalars import log_gamma
 from jensen.models.conjugacy.movement import indexed
+from jensen.models.conjugacy.parts import log_of_parts
 from jensen.models.conjugacy.value import Opaque, Value, describe, known_function, log, ranked, total
 
 LOWEST = -1e10
@@ -74,13 +75,14 @@ def negative_binomial(x: Value, total_count: Value, probs: Value) -> Value:
 @density(dist.Poisson, "rate")
 def poisson(x: Value, rate: Value) -> Value:
     """x log r - r - log x!."""
-    return x * log(rate) - rate - log_gamma(x + 1.0, "the value of a Poisson site")
+    return x * log_of_parts(rate) - rate - log_gamma(x + 1.0, "the value of a Poisson site")
 
 
 @density(dist.CategoricalProbs, "probs")
 def categorical_probs(x: Value, probs: Value) -> Value:
     """log p[x]."""
-    return picked(log_probability(probs), x)
+    logs = log_probability(probs)
+    return picked(logs, x) if logs.why is None or probs.why is not None else log_of_parts(picked(probs, x))
 
 
 @density(dist.CategoricalLogits, "logits")
@@ -106,7 +108,8 @@ def multinomial_probs(x: Value, probs: Value, total_count: Value) -> Value:
     """log n! - Σ log x_k! + Σ x_k log p_k."""
     what = "a count"
     constant = log_gamma(total_count + 1.0, what) - total(log_gamma(x + 1.0, what), [-1])
-    return total(x * log_probability(probs), [-1]) + constant
+    logs = log_probability(probs)
+    return total(x * (logs if logs.why is None else log_of_parts(probs)), [-1]) + constant
 
 
 @density(dist.Dirichlet, "concentration")
