@@ -16,6 +16,8 @@ from jensen.models import Target
 
 GAP = 0.2
 """Nats by which the importance-weighted bound must lie above the bound for a richer family to be tried."""
+LEFT = 0.05
+"""Gap of a mixture from which on a flow is tried besides."""
 SHARE = 0.005
 """Evidence in other modes from which on a mixture over the modes is tried."""
 USABLE = 0.2
@@ -73,9 +75,9 @@ def escalate(
 ) -> Generator[Progress, None, tuple[Measured | None, list[dict[str, Any]]]]:
     """(a richer family whose bound is really higher, or `None`; what was tried).
 
-    Several modes with evidence of their own ask for a mixture over them; one mode with a gap asks for a flow, and where
-    that leaves a gap for a mixture around it. Unless `eager`, a gap that importance weights mend asks for nothing. The
-    best is kept only if it gains more than twice the error of the difference.
+    Several modes with evidence of their own ask for a mixture over them; one mode with a gap asks for a mixture around
+    it, and where that leaves a gap for a flow, which takes longer. Unless `eager`, a gap that importance weights mend
+    asks for nothing. The best is kept only if it gains more than twice the error of the difference.
     """
     if target.heavy or target.dim > LARGEST:
         return None, []
@@ -102,9 +104,9 @@ def escalate(
             if tried[-1].gap < GAP:
                 break
     else:
-        yield from attempt("flow", flexible.flow_from(start, seed), "flow")
-        if max(tried, key=lambda one: one.bound).gap > GAP:
-            yield from attempt("mixture of 8", flexible.mixture_from([start], np.zeros(1), 8, seed), "mixture")
+        yield from attempt("mixture of 8", flexible.mixture_from([start], np.zeros(1), 8, seed), "mixture")
+        if max(tried, key=lambda one: one.bound).gap > LEFT:
+            yield from attempt("flow", flexible.flow_from(start, seed), "flow")
     best = max(tried[1:], key=lambda one: one.bound)
     better = best.bound - first.bound > 2.0 * np.hypot(best.error, first.error)
     return (best if better else None), [one.row(better and one is best) for one in tried[1:]]
