@@ -184,6 +184,7 @@ def test_given_values_of_local_latents_are_kept_for_the_start():
     assert np.isfinite(fit.elbo)
 
 
+@pytest.mark.slow
 def test_a_saddle_of_streamed_rows_is_left():
     """All classes alike, and every global a beta or a Dirichlet, which know no push of their own."""
     rng = np.random.default_rng(4)
