@@ -136,7 +136,8 @@ class SVI(AbstractAlgorithm):
         target: ConjugateTarget | StreamTarget,
     ) -> Run:
         assert batches.size is not None  # counted by now
-        size, scalars = batches.size, batches.model.rows * batches.size / batches.rest.rows
+        size = batches.size
+        scalars = max(batches.model.rows * size / batches.rest.rows, size)  # where all data enter by factors, rows
         state = begun(batches, source, rng, size)
         stepped = yield from steps(
             batches,

@@ -1,18 +1,16 @@
 """Minibatches of a model: pieces checked and analysed by their shape, their statistics, and the step of the globals."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions.distribution import validation_enabled
 
 from jensen._errors import DataError, JensenError, ModelError
 from jensen.algorithms.coordinate.global_step import moments_program, update_program
 from jensen.algorithms.coordinate.shape import Shape, shape_of
+from jensen.algorithms.coordinate.sums import Sums, check_fixed, kind_of, named, place_of, position_of
 from jensen.families.exponential import Product
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
@@ -22,34 +20,10 @@ from jensen.models.conjugacy.analysed import Analysis
 from jensen.models.conjugacy.model import batch_target
 from jensen.models.conjugacy.plates import PlateSplit
 from jensen.models.conjugacy.resized import resized
-from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.data_check import check_missing, convert
 from jensen.models.sources import Batch, Piece
 
 LOCAL_ITERATIONS = 100
-
-
-@dataclass(frozen=True)
-class Sums:
-    """What some rows say: for each shape its statistics and the share of its rows, and the rows' bound (nats).
-
-    `count` is the sum of their weights.
-    """
-
-    parts: dict[Any, tuple[Any, Any]]
-    bound: Any
-    count: float = 0.0
-
-    def scaled(self, factor: float) -> "Sums":
-        """Every row counted `factor` times."""
-        parts = {key: jax.tree.map(lambda a: factor * a, part) for key, part in self.parts.items()}
-        return Sums(parts, factor * self.bound, factor * self.count)
-
-    def __add__(self, other: "Sums") -> "Sums":
-        merged = dict(self.parts)
-        for key, part in other.parts.items():
-            merged[key] = jax.tree.map(jnp.add, merged[key], part) if key in merged else part
-        return Sums(merged, self.bound + other.bound, self.count + other.count)
 
 
 class Minibatches:
@@ -89,12 +63,12 @@ class Minibatches:
 
     def program(self, piece: Piece) -> Shape:
         """The shape of a piece."""
-        arguments = convert(piece.arguments, self.precision, _place(piece))
-        key = tuple((k, *_kind(v)) for k, v in sorted(arguments.items()))
+        arguments = convert(piece.arguments, self.precision, place_of(piece))
+        key = tuple((k, *kind_of(v)) for k, v in sorted(arguments.items()))
         if key not in self.programs:
-            with _named(piece):
+            with named(piece):
                 target, analysis = self._analysed(piece, arguments)
-                _check_fixed(target)
+                check_fixed(target)
                 shape = shape_of(target.model, analysis, self.plate, self.iterations)
                 self.plate = shape.parts.plate
                 self._check_shapes(shape.parts)
@@ -119,7 +93,7 @@ class Minibatches:
             raise
 
     def _check_additive(self, piece: Piece, shape: Shape) -> None:
-        with working("double"), validation_enabled(False), _named(piece):
+        with working("double"), validation_enabled(False), named(piece):
             arrays, fixed = shape.analysis.divided(convert(piece.arguments, "double"))
             if shape.additive is None:
                 written = (shape.rows, self.size or shape.rows)
@@ -175,16 +149,16 @@ class Minibatches:
     def inputs(self, piece: Piece, shape: Shape, even: float = 1.0) -> tuple[Any, np.ndarray]:
         """The arrays that the model makes of a piece, its values checked, and the weights of its rows."""
         kind = float_type(self.precision)
-        arguments = convert(piece.arguments, self.precision, _place(piece))
+        arguments = convert(piece.arguments, self.precision, place_of(piece))
         weights = even if piece.weights is None else piece.weights
         found = shape.analysis.program(shape.analysis.divided(arguments)[0])
         weights = np.broadcast_to(np.asarray(weights, kind), (shape.rows,))
         if self.checked:
             return found[: len(found) - shape.analysis.outside], weights
         masked = {s.data_key for s in shape.model.sites.values() if s.masked and s.data_key}
-        check_missing(arguments, masked, _place(piece))
+        check_missing(arguments, masked, place_of(piece))
         name = f" In {piece.name}." if piece.name else ""
-        return shape.analysis.checked(found, name, _position(piece, shape.parts.plate)), weights
+        return shape.analysis.checked(found, name, position_of(piece, shape.parts.plate)), weights
 
     def rows_of(self, piece: Piece) -> int:
         """Rows of a piece."""
@@ -257,48 +231,3 @@ def _mixed(mean: Naturals, new: Naturals, share: Any) -> Naturals:
 
 
 _AVERAGED = Program(_mixed)
-
-
-def _check_fixed(target: ConjugateTarget) -> None:
-    for name, value in target.program.fixed.items():
-        if isinstance(value, np.ndarray):
-            raise ModelError(
-                f"The model needs the values of '{name}' before it can be analysed, and they differ by batch.",
-                f"Data key: '{name}'.",
-                "Pass sizes and other numbers that shape the model as plain integers, the same for every batch.",
-            )
-
-
-@contextmanager
-def _named(piece: Piece) -> Iterator[None]:
-    """Errors inside say which batch they come from."""
-    try:
-        yield
-    except (DataError, ModelError) as error:
-        if not piece.name or piece.name in error.where:
-            raise
-        raise type(error)(error.what, f"{error.where} In {piece.name}.".strip(), error.remedy) from error
-
-
-def _place(piece: Piece) -> Callable[[str, int], str]:
-    return lambda name, row: f"row {row}" if name in piece.shared else piece.place(row)
-
-
-def _position(piece: Piece, plate: str) -> Callable[[SiteInfo, tuple[int, ...]], str]:
-    """Where in the data an entry of an observed site is."""
-
-    def words(site: SiteInfo, index: tuple[int, ...]) -> str:
-        axis = next((len(site.shape) - site.event_dim + p.dim for p in site.plates if p.name == plate), None)
-        if axis is None:
-            return f"row {', '.join(map(str, index))}"
-        rest = (*index[:axis], *index[axis + 1 :])
-        return piece.place(index[axis]) + (f", entry {', '.join(map(str, rest))}" if rest else "")
-
-    return words
-
-
-def _kind(value: Any) -> tuple[Any, ...]:
-    """What the analysis of a model depends on: shape and type of arrays, the value of everything else."""
-    if isinstance(value, Mapping):
-        return tuple((k, *_kind(v)) for k, v in sorted(value.items()))
-    return (value.shape, value.dtype.str) if isinstance(value, np.ndarray) else (repr(value),)

@@ -14,6 +14,11 @@ from jensen.models.conjugacy import Moments, Naturals
 from jensen.models.sources import AbstractSource
 
 FALLS = 3
+SLOW = 0.3
+"""At the first judgement sweeps must shrink a movement to less than this part of it."""
+CYCLE = 3.0
+"""At later ones all sweeps since the last must have gained less than so many times the tolerance: fast directions hide
+slow ones from two movements, not from the extrapolation between."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def polished(
     path: list[Naturals] = []
     moved_before = np.inf
     plain = False
+    judged: float | None = None
     fallback: Any = None
     while True:
         sums = batches.whole(moments, source.whole())
@@ -71,6 +77,8 @@ def polished(
             to_gain = max(gain, 0.0) * ratio / (1.0 - ratio)
             falls += gain < -noise
             settled = abs(gain) <= noise or (gain > 0 and to_gain < tolerance * scalars)
+            slow = ratio > SLOW if judged is None else elbo - judged > CYCLE * tolerance * scalars
+            settled, judged = settled and (abs(gain) <= noise or not slow), elbo
             if falls >= FALLS and -gain < tolerance * scalars:  # it wavers with local blocks that are iterated
                 settled, to_gain = True, abs(gain)
         else:
