@@ -6,6 +6,7 @@ the long run, one program each. There are 2 to 4 coordinates each, all z-scores 
 keys; the key is fixed.
 """
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -53,9 +54,12 @@ class Toy(eqx.Module):
 
     discrete: bool = eqx.field(static=True)
     energy: float = 1.0
+    periodic: bool = eqx.field(static=True, default=False)
 
     def statistic(self, z):
         z = z.astype(float)
+        if self.periodic:  # as a density on the circle has to be
+            return jnp.sin(z - 0.4) + 0.3 * jnp.cos(2 * z)
         if z.ndim > 1:
             return jnp.sin(3 * z[..., 0])
         return jnp.sin(0.7 * z) + 0.3 * jnp.log1p(jnp.abs(z))
@@ -75,12 +79,16 @@ class Biased(eqx.Module):
     num_draws: int = eqx.field(static=True)
 
     def __call__(self, bound, model, q, batch, key):
-        return self.inner(bound, Toy(model.discrete, 1.02), q, batch, key)
+        return self.inner(bound, dataclasses.replace(model, energy=1.02), q, batch, key)
+
+
+def toy(factor):
+    return Toy(factor.discrete, periodic=isinstance(factor, native.VonMises))
 
 
 def toy_links(factor):
     z = jax.eval_shape(factor.sample, jr.key(0))
-    return links(Toy(factor.discrete).log_joint, {"z": z}, {"z": factor.rows})
+    return links(toy(factor).log_joint, {"z": z}, {"z": factor.rows})
 
 
 EACH = 4
@@ -128,7 +136,7 @@ def flat(tree):
 def exact(name):
     """The gradients of the ELBO and of the bound of two particles, by enumeration or quadrature."""
     factor = FACTORS[name]
-    q, model = native.Product({"z": factor}), Toy(factor.discrete)
+    q, model = native.Product({"z": factor}), toy(factor)
 
     def log_p(latent):
         return total(model.log_joint(latent))
@@ -155,7 +163,7 @@ def gradients(name, cases):
     sampler takes it.
     """
     factor = FACTORS[name]
-    q, model = native.Product({"z": factor}), Toy(factor.discrete)
+    q, model = native.Product({"z": factor}), toy(factor)
     known = estimators(factor)
     chosen = {case: known[case] for case in cases}
     (num_draws,) = {estimator.num_draws for _, estimator in chosen.values()}

@@ -11,6 +11,8 @@ from jensen._typing import Array, LogWeights
 
 RIDGE = 1e-6
 """Of the controls' own variance, so that a redundant control does no harm."""
+FOLDS, LARGE = 4, 2 * 10**7
+"""Folds of the draws; two where the controls of all of them would have more elements."""
 COORDINATES = 6
 """Parameters of a row up to which all of its scores and second-order terms are controls."""
 
@@ -22,9 +24,9 @@ def regressed(factor: Any, value: Array, local: Array, whole: LogWeights) -> Any
     functions of mean zero: h_i times what the blanket leaves out (whole - local), and, where a row has few parameters,
     all scores h_j of the row and the second-order terms (∂²q / ∂λ_i ∂λ_j) / q = h_i h_j + ∂_i h_j. In an exponential
     family these span h_i times the sufficient statistics, so the gradient of a conjugate factor has no variance given
-    the other latents; for a normal they are its Hermite polynomials. The coefficients that correct a draw come from all
-    the others, so the mean does not move (beyond the ridge, 10⁻⁶ of a control): fitted on the same draws they would
-    shrink the gradient by (S - 2) / S and worse. The means taken off here do not matter, h_i being among the controls.
+    the other latents; for a normal they are its Hermite polynomials. Everything that corrects a draw comes from other
+    draws, means included, so the mean does not move: coefficients fitted on the same draws would shrink the gradient by
+    (S - 2) / S and worse, and even leave-one-out ones are biased with the ridge that collinear controls need.
 
     Args:
         factor: a native factor.
@@ -41,7 +43,11 @@ def regressed(factor: Any, value: Array, local: Array, whole: LogWeights) -> Any
     leaves, tree = jax.tree.flatten(jax.vmap(lambda one: jax.grad(log_prob)(factor, one))(value))
     h = _by_row(leaves, local.shape)
     second = _second_order(factor, value, h) if h.shape[-1] <= COORDINATES else None
-    found = jnp.mean(_left_out(*_regressors(h, local, omitted, second)), axis=0)
+    found = _crossed(
+        local.shape[0],
+        2 * h.size * h.shape[-1],
+        lambda train: _regressors(h, local, omitted, second, train),
+    )
     return _like(found, leaves, tree, local.ndim)
 
 
@@ -69,7 +75,7 @@ def controlled(factor: Any, value: Array, slopes: Any) -> Any:
     controls = h[..., None]
     if h.shape[-1] <= COORDINATES:
         controls = jnp.broadcast_to(h[..., None, :], (*h.shape, h.shape[-1]))
-    return _like(jnp.mean(_left_out(y, controls), axis=0), leaves, tree, len(shape))
+    return _like(_crossed(shape[0], controls.size, lambda train: (y, controls)), leaves, tree, len(shape))
 
 
 def _like(found: Array, leaves: list[Array], tree: Any, lead: int) -> Any:
@@ -84,14 +90,22 @@ def _by_row(leaves: list[Array], shape: tuple[int, ...]) -> Array:
     return jnp.concatenate([leaf.reshape(*shape, -1) for leaf in leaves], axis=-1)
 
 
-def _regressors(h: Array, local: Array, omitted: Array, second: Array | None) -> tuple[Array, Array]:
-    """The products to be explained, (draws, *rows, M), and their controls, (draws, *rows, M, m)."""
-    y = h * (local - jnp.mean(local, axis=0))[..., None]
-    left_out = h * (omitted - jnp.mean(omitted, axis=0))[..., None]
+def _regressors(h: Array, local: Array, omitted: Array, second: Array | None, train: Array) -> tuple[Array, Array]:
+    """The products to be explained, (draws, *rows, M), and their controls, (draws, *rows, M, m).
+
+    What is subtracted, so that products are small, comes from the draws that `train` counts.
+    """
+    y = h * (local - _mean(local, train))[..., None]
+    left_out = h * (omitted - _mean(omitted, train))[..., None]
     if second is None:
         return y, jnp.stack([h, left_out], axis=-1)
     scores = jnp.broadcast_to(h[..., None, :], second.shape)
     return y, jnp.concatenate([scores, second, left_out[..., None]], axis=-1)
+
+
+def _mean(values: Array, weights: Array) -> Array:
+    """Over the draws, the first axis."""
+    return jnp.tensordot(weights / jnp.sum(weights), values, 1)
 
 
 def _second_order(factor: Any, value: Array, h: Array) -> Array:
@@ -123,24 +137,34 @@ def _second_order(factor: Any, value: Array, h: Array) -> Array:
     return h[..., :, None] * h[..., None, :] + jax.vmap(slopes)(value)
 
 
-def _left_out(y: Array, controls: Array) -> Array:
-    """y less its controls, (draws, ...), each draw with the least-squares coefficients of all the other draws.
+def _crossed(draws: int, size: int, regressors: Any) -> Array:
+    """The mean over the draws of y less its controls, with coefficients from other draws.
 
-    They come from one fit by deletion: c_{-s} = c - G⁻¹ x_s e_s / (1 - leverage_s), with G the controls' scatter and e
-    the residuals. Controls that do not vary get nothing.
+    The draws are dealt into folds; everything that corrects a fold, means included, comes from the other folds, so
+    nothing here can move the mean. `regressors(train)` gives y and controls; `size` is the number of their elements.
     """
-    draws = y.shape[0]
-    x = controls - jnp.mean(controls, axis=0)
-    scale = jnp.sqrt(jnp.mean(x**2, axis=0))
-    inverse = jnp.asarray(jnp.where(scale > 0, 1.0 / jnp.where(scale > 0, scale, 1.0), 0.0))
-    x, controls = x * inverse, controls * inverse
-    centred = y - jnp.mean(y, axis=0)
-    gram = jnp.einsum("s...m,s...n->...mn", x, x) + draws * RIDGE * jnp.eye(x.shape[-1], dtype=x.dtype)
-    spread = jnp.einsum("...mn,s...n->s...m", _inverse(gram), x)
-    together = jnp.einsum("s...m,s...->...m", spread, centred)
-    residual = centred - jnp.sum(together * x, axis=-1)
-    leverage = 1.0 / draws + jnp.sum(spread * x, axis=-1)
-    return y - jnp.sum((together - spread * (residual / (1.0 - leverage))[..., None]) * controls, axis=-1)
+    most = FOLDS if size * FOLDS < LARGE else 2
+    folds = next((k for k in range(most, 1, -1) if draws % k == 0), draws)
+    train = 1.0 - np.kron(np.eye(folds), np.ones(draws // folds))
+
+    def fold(train: Array) -> Array:
+        y, controls = regressors(train)
+        corrected = y - jnp.sum(_coefficients(y, controls, train) * controls, axis=-1)
+        return jnp.tensordot(1.0 - train, corrected, 1)
+
+    return jnp.asarray(jnp.sum(jax.vmap(fold)(jnp.asarray(train, jnp.result_type(float))), axis=0) / draws)
+
+
+def _coefficients(y: Array, controls: Array, train: Array) -> Array:
+    """Least squares of y on the controls over the draws that `train` counts; nothing where they do not vary."""
+    x = controls - _mean(controls, train)
+    scale = jnp.sqrt(_mean(x**2, train))
+    inverse = jnp.where(scale > 0, 1.0 / jnp.where(scale > 0, scale, 1.0), 0.0)
+    x = x * inverse
+    weights = train / jnp.sum(train)
+    gram = jnp.einsum("s,s...m,s...n->...mn", weights, x, x) + RIDGE * jnp.eye(x.shape[-1], dtype=x.dtype)
+    right = jnp.einsum("s,s...m,s...->...m", weights, x, y - _mean(y, train))
+    return jnp.einsum("...mn,...n->...m", _inverse(gram), right) * inverse
 
 
 def _inverse(gram: Array) -> Array:

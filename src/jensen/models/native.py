@@ -76,6 +76,22 @@ class NativeTarget:
         """One batch at random; `None` where steps are on all rows."""
         return None if self.subsample is None else self.subsample.first(seed)
 
+    def periodic(self, name: str) -> bool:
+        """Whether the log joint is the same at both ends of a circular latent: gradients through its draws need it.
+
+        A density of the angle itself, y ~ N(angle, 1) say, jumps where the circle closes.
+        """
+        if not all(is_fixed(site.support) for site in self.structure.latents):
+            return False
+        points = check_points(self.structure)
+        value = np.asarray(points[name], float)
+        ends = np.random.default_rng(0).uniform(size=value.shape) < 0.5
+        ends.reshape(len(value), -1)[:, 0] = True
+        edge = np.pi * (1.0 - 1e-9 if self.precision == "double" else 1.0 - 1e-6)
+        low, high = (self.log_joint({**points, name: np.where(ends, side * edge, value)}) for side in (-1.0, 1.0))
+        tolerance = 1e-6 if self.precision == "double" else 1e-3
+        return bool(np.allclose(low, high, rtol=tolerance, atol=tolerance))
+
     def raise_failure(self) -> None:
         """Raise what a model outside JAX could not raise inside a compiled program."""
         failure = getattr(getattr(self.model, "fn", None), "failure", None)

@@ -75,6 +75,14 @@ def all_meet(y):
     numpyro.sample("y", dist.Normal(mu * z.sum(), 1.0), obs=y)
 
 
+def picked_by_index(y, group):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    with numpyro.plate("group", 25):
+        c = numpyro.sample("c", dist.Bernoulli(0.3))
+    with numpyro.plate("row", len(y)):
+        numpyro.sample("y", dist.Normal(mu * c[group], 1.0), obs=y)
+
+
 def many_sites(y):
     mu = numpyro.sample("mu", dist.Normal(0, 1))
     total = sum(numpyro.sample(f"z_{i}", dist.Bernoulli(0.3)) for i in range(25))
@@ -105,6 +113,11 @@ REFUSED = {
         all_meet,
         {"y": 1.0},
         ["25 entries of 'z' meet", "density of 'y'", "3.36e+07", "bbvi"],
+    ),
+    "picked by an index": (
+        picked_by_index,
+        {"y": np.zeros(50), "group": np.arange(50) % 25},
+        ["25 entries of 'c' meet", "c[group[n]]", "shape (groups, rows), padded under handlers.mask", "bbvi"],
     ),
     "sites meet": (many_sites, {"y": 1.0}, ["joint states at once", "'z_0' (2 values)", "bbvi"]),
     "scale": (scaled_partly, {"y": Y}, ["under handlers.scale", "'z', 'y'", "under one scale"]),

@@ -104,7 +104,10 @@ def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: 
     Variances come from `REPLICATES` gradients of each candidate, those of different factors side by side, one of each
     in every program. Operations are counted in the traced program, so that a seed gives the same choice everywhere.
     """
-    options = {name: candidates(name, factor, links, target.differentiable) for name, factor in q.factors.items()}
+    options = {}
+    for name, factor in q.factors.items():
+        smooth = target.differentiable and (not factor.circular or target.periodic(name))
+        options[name] = candidates(name, factor, links, smooth)
     rounds = max(len(found) for found in options.values())
     enough = max([num_draws, *(r.least(q.factors[n]) for n, found in options.items() for r in found.values())])
     variance: dict[str, dict[str, float]] = {name: dict.fromkeys(found, 0.0) for name, found in options.items()}

@@ -23,6 +23,7 @@ class VonMises(AbstractFactor):
     reparameterised: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
     exact_moments: ClassVar[bool] = False
+    circular: ClassVar[bool] = True
     event_dim: ClassVar[int] = 0
     loc: Array
     log_concentration: Array

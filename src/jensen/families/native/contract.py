@@ -24,6 +24,7 @@ class AbstractFactor(eqx.Module):
         reparameterised: whether a draw is a differentiable function of the leaves, the noise held fixed.
         discrete: whether the values are integers.
         event_dim: axes of one row's value.
+        circular: whether both ends of the support are one point.
         exact_moments: whether `mean` and `variance` are those of the value, elementwise.
     """
 
@@ -31,6 +32,7 @@ class AbstractFactor(eqx.Module):
     discrete: eqx.AbstractClassVar[bool]
     event_dim: eqx.AbstractClassVar[int]
     exact_moments: ClassVar[bool] = True
+    circular: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod

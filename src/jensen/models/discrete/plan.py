@@ -106,8 +106,9 @@ def _promote(modes: dict[str, Mode], structure: Structure, name: str, partners: 
             f"The {entries} entries of '{name}' meet each other{by}, so {states:.3g} joint states would have to be "
             "summed out.",
             where,
-            "Let each row of what depends on it see its own entry only (the same plate), or write a chain with "
-            "numpyro.contrib.control_flow.scan. " + REMEDY,
+            "Let each row of what depends on it see its own entry only (the same plate). Rows that pick theirs by an "
+            f"index, {name}[group[n]], go on an axis of their own inside the group's plate: data of shape (groups, "
+            "rows), padded under handlers.mask. Write a chain with numpyro.contrib.control_flow.scan. " + REMEDY,
         )
     modes[name] = Mode.EACH
 
