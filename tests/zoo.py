@@ -117,10 +117,16 @@ def _low_rank(dim: int, rng: np.random.Generator) -> families.LowRank:
     return families.LowRank(rng.normal(size=dim), rng.normal(size=dim) * 0.5, rng.normal(size=(dim, 2)))
 
 
+def _structured(dim: int, rng: np.random.Generator) -> families.Structured:
+    parents = tuple((i - 1, i - 2 if i > 1 else -1) for i in range(dim))
+    return families.Structured(rng.normal(size=dim), rng.normal(size=dim) * 0.5, rng.normal(size=(dim, 2)), parents)
+
+
 FAMILIES: dict[str, Callable[[int, np.random.Generator], families.AbstractGaussian]] = {
     "mean_field": _mean_field,
     "full_rank": _full_rank,
     "low_rank": _low_rank,
+    "structured": _structured,
 }
 
 BOUNDS = {

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, AmortisedVI, Auto, Laplace, Naive, Pathfinder
+from jensen.algorithms.chosen_family import as_chosen
 from jensen.core import AbstractAlgorithm
 
 METHODS: dict[str, type[AbstractAlgorithm]] = {
@@ -35,6 +36,8 @@ def advi(**options: Any) -> ADVI:
         >>> advi(family="full_rank").family
         'full_rank'
     """
+    if "family" in options:
+        options["family"] = as_chosen(options["family"])
     return _make(ADVI, options)
 
 

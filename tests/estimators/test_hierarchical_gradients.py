@@ -79,6 +79,7 @@ def family(prior, auxiliary, importance=0):
         "gaussian": lambda: h.Gaussian.start(4, 4, 0, width=2),
         "mixture": lambda: h.MixtureAuxiliary.start(np.array([[0.5] * 4, [-0.5] * 4]), 0.0, 4, 0, width=2),
         "flow": lambda: h.FlowAuxiliary.start(4, 4, 0),
+        "responsibilities": lambda: h.Responsibilities.start(2, 4, 4, 0, width=2),
     }[auxiliary]()
     scale = {"bits": jnp.array([1.5, 1.2]), "kind": jnp.array([1.0, 0.8])}
     return h.Hierarchical(bits_likelihood(), scale, prior, perturbed(auxiliary, 1, 0.3), importance)
@@ -170,11 +171,18 @@ def estimators(q):
         "leave-one-out, blanket": (ScoreFunction(4, Blanket(own), pathwise=True), 4),
         "nested expectation": (Nested(Mixed({"bits": Expected(), "kind": Expected()}, 1), 1), 1),
         "nested score, blanket": (Nested(Mixed({n: Scored(Blanket(aux)) for n in ("bits", "kind")}, 2), 1), 1),
+        "nested, in full": (Nested(Mixed({"bits": Regressed(Blanket(aux)), "kind": Expected()}, 16), 1, False), 2),
     }
 
 
-CASES = [("full_rank", "gaussian"), ("full_rank", "factorised"), ("low_rank", "gaussian"), ("mixture", "mixture")]
-NAMES = ("score", "leave-one-out, blanket", "nested expectation", "nested score, blanket")
+CASES = [
+    ("full_rank", "gaussian"),
+    ("full_rank", "factorised"),
+    ("low_rank", "gaussian"),
+    ("mixture", "mixture"),
+    ("mixture", "responsibilities"),
+]
+NAMES = ("score", "leave-one-out, blanket", "nested expectation", "nested score, blanket", "nested, in full")
 QUICK = {("full_rank", "leave-one-out, blanket"), ("mixture", "nested expectation")}
 
 

@@ -8,25 +8,31 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms import fixed_draws, flexible, natural_gaussian, stochastic
+from jensen.algorithms import covering, fixed_draws, flexible, natural_gaussian, stochastic
 from jensen.algorithms.by_rows import fit_by_rows, target_by_rows
+from jensen.algorithms.chosen_family import (
+    BY_STEPS,
+    Chosen,
+    as_chosen,
+    check_family,
+    gaussian_of,
+    is_flexible,
+    start_of_blocks,
+)
 from jensen.algorithms.continuous import AbstractContinuous
-from jensen.algorithms.explore import Mode, climb, diagonal_gaussian, survey
+from jensen.algorithms.explore import Mode, Survey, climb, diagonal_gaussian, survey
 from jensen.algorithms.pathfinder import best_along
 from jensen.bounds import ELBO
 from jensen.core import AbstractBound, AbstractEstimator, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators import Pathwise, StickingTheLanding
-from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField
+from jensen.families import AbstractGaussian, FullRank, MeanField, StudentT
 from jensen.math import linalg
 from jensen.math.precision import Precision
 from jensen.models import Target
 
 LARGE = 1000
 """Coordinates beyond which no D × D matrix is formed unless asked for."""
-
-FAMILIES = ("mean_field", "full_rank", "low_rank", "mixture", "flow")
-FLEXIBLE = ("mixture", "flow")
 
 
 class ADVI(AbstractContinuous):
@@ -35,12 +41,16 @@ class ADVI(AbstractContinuous):
     `mean_field`: fixed symmetric draws and trust-region Newton steps (Giordano et al. 2023), stopped by the Newton step
     in posterior-sd units; a second fit on twice as many independent draws must agree, or the draws double (up to
     `max_draws`); linear-response covariances come with it. `full_rank`: natural gradients on fresh symmetric draws.
-    `low_rank`: path derivatives on fresh draws with averaged iterates. `mixture`: Gaussian components, one at each mode
-    found and others around them, their index summed out. `flow`: spline coupling layers around the full-rank Gaussian.
-    Both by path derivatives on fresh draws.
+    `low_rank`: path derivatives on fresh draws with averaged iterates; so `structured`, whose precision follows the
+    posterior's own dependence graph: effects and their hyperparameters, states of a time series. `mixture`: Gaussian
+    components, one at each mode found and others around them, their index summed out. `flow`: spline coupling layers
+    around the full-rank Gaussian. `student_t`: full rank with heavier tails. These three by path derivatives on fresh
+    draws.
 
     Args:
-        family: "mean_field", "full_rank", "low_rank", "mixture" or "flow".
+        family: "mean_field", "full_rank", "low_rank", "structured", "mixture", "flow" or "student_t"; or a mapping of
+            sites, or tuples of sites, to families: independent blocks, each of its own family, the sites not named
+            mean field. {("mu", "tau"): "flow", "theta": "full_rank"}.
         num_components: of the mixture, at least.
         num_draws: fixed draws (mean field) or draws per step (low rank); full rank uses max(64, 4D).
         max_draws: where doubling ends.
@@ -55,9 +65,7 @@ class ADVI(AbstractContinuous):
     """
 
     name: ClassVar[str] = "advi"
-    family: Literal["mean_field", "full_rank", "low_rank", "mixture", "flow"] = eqx.field(
-        static=True, default="mean_field"
-    )
+    family: Any = eqx.field(static=True, default="mean_field", converter=as_chosen)
     num_components: int = eqx.field(static=True, default=4)
     num_draws: int = eqx.field(static=True, default=64)
     max_draws: int = eqx.field(static=True, default=1024)
@@ -72,7 +80,7 @@ class ADVI(AbstractContinuous):
     def __check_init__(self) -> None:
         self._check_batches()
         chosen = not self.bound.linear or self.estimator is not None
-        if chosen and self.engine == "deterministic" and self.family != "low_rank":
+        if chosen and self.engine == "deterministic" and self.family not in BY_STEPS:
             raise OptionError(
                 "A bound or estimator of one's own needs fresh draws.",
                 "Options: bound, estimator.",
@@ -84,10 +92,7 @@ class ADVI(AbstractContinuous):
                 "Options: bound, estimator.",
                 "Use jn.Pathwise.",
             )
-        if self.family not in FAMILIES:
-            raise OptionError(
-                f"advi has no family '{self.family}'.", "Option: family.", nearest(str(self.family), FAMILIES)
-            )
+        check_family(self.family)
         if self.family == "mixture" and self.num_components < 2:
             raise OptionError(
                 "A mixture of one component is that component.",
@@ -145,16 +150,18 @@ class ADVI(AbstractContinuous):
             )
         paths = yield from climb(target, seed, self.num_starts)
         restarts = tuple(path.best[1] for path in paths)
-        if target.dim > LARGE and self.family not in ("full_rank", *FLEXIBLE):
+        if target.dim > LARGE and self.family != "full_rank" and not is_flexible(self.family):
             begin: AbstractGaussian = diagonal_gaussian(target, paths[0].best[0])
             certificate: dict[str, float] = {}
         else:
             found = survey(target, paths, 12 if self.family == "mixture" else 4)
             begin, certificate = starting_gaussian(target, found.mode, paths, seed), found.certificate()
-        if self.family in FLEXIBLE:
-            outcome = yield from self._flexible(target, begin, found.modes, restarts, seed)
-        elif self.engine == "stochastic" or self.family == "low_rank":
-            outcome = yield from self._stochastic(target, self._family(begin, seed), restarts, seed)
+        if is_flexible(self.family):
+            outcome = yield from self._flexible(target, begin, found, restarts, seed)
+        elif self.engine == "stochastic" or self.family in BY_STEPS:
+            outcome = yield from self._stochastic(
+                target, gaussian_of(self.family, begin, target, self.rank, seed), restarts, seed
+            )
         elif self.family == "mean_field":
             start = begin if isinstance(begin, MeanField) else fixed_draws.standard_start(begin)
             outcome = yield from fit_mean_field(target, start, seed, self.num_draws, self.max_draws, restarts)
@@ -164,23 +171,12 @@ class ADVI(AbstractContinuous):
         return dataclasses.replace(outcome, certificate={**certificate, **outcome.certificate})
 
     def _flexible(
-        self, target: Target, begin: AbstractGaussian, modes: tuple[Mode, ...], restarts: tuple[float, ...], seed: int
+        self, target: Target, begin: AbstractGaussian, found: Survey, restarts: tuple[float, ...], seed: int
     ) -> Run:
         """A flow or a mixture, around the full-rank Gaussian."""
         assert isinstance(begin, FullRank)
         fit = yield from natural_gaussian.ascend(target, begin, seed, max_steps=40 + 2 * target.dim)
-        return (yield from fit_flexible(target, self.family, fit.q, modes, self.num_components, seed, restarts))
-
-    def _family(self, begin: AbstractGaussian, seed: int) -> AbstractGaussian:
-        """The family asked for, started at `begin`."""
-        if self.family == "low_rank":
-            rank = min(begin.dim, 10 if self.rank is None else self.rank)
-            if isinstance(begin, FullRank):
-                return LowRank.from_covariance(np.asarray(begin.loc, float), begin.covariance(), rank)
-            return LowRank.around(begin, rank, seed)
-        if self.family == "mean_field" and isinstance(begin, FullRank):
-            return fixed_draws.standard_start(begin)
-        return begin
+        return (yield from fit_flexible(target, self.family, fit.q, found, self.num_components, seed, restarts))
 
     def _default_estimator(self) -> AbstractEstimator:
         if self.bound.linear:
@@ -255,27 +251,32 @@ def fit_mean_field(
 
 def fit_flexible(
     target: Target,
-    family: str,
+    family: Chosen,
     gaussian: FullRank,
-    modes: tuple[Mode, ...],
+    found: Survey,
     num_components: int,
     seed: int,
     restarts: tuple[float, ...] = (),
 ) -> Run:
     """A flow that begins at the Gaussian, or a mixture that begins at the modes, at the Gaussian if there is one."""
-    around = gaussian
+    around, modes, unseen = gaussian, (), 0.0
     if family == "flow":
         start: Any = flexible.flow_from(gaussian, seed)
+    elif family == "student_t":
+        start = StudentT.around(gaussian)
+    elif not isinstance(family, str):
+        start = start_of_blocks(family, gaussian, target.structure, seed)
     else:
-        proper = [mode for mode in modes if mode.regular]
-        if len(proper) > 1:
-            logs = np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in proper])
-            parts = [mode.gaussian() for mode in proper]
-            num_components = len(parts)
+        modes, unseen = covering.all_modes(target, found, seed)
+        if len(modes) > 1:
+            logs = np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in modes])
+            parts = [mode.gaussian() for mode in modes]
+            num_components = max(num_components, len(parts))
         else:
             logs, parts = np.zeros(1), [gaussian]
         start = flexible.mixture_from(parts, logs, num_components, seed)
-    fit = yield from flexible.ascend(target, start, around, seed, phase=family)
+    phase = family if isinstance(family, str) else "blocks"
+    fit = yield from flexible.ascend(target, start, around, seed, phase=phase)
     status = (
         f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
         if fit.converged
@@ -283,7 +284,7 @@ def fit_flexible(
     )
     certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
     if family == "mixture":
-        certificate |= {"share_elsewhere": 0.0, "variance_elsewhere": 0.0}  # its components began at every mode
+        certificate |= {"unseen_modes": unseen, **covering.uncovered(target, fit.q, modes, seed)}
     return Outcome(fit.q, fit.converged, status, certificate, restarts=restarts)
 
 

@@ -1,11 +1,12 @@
 """The default: coordinate ascent where the model allows it, else the richest Gaussian that the bound supports."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import numpy as np
 
+from jensen._errors import OptionError
 from jensen.algorithms import escalate, natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
@@ -46,8 +47,10 @@ class Auto(AbstractAlgorithm):
         num_starts: climbs from different starting points (a quarter of them where the data are large).
         dense_limit: largest number of coordinates with a full-rank covariance.
         rank: columns of the low-rank factor beyond that.
-        escalate: whether to try a flow, or a mixture over several modes, where the Gaussian's weights ask for it (up to
-            50 coordinates); it is kept only when the bound on fresh draws rises by more than its error.
+        escalate: whether to try a flow, or a mixture over several modes (up to 50 coordinates, data not large).
+            "needed": where importance weights cannot mend the Gaussian, or other modes hold evidence; True: already
+            where the weights show a gap; False, the default: never, since a flow takes many times as long. It is kept
+            only when the bound on fresh draws rises by more than its error.
     """
 
     name: ClassVar[str] = "auto"
@@ -55,7 +58,13 @@ class Auto(AbstractAlgorithm):
     num_starts: int = eqx.field(static=True, default=8)
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
-    escalate: bool = eqx.field(static=True, default=False)
+    escalate: bool | Literal["needed"] = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        if self.escalate not in (True, False, "needed"):
+            raise OptionError(
+                f"escalate must be True, False or 'needed', got {self.escalate!r}.", "Option: escalate of auto."
+            )
 
     def prepare(self, model: Any, data: Any, precision: Precision) -> AutoTarget:
         """Every analysis of the model that applies."""
@@ -95,7 +104,7 @@ class Auto(AbstractAlgorithm):
         if target.dim > self.dense_limit:
             return (yield from self._large(target, seed, starts))
         paths = yield from climb(target, seed, starts)
-        found = survey(target, paths, 8 if self.escalate else 4)
+        found = survey(target, paths, 8 if self.escalate is True else 4)
         mode = found.mode
         start = starting_gaussian(target, mode, paths, seed)
         if target.heavy and mode.regular:
@@ -129,13 +138,13 @@ class Auto(AbstractAlgorithm):
         rows = [stage.row() for stage in stages]
         if not self.escalate:
             return Outcome(best.q, converged, status, certificate, None, restarts, tuple(rows))
-        richer, tried = yield from escalate.escalate(target, best.q, found, seed)
+        richer, tried = yield from escalate.escalate(target, best.q, found, seed, self.escalate is True)
         if richer is None:
             beyond = f" Tried without gain: {', '.join(row['family'] for row in tried)}." if tried else ""
             return Outcome(best.q, converged, status + beyond, certificate, None, restarts, (*rows, *tried))
         rows = [{**row, "kept": False} for row in rows]
-        if richer.covers_modes:
-            certificate |= {"share_elsewhere": 0.0, "variance_elsewhere": 0.0}
+        if richer.missed is not None:
+            certificate |= richer.missed
         status = (
             f"The {richer.name} was kept: its bound is {richer.bound - best.bound:.2g} nats above the "
             f"{best.name} Gaussian's."
@@ -168,8 +177,11 @@ class Auto(AbstractAlgorithm):
         )
 
 
-def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float]:
-    """The bound on fresh mirrored draws and its standard error, in nats."""
+def _measured(target: Target, q: Any, seed: int) -> tuple[float, float]:
+    """The bound on fresh draws, mirrored ones for a Gaussian, and its standard error, in nats."""
+    if not isinstance(q, AbstractGaussian):
+        found = escalate.measure(target, "", q, seed)
+        return found.bound, found.error
     stage = _Stage("", q)
     _compare(target, [stage], seed + 1)
     assert stage.log_weights is not None  # just filled in

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jensen.algorithms import flexible
+from jensen.algorithms import covering, flexible
 from jensen.algorithms.explore import Survey
 from jensen.core import Progress
 from jensen.families import AbstractGaussian, FullRank
@@ -18,6 +18,8 @@ GAP = 0.2
 """Nats by which the importance-weighted bound must lie above the bound for a richer family to be tried."""
 SHARE = 0.005
 """Evidence in other modes from which on a mixture over the modes is tried."""
+USABLE = 0.2
+"""Part of the draws that importance weights leave effective, from which on weights alone will do."""
 DRAWS = 2048
 LARGEST = 50
 """Unconstrained coordinates up to which richer families are tried."""
@@ -25,22 +27,28 @@ LARGEST = 50
 
 @dataclass(frozen=True)
 class Measured:
-    """A family with its bound, standard error and the gap to its own importance-weighted bound, in nats."""
+    """A family with its bound, standard error and the gap to its own importance-weighted bound, in nats.
+
+    `effective` is the part of the draws that the weights leave effective; `missed` what the verdict hears about modes.
+    """
 
     name: str
     q: Any
     bound: float
     error: float
     gap: float
+    effective: float = 0.0
     converged: bool = True
-    covers_modes: bool = False
+    missed: dict[str, float] | None = None
 
     def row(self, kept: bool) -> dict[str, Any]:
         """A line of `Outcome.stages`."""
         return {"family": self.name, "elbo": self.bound, "se": self.error, "kept": kept}
 
 
-def measure(target: Target, name: str, q: Any, seed: int, converged: bool = True, covers: bool = False) -> Measured:
+def measure(
+    target: Target, name: str, q: Any, seed: int, converged: bool = True, missed: dict[str, float] | None = None
+) -> Measured:
     """The bound on fresh draws."""
     if isinstance(q, AbstractGaussian):
         noise = np.random.default_rng([seed, 31]).normal(size=(DRAWS, q.noise_dim))
@@ -52,41 +60,51 @@ def measure(target: Target, name: str, q: Any, seed: int, converged: bool = True
             log_q = flexible.log_probs(q, points)
     weights = target.value(points) - log_q
     if not np.isfinite(weights).all():
-        return Measured(name, q, -np.inf, np.inf, np.inf, converged, covers)
+        return Measured(name, q, -np.inf, np.inf, np.inf, 0.0, converged, missed)
     top = weights.max()
-    weighted = float(top + np.log(np.mean(np.exp(weights - top))))
-    bound = float(weights.mean())
-    return Measured(name, q, bound, float(weights.std() / np.sqrt(DRAWS)), weighted - bound, converged, covers)
+    ratios = np.exp(weights - top)
+    bound, gap = float(weights.mean()), float(top + np.log(ratios.mean()) - weights.mean())
+    effective = float(ratios.mean() ** 2 / np.mean(ratios**2))
+    return Measured(name, q, bound, float(weights.std() / np.sqrt(DRAWS)), gap, effective, converged, missed)
 
 
 def escalate(
-    target: Target, gaussian: AbstractGaussian, found: Survey, seed: int
+    target: Target, gaussian: AbstractGaussian, found: Survey, seed: int, eager: bool
 ) -> Generator[Progress, None, tuple[Measured | None, list[dict[str, Any]]]]:
     """(a richer family whose bound is really higher, or `None`; what was tried).
 
     Several modes with evidence of their own ask for a mixture over them; one mode with a gap asks for a flow, and where
-    that leaves a gap for a mixture around it. The best is kept only if it gains more than twice the error of the
-    difference.
+    that leaves a gap for a mixture around it. Unless `eager`, a gap that importance weights mend asks for nothing. The
+    best is kept only if it gains more than twice the error of the difference.
     """
+    if target.heavy or target.dim > LARGEST:
+        return None, []
     first = measure(target, "Gaussian", gaussian, seed)
-    proper = [mode for mode in found.modes if mode.regular]
-    several = len(proper) > 1 and found.share_elsewhere > SHARE
-    if target.heavy or target.dim > LARGEST or not (several or first.gap > GAP):
+    several = sum(mode.regular for mode in found.modes) > 1 and found.share_elsewhere > SHARE
+    gap = first.gap > GAP and (eager or first.effective < USABLE)
+    if not (several or gap):
         return None, []
     start = gaussian if isinstance(gaussian, FullRank) else FullRank.from_factor(gaussian.loc, gaussian.factor())
+    modes, unseen = covering.all_modes(target, found, seed) if several else ((), 0.0)
     tried = [first]
+
+    def attempt(name: str, q: Any, phase: str) -> Generator[Progress, None, None]:
+        fit = yield from flexible.ascend(target, q, start, seed, phase=phase)
+        missed = {"unseen_modes": unseen, **covering.uncovered(target, fit.q, modes, seed)} if several else None
+        tried.append(measure(target, name, fit.q, seed, fit.converged, missed))
+
     if several:
-        logs = np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in proper])
-        mixture = flexible.mixture_from([mode.gaussian() for mode in proper], logs, len(proper), seed)
-        fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture")
-        tried.append(measure(target, f"mixture over {len(proper)} modes", fit.q, seed, fit.converged, True))
+        logs = np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in modes])
+        parts = [mode.gaussian() for mode in modes]
+        for count in (len(modes), 2 * len(modes)):
+            name = f"mixture over {len(modes)} modes" if count == len(modes) else f"mixture of {count}"
+            yield from attempt(name, flexible.mixture_from(parts, logs, count, seed), "mixture")
+            if tried[-1].gap < GAP:
+                break
     else:
-        fit = yield from flexible.ascend(target, flexible.flow_from(start, seed), start, seed, phase="flow")
-        tried.append(measure(target, "flow", fit.q, seed, fit.converged))
-    if max(tried, key=lambda one: one.bound).gap > GAP and not several:
-        mixture = flexible.mixture_from([start], np.zeros(1), 8, seed)
-        fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture")
-        tried.append(measure(target, "mixture of 8", fit.q, seed, fit.converged))
+        yield from attempt("flow", flexible.flow_from(start, seed), "flow")
+        if max(tried, key=lambda one: one.bound).gap > GAP:
+            yield from attempt("mixture of 8", flexible.mixture_from([start], np.zeros(1), 8, seed), "mixture")
     best = max(tried[1:], key=lambda one: one.bound)
     better = best.bound - first.bound > 2.0 * np.hypot(best.error, first.error)
     return (best if better else None), [one.row(better and one is best) for one in tried[1:]]

@@ -13,11 +13,13 @@ from jensen._errors import OptionError, nearest
 from jensen.algorithms.blackbox import ascent
 from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget, learned_target
 from jensen.algorithms.blackbox.start import starting_product
-from jensen.algorithms.hierarchical.estimator import estimator_for
+from jensen.algorithms.hierarchical.estimator import estimator_for, recipes_for
 from jensen.algorithms.hierarchical.moments import Plain, moments
-from jensen.algorithms.hierarchical.start import check_names, starting_family
+from jensen.algorithms.hierarchical.race import Flattened, race, spread
+from jensen.algorithms.hierarchical.scouts import sighted
+from jensen.algorithms.hierarchical.start import at_optima, check_names, starting_family
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome
 from jensen.core.algorithm import Run
 from jensen.families.native import AbstractFactor, native_factor
 from jensen.math.precision import Precision, working
@@ -105,14 +107,15 @@ class HVM(AbstractAlgorithm):
     def _run(self, target: NativeTarget, seed: int, learn: LearnedTarget | None) -> Run:
         with working(target.precision):
             product = starting_product(target, seed, self.families)
-            starts: list[Any] = [self._start(product, seed + i) for i in range(self.num_starts)]
+            starts: list[Any] = self._starts(target, product, seed)
             estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
             move: Any = Plain()
             if learn is not None:
                 starts = [learn.together(q) for q in starts]
                 estimator, move = Jointly(estimator, learn.charts), JointMove(move)
-            steps = ascent.Chunks(target, estimator, self.bound, move, quick=0)
-            q, reached = yield from self._race(steps, starts, seed)
+            view = Flattened(target, learn is not None)
+            steps = ascent.Chunks(view, estimator, self.bound, move, quick=0)
+            q, reached = yield from race(steps, view, starts, self.rate, seed)
             chunk = 1000
             fit = yield from ascent.ascend(
                 steps,
@@ -139,24 +142,23 @@ class HVM(AbstractAlgorithm):
         }
         return Outcome(fit.q, fit.converged, end, certificate, restarts=reached)
 
-    def _start(self, product: Any, seed: int) -> Any:
-        q = starting_family(product, self.prior, self.auxiliary, self.num_components, int(self.importance), seed)
-        return jax.tree.map(jnp.asarray, q)
+    def _starts(self, target: NativeTarget, product: Any, seed: int) -> list[Any]:
+        """Of a mixture prior every other one has its components at the optima of single products."""
 
-    def _race(self, steps: ascent.Chunks, starts: list[Any], seed: int) -> Any:
-        """Short runs from several starts; (the best, the bounds reached)."""
-        if len(starts) == 1:
-            return starts[0], ()
-        found = []
-        for index, begin in enumerate(starts):
-            key = jr.fold_in(jr.key(seed), index)
-            _, _, average, values, fine = steps(begin, self.rate, ascent.ADAM.init(begin), key, 500)
-            tail = values[250:][fine[250:]]
-            reached = float(tail.mean()) if len(tail) else -np.inf
-            found.append((reached, index, average))
-            yield Progress("start", index + 1, reached, average)
-        found.sort(key=lambda item: -item[0])
-        return found[0][2], tuple(item[0] for item in found)
+        def start(index: int, prior: Any) -> Any:
+            options = (self.auxiliary, self.num_components, int(self.importance))
+            return starting_family(product, prior, *options, seed + index, spread(index))
+
+        starts = [start(index, self.prior) for index in range(self.num_starts)]
+        ours = self.prior is None or isinstance(self.prior, str)
+        if ours and starts[0].num_strata > 1:
+            rows = {name: factor.rows for name, factor in product.factors.items()}
+            recipes, inside = recipes_for(target, starts[0], target.links(rows))
+            found = sighted(target, starts[0], recipes, max(8, inside), seed)
+            if len(found.bounds):
+                for index in range(0, self.num_starts, 2):
+                    starts[index] = start(index, at_optima(found, self.num_components, seed + index, spread(index)))
+        return [jax.tree.map(jnp.asarray, one) for one in starts]
 
 
 def _serves(site: Any, factor: Any, support: Any, precision: Precision) -> None:

@@ -136,8 +136,7 @@ class SVI(AbstractAlgorithm):
         target: ConjugateTarget | StreamTarget,
     ) -> Run:
         assert batches.size is not None  # counted by now
-        size = batches.size
-        scalars = max(batches.model.rows * size / batches.rest.rows, size)  # where all data enter by factors, rows
+        size, scalars = batches.size, batches.scalars
         state = begun(batches, source, rng, size)
         stepped = yield from steps(
             batches,

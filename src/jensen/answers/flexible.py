@@ -17,19 +17,19 @@ from jensen.core import total
 from jensen.diagnostics.check import Report, judge
 from jensen.diagnostics.evidence import Decomposition
 from jensen.diagnostics.importance import TAIL, Pool, pool_size, student_log_prob, weigh
-from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture, OnSupport
+from jensen.families import Blocks, Flow, FullRank, LowRank, MeanField, Mixture, OnSupport, StudentT
 from jensen.math import linalg
 from jensen.math.noise import normal_draws
 from jensen.math.precision import working
 
-CLASSES = {cls.__name__: cls for cls in (Flow, FullRank, LowRank, MeanField, Mixture)}
+CLASSES = {cls.__name__: cls for cls in (Blocks, Flow, FullRank, LowRank, MeanField, Mixture, StudentT)}
 
 
 class FlexibleAnswer(GaussianAnswer):
     """q(u) a flow or a mixture over u ∈ R^D; a Gaussian of its moments stands in where only shape matters."""
 
     kind: ClassVar[str] = "flexible"
-    approximates: ClassVar[Any] = (Flow, Mixture)
+    approximates: ClassVar[Any] = (Blocks, Flow, Mixture, StudentT)
 
     @property
     def q(self) -> Any:

@@ -15,13 +15,15 @@ from jensen.diagnostics.check import Report, judge
 from jensen.diagnostics.evidence import Decomposition, decompose
 from jensen.diagnostics.importance import Pool, draw_pool
 from jensen.diagnostics.moments import flatten
-from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport
+from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
 
-FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {cls.__name__: cls for cls in (MeanField, FullRank, LowRank)}
+FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
+    cls.__name__: cls for cls in (MeanField, FullRank, LowRank, Structured)
+}
 
 
 class GaussianAnswer(AbstractAnswer):

@@ -21,6 +21,8 @@ _MOVED, _MOVED_HEAVY = 256, 64
 MEAN, RATIO, DRIFT, ESS, SHARE, VARIANCE = 0.1, 1.1, 0.15, 400.0, 0.01, 0.1
 """Tolerances: q's means in sd and its sd ratio for *trusted*; drift in sd; effective draws for *usable*; evidence
 elsewhere."""
+UNSEEN = 0.15
+"""Chance that one more climb ends at a mode not seen, from which on the modes found are not all there are."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def judge(
     motion = _motion(target, q, pool, seed)
     limit = min(1.0 - 1.0 / np.log10(pool.half), 0.7)
     share = outcome.certificate.get("share_elsewhere", 0.0)
-    alone = share < SHARE and outcome.certificate.get("variance_elsewhere", 0.0) < VARIANCE
+    covered = share < SHARE and outcome.certificate.get("variance_elsewhere", 0.0) < VARIANCE
+    unseen = outcome.certificate.get("unseen_modes", 0.0)
+    alone = covered and unseen < UNSEEN
     finite = float(np.isfinite(pool.log_ratios).mean())
     precise = (
         agreement.error < 0.05 and agreement.halves < 10.0 * agreement.error
@@ -107,7 +111,8 @@ def judge(
         Check("Hamiltonian drift of means, in sd", motion.shift, f"< {DRIFT}", motion.shift < DRIFT),
         Check("Hamiltonian drift of log sds", motion.spread, f"< {2 * DRIFT}", motion.spread < 2 * DRIFT),
         Check("Hamiltonian acceptance", motion.acceptance, "> 0.3", motion.acceptance > 0.3),
-        Check("evidence in other modes", share, f"< {SHARE}, and near", alone),
+        Check("evidence in other modes", share, f"< {SHARE}, and near", covered),
+        *_unseen(outcome),
         Check("draws of q with finite density", finite, "> 0.999", finite > 0.999),
         *_linear_response(outcome, q),
     )
@@ -121,7 +126,7 @@ def judge(
         if corrected and sound
         else "untrusted"
     )
-    reasons = _reasons(verdict, target, outcome, pool, agreement, motion, limit, None if alone else share, finite)
+    reasons = _reasons(verdict, target, outcome, pool, agreement, motion, limit, None if covered else share, finite)
     return Report(
         verdict,
         reasons,
@@ -158,6 +163,13 @@ def _linear_response(outcome: Outcome, q: AbstractGaussian) -> tuple[Check, ...]
         return ()
     ratio = float((np.sqrt(np.maximum(np.diag(outcome.linear_response), 0.0)) / q.scales()).max())
     return (Check("linear-response sd / sd of q, worst", ratio, "< 3", ratio < 3),)
+
+
+def _unseen(outcome: Outcome) -> tuple[Check, ...]:
+    if "unseen_modes" not in outcome.certificate:
+        return ()
+    unseen = outcome.certificate["unseen_modes"]
+    return (Check("chance that a climb ends at a new mode", unseen, f"< {UNSEEN}", unseen < UNSEEN),)
 
 
 def _reasons(
@@ -210,7 +222,14 @@ def _reasons(
             f"{motion.acceptance:.0%}."
         )
     if elsewhere is not None:
-        out.append(f"Other modes hold about {100 * elsewhere:.2g}% of the evidence, and q covers one.")
+        covers = "misses them" if "unseen_modes" in outcome.certificate else "covers one"
+        out.append(f"Other modes hold about {100 * elsewhere:.2g}% of the evidence, and q {covers}.")
+    unseen = outcome.certificate.get("unseen_modes", 0.0)
+    if unseen >= UNSEEN:
+        out.append(
+            f"{unseen:.0%} of the climbs ended at modes that no other climb found, so there are modes that none did, "
+            "and how much they hold is unknown."
+        )
     if verdict == "usable":
         out.append(
             f"Importance weights mend it: {pool.ess:.0f} effective draws of {len(pool.points)}, "

@@ -48,10 +48,13 @@ class FullRank(AbstractGaussian):
         """Σ_d log L_dd."""
         return jnp.sum(self.log_diagonal)
 
+    def whiten(self, value: Flat) -> Array:
+        """L⁻¹ (u - m), the inverse of `transform`; one triangular solve."""
+        return jsl.solve_triangular(self.scale_tril(), value - self.loc, lower=True)
+
     def log_prob(self, value: Flat) -> Scalar:
-        """log q(u) in nats; one triangular solve."""
-        whitened = jsl.solve_triangular(self.scale_tril(), value - self.loc, lower=True)
-        return normal_log_prob(whitened, self.half_log_det())
+        """log q(u) in nats."""
+        return normal_log_prob(self.whiten(value), self.half_log_det())
 
     def factor(self) -> np.ndarray:
         """L on the host."""

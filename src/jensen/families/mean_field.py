@@ -35,9 +35,13 @@ class MeanField(AbstractGaussian):
         """Σ_d log s_d."""
         return jnp.sum(self.log_scale)
 
+    def whiten(self, value: Flat) -> Array:
+        """(u - m) / s, the inverse of `transform`."""
+        return (value - self.loc) * jnp.exp(-self.log_scale)
+
     def log_prob(self, value: Flat) -> Scalar:
         """log q(u) in nats."""
-        return normal_log_prob((value - self.loc) * jnp.exp(-self.log_scale), self.half_log_det())
+        return normal_log_prob(self.whiten(value), self.half_log_det())
 
     def affine(self, shift: np.ndarray, scale: np.ndarray, dtype: type = np.float64) -> "MeanField":
         """Shift + scale ∘ u, in the same family."""

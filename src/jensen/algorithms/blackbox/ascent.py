@@ -17,7 +17,6 @@ from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progre
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import AbstractFreeForm, Product
 from jensen.math.programs import Program
-from jensen.models.native import NativeTarget
 
 NATURAL = 5.0
 """A free-form factor moves this many step sizes of the way to its optimum given the others (at most all of it)."""
@@ -34,9 +33,7 @@ class Chunks:
     `move` is how q moves, `ByInformation()` by default.
     """
 
-    def __init__(
-        self, target: NativeTarget, estimator: Any, bound: AbstractBound, move: Any = None, quick: int = QUICK_CHUNKS
-    ):
+    def __init__(self, target: Any, estimator: Any, bound: AbstractBound, move: Any = None, quick: int = QUICK_CHUNKS):
         self.target, self.estimator, self.done, self.quick = target, estimator, 0, quick
         self.move = move or ByInformation()
         run = functools.partial(run_chunk, estimator, bound, self.move)

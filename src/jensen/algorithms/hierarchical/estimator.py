@@ -11,7 +11,7 @@ from jensen.estimators import (
     Expected,
     Mixed,
     Nested,
-    Regressed,
+    Pathwise,
     Reparameterised,
     Scored,
     ScoreFunction,
@@ -25,6 +25,8 @@ from jensen.models.native import NativeTarget
 
 LOOKUPS = 256
 """Values of all rows of a site up to which each of them is looked at, for every draw."""
+LEAST, SCORED = 4, 4
+"""Draws of λ for each component, at least; of z for each λ where some of it is scored."""
 
 
 def estimator_for(target: NativeTarget, q: Hierarchical, bound: AbstractBound, num_draws: int) -> Any:
@@ -41,15 +43,21 @@ def estimator_for(target: NativeTarget, q: Hierarchical, bound: AbstractBound, n
     if reverse_scored:
         inner = ScoreFunction(max(4, outer), pathwise=target.differentiable)
     elif smooth:
-        inner = StickingTheLanding(outer)
+        inner = Pathwise(outer) if q.auxiliary.by_component else StickingTheLanding(outer)
     else:
         inner = nested(target, q, outer)
     return Stratified(inner) if strata > 1 else inner
 
 
 def nested(target: NativeTarget, q: Hierarchical, num_draws: int) -> Nested:
-    """Sums over small supports, reparameterisation, and regressed scores for what is left."""
-    found = augmented_links(target, q)
+    """Sums over small supports, reparameterisation, and scores with leave-one-out baselines for what is left."""
+    recipes, inside = recipes_for(target, q, augmented_links(target, q))
+    # r that moves with the prior cancels log q(ψ) draw by draw only if both are differentiated in full.
+    return Nested(Mixed(recipes, inside), max(LEAST, num_draws // 2), stick=not q.auxiliary.by_component)
+
+
+def recipes_for(target: NativeTarget, q: Hierarchical, found: Links) -> tuple[dict[str, Any], int]:
+    """Each site's gradient given λ, and how many draws of z the neediest of them takes."""
     recipes: dict[str, Any] = {}
     for name, factor in q.likelihood.factors.items():
         support = factor.support()
@@ -59,9 +67,9 @@ def nested(target: NativeTarget, q: Hierarchical, num_draws: int) -> Nested:
         elif factor.reparameterised and target.differentiable:
             recipes[name] = Reparameterised()
         else:
-            recipes[name] = Regressed(Blanket(found)) if rows <= 64 else Scored(Blanket(found))
-    inside = max([2, *(recipe.least(q.likelihood.factors[name]) for name, recipe in recipes.items())])
-    return Nested(Mixed(recipes, inside), max(2, num_draws // 2))
+            recipes[name] = Scored(Blanket(found))
+    scored = any(isinstance(recipe, Scored) for recipe in recipes.values())
+    return recipes, SCORED if scored else 2
 
 
 def augmented_links(target: NativeTarget, q: Hierarchical) -> Links:

@@ -40,6 +40,9 @@ class Moments:
 
 NETWORKS, SLOWER = ("arrays", "network"), 0.1
 """Fields that hold a network's weights, and how much smaller the steps are that they take."""
+FOLLOWING = {"auxiliary": 0.1, "logits": 0.3}
+"""Likewise where r follows the prior by itself and holds corrections only: noise in them is all loss. Components that
+do not fit yet lose their shares more slowly, and may find a place meanwhile."""
 LISTED = 400
 """Scalars up to which their covariance is formed."""
 
@@ -80,10 +83,13 @@ class Plain(AbstractMove):
         """One step."""
         del estimator
         update, state = ADAM.update(slope, state)
+        following = FOLLOWING if getattr(getattr(q, "auxiliary", None), "by_component", False) else {}
 
         def moved(path: Any, x: Any, u: Any) -> Any:
-            deep = any(getattr(part, "name", "") in NETWORKS for part in path)
-            return x + rate * (SLOWER if deep else 1.0) * u
+            names = [getattr(part, "name", "") for part in path]
+            factor = SLOWER if any(name in NETWORKS for name in names) else 1.0
+            where = next((name for name in names if name in following), None)
+            return x + rate * factor * following.get(where, 1.0) * u
 
         return jax.tree_util.tree_map_with_path(moved, q, update), state
 

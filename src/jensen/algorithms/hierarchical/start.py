@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import OptionError, nearest
+from jensen.algorithms.hierarchical.scouts import Sighted
 from jensen.core import AbstractDensity
 from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture
 from jensen.families import hierarchical as h
@@ -17,6 +18,10 @@ from jensen.families.native import Product
 PRIORS = ("full_rank", "low_rank", "mean_field", "mixture", "flow")
 AUXILIARIES = ("factorised", "gaussian", "mixture", "flow", "prior")
 DEFAULTS = {"full_rank": "gaussian", "low_rank": "gaussian", "mean_field": "factorised"}
+WIDTH = 0.1
+"""Sd of a component of a mixture prior at the start, in units of the factors' information."""
+LEAST, FURTHER = -4.0, -1.0
+"""Logits, from the best one's, at which a component at an optimum begins at least, and the further ones begin."""
 DENSE = 64
 """Entries of λ up to which covariances are full by default."""
 
@@ -40,16 +45,19 @@ def check_names(prior: Any, auxiliary: Any, num_components: int) -> None:
 
 
 def starting_family(
-    product: Product, prior: Any, auxiliary: Any, num_components: int, importance: int, seed: int
+    product: Product, prior: Any, auxiliary: Any, num_components: int, importance: int, seed: int, spread: float = 1.0
 ) -> h.Hierarchical:
-    """λ₀ the product's own, c one over the root of its information; prior and r the same before the first step."""
+    """λ₀ the product's own, c one over the root of its information; prior and r the same before the first step.
+
+    `spread` says how far from λ₀ the components of a mixture prior begin, in units of c.
+    """
     scale = {}
     for name, factor in product.factors.items():
         information = np.asarray(drawn_leaf(factor.information()), float)
         scale[name] = jnp.asarray(np.clip(1.0 / np.sqrt(np.maximum(information, 1e-12)), 1e-6, 3.0))
     dim = sum(int(np.size(c)) for c in scale.values())
     kind = prior if prior is not None else ("mixture" if dim <= DENSE else "low_rank")
-    found: Any = _prior(kind, dim, num_components, seed) if isinstance(kind, str) else kind
+    found: Any = _prior(kind, dim, num_components, seed, spread) if isinstance(kind, str) else kind
     _same_size("prior", found, int(found.dim), dim)
     inputs = jax.eval_shape(lambda: features(product, _example(product)))
     form = auxiliary if auxiliary is not None else _default(kind, found, dim)
@@ -70,7 +78,7 @@ def _default(kind: Any, prior: Any, dim: int) -> str:
     return DEFAULTS.get(kind, "gaussian") if dim <= 4 * DENSE else "factorised"
 
 
-def _prior(kind: str, dim: int, count: int, seed: int) -> AbstractDensity:
+def _prior(kind: str, dim: int, count: int, seed: int, spread: float) -> AbstractDensity:
     rng = np.random.default_rng(seed)
     eye = FullRank.from_factor(np.zeros(dim), np.eye(dim))
     if kind == "full_rank":
@@ -84,10 +92,26 @@ def _prior(kind: str, dim: int, count: int, seed: int) -> AbstractDensity:
         return LowRank(
             jnp.zeros(dim), jnp.full(dim, -0.2), jnp.asarray(0.3 * rng.normal(size=(dim, rank)) / np.sqrt(rank))
         )
-    means = rng.normal(size=(count, dim))
-    if dim <= DENSE:
-        return _on_device(Mixture.of([FullRank.from_factor(m, 0.5 * np.eye(dim)) for m in means]))
-    return _on_device(Mixture.of([MeanField(jnp.asarray(m), jnp.full(dim, np.log(0.5))) for m in means]))
+    return components(spread * rng.normal(size=(count, dim)), np.zeros(count))
+
+
+def components(means: np.ndarray, logits: np.ndarray) -> Mixture:
+    """A mixture prior with components at these ψ, (K, D), each narrow.
+
+    They are diagonal: narrow ones with correlations are nearly singular, and the rounding of their inverse can be
+    mistaken for a gain in the bound. Several of them say what correlations would.
+    """
+    wide = np.full(means.shape[1], np.log(WIDTH))
+    return _on_device(Mixture.of([MeanField(jnp.asarray(m), jnp.asarray(wide)) for m in means], logits))
+
+
+def at_optima(found: Sighted, count: int, seed: int, spread: float) -> Mixture:
+    """Components at the best optima of single products, by their bounds; what is left of `count` anywhere near λ₀."""
+    rng = np.random.default_rng([seed, 67])
+    means, logits = found.points[:count], found.bounds[:count] - found.bounds.max()
+    left = count - len(means)
+    means = np.concatenate([means, spread * rng.normal(size=(left, means.shape[1]))])
+    return components(means, np.concatenate([np.maximum(logits, LEAST), np.full(left, FURTHER)]))
 
 
 def _on_device(family: Any) -> Any:
@@ -106,33 +130,10 @@ def _auxiliary(form: str, prior: Any, product: Product, inputs: Mapping[str, Any
         rows = {name: len(factor.rows) for name, factor in product.factors.items()}
         shapes = {name: x.shape[:-1] for name, x in inputs.items()}
         return h.Factorised.start(shapes, rows, {name: x.shape[-1] for name, x in inputs.items()})
-    if isinstance(prior, Mixture):
-        return responsibilities(prior, inputs, count, seed)
+    if isinstance(prior, Mixture) and hasattr(prior.components, "whiten"):
+        return h.Responsibilities.start(prior.num_strata, dim, count, seed)
     means = np.random.default_rng(seed + 1).normal(size=(4, dim))
     return h.MixtureAuxiliary.start(means, np.log(0.5), count, seed)
-
-
-def responsibilities(prior: Mixture, inputs: Mapping[str, Any], count: int, seed: int) -> h.MixtureAuxiliary:
-    """r with the prior's components: narrow ones have log q(k | z) = m_k · f(z) - ½ |m_k|² + const to second order."""
-    means = np.asarray(prior.components.loc, float)
-    r = h.MixtureAuxiliary.start(means, np.log(np.array([prior.component(0).scales()])), count, seed)
-    score, start = np.zeros(count, bool), 0
-    for name in sorted(inputs):
-        columns = inputs[name].shape[-1]
-        size = int(np.prod(inputs[name].shape, dtype=int))
-        score[start : start + size : columns] = True
-        start += size
-    weight = np.zeros((len(means), count))
-    weight[:, score] = means
-    return h.MixtureAuxiliary(
-        jnp.asarray(-0.5 * (means**2).sum(axis=1)),
-        jnp.asarray(weight),
-        r.mean,
-        r.mean_weight,
-        r.log_diagonal,
-        r.lower,
-        r.network,
-    )
 
 
 def _same_size(what: str, given: Any, size: int, dim: int) -> None:

@@ -66,7 +66,8 @@ class Learning:
             raise OptionError(
                 f"The method '{self.name}' does not learn parameters ({names}).",
                 "Argument: method.",
-                "Use 'auto', 'cavi' or 'advi'; then fix the values found and use this method for the posterior.",
+                "Use 'auto', 'cavi', 'advi', 'bbvi' or 'hvm'; then fix the values found and use this method for "
+                "the posterior.",
             )
         taken = {p.name for p in self.parameters if p.kind == "argument"}
         rest = {k: v for k, v in as_mapping(data).items() if k not in taken}

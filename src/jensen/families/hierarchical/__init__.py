@@ -3,6 +3,7 @@
 from jensen.families.hierarchical.auxiliary import AbstractAuxiliary, Factorised, Gaussian, PriorAuxiliary
 from jensen.families.hierarchical.auxiliary_shapes import FlowAuxiliary, MixtureAuxiliary
 from jensen.families.hierarchical.family import Hierarchical
+from jensen.families.hierarchical.responsibilities import Responsibilities
 
 __all__ = [
     "AbstractAuxiliary",
@@ -12,4 +13,5 @@ __all__ = [
     "Hierarchical",
     "MixtureAuxiliary",
     "PriorAuxiliary",
+    "Responsibilities",
 ]

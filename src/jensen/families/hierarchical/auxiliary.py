@@ -24,9 +24,11 @@ class AbstractAuxiliary(eqx.Module):
 
     Attributes:
         local: whether log r is a sum of terms that see one site each.
+        by_component: whether it asks for `features.SHARES`, which only a mixture prior has.
     """
 
     local: eqx.AbstractClassVar[bool]
+    by_component: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod

@@ -13,7 +13,7 @@ from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar
 from jensen.core import AbstractDensity, AbstractFamily, Draw, total
 from jensen.core.family import stopped
 from jensen.families.hierarchical.auxiliary import AbstractAuxiliary
-from jensen.families.hierarchical.features import drawn_leaf, features, with_drawn_leaf
+from jensen.families.hierarchical.features import SHARES, drawn_leaf, features, with_drawn_leaf
 from jensen.families.mixture import Stratum
 from jensen.families.native import Product
 
@@ -82,7 +82,12 @@ class Hierarchical(AbstractFamily):
 
     def features(self, value: Latent) -> dict[str, Array]:
         """What r sees of z."""
-        return features(stopped(self.likelihood), value)
+        found = features(stopped(self.likelihood), value)
+        if not self.auxiliary.by_component:
+            return found
+        prior = self.whole_prior
+        centres = prior.components.loc
+        return {**found, SHARES: prior.log_shares + jax.vmap(lambda u: self.given(u).log_prob(value))(centres)}
 
     def mix(self, key: PRNGKey, scored_by: Self | None = None) -> Draw:
         """ψ ~ q(ψ), reparameterised."""

@@ -42,9 +42,13 @@ def features(likelihood: Product, value: Latent) -> dict[str, Array]:
     return out
 
 
+SHARES = " log π_k q(z | λ_k)"
+"""Beside the sites' features: the log joint of each component's centre with z; no site has a name that is no word."""
+
+
 def flat(found: dict[str, Array]) -> Array:
     """All features in one vector."""
-    return jnp.concatenate([jnp.reshape(found[name], -1) for name in sorted(found)])
+    return jnp.concatenate([jnp.reshape(found[name], -1) for name in sorted(found) if name != SHARES])
 
 
 class Network:
