@@ -140,8 +140,7 @@ class SVI(AbstractAlgorithm):
         init: Mapping[str, Any] | None = None,
     ) -> Run:
         assert batches.size is not None  # counted by now
-        size = batches.size
-        scalars = max(batches.model.rows * size / batches.rest.rows, size)  # where all data enter by factors, rows
+        size, scalars = batches.size, batches.scalars
         state = placed(batches, source, rng, size, init) if init else begun(batches, source, rng, size)
         stepped = yield from steps(
             batches,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jensen.algorithms.coordinate.global_step import push_program
 from jensen.algorithms.coordinate.minibatch import Minibatches, Sums
 from jensen.algorithms.coordinate.shape import Shape
 from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
@@ -36,7 +37,7 @@ def begun(
     """
     subset = _subset(batches, source, rng)
     entries = sum(batches.entries_of(batch) for batch in subset)
-    total = batches.model.rows * size / batches.rest.rows
+    total = batches.scalars
     affordable = max(total / 16, BUDGET) / entries
     several = any(block.discrete for block in batches.model.blocks.values())
     if several and batches.parameters > entries:
@@ -140,6 +141,7 @@ def above(
         return None
     subset = _subset(batches, source, rng)
     push = perturbed(batches.model, found.moments, rng)
+    push |= push_program(batches.rest, batches.order)(push, found.naturals, rng.integers(2**31))
     zero = {name: batches.model.blocks[name].zeros() for name in batches.order}
     reached = []
     for start in ((found.moments, found.naturals), (push, zero)):

@@ -165,8 +165,14 @@ class Minibatches:
         return self.program(piece).rows
 
     def entries_of(self, batch: Batch) -> int:
-        """Observed scalars of a batch."""
-        return sum(self.program(piece).model.rows for piece in batch)
+        """Observed scalars of a batch; rows, where there are more (all data may enter by factors)."""
+        shapes = [self.program(piece) for piece in batch]
+        return sum(max(shape.model.rows, shape.rows) for shape in shapes)
+
+    @property
+    def scalars(self) -> float:
+        """The same for all rows, from the first piece."""
+        return max(self.rest.model.rows / self.rest.rows, 1.0) * (self.size or self.rest.rows)
 
     def product(self, naturals: Naturals) -> Product:
         """The global factors."""
