@@ -54,7 +54,7 @@ class Poisson(AbstractFactor):
 class NegativeBinomial(AbstractFactor):
     """low + Poisson(g), g ~ Gamma(shape r, mean m): over-dispersed counts in the orthogonal chart (log m, log r).
 
-    Beyond `POISSON` the shape counts as that: the Poisson limit is reached, and differences of log Γ(k + r) lose digits.
+    Beyond `POISSON` the shape counts as that: it is the Poisson limit, and differences of log Γ(k + r) lose digits.
     """
 
     reparameterised: ClassVar[bool] = False
