@@ -56,7 +56,7 @@ def groups(x):
     with numpyro.plate("row", x.shape[0]):
         theta = numpyro.sample("theta", dist.Normal(mu, 0.7))
         numpyro.deterministic("double", 2 * theta)
-        numpyro.sample("x", dist.Normal(theta[:, None], 0.5).to_event(1), obs=x)
+        numpyro.sample("x", dist.Normal(theta[:, None], 0.5).expand([len(x), 3]).to_event(1), obs=x)
 
 
 NET = eqx.nn.MLP(1, 2, 8, 1, key=jax.random.key(3))

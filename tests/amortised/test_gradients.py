@@ -115,6 +115,7 @@ def test_codes_are_summed_or_scored_without_bias(kind, k):
         assert error.max() < 1e-12  # nothing is drawn
 
 
+@pytest.mark.slow
 def test_summed_and_scored_codes_agree_with_everything_else_present():
     """Code, coordinate, shared slope and a learned scale; and batches stand for all rows."""
     x = np.array([0.3, -0.8, 1.7, 0.2])
@@ -141,6 +142,7 @@ def states_of_rows(target, count):
     return {n: jnp.asarray(v) for n, v in joint_states(target.model(count).layout).items()}
 
 
+@pytest.mark.slow
 def test_the_renyi_bound_by_rows_is_between():
     with working("double"):
         target, learned = setup(m.one_normal, {"x": np.full(2, 1.3)}, [0.1, np.log(0.9)])

@@ -121,6 +121,7 @@ def test_the_same_seed_gives_the_same_bits():
     assert "Stopped after" in fits[0].status
 
 
+@pytest.mark.slow
 def test_an_encoder_of_ones_own_is_given_back(tmp_path):
     module = eqx.nn.Linear(m.D, 2 * m.K, key=jax.random.key(0))
     fit = jn.fit(m.linear, {"x": m.X}, jn.amortised(module, max_epochs=400))

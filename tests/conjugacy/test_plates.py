@@ -13,7 +13,7 @@ from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
 from jensen.algorithms.coordinate.plated_sweeps import chunk_size
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.math.clock import programs_compiled
-from jensen.models.conjugacy import build_conjugate
+from jensen.models.conjugacy import build_conjugate, conjugate_target
 from jensen.models.conjugacy.plates import split
 from jensen.models.conjugacy.rows import Rows
 
@@ -182,3 +182,22 @@ def test_given_values_of_local_latents_are_kept_for_the_start():
     labels = (data["x"] > 0).astype(int)
     fit = CAVI(max_sweeps=3, escape=False).fit_conjugate(ZOO["stick_breaking"][0], data, init={"c": labels})
     assert np.isfinite(fit.elbo)
+
+
+@pytest.mark.slow
+def test_a_saddle_of_streamed_rows_is_left():
+    """All classes alike, and every global a beta or a Dirichlet, which know no push of their own."""
+    rng = np.random.default_rng(4)
+    y = (rng.random((4200, 4)) < np.where(np.arange(4200)[:, None] % 2, 0.2, 0.8)) * 1
+    target = conjugate_target(ZOO["latent_classes"][0], {"y": y, "K": 2})
+    ascent = ascent_for(target.model)
+    assert isinstance(ascent, PlatedAscent)
+    even = {"c": {"indicator": np.full((4200, 2), 0.5)}}
+    start = {**random_start(target.model, rng, False), **even}
+    start["p"] = {k: np.broadcast_to(np.asarray(v)[:1], v.shape) for k, v in start["p"].items()}
+    start["weights"] = {"log": np.full(2, np.log(0.5))}
+    state = ascent.advance(ascent.begin({n: start[n] for n in ascent.order}), 20)
+    assert state.history[-1] - state.history[-2] < 1e-3
+    moved = CAVI()._above(ascent, state, rng)
+    assert moved is not None
+    assert moved.elbo > state.elbo + 100.0

@@ -12,6 +12,7 @@ from numpyro import handlers
 
 from jensen._errors import DataError, ModelError, OptionError
 from jensen.algorithms.cavi import CAVI
+from jensen.algorithms.coordinate import batch_starts
 from jensen.algorithms.coordinate.minibatch import Minibatches
 from jensen.algorithms.coordinate.plated import PlatedAscent
 from jensen.algorithms.coordinate.starts import random_start
@@ -24,6 +25,7 @@ from jensen.models.sources import Batches, Piece, Ragged, Rows
 from .test_plates import CASES, CENTERS
 from .zoo import ZOO
 
+RNG = np.random.default_rng(3)
 SIX = {**ZOO["unit_mixture"][1], "x": ZOO["unit_mixture"][1]["x"][:6]}
 MIXTURE = ZOO["unit_mixture"][0]
 
@@ -97,9 +99,23 @@ def test_cold_start_comes_within_a_milli_nat_per_row(name):
 
 
 def test_stopped_early_is_not_converged():
-    fit = SVI(batch_size=10, max_epochs=2, tolerance=1e-12).fit_conjugate(*ZOO["ppca"])
+    fit = SVI(batch_size=3, max_epochs=2, tolerance=1e-14).fit_conjugate(MIXTURE, SIX)
     assert not fit.converged
     assert "max_epochs" in fit.status
+
+
+OTHER = np.random.default_rng(4)
+CLASSES = OTHER.permutation((OTHER.random((300, 4)) < np.where(np.arange(300)[:, None] < 150, 0.2, 0.8)) * 1)
+
+
+def test_a_symmetric_saddle_of_betas_is_left(monkeypatch):
+    """All classes alike: a stationary point that neither steps nor sweeps leave by themselves."""
+    start = batch_starts._start
+    monkeypatch.setattr(batch_starts, "_start", lambda *a: start(*a[:4], False, 0.0))
+    fit = SVI(batch_size=100).fit_conjugate(ZOO["latent_classes"][0], {"y": CLASSES, "K": 2}, seed=1)
+    assert fit.saddle
+    assert fit.converged
+    np.testing.assert_allclose(np.sort(fit.means()["p"].mean(1)), [0.2, 0.8], atol=0.05)
 
 
 def test_same_seed_same_bits():
@@ -119,7 +135,6 @@ def documents(word, count, K, V):
             numpyro.sample("w", dist.Categorical(phi[z]), obs=word)
 
 
-RNG = np.random.default_rng(3)
 LENGTHS = RNG.integers(2, 9, 40)
 ROW = np.repeat(np.arange(40), LENGTHS)
 ENTRIES = {"word": RNG.integers(0, 6, LENGTHS.sum()) // (1 + ROW % 2), "count": RNG.integers(1, 4, LENGTHS.sum())}

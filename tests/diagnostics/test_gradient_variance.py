@@ -132,6 +132,9 @@ def test_the_choice_weighs_variance_and_work():
         assert str(chosen) == str(choose(target, q, links, 8, jr.key(0)))
         by_factor = {choice.factor: choice for choice in chosen.choices}
         assert by_factor["z"].chosen.startswith("path derivative")
+        # Given the other latents θ is conjugate: what the scores explain shows in what was measured.
+        relative = by_factor["theta"].measured
+        assert relative["path derivative, controls"] < 0.9 * relative["pathwise, exact entropy"]
         assert all(value >= 1.0 for value in chosen.work.values())
         assert "scores alone" in chosen.work
         assert chosen.num_draws == chosen.estimator().num_draws

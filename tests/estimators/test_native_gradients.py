@@ -224,9 +224,9 @@ NAMES = [(family, case) for family, factor in FACTORS.items() for case in names(
 QUICK = {
     "normal": (*ALWAYS[:4], *ALWAYS[6:], *(case for case in SMOOTH if "controls" not in case)),
     "bernoulli": names(FACTORS["bernoulli"]),
-    "categorical": names(FACTORS["categorical"]),
+    "categorical": [case for case in names(FACTORS["categorical"]) if "regression" not in case],
     "geometric": names(FACTORS["geometric"]),
-    "gamma": ("pathwise", "sticking", "exact entropy", "doubly reparameterised"),
+    "gamma": ("score", "leave-one-out, blanket", "pathwise", "sticking", "exact entropy", "doubly reparameterised"),
 }
 """What compiles and runs in a moment; the other cases are for the long run."""
 BIASED = ("normal", "categorical")

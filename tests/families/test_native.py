@@ -124,6 +124,17 @@ def test_a_factor_behind_a_bijection_keeps_its_form():
     assert bool(jnp.isfinite(factor.tempered(0.5).log_prob(factor.sample(jr.key(0)))).all())
 
 
+def test_a_negative_binomial_at_the_poisson_limit_keeps_its_digits():
+    """At a shape of e²⁰ differences of log Γ(k + r) would leave nothing of the gradient but rounding errors."""
+    factor = native.NegativeBinomial(jnp.array([1.0, 2.0]), jnp.array([20.0, 30.0]))
+    k = jnp.array([4, 9])
+    poisson = native.Poisson(factor.log_mean)
+    np.testing.assert_allclose(factor.log_prob(k), poisson.log_prob(k), atol=2e-3)
+    slope = jax.grad(lambda f: jnp.sum(f.log_prob(k)))(factor)
+    np.testing.assert_array_equal(slope.log_shape, 0.0)
+    np.testing.assert_allclose(slope.log_mean, k - poisson.mean(), rtol=2e-3)
+
+
 def test_a_support_without_a_family_is_refused():
     with pytest.raises(ModelError, match="no family for the support of 's'"):
         native.native_factor(site(constraints.multinomial(4), (2, 3)))

@@ -272,7 +272,7 @@ def test_laplace_says_that_there_is_no_maximum(name):
         (lambda: jn.fit(conjugate, conjugate_data(), "lapalce"), ["no method 'lapalce'", "Did you mean 'laplace'?"]),
         (
             lambda: jn.fit(conjugate, conjugate_data(), "ADVI"),
-            ["no method 'ADVI'", "advi, auto, bbvi, cavi, hvm, laplace"],
+            ["no method 'ADVI'", "advi, amortised, auto, bbvi, cavi, hvm, laplace"],
         ),
         (lambda: jn.fit(conjugate, conjugate_data(), 3), ["not int", "method"]),
         (lambda: jn.fit(conjugate, conjugate_data(), jn.advi), ["not function"]),
@@ -281,7 +281,7 @@ def test_laplace_says_that_there_is_no_maximum(name):
         (lambda: jn.laplace(starts=3), ["no option 'starts'", "num_starts"]),
         (lambda: jn.pathfinder(paths=3), ["no option 'paths'", "num_paths"]),
         (lambda: jn.advi(family="fullrank"), ["no family 'fullrank'", "Did you mean 'full_rank'?"]),
-        (lambda: jn.advi(family=None), ["no family 'None'"]),
+        (lambda: jn.advi(family=None), ["must be a name", "NoneType"]),
         (lambda: jn.advi(engine="stochastik"), ["no engine", "Did you mean 'stochastic'?"]),
         (lambda: jn.advi(num_draws=7), ["even", "7"]),
         (lambda: jn.advi(num_draws=0), ["at least 2"]),

@@ -30,6 +30,23 @@ def test_black_box_vi_moves_parameters_along():
     assert fit.predict(num_draws=2)["y"].shape == (2, 8)
 
 
+def test_em_by_minibatches_reaches_the_same_maximum():
+    y = np.random.default_rng(0).normal(1.0, 2.1, size=400)
+    data = {"y": y, "sigma": np.full(400, 0.7), "mu": 0.0, "tau": 1.0}
+    fit = jn.fit(m.groups, data, jn.svi(batch_size=50), learn=["mu", "tau"])
+    assert fit.converged
+    assert fit.estimates["mu"] == pytest.approx(y.mean(), abs=2e-3)
+    assert fit.estimates["tau"] == pytest.approx(np.sqrt(y.var() - 0.49), abs=2e-3)
+    assert "EM by minibatches" in fit.status
+    assert fit.check().verdict == "trusted"
+
+
+@pytest.mark.slow
+def test_a_mixture_by_minibatches():
+    full, batches = (jn.fit(m.mixture, {"x": m.CLUSTERS}, method) for method in ("cavi", jn.svi(batch_size=100)))
+    assert batches.elbo.value == pytest.approx(full.elbo.value, abs=1e-2)
+
+
 @pytest.mark.slow
 def test_hierarchical_vi_does_too():
     method = jn.hvm(prior="mean_field", num_starts=1, max_steps=8000)

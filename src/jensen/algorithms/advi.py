@@ -119,8 +119,8 @@ class ADVI(AbstractContinuous):
     def _check_batches(self) -> None:
         if self.plate is not None and self.batch_size is None:
             raise OptionError("plate says which rows batches are of.", "Option: plate of advi.", "Add batch_size=....")
-        if self.batch_size is not None and (self.family in FLEXIBLE or not self.bound.linear):
-            what = f"family='{self.family}'" if self.family in FLEXIBLE else type(self.bound).__name__
+        if self.batch_size is not None and (is_flexible(self.family) or not self.bound.linear):
+            what = f"family='{self.family}'" if is_flexible(self.family) else type(self.bound).__name__
             raise OptionError(
                 f"{what} is not fitted by batches of rows.",
                 "Option: batch_size of advi.",
@@ -143,7 +143,7 @@ class ADVI(AbstractContinuous):
                     max(2, self.num_starts // 4),
                     self.bound,
                     self.estimator or self._default_estimator(),
-                    lambda begin: self._family(begin, seed),
+                    lambda begin: gaussian_of(str(self.family), begin, target, self.rank, seed),
                     lambda part, mode, paths: starting_gaussian(part, mode, paths, seed),
                     LARGE,
                 )

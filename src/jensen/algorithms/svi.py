@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms.coordinate.batch_starts import above, begun
+from jensen.algorithms.coordinate.batch_starts import above, begun, placed
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.minibatch import Minibatches
 from jensen.algorithms.coordinate.polish import Polished, polished
@@ -110,8 +110,11 @@ class SVI(AbstractAlgorithm):
             return stream_target(model, source, precision, LOCAL_TOLERANCE, self.plate)
         return conjugate_target(model, data, precision=precision)
 
-    def run(self, target: ConjugateTarget | StreamTarget, seed: int) -> Run:
-        """Fit the analysed model, yielding estimates of the bound and, from the sweeps, the exact bound."""
+    def run(self, target: ConjugateTarget | StreamTarget, seed: int, init: Mapping[str, Any] | None = None) -> Run:
+        """Fit the analysed model, yielding estimates of the bound and, from the sweeps, the exact bound.
+
+        `init` gives starting values of some global latents on their own supports.
+        """
         rng = np.random.default_rng(seed)
         if isinstance(target, StreamTarget):
             return (yield from self._fit(target.batches, target.source, rng, target))
@@ -126,7 +129,7 @@ class SVI(AbstractAlgorithm):
             checked=True,
         )
         batches.first(source.example())
-        return (yield from self._fit(batches, source, rng, target))
+        return (yield from self._fit(batches, source, rng, target, init))
 
     def _fit(
         self,
@@ -134,11 +137,11 @@ class SVI(AbstractAlgorithm):
         source: AbstractSource,
         rng: np.random.Generator,
         target: ConjugateTarget | StreamTarget,
+        init: Mapping[str, Any] | None = None,
     ) -> Run:
         assert batches.size is not None  # counted by now
-        size = batches.size
-        scalars = max(batches.model.rows * size / batches.rest.rows, size)  # where all data enter by factors, rows
-        state = begun(batches, source, rng, size)
+        size, scalars = batches.size, batches.scalars
+        state = placed(batches, source, rng, size, init) if init else begun(batches, source, rng, size)
         stepped = yield from steps(
             batches,
             source,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import numpy as np
+from numpyro.distributions import constraints
 
 from jensen._errors import OptionError, UndefinedError
 from jensen._typing import leaf
@@ -23,7 +24,7 @@ from jensen.core import Outcome
 from jensen.diagnostics.check import Report
 from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool, even, smooth
-from jensen.diagnostics.rows import ROWS, Rows, judge, log_mean, looked_at
+from jensen.diagnostics.rows import ROWS, Rows, judge, log_mean, looked_at, shared_differences
 from jensen.diagnostics.surgery import Surgery, log_aggregate
 from jensen.families.amortised import Amortised
 from jensen.math.precision import Precision, float_type, working
@@ -37,6 +38,10 @@ BUDGET = 2e8
 """Numbers of data that one look at all rows may read."""
 MEASURED = 50_000
 """Draws of rows, all together, on which the bound is measured."""
+HELD = 2e7
+"""Numbers in the draws that are weighed together."""
+INNER = 32
+"""Draws of every row for each draw of what they share."""
 OTHERS = 4096
 """Rows at most that stand for all of them in the aggregate posterior."""
 
@@ -125,26 +130,30 @@ class AmortisedAnswer(AbstractAnswer):
     @functools.cached_property
     def _looked(self) -> Looked:
         """Outer draws of what rows share, each with inner draws of every row."""
-        inner = self._draws(64, 256)
-        outer = int(np.clip(self._draws(64, 8192) // inner, 16, 128)) if self.q.shared.dim else 1
+        inner = INNER if self.q.shared.dim else self._draws(64, 256)
+        outer = int(np.clip(self._draws(64, 16384) // inner, 16, 512)) if self.q.shared.dim else 1
         shared, axes, seed = shared_draws(self.q, outer, self.seed + 11), row_axes(self._evaluator), self.seed + 11
+        side = max(1, int(HELD // (inner * self.target.size * (self.q.shape.size + 1))))
         logs, log_shared, raws, corrected = [], [], [], []
-        for number, at in enumerate(shared):
-            found = self._weigh(np.repeat(at[None], inner, axis=0), seed + 13 * number)
-            logs.append(found.log_weights)
-            log_shared.append(found.shared[0])
-            draws = 1 if outer > 1 else inner
+        for first in range(0, outer, side):
+            group = shared[first : first + side]
+            found = self._weigh(np.repeat(group, inner, axis=0), seed + 13 * first)
+            together = found.log_weights.reshape(len(group), inner, -1)
+            logs.append(together)
+            log_shared.append(found.shared.reshape(len(group), inner)[:, 0])
             kept = self._listed(found.values)
             rows = min((v.shape[axes[n] + 1] for n, v in kept.items()), default=0)
-            if rows:
-                chosen = resampled_rows(found.log_weights[:, :rows], draws, seed + number)
-                corrected.append(picked(kept, chosen, axes))
-                raws.append({name: value[:draws] for name, value in kept.items()})
+            for i in range(len(group) if rows else 0):
+                own = {name: value[i * inner : (i + 1) * inner] for name, value in kept.items()}
+                draws = 1 if outer > 1 else inner
+                chosen = resampled_rows(together[i][:, :rows], draws, seed + first + i)
+                corrected.append(picked(own, chosen, axes))
+                raws.append({name: value[:draws] for name, value in own.items()})
 
         def joined(parts: list[Draws]) -> Draws:
             return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
 
-        return Looked(shared, np.array(log_shared), np.stack(logs), joined(raws), joined(corrected))
+        return Looked(shared, np.concatenate(log_shared), np.concatenate(logs), joined(raws), joined(corrected))
 
     def _listed(self, values: Draws) -> Draws:
         """The rows' latents, of as many rows as tables hold."""
@@ -214,10 +223,15 @@ class AmortisedAnswer(AbstractAnswer):
             count = max(len(rows), 256)
             found = self._weigh(shared_draws(self.q, count, seed), self.seed + 7 * seed + 1)
             return self._complete(picked(found.values, resampled_rows(found.log_weights, len(rows), seed), axes))
-        points, inner, parts = pool.points[rows, 1:], 64, []
-        for number, at in enumerate(points):
-            found = self._weigh(np.repeat(at[None], inner, axis=0), self.seed + 7 * seed + number)
-            parts.append(picked(found.values, resampled_rows(found.log_weights, 1, seed + number), axes))
+        points, parts = pool.points[rows, 1:], []
+        side = max(1, int(HELD // (INNER * self.target.size * (self.q.shape.size + 1))))
+        for first in range(0, len(points), side):
+            group = points[first : first + side]
+            found = self._weigh(np.repeat(group, INNER, axis=0), self.seed + 7 * seed + first)
+            for i in range(len(group)):
+                part = slice(i * INNER, (i + 1) * INNER)
+                chosen = resampled_rows(found.log_weights[part], 1, seed + first + i)
+                parts.append(picked({n: v[part] for n, v in found.values.items()}, chosen, axes))
         values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return self._complete(self._with_shared(values, points))
 
@@ -252,7 +266,29 @@ class AmortisedAnswer(AbstractAnswer):
     def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
         """Row by row, with the amortisation gap."""
         del draws, seed
-        return judge(self.outcome, self.row_statistics, pool, bool(self.q.shared.dim))
+        dim, found = self.q.shared.dim, self._looked
+        weights, _ = smooth(found.log_weights)
+        shared = shared_differences(self.q.shared, found.shared, weights) if dim else None
+        return judge(self.outcome, self.row_statistics, pool, shared)
+
+    def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and sd under q of the latents on the real line, where tables hold all rows."""
+        if self._looked.raw and any(v.shape[1:] != self.structure.sites[n].shape for n, v in self._looked.raw.items()):
+            return {}
+        found, layout, start = {}, self._evaluator.model.layout, 0
+        loc, sds = np.asarray(self.q.shared.loc, float), self.q.shared.scales()
+        for site in layout.shared:
+            part = slice(start, start + site.size)
+            start += site.size
+            if on_the_line(site.support):
+                found[site.name] = (loc[part].reshape(site.shape), sds[part].reshape(site.shape))
+        rows = self.infer(None, False)
+        for site in layout.continuous:
+            if on_the_line(site.support):
+                columns = (rows.loc[:, site.start : site.stop], rows.scale[:, site.start : site.stop])
+                shaped = [np.moveaxis(c.reshape(rows.size, *site.shape), 0, site.axis) for c in columns]
+                found[site.name] = (shaped[0], shaped[1])
+        return found
 
     def evidence(self, pool: Pool) -> Evidence:
         """L_K with every row weighed by itself; the estimate from all inner draws."""
@@ -260,7 +296,7 @@ class AmortisedAnswer(AbstractAnswer):
         outer, inner, _ = found.rows.shape
         elbo, elbo_se = self.elbo(0)
         bounds = {}
-        for k in (10, 64):
+        for k in (10, 32) if outer > 1 else (10, 64):
             groups = inner // k
             parts = found.rows[:, : groups * k].reshape(outer, groups, k, -1)
             by_row = log_mean(parts, 2)
@@ -413,6 +449,13 @@ class AmortisedAnswer(AbstractAnswer):
                 known = {p.name: p for p in find_parameters(model.fn, given, learn)}
             return method.prepare_learning(model.fn, tuple(known[p.name] for p in model.parameters), given, precision)
         return method.prepare(model, data, precision)
+
+
+def on_the_line(support: Any) -> bool:
+    """Whether the unconstrained coordinates are the values themselves."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real
 
 
 def _row_limit(logs: np.ndarray, shared: float) -> float:

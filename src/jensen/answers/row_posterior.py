@@ -12,7 +12,6 @@ import numpy as np
 from jensen._errors import OptionError
 from jensen._typing import leaf
 from jensen.algorithms.amortise.evaluate import Evaluator, Weighed, shared_draws
-from jensen.diagnostics.importance import smooth
 from jensen.diagnostics.rows import log_mean
 from jensen.families.amortised import Amortised, RowFactors
 from jensen.math.precision import working
@@ -109,16 +108,20 @@ def row_axes(evaluator: Evaluator) -> dict[str, int]:
 
 
 def resampled_rows(log_weights: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """For every row, draws in proportion to its own smoothed weights, (count, rows), in random order."""
+    """For every row, draws in proportion to its own truncated weights, (count, rows), in random order.
+
+    A weight counts at most √S times the average (Ionides 2008), so that no single draw fills a row.
+    """
     rng = np.random.default_rng([seed, 23])
-    out = np.empty((count, log_weights.shape[1]), int)
-    for n in range(log_weights.shape[1]):
-        weights, _ = smooth(log_weights[:, n])
-        weights = weights if weights.sum() > 0 else np.full(len(weights), 1.0 / len(weights))
-        positions = (rng.uniform() + np.arange(count)) / count
-        found = np.searchsorted(np.cumsum(weights), positions * weights.sum() * (1 - 1e-15))
-        out[:, n] = rng.permutation(np.minimum(found, len(weights) - 1))
-    return out
+    logs = np.where(np.isfinite(log_weights), log_weights, -np.inf)
+    top = logs.max(axis=0)
+    weights = np.exp(logs - np.where(np.isfinite(top), top, 0.0))
+    weights[:, ~np.isfinite(top)] = 1.0
+    weights = np.minimum(weights, np.sqrt(len(weights)) * weights.mean(axis=0))
+    edges = np.cumsum(weights / weights.sum(axis=0), axis=0)
+    positions = (rng.uniform(size=edges.shape[1]) + np.arange(count)[:, None]) / count * (1 - 1e-12)
+    out = np.stack([np.searchsorted(edge, at) for edge, at in zip(edges.T, positions.T, strict=True)], axis=1)
+    return rng.permuted(np.minimum(out, len(weights) - 1), axis=0)
 
 
 def picked(values: Mapping[str, np.ndarray], chosen: np.ndarray, axes: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -11,8 +11,9 @@ from jensen._typing import leaf
 from jensen.algorithms.amortise.evaluate import Evaluator, shared_draws
 from jensen.algorithms.amortise.refine import refined
 from jensen.core import Outcome
-from jensen.diagnostics.check import MEAN, RATIO, Check, Report, Verdict
+from jensen.diagnostics.check import MEAN, RATIO, Check, Report, Verdict, close
 from jensen.diagnostics.importance import Pool, even, smooth, weighted_moments
+from jensen.families import AbstractGaussian
 from jensen.families.amortised import Amortised, RowFactors
 from jensen.math.precision import working
 
@@ -108,10 +109,40 @@ def _beyond(values: list[np.ndarray], errors: list[np.ndarray]) -> float:
     return float(np.sqrt(max(np.mean(np.square(values)) - np.mean(np.square(errors)), 0.0)))
 
 
-def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: bool) -> Report:
+@dataclass(frozen=True)
+class SharedMoments:
+    """What rows share, under q against the weighted draws: worst distance of means (sd) and ratio of sds, limits."""
+
+    mean: float
+    reach: float
+    ratio: float
+    stretch: float
+
+    @property
+    def same(self) -> bool:
+        """Whether they agree as far as the draws can tell."""
+        return self.mean < self.reach and close(self.ratio, self.stretch)
+
+
+def shared_differences(q: AbstractGaussian, draws: np.ndarray, weights: np.ndarray) -> SharedMoments:
+    """Compare q's moments with those of draws (draws, dim) under weights that hold the rows weighed out."""
+    mean, sd, error = weighted_moments(draws, weights)
+    sd = np.maximum(sd, 1e-300)
+    size = 1.0 / np.sum(weights**2)
+    ratio = q.scales() / sd
+    worst = int(np.argmax(np.abs(np.log(ratio))))
+    reach = float(np.clip(4.5 * np.max(error / sd), MEAN, 3 * MEAN))
+    stretch = float(np.clip(1.0 + 4.5 / np.sqrt(2.0 * size), RATIO, 1.4))
+    return SharedMoments(
+        float(np.max(np.abs(np.asarray(q.loc, float) - mean) / sd)), reach, float(ratio[worst]), stretch
+    )
+
+
+def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: SharedMoments | None) -> Report:
     """The verdict of an amortised fit: that of its rows, and of the weights of what they share."""
     limit = 0.7
-    shared_fine = not shared or ((pool.khat < limit or pool.even) and pool.ess > min(EFFECTIVE, 0.2 * pool.half))
+    enough = pool.ess > min(EFFECTIVE, 0.2 * pool.half)
+    shared_fine = shared is None or ((pool.khat < limit or pool.even) and enough)
     rows_fine = rows.heavy < HEAVY and rows.finite > 0.999
     same = rows.mean < MEAN and rows.ratio < RATIO
     gap_fine = rows.gap - 2.0 * rows.gap_se < GAP
@@ -124,8 +155,20 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: bool) -> Report:
         Check("effective share of a row's draws", rows.ess, "> 0.05", rows.ess > 0.05),
         Check("draws of q with finite density", rows.finite, "> 0.999", rows.finite > 0.999),
     ]
-    if shared:
-        checks.append(Check("Pareto k of shared latents' weights", pool.khat, f"< {limit}, or even", shared_fine))
+    if shared is not None:
+        checks += [
+            Check("Pareto k of shared latents' weights", pool.khat, f"< {limit}, or even", shared_fine),
+            Check(
+                "shared latents, means of q, in sd", shared.mean, f"< {shared.reach:.2g}", shared.mean < shared.reach
+            ),
+            Check(
+                "shared latents, sd of q / corrected",
+                shared.ratio,
+                f"in 1/{shared.stretch:.3g}..{shared.stretch:.3g}",
+                close(shared.ratio, shared.stretch),
+            ),
+        ]
+        same = same and shared.same
     usable = rows_fine and shared_fine and rows.ess > 0.05
     verdict: Verdict = "untrusted"
     if usable:
@@ -134,7 +177,7 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: bool) -> Report:
         f"On {rows.number} rows the encoder gives away {rows.gap:.3g} ± {rows.gap_se:.2g} nats a row against factors "
         "fitted to each row (amortisation gap)."
     ]
-    if same:
+    if rows.mean < MEAN and rows.ratio < RATIO:
         reasons.append(
             f"Row by row the means of q agree with importance-corrected ones within {rows.mean:.2g} sd and its sds "
             f"within {100 * (rows.ratio - 1):.0f} % (root mean square)."
@@ -148,7 +191,12 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: bool) -> Report:
         reasons.append(f"The optimiser did not certify its answer: {outcome.status}")
     if rows.heavy >= HEAVY:
         reasons.append(f"The weights of {rows.heavy:.0%} of the rows are heavy-tailed (k̂ > 0.7).")
-    if shared and not shared_fine:
+    if shared is not None and not shared.same:
+        reasons.append(
+            f"Of the shared latents a mean under q is {shared.mean:.2g} sd from the corrected one, an sd "
+            f"{shared.ratio:.2g} times as large."
+        )
+    if shared is not None and not shared_fine:
         reasons.append(
             f"The weights of the shared latents cannot be trusted: k̂ = {pool.khat:.2f}, {pool.ess:.0f} effective draws."
         )

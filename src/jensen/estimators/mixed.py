@@ -129,6 +129,10 @@ class Mixed(AbstractEstimator):
                 )
         return chosen
 
+    def controlled(self, q: Product) -> list[str]:
+        """The factors whose gradient is taken draw by draw, which `at` does not do: it has no draws to take apart."""
+        return [n for n in q.factors if isinstance(r := self.recipe(q, n), Reparameterised) and r.controls]
+
     def values(self, q: Product, key: PRNGKey) -> Any:
         """Draws of every latent, differentiable in the factors that are reparameterised."""
         path = frozenset(name for name in q.factors if isinstance(self.recipe(q, name), Reparameterised))
@@ -136,7 +140,7 @@ class Mixed(AbstractEstimator):
 
     def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
         """The bound from fresh draws, in nats."""
-        names = [n for n in q.factors if isinstance(r := self.recipe(q, n), Reparameterised) and r.controls]
+        names = self.controlled(q)
         if not names:
             return self.at(bound, model, q, batch, self.values(q, key))
         return self._controlled(names, bound, model, q, batch, key)

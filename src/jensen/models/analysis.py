@@ -134,9 +134,9 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str], discrete: bool) -
         if site["type"] == "param":
             raise ParameterSites(
                 f"The model has a param site '{name}', which this method does not learn.",
-                f"Site '{name}', shape {jnp.shape(site['value'])}.",
-                "Use jn.fit with method='auto', 'cavi' or 'advi', which maximise the bound over it; or give it a prior "
-                "with numpyro.sample.",
+                f"Site '{name}'.",
+                "Use jn.fit with method='auto', 'cavi', 'svi', 'advi', 'bbvi', 'hvm' or 'amortised', which maximise "
+                "the bound over it; or give it a prior with numpyro.sample.",
             )
         if site["type"] == "plate":
             size, subsample = site["args"]

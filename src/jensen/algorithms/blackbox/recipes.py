@@ -218,12 +218,18 @@ def _replicates(estimators: Any, model: Any, q: Any, batch: Any, keys: Any) -> A
         def bound(estimator: Any, q: Any, values: Any) -> Any:
             return estimator.at(ELBO(), model, q, batch, eqx.combine(values, counts))
 
-        found = [jax.grad(lambda q, v, e=e: bound(e, q, v), argnums=(0, 1))(q, values) for e in estimators]
-        if not jax.tree.leaves(values):  # counts only: no gradient comes through the draws
-            return tuple(direct for direct, _ in found)
-        through = jax.vmap(pull)(jax.tree.map(lambda *parts: jnp.stack(parts), *(f[1] for f in found)))[0]
+        shared = [e for e in estimators if not e.controlled(q)]
+        found = [jax.grad(lambda q, v, e=e: bound(e, q, v), argnums=(0, 1))(q, values) for e in shared]
+        gradients = [direct for direct, _ in found]
+        if jax.tree.leaves(values):  # with counts only no gradient comes through the draws
+            through = jax.vmap(pull)(jax.tree.map(lambda *parts: jnp.stack(parts), *(f[1] for f in found)))[0]
+            gradients = [
+                jax.tree.map(lambda direct, moved, i=i: direct + moved[i], f[0], through) for i, f in enumerate(found)
+            ]
+        left = iter(gradients)
         return tuple(
-            jax.tree.map(lambda direct, moved, i=i: direct + moved[i], f[0], through) for i, f in enumerate(found)
+            jax.grad(lambda q, e=e: e(ELBO(), model, q, batch, key))(q) if e.controlled(q) else next(left)
+            for e in estimators
         )
 
     return jax.lax.map(one, keys, batch_size=8)

@@ -1,13 +1,15 @@
 """Starts of the steps on batches, and pushes from where they end, tried on some rows."""
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from jensen.algorithms.coordinate.global_step import push_program
 from jensen.algorithms.coordinate.minibatch import Minibatches, Sums
 from jensen.algorithms.coordinate.shape import Shape
-from jensen.algorithms.coordinate.starts import perturbed, random_start
+from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
 from jensen.models.conjugacy import Moments, Naturals
 from jensen.models.sources import AbstractSource, Batch
 
@@ -35,7 +37,7 @@ def begun(
     """
     subset = _subset(batches, source, rng)
     entries = sum(batches.entries_of(batch) for batch in subset)
-    total = batches.model.rows * size / batches.rest.rows
+    total = batches.scalars
     affordable = max(total / 16, BUDGET) / entries
     several = any(block.discrete for block in batches.model.blocks.values())
     if several and batches.parameters > entries:
@@ -55,6 +57,19 @@ def begun(
         if best is None or elbo > best[0]:
             best = (elbo, *state)
     return best[1], best[2]
+
+
+def placed(
+    batches: Minibatches, source: AbstractSource, rng: np.random.Generator, size: int, init: Mapping[str, Any]
+) -> tuple[Moments, Naturals]:
+    """One sweep over some batches from these values of some global latents."""
+    first = given_start(batches.model, rng, init)
+    moments = {name: first[name] for name in batches.order}
+    naturals = {name: batches.model.blocks[name].zeros() for name in batches.order}
+    sums = _over(batches, moments, _subset(batches, source, rng), size)
+    moments, naturals, _, _, inside = batches.update(moments, naturals, sums, 1.0)
+    batches.check_inside(np.asarray(inside), naturals)
+    return moments, naturals
 
 
 def _subset(batches: Minibatches, source: AbstractSource, rng: np.random.Generator) -> list[Batch]:
@@ -126,6 +141,7 @@ def above(
         return None
     subset = _subset(batches, source, rng)
     push = perturbed(batches.model, found.moments, rng)
+    push |= push_program(batches.rest, batches.order)(push, found.naturals, rng.integers(2**31))
     zero = {name: batches.model.blocks[name].zeros() for name in batches.order}
     reached = []
     for start in ((found.moments, found.naturals), (push, zero)):

@@ -105,11 +105,6 @@ class Weighable:
         """log p(x, g) in nats."""
         return self.plan.log_joint(values, self.at(arrays, values))
 
-    @property
-    def _sweeps(self) -> PlatedSweeps:
-        assert self.parts is not None  # whoever asks has looked
-        return sweeps_of(self.parts, self.parts.shared)
-
     def conditionals(self, values: Mapping[str, Array], arrays: Any) -> Naturals:
         """Natural parameters of what left, given g."""
         return self.plan.conditionals(values, self.at(arrays, values))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jensen.algorithms.coordinate.push import drawn
 from jensen.algorithms.coordinate.shape import Shape, at_values, paired
 from jensen.math.programs import Program
 from jensen.models.conjugacy import Moments, Naturals
@@ -40,6 +41,13 @@ def outer_program(first: Shape) -> Program:
 
         first.updates["outer"] = Program(at)
     return first.updates["outer"]
+
+
+def push_program(first: Shape, order: tuple[str, ...]) -> Program:
+    """The compiled `drawn` of the global blocks."""
+    if "push" not in first.updates:
+        first.updates["push"] = Program(partial(drawn, first.model, order))
+    return first.updates["push"]
 
 
 def _update(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -50,6 +51,7 @@ class Minibatches:
         self.tolerance, self.iterations = tolerance, iterations
         self.programs: dict[Any, Shape] = {}
         self.arrays: dict[Shape, tuple[Any, ...]] = {}
+        self._known: WeakKeyDictionary[Piece, tuple[dict[str, Any], Shape]] = WeakKeyDictionary()
         self.averaged = _AVERAGED
 
     def first(self, piece: Piece) -> Shape:
@@ -63,7 +65,12 @@ class Minibatches:
 
     def program(self, piece: Piece) -> Shape:
         """The shape of a piece."""
-        arguments = convert(piece.arguments, self.precision, place_of(piece))
+        if piece not in self._known:
+            arguments = convert(piece.arguments, self.precision, place_of(piece))
+            self._known[piece] = arguments, self._shape(piece, arguments)
+        return self._known[piece][1]
+
+    def _shape(self, piece: Piece, arguments: dict[str, Any]) -> Shape:
         key = tuple((k, *kind_of(v)) for k, v in sorted(arguments.items()))
         if key not in self.programs:
             with named(piece):
@@ -148,8 +155,7 @@ class Minibatches:
 
     def inputs(self, piece: Piece, shape: Shape, even: float = 1.0) -> tuple[Any, np.ndarray]:
         """The arrays that the model makes of a piece, its values checked, and the weights of its rows."""
-        kind = float_type(self.precision)
-        arguments = convert(piece.arguments, self.precision, place_of(piece))
+        kind, arguments = float_type(self.precision), self._known[piece][0]
         weights = even if piece.weights is None else piece.weights
         found = shape.analysis.program(shape.analysis.divided(arguments)[0])
         weights = np.broadcast_to(np.asarray(weights, kind), (shape.rows,))
@@ -165,8 +171,14 @@ class Minibatches:
         return self.program(piece).rows
 
     def entries_of(self, batch: Batch) -> int:
-        """Observed scalars of a batch."""
-        return sum(self.program(piece).model.rows for piece in batch)
+        """Observed scalars of a batch; rows, where there are more (all data may enter by factors)."""
+        shapes = [self.program(piece) for piece in batch]
+        return sum(max(shape.model.rows, shape.rows) for shape in shapes)
+
+    @property
+    def scalars(self) -> float:
+        """The same for all rows, from the first piece."""
+        return max(self.rest.model.rows / self.rest.rows, 1.0) * (self.size or self.rest.rows)
 
     def product(self, naturals: Naturals) -> Product:
         """The global factors."""

@@ -91,7 +91,8 @@ class PlatedAscent(Ascent):
         """The state after a small random push of the globals and one sweep."""
         shared = {name: state.moments[name] for name in self.order}
         carried = {name: state.moments[name] for name in self.parts.carried}
-        return self.begin({**perturbed(self.model, shared, rng), **carried})
+        drawn = self.sweeps.push(shared, {name: state.naturals[name] for name in self.order}, rng.integers(2**31))
+        return self.begin({**perturbed(self.model, shared, rng), **drawn, **carried})
 
     def begin(self, moments: Moments) -> State:
         """The state after one sweep from these moments; carried blocks that are missing start cold."""

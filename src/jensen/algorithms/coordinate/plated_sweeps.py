@@ -10,6 +10,7 @@ import numpy as np
 
 from jensen._typing import Array
 from jensen.algorithms.coordinate.ascent import HEAVY, factors_at, updated
+from jensen.algorithms.coordinate.push import drawn
 from jensen.families.exponential.contract import inner
 from jensen.math.programs import Program
 from jensen.models.conjugacy import Moments, Naturals
@@ -50,6 +51,7 @@ class PlatedSweeps:
         self.begin = Program(self._begin_program)
         self.from_values = Program(self._values_program)
         self.local = Program(self.conditionals)
+        self.push = Program(partial(drawn, self.model, order))
 
     @property
     def _float(self) -> Any:

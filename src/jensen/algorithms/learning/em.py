@@ -14,6 +14,7 @@ from jensen.algorithms.coordinate.optima import elsewhere
 from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
 from jensen.algorithms.coordinate.solution import solution
 from jensen.algorithms.coordinate.starts import random_start
+from jensen.algorithms.svi import SVI
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates
 from jensen.families.exponential import AtMode
@@ -69,6 +70,35 @@ def run(
         estimates=Estimates(values, kinds, exact, {"gain_of_last_sweep": _last_gain(state)}),
         target=known,
     )
+
+
+def run_batches(
+    svi: SVI,
+    target: ConjugateTarget,
+    initial: Mapping[str, np.ndarray],
+    kinds: dict[str, str],
+    close: Callable[[Values], ConjugateTarget],
+    seed: int,
+) -> Run:
+    """EM by minibatches: the parameters' statistics take the steps of the global factors, exact sweeps follow.
+
+    Cappé and Moulines (2009) for the steps; with B = N and ρ = 1 it is EM itself.
+    """
+    init = {} if _same_for_all(target.model, initial) else initial
+    written, steps = partial(_so_far, target.model, close, kinds), svi.run(target, seed, init)
+    while True:
+        try:
+            item = next(steps)
+        except StopIteration as stop:
+            found: Outcome = stop.value
+            break
+        yield replace(item, q=None if item.q is None else partial(written, item.q))
+    last = written(lambda: found.q)
+    names = ", ".join(map(repr, kinds))
+    kind = "EM" if last.estimates is not None and last.estimates.exact else "Variational EM"
+    certificate = {**found.certificate, **last.certificate}
+    status = f"{kind} by minibatches for {names}. {found.status}"
+    return replace(last, converged=found.converged, status=status, certificate=certificate)
 
 
 def _watched(

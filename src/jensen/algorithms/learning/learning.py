@@ -12,6 +12,7 @@ from jensen.algorithms.advi import ADVI
 from jensen.algorithms.auto import Auto
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.learning import em, numeric, variational
+from jensen.algorithms.svi import SVI
 from jensen.core import AbstractAlgorithm
 from jensen.core.algorithm import Run
 from jensen.math.precision import Precision
@@ -21,7 +22,7 @@ from jensen.models.conjugacy.model import conjugate_program
 from jensen.models.data_check import as_mapping
 from jensen.models.learning import LEARNED, Closed, Opened, Parameter
 
-LEARNERS = (Auto, ADVI, CAVI)
+LEARNERS = (Auto, ADVI, CAVI, SVI)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,8 @@ class LearningTarget:
 class Learning:
     """`algorithm` for the latents, the parameters maximised with it.
 
-    `cavi` does EM; `auto` does where every block is conjugate or a mode in closed form, and otherwise, like `advi`,
-    maximises the bound jointly in a Gaussian q and the parameters.
+    `cavi` does EM, `svi` by minibatches; `auto` does EM where every block is conjugate or a mode in closed form, and
+    otherwise, like `advi`, maximises the bound jointly in a Gaussian q and the parameters.
     """
 
     algorithm: AbstractAlgorithm
@@ -66,7 +67,8 @@ class Learning:
             raise OptionError(
                 f"The method '{self.name}' does not learn parameters ({names}).",
                 "Argument: method.",
-                "Use 'auto', 'cavi' or 'advi'; then fix the values found and use this method for the posterior.",
+                "Use 'auto', 'cavi', 'svi', 'advi', 'bbvi' or 'hvm'; then fix the values found and use this method for "
+                "the posterior.",
             )
         taken = {p.name for p in self.parameters if p.kind == "argument"}
         rest = {k: v for k, v in as_mapping(data).items() if k not in taken}
@@ -75,8 +77,8 @@ class Learning:
             try:
                 conjugate = conjugate_target(opened, rest, blocks=self._cavi.blocks, row_precision=precision)
             except ModelError:
-                exact = self._exact(rest)
-                if exact is None and isinstance(self.algorithm, CAVI):
+                exact = None if isinstance(self.algorithm, SVI) else self._exact(rest)
+                if exact is None and isinstance(self.algorithm, (CAVI, SVI)):
                     raise
         working = "double" if conjugate is not None or exact is not None else precision
         return LearningTarget(conjugate, exact, rest, working, precision)
@@ -115,4 +117,6 @@ class Learning:
             assert target.exact is not None  # one of the two is there
             return (yield from numeric.run(self._cavi, *target.exact, self.parameters, close, seed))
         initial = {p.name: p.initial for p in self.parameters if p.initial is not None}
+        if isinstance(self.algorithm, SVI):
+            return (yield from em.run_batches(self.algorithm, target.conjugate, initial, kinds, close, seed))
         return (yield from em.run(self._cavi, target.conjugate, initial, kinds, partial(close), seed))

@@ -9,12 +9,11 @@ import jax
 import numpy as np
 from numpyro.distributions.distribution import validation_enabled
 
-from jensen._errors import ModelError
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
 from jensen.algorithms.coordinate.solution import solution
 from jensen.algorithms.coordinate.starts import random_start
-from jensen.algorithms.learning.variational import Chart, Edge, at_edge
+from jensen.algorithms.learning.variational import Chart, Edge, at_edge, check_start
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates
 from jensen.core.family import stopped
@@ -88,12 +87,7 @@ def run(
             break
     assert path is not None  # the start is always yielded
     point, bound, _ = path.best
-    if not np.isfinite(bound):
-        raise ModelError(
-            "The log likelihood is not finite at the starting values of the parameters.",
-            f"Parameters: {', '.join(chart.shapes)}.",
-            "Start them closer to plausible values.",
-        )
+    check_start("log likelihood", bound, chart)
     names = ", ".join(map(repr, kinds))
     far = sorted({chart.owner(int(i)) for i in np.flatnonzero(np.abs(point - start) > edge.far)})
     how = "Converged" if path.converged else f"Stopped ({path.stopped or 'at the edge'})"

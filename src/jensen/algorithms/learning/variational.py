@@ -155,6 +155,16 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
     )
 
 
+def check_start(what: str, value: float, chart: Chart) -> None:
+    """Raise where a climb found nothing finite."""
+    if not np.isfinite(value):
+        raise ModelError(
+            f"The {what} is not finite at the starting values of the parameters.",
+            f"Parameters: {', '.join(chart.shapes)}.",
+            "Start them closer to plausible values.",
+        )
+
+
 def at_edge(names: list[str]) -> str:
     """A sentence on parameters that ended far from their start."""
     if not names:
@@ -236,12 +246,7 @@ def _maximise(
                 break
         assert path is not None  # the start is always yielded
         point, bound, _ = path.best
-        if not np.isfinite(bound):
-            raise ModelError(
-                "The bound is not finite at the starting values of the parameters.",
-                f"Parameters: {', '.join(chart.shapes)}.",
-                "Start them closer to plausible values.",
-            )
+        check_start("bound", bound, chart)
         moved = float((np.abs(point[: chart.dim] - theta) / (1.0 + np.abs(theta))).max())
         theta = point[: chart.dim]
         loc, root = _moved(loc, root, point[chart.dim :], dense)

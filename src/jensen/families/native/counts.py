@@ -11,6 +11,9 @@ from jax.scipy.special import gammaln
 from jensen._typing import Array, PRNGKey
 from jensen.families.native.contract import AbstractFactor, trigamma
 
+POISSON = 9.0
+"""Log shape from which on a negative binomial is taken for a Poisson: its variance is m (1 + m / 8100)."""
+
 
 class Poisson(AbstractFactor):
     """low + Poisson(exp(log_rate))."""
@@ -49,7 +52,10 @@ class Poisson(AbstractFactor):
 
 
 class NegativeBinomial(AbstractFactor):
-    """low + Poisson(g), g ~ Gamma(shape r, mean m): over-dispersed counts in the orthogonal chart (log m, log r)."""
+    """low + Poisson(g), g ~ Gamma(shape r, mean m): over-dispersed counts in the orthogonal chart (log m, log r).
+
+    Beyond `POISSON` the shape counts as that: it is the Poisson limit, and differences of log Γ(k + r) lose digits.
+    """
 
     reparameterised: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
@@ -63,17 +69,21 @@ class NegativeBinomial(AbstractFactor):
         """Those of the site."""
         return jnp.shape(self.log_mean)
 
+    @property
+    def _log_shape(self) -> Array:
+        return jnp.minimum(self.log_shape, POISSON)
+
     def sample(self, key: PRNGKey) -> Array:
         """A Poisson draw at a gamma rate."""
         first, second = jax.random.split(key)
-        shape = jnp.exp(self.log_shape)
-        rate = jnp.exp(jax.random.loggamma(first, shape) + self.log_mean - self.log_shape)
+        shape = jnp.exp(self._log_shape)
+        rate = jnp.exp(jax.random.loggamma(first, shape) + self.log_mean - self._log_shape)
         return self.low + jax.random.poisson(second, rate, self.rows).astype(int)
 
     def log_prob(self, value: Array) -> Array:
         """log C(k + r - 1, k) + r log r/(m + r) + k log m/(m + r)."""
-        k, shape = value - self.low, jnp.exp(self.log_shape)
-        log_odds = self.log_mean - self.log_shape
+        k, shape = value - self.low, jnp.exp(self._log_shape)
+        log_odds = self.log_mean - self._log_shape
         choices = gammaln(k + shape) - gammaln(shape) - gammaln(k + 1.0)
         return choices - shape * jax.nn.softplus(log_odds) - k * jax.nn.softplus(-log_odds)
 
@@ -83,17 +93,17 @@ class NegativeBinomial(AbstractFactor):
 
     def variance(self) -> Array:
         """M + m² / r."""
-        return jnp.exp(self.log_mean) + jnp.exp(2.0 * self.log_mean - self.log_shape)
+        return jnp.exp(self.log_mean) + jnp.exp(2.0 * self.log_mean - self._log_shape)
 
     def information(self) -> Self:
         """(m r / (m + r), a bound on the shape's part): the latter is that of the gamma rate, seen through counts."""
-        mean, shape = jnp.exp(self.log_mean), jnp.exp(self.log_shape)
+        mean, shape = jnp.exp(self.log_mean), jnp.exp(self._log_shape)
         gamma = shape**2 * trigamma(shape) - shape
         return type(self)(mean * shape / (mean + shape), jnp.maximum(gamma * mean / (mean + shape), 0.02), self.low)
 
     def tempered(self, power: float) -> Self:
         """The shape times power, at the same mean."""
-        return type(self)(self.log_mean, self.log_shape + np.log(power), self.low)
+        return type(self)(self.log_mean, self._log_shape + np.log(power), self.low)
 
     def around(self, draws: np.ndarray) -> Self:
         """With the draws' mean."""
