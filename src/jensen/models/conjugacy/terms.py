@@ -169,12 +169,15 @@ def _merge_factors(factors: Iterable[Factor]) -> list[Factor]:
 def _merge_known(known: list[Known], new: Known) -> None:
     """Multiply arrays whose labels are nested, which costs no memory; others stay apart until they are contracted.
 
-    The square of a large array is left as two factors: it can be formed again wherever it is needed.
+    A large array stays apart from its own square and from what varies along some of its axes: contracted together, as
+    X'y is, their product is never formed.
     """
     for i, other in enumerate(known):
         if other.array is new.array and other.maps == new.maps and np.size(new.array) > LARGE and new.maps:
             continue
         large, small = (other, new) if len(other.maps) >= len(new.maps) else (new, other)
+        if np.size(large.array) > LARGE and len(large.maps) > len(small.maps) > 0:
+            continue
         if set(small.maps) <= set(large.maps):
             known[i] = Known(_product(large, small), large.maps)
             return
