@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
+from jensen.algorithms.blackbox import recipes
 from jensen.algorithms.blackbox.recipes import choose, chosen_estimator
 from jensen.bounds import ELBO
 from jensen.core import AbstractEstimator
@@ -135,9 +136,25 @@ def test_the_choice_weighs_variance_and_work():
         # Given the other latents θ is conjugate: what the scores explain shows in what was measured.
         relative = by_factor["theta"].measured
         assert relative["path derivative, controls"] < 0.9 * relative["pathwise, exact entropy"]
-        assert all(value >= 1.0 for value in chosen.work.values())
-        assert "scores alone" in chosen.work
+        assert all(value >= 1.0 for choice in chosen.choices for value in choice.weighed.values())
         assert chosen.num_draws == chosen.estimator().num_draws
+
+
+@pytest.mark.parametrize("quiet", ["path derivative", "score over the Markov blanket"])
+def test_a_noisy_factor_does_not_choose_for_the_others(quiet):
+    """θ is noisy whatever it takes; z still takes what is least for itself, in the place of what comes first."""
+    with working("double"):
+        q, target = few_rows(0.0, 0.0), native_target(hierarchical, {"x": X[:10]}, "double")
+        links = target.links({name: factor.rows for name, factor in q.factors.items()})
+        options = {name: recipes.candidates(name, factor, links, True) for name, factor in q.factors.items()}
+        variance = {
+            "theta": dict.fromkeys(options["theta"], 1e6),
+            "z": {label: 1.0 if label == quiet else 15.0 for label in options["z"]},
+        }
+        plan, weighed = recipes.settled(options, variance, target, q, 8)
+    assert plan["z"] == quiet
+    assert weighed["z"][quiet] == 1.0 == weighed["theta"][plan["theta"]]
+    assert min(weighed["z"][label] for label in options["z"] if label != quiet) > 2.0
 
 
 def test_a_bias_shows(measured):

@@ -26,43 +26,44 @@ LOOKUPS = 512
 """Evaluations of the log joint for each draw up to which every value of every row is looked at."""
 
 
-NOISE = 2.0
-"""Steps that noise asks for, per unit of variance (of a step, units of Fisher information), over those of a quiet fit.
-
-Means over half a chunk of 200 steps must agree to 0.05 sd: their variance v / n is 0.05² at n = 400 v.
-"""
+QUIET = 0.01
+"""Variance of a step, in units of Fisher information, below which less of it does not shorten a fit."""
+HOPELESS = 20.0
+"""Variance over the least at which a gradient is passed over unweighed: none is that much less work than another."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The gradient chosen for a factor, and the variance of each candidate as a multiple of the chosen one's."""
+    """The gradient chosen for a factor; variance, and variance × work, of each candidate over the chosen one's."""
 
     factor: str
     chosen: str
     recipe: AbstractRecipe
     measured: dict[str, float]
+    weighed: dict[str, float]
 
     def __str__(self) -> str:
-        others = ", ".join(f"{name} {value:.2g}" for name, value in self.measured.items() if name != self.chosen)
+        def figures(label: str) -> str:
+            work = f" ({self.weighed[label]:.2g} with work)" if label in self.weighed else ""
+            return f"{label} {self.measured[label]:.2g}{work}"
+
+        others = ", ".join(figures(label) for label in self.measured if label != self.chosen)
         return f"{self.factor}: {self.chosen}" + (f" (relative variance of the others: {others})" if others else "")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The gradients of all factors, draws for each step, and the work of the alternatives relative to this."""
+    """The gradients of all factors, and the draws for each step."""
 
     choices: tuple[Choice, ...]
     num_draws: int
-    work: dict[str, float]
 
     def estimator(self) -> Mixed:
         """All of them from the same draws."""
         return Mixed({choice.factor: choice.recipe for choice in self.choices}, self.num_draws)
 
     def __str__(self) -> str:
-        work = ", ".join(f"{name} {value:.2g}" for name, value in self.work.items())
-        beyond = f". Work (operations × steps for the noise) of the alternatives, relative: {work}" if work else ""
-        return f"{'; '.join(map(str, self.choices))}; {self.num_draws} draws a step{beyond}"
+        return f"{'; '.join(map(str, self.choices))}; {self.num_draws} draws a step"
 
 
 def candidates(name: str, factor: AbstractFactor, links: Links, differentiable: bool) -> dict[str, AbstractRecipe]:
@@ -99,10 +100,12 @@ def planned(factor: AbstractFactor, differentiable: bool) -> str:
 
 
 def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: Any) -> Chosen:
-    """The gradients that promise the least work at this q: operations of a step times the steps that noise asks for.
+    """For each factor the gradient of least variance × work at this q: its own variance, the operations of a step.
 
-    Variances come from `REPLICATES` gradients of each candidate, those of different factors side by side, one of each
-    in every program. Operations are counted in the traced program, so that a seed gives the same choice everywhere.
+    Factors share draws and evaluations of the log joint, so that the work of one's gradient depends on the others':
+    factors choose in turn, the others being as they are, until none changes. Variances come from `REPLICATES` gradients
+    of each candidate, those of different factors side by side, one of each in every program. Operations are counted in
+    the traced program, so that a seed gives the same choice everywhere.
     """
     options = {}
     for name, factor in q.factors.items():
@@ -123,65 +126,62 @@ def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: 
         for picked, found in zip(turns, gradients, strict=True):
             for name, (label, _) in picked.items():
                 variance[name][label] = enough * whitened_variance(found.factors[name], q.factors[name])
-    plans = _plans(options, variance, q, num_draws)
-    best, draws, work = _least_work(target, q, options, variance, plans, num_draws)
+    plan, weighed = settled(options, variance, target, q, num_draws)
     choices = []
     for name, found in options.items():
-        least = max(variance[name][best[name]], 1e-300)
+        least = max(variance[name][plan[name]], 1e-300)
         relative = {label: v / least for label, v in variance[name].items()} if len(found) > 1 else {}
-        choices.append(Choice(name, best[name], found[best[name]], relative))
-    return Chosen(tuple(choices), draws, work)
+        choices.append(Choice(name, plan[name], found[plan[name]], relative, weighed[name]))
+    return Chosen(tuple(choices), total_draws(q, {c.factor: c.recipe for c in choices}, num_draws))
 
 
 Options = dict[str, dict[str, AbstractRecipe]]
 Variance = dict[str, dict[str, float]]
 
 
-def _plans(options: Options, variance: Variance, q: Product, num_draws: int) -> dict[str, dict[str, str]]:
-    """Whole assignments worth comparing, by name: factor -> label of its gradient."""
+def settled(
+    options: Options, variance: Variance, target: NativeTarget, q: Product, num_draws: int
+) -> tuple[dict[str, str], Variance]:
+    """(label of each factor's gradient, variance × work of its candidates over the chosen one's)."""
+    known: dict[tuple[str, ...], tuple[float, int]] = {}
 
-    def picked(allowed: Any, cost: Any) -> dict[str, str]:
-        out = {}
-        for name, found in options.items():
-            labels = [label for label, recipe in found.items() if allowed(recipe)] or list(found)
-            out[name] = min(labels, key=lambda label, name=name: variance[name][label] * cost(name, label))
-        return out
+    def step(plan: dict[str, str]) -> tuple[float, int]:
+        """Operations and draws of a step."""
+        labels = tuple(plan.values())
+        if labels not in known:
+            picked = {name: options[name][label] for name, label in plan.items()}
+            draws = total_draws(q, picked, num_draws)
+            known[labels] = _cost(Mixed(picked, draws), target, q), draws
+        return known[labels]
 
-    def draws(name: str, label: str) -> float:
-        return max(1.0, options[name][label].least(q.factors[name]) / num_draws)
+    def noise(name: str, label: str, draws: int) -> float:
+        return QUIET + variance[name][label] / (draws * max(1, _coordinates(q.factors[name])))
 
-    path = isinstance_of(Reparameterised)
-    found = {
-        "least variance": picked(lambda recipe: True, lambda name, label: 1.0),
-        "least variance for the draws needed": picked(lambda recipe: True, draws),
-        "through the draws": picked(path, draws),
-        "scores alone": picked(lambda recipe: not path(recipe), draws),
-    }
-    return {name: plan for i, (name, plan) in enumerate(found.items()) if plan not in list(found.values())[:i]}
+    def least(name: str, label: str) -> int:
+        return max(num_draws, options[name][label].least(q.factors[name]))
 
-
-def isinstance_of(kind: type) -> Any:
-    """Whether something is of a kind, as a function."""
-    return lambda value: isinstance(value, kind)
-
-
-def _least_work(
-    target: NativeTarget, q: Product, options: Options, variance: Variance, plans: Any, num_draws: int
-) -> tuple[dict[str, str], int, dict[str, float]]:
-    """(the plan of least work, its draws for each step, the work of the others relative to it)."""
-    work, draws = {}, {}
-    for label, plan in plans.items():
-        picked = {name: options[name][chosen] for name, chosen in plan.items()}
-        draws[label] = total_draws(q, picked, num_draws)
-        if len(plans) == 1:
-            return plan, draws[label], {}
-        noise = max(
-            variance[name][chosen] / (draws[label] * max(1, _coordinates(q.factors[name])))
-            for name, chosen in plan.items()
+    # At equal draws: more of them cost as much more as they take from the variance.
+    hopeful, plan = {}, {}
+    for name, found in options.items():
+        best = min(noise(name, label, num_draws) for label in found)
+        hopeful[name] = [label for label in found if noise(name, label, num_draws) <= HOPELESS * best]
+        plan[name] = min(
+            hopeful[name], key=lambda label, name=name: least(name, label) * noise(name, label, least(name, label))
         )
-        work[label] = _cost(Mixed(picked, draws[label]), target, q) * (1.0 + NOISE * noise)
-    best = min(work, key=lambda label: work[label])
-    return plans[best], draws[best], {label: w / work[best] for label, w in work.items() if label != best}
+    weighed: Variance = {name: {} for name in options}
+    for _ in range(1 + len(options)):
+        before = dict(plan)
+        for name, labels in hopeful.items():
+            if len(labels) > 1:
+                work = {}
+                for label in labels:
+                    operations, draws = step({**plan, name: label})
+                    work[label] = operations * noise(name, label, draws)
+                plan[name] = min(labels, key=lambda label, work=work: work[label])
+                weighed[name] = {label: work[label] / work[plan[name]] for label in labels}
+        if plan == before:
+            break
+    return plan, weighed
 
 
 def _coordinates(factor: AbstractFactor) -> int:
@@ -253,6 +253,7 @@ __all__ = [
     "choose",
     "chosen_estimator",
     "planned",
+    "settled",
     "total_draws",
     "whitened_variance",
 ]
