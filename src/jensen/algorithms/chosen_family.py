@@ -83,8 +83,8 @@ def structured(target: Target, begin: AbstractGaussian, seed: int) -> Structured
     if isinstance(begin, FullRank):
         return Structured.from_covariance(np.asarray(begin.loc, float), begin.covariance(), parents)
     width = max((len(row) for row in parents), default=0)
-    parts = np.asarray(begin.loc, float), np.log(begin.scales()), np.zeros((begin.dim, width))
-    return Structured(*(leaf(part) for part in parts), padded(parents, width))
+    loc, log_scale, weights = np.asarray(begin.loc, float), np.log(begin.scales()), np.zeros((begin.dim, width))
+    return Structured(leaf(loc), leaf(log_scale), leaf(weights), padded(parents, width))
 
 
 def dependence_graph(target: Target, around: AbstractGaussian, seed: int) -> np.ndarray:

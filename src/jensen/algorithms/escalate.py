@@ -86,7 +86,11 @@ def escalate(
     gap = first.gap > GAP and (eager or first.effective < USABLE)
     if not (several or gap):
         return None, []
-    start = gaussian if isinstance(gaussian, FullRank) else FullRank.from_factor(gaussian.loc, gaussian.factor())
+    start = (
+        gaussian
+        if isinstance(gaussian, FullRank)
+        else FullRank.from_factor(np.asarray(gaussian.loc, float), gaussian.factor())
+    )
     modes, unseen = covering.all_modes(target, found, seed) if several else ((), 0.0)
     tried = [first]
 

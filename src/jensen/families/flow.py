@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from jensen._typing import Array, Flat, Scalar
+from jensen._typing import Array, Flat, Scalar, leaf
 from jensen.core import AbstractReparameterised, Draw
 from jensen.families.full_rank import FullRank
 from jensen.families.gaussian import normal_log_prob
@@ -136,7 +136,7 @@ class Flow(AbstractReparameterised):
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> "Flow":
         """The flow of shift + scale ∘ u: the same layers."""
-        moved = FullRank(*(np.asarray(x, float) for x in (self.loc, self.log_diagonal, self.lower))).affine(
+        moved = FullRank(*(leaf(np.asarray(x, float)) for x in (self.loc, self.log_diagonal, self.lower))).affine(
             shift, scale
         )
         loc, log_diagonal, lower = (jnp.asarray(x) for x in (moved.loc, moved.log_diagonal, moved.lower))

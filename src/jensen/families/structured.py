@@ -133,7 +133,8 @@ class Structured(AbstractGaussian):
         weights = weights * scale[:, None] / np.append(scale, 1.0)[schedule(self.parents).table]
         log_scale = np.asarray(self.log_scale, float) + np.log(scale)
         parts = (shift + scale * loc, log_scale, weights)
-        return Structured(*(leaf(np.asarray(part, dtype)) for part in parts), self.parents)
+        moved, log_scales, given = (leaf(np.asarray(part, dtype)) for part in parts)
+        return Structured(moved, log_scales, given, self.parents)
 
     def _root(self) -> np.ndarray:
         """(I - A)⁻¹ S, (D, D)."""

@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 from jax.scipy.special import digamma, gammaln
 
-from jensen._typing import Array, Flat, Float, PRNGKey, Scalar
+from jensen._typing import Array, Flat, Float, PRNGKey, Scalar, leaf
 from jensen.core import AbstractDensity, Draw
 from jensen.core.family import stopped
 from jensen.families.full_rank import FullRank
@@ -58,7 +58,7 @@ class StudentT(AbstractDensity):
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> "StudentT":
         """The family's member of shift + scale ∘ u."""
-        own = FullRank(*(np.asarray(x, float) for x in (self.loc, self.log_diagonal, self.lower)))
+        own = FullRank(*(leaf(np.asarray(x, float)) for x in (self.loc, self.log_diagonal, self.lower)))
         moved = own.affine(shift, scale)
         parts = (moved.loc, moved.log_diagonal, moved.lower, self.log_excess)
         return StudentT(*(jnp.asarray(part) for part in parts))

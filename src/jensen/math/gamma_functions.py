@@ -37,7 +37,7 @@ def gammaln(x: Array) -> Array:
     series = _horner([BERNOULLI[j] / (2 * (j + 1) * (2 * j + 1)) for j in range(terms)], inverse) / y
     a = x * (x + (shift - 1.0))
     below = sum(jnp.log(a + float(i * (shift - 1 - i))) for i in range(shift // 2))
-    result = (y - 0.5) * jnp.log(y) - y + 0.5 * np.log(2 * np.pi) + series - below
+    result: Array = (y - 0.5) * jnp.log(y) - y + 0.5 * np.log(2 * np.pi) + series - below
     return jnp.where(x > 0, result, jnp.where(x == 0, jnp.inf, jnp.nan))
 
 

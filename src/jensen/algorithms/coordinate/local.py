@@ -9,6 +9,7 @@ import numpy as np
 
 from jensen._typing import Array
 from jensen.families.exponential import AbstractExponentialFactor
+from jensen.families.exponential.contract import product
 from jensen.models.conjugacy import Moments, Naturals
 from jensen.models.conjugacy.plates import Interface, PlateSplit
 from jensen.models.conjugacy.potentials import potentials
@@ -211,7 +212,7 @@ class LocalStep:
         """The entropy of every row, in nats."""
         total = self.rows.by_row(name, sizes)
         for eta, mu in zip(jax.tree.leaves(natural), jax.tree.leaves(mean), strict=True):
-            total = total - self.rows.by_row(name, jnp.where((eta == 0) | (mu == 0), 0.0, eta * mu))
+            total = total - self.rows.by_row(name, product(eta, mu))
         return total
 
 

@@ -88,8 +88,8 @@ class Plain(AbstractMove):
         def moved(path: Any, x: Any, u: Any) -> Any:
             names = [getattr(part, "name", "") for part in path]
             factor = SLOWER if any(name in NETWORKS for name in names) else 1.0
-            where = next((name for name in names if name in following), None)
-            return x + rate * factor * following.get(where, 1.0) * u
+            share = next((following[name] for name in names if name in following), 1.0)
+            return x + rate * factor * share * u
 
         return jax.tree_util.tree_map_with_path(moved, q, update), state
 

@@ -25,6 +25,9 @@ class Tempered(AbstractModel):
     model: AbstractModel
     power: Array
 
+    def __init__(self, model: AbstractModel, power: Array):
+        self.model, self.power = model, power
+
     @property
     def bijection(self) -> AbstractBijection:  # type: ignore[override]
         """The model's."""

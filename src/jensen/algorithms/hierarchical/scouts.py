@@ -61,7 +61,7 @@ def _climb(estimator: Mixed, model: Any, q: Hierarchical, points: Any, keys: Any
         points, state = carry
         values, slopes = jax.vmap(jax.value_and_grad(bound))(points, jr.split(key, points.shape[0]))
         update, new_state = jax.vmap(ADAM.update)(slopes, state)
-        moved = points + RATE * update
+        moved = points + RATE * jnp.asarray(update)
         fine = jnp.isfinite(moved).all(axis=1) & jnp.isfinite(values)
         points = jnp.where(fine[:, None], moved, points)
         state = jax.tree.map(lambda x, y: jnp.where(fine.reshape((-1,) + (1,) * (x.ndim - 1)), x, y), new_state, state)

@@ -21,6 +21,9 @@ class AtMode(AbstractExponentialFactor):
 
     of: AbstractExponentialFactor
 
+    def __init__(self, of: AbstractExponentialFactor):
+        self.of = of
+
     @property
     def natural(self) -> Natural:  # type: ignore[override]
         """η."""

@@ -78,7 +78,13 @@ class AbstractExponentialFactor(eqx.Module):
         return jnp.sum(size) - inner(self.natural, mean)
 
 
+def product(left: Array, right: Array) -> Array:
+    """a b, with 0 · ±inf = 0."""
+    entries: Array = left * right
+    return jnp.where((left == 0) | (right == 0), 0.0, entries)
+
+
 def inner(left: Natural, right: Natural) -> Scalar:
     """⟨a, b⟩, with 0 · ±inf = 0: a value of probability zero adds nothing."""
-    products = jax.tree.map(lambda a, b: jnp.sum(jnp.where((a == 0) | (b == 0), 0.0, a * b)), left, right)
+    products = jax.tree.map(lambda a, b: jnp.sum(product(a, b)), left, right)
     return sum(jax.tree.leaves(products), start=jnp.zeros(()))

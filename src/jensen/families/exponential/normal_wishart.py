@@ -73,4 +73,5 @@ class NormalWishart(AbstractExponentialFactor):
         kappa, loc, wishart = self._parameters()
         excess = (wishart.concentration - loc.shape[-1] - 1.0)[..., None]
         spread = jnp.diagonal(wishart.rate, axis1=-1, axis2=-2) / kappa[..., None]
-        return jnp.where(excess > 0, spread / jnp.where(excess > 0, excess, 1.0), jnp.nan), *wishart.variances()
+        own: Array = spread / jnp.where(excess > 0, excess, 1.0)
+        return jnp.where(excess > 0, own, jnp.nan), *wishart.variances()

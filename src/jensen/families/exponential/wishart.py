@@ -128,4 +128,5 @@ class Wishart(AbstractExponentialFactor):
             return (nu * (matrix**2 + crossed),)
         top = (nu - dim + 1.0) * matrix**2 + (nu - dim - 1.0) * crossed
         bottom = (nu - dim) * (nu - dim - 1.0) ** 2 * (nu - dim - 3.0)
-        return (jnp.where(nu > dim + 3.0, top / bottom, jnp.nan),)
+        own: Array = top / bottom
+        return (jnp.where(nu > dim + 3.0, own, jnp.nan),)

@@ -1,6 +1,6 @@
 """The hierarchical variational model as a family: mean-field factors whose parameters are themselves drawn."""
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from jensen.core import AbstractDensity, AbstractFamily, Draw, total
 from jensen.core.family import stopped
 from jensen.families.hierarchical.auxiliary import AbstractAuxiliary
 from jensen.families.hierarchical.features import SHARES, drawn_leaf, features, with_drawn_leaf
-from jensen.families.mixture import Stratum
+from jensen.families.mixture import Mixture, Stratum
 from jensen.families.native import Product
 
 PRIOR, MARGINAL = "prior of λ", "log q(z)"
@@ -85,7 +85,7 @@ class Hierarchical(AbstractFamily):
         found = features(stopped(self.likelihood), value)
         if not self.auxiliary.by_component:
             return found
-        prior = self.whole_prior
+        prior = cast(Mixture, self.whole_prior)
         centres = prior.components.loc
         return {**found, SHARES: prior.log_shares + jax.vmap(lambda u: self.given(u).log_prob(value))(centres)}
 

@@ -133,11 +133,10 @@ class RunScans(Messenger):
 
         def step(flat: list[Any], x: Any, here: dict[str, Any]) -> Any:
             program = self.given(seeded(body), here)
-            with handlers.block():
-                tracer = handlers.trace(program)
-                out, y = tracer(jax.tree.unflatten(tree, flat), x)
+            with handlers.block(), handlers.trace() as sites:
+                out, y = program(jax.tree.unflatten(tree, flat), x)
             arrays = {}
-            for site in tracer.trace.values():
+            for site in sites.values():
                 if site["type"] == "sample":
                     arrays[site["name"]], *rest = self.describe(site)
                     statics[site["name"]] = tuple(rest)

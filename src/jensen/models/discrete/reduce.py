@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jensen._typing import Array
+
 Reduce = Callable[[Any, int, Any], Any]
 """(log weights, axis, key) -> their log sum along the axis, which stays with size one. Not every one needs the key."""
 
@@ -30,7 +32,7 @@ def _forward(array: Any, axis: int, key: Any) -> Any:
     return log_sum(array, axis), (array, key)
 
 
-def _backward(axis: int, kept: Any, cotangent: Any) -> Any:
+def _backward(axis: int, kept: Any, cotangent: Array) -> Any:
     array, key = kept
     noisy = array + jax.random.gumbel(key, array.shape, array.dtype)
     chosen = jnp.argmax(noisy, axis=axis, keepdims=True)

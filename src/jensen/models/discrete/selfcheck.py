@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jensen._typing import Array
 from jensen.models.discrete.layout import DiscreteLayout, Mode
 from jensen.models.discrete.program import Piece, pieces_of, run
 from jensen.models.discrete.table import full
@@ -60,7 +61,8 @@ def _compare(model: "NumPyroModel", layout: DiscreteLayout, points: Any, index: 
         for piece in pieces:
             if not piece.table.axes:
                 continue
-            direct, found = done.log_probs[piece.names[0]], _entry(piece, positions)
+            direct: Array = done.log_probs[piece.names[0]]
+            found: Array = _entry(piece, positions)
             if piece.names[0] in done.masks:
                 mask = done.masks[piece.names[0]]
                 direct, found = jnp.where(mask, direct, 0.0), jnp.where(mask, found, 0.0)

@@ -1,0 +1,198 @@
+"""What a fit by an encoder answers: weights row by row, new rows without a refit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jensen._errors import OptionError
+from jensen.algorithms.amortise.evaluate import shared_draws
+from jensen.algorithms.amortise.refine import refined
+from jensen.answers.amortised import aggregate, bounds, files
+from jensen.answers.amortised.all_rows import AllRows
+from jensen.answers.amortised.looked import pool_of
+from jensen.answers.amortised.moments import moments
+from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.row_posterior import RowPosterior
+from jensen.core import Outcome
+from jensen.diagnostics.check import Report
+from jensen.diagnostics.evidence import Decomposition, Evidence
+from jensen.diagnostics.importance import Pool, smooth
+from jensen.diagnostics.rows import ROWS, Rows, judge, looked_at, shared_differences
+from jensen.diagnostics.surgery import Surgery
+from jensen.families.amortised import Amortised
+from jensen.math.precision import Precision, float_type, working
+from jensen.models.program import NumPyroProgram, deterministic_names
+from jensen.models.rows import RowTarget
+
+
+class AmortisedAnswer(AbstractAnswer):
+    """q(z, β) = q(β) Π_n q(z_n | x_n). Weights of rows are their own, given β; those of β hold the rows weighed out."""
+
+    kind: ClassVar[str] = "amortised"
+    approximates: ClassVar[type] = Amortised
+    space: str = "what rows share, each row being weighed by itself"
+
+    def __init__(self, target: RowTarget, outcome: Outcome, seed: int):
+        self.target, self.outcome, self.seed = target, outcome, seed
+        self.structure = target.structure
+
+    @functools.cached_property
+    def program(self) -> NumPyroProgram:  # type: ignore[override]
+        """The program with all rows, at the learned parameters."""
+        estimates = self.outcome.estimates
+        return self.target.program_at(dict(estimates) if estimates else {})
+
+    @functools.cached_property
+    def parameters_at(self) -> dict[str, np.ndarray]:
+        """The learned parameters, unconstrained."""
+        if self.outcome.estimates is None:
+            return {}
+        kind = float_type(self.target.precision)
+        with working(self.target.precision):
+            values = {name: np.asarray(value, kind) for name, value in self.outcome.estimates.items()}
+            return {name: np.asarray(value, kind) for name, value in self.target.charts.points(values).items()}
+
+    @property
+    def q(self) -> Amortised:
+        """Encoder and shared factor."""
+        return self.outcome.q
+
+    @property
+    def approximation(self) -> RowPosterior:
+        """The posterior of the fit's own rows."""
+        return self.infer(None, False)
+
+    @functools.cached_property
+    def rows(self) -> AllRows:
+        """The fit's own rows."""
+        return AllRows(self.target, self.q, self.parameters_at, self.seed)
+
+    def elbo(self, seed: int) -> tuple[float, float]:
+        """On fresh draws of all rows."""
+        return bounds.elbo(self.rows, seed)
+
+    def pool(self, seed: int) -> Pool:
+        """First draws of q, then as many with every row resampled by its weights and weighed by what rows share."""
+        del seed
+        return pool_of(self.rows.looked)
+
+    def _complete(self, values: Draws) -> Draws:
+        """In the model's order, with deterministic sites where all latents are there."""
+        latents = self.structure.latents
+        draws = {site.name: values[site.name] for site in latents if site.name in values}
+        whole = all(site.name in draws and draws[site.name].shape[1:] == site.shape for site in latents)
+        names = deterministic_names(self.structure)
+        return draws | self.program.deterministic(draws, names) if whole and names else draws
+
+    def draws_of(self, pool: Pool) -> Draws:
+        """What tables show: latents outside the plate, and those of the rows, of the first rows if there are many."""
+        found = self.rows.looked
+        values = {name: np.concatenate([found.raw[name], found.corrected[name]]) for name in found.raw}
+        return self._complete(self.rows.with_shared(values, pool.points[:, 1:]))
+
+    def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
+        """Every latent, each row resampled by its own weights at the shared draws of these rows of the pool."""
+        self._affordable(len(rows))
+        return self._complete(self.rows.picked(pool.points[rows, 1:], len(rows), seed))
+
+    def sample(self, count: int, seed: int) -> Draws:
+        """Fresh draws of q."""
+        self._affordable(count)
+        shared = shared_draws(self.q, count, self.seed + 31 * seed + 17)
+        found = self.rows.weigh(shared, self.seed + 31 * seed + 17)
+        return self._complete(self.rows.with_shared(found.values, shared))
+
+    def _affordable(self, count: int) -> None:
+        for site in self.structure.latents:
+            if count * np.prod(site.shape, dtype=float) * 8 > 2e9:
+                raise OptionError(
+                    f"{count} draws of '{site.name}', of shape {site.shape}, are more than 2 GB of numbers.",
+                    "Argument: num_draws.",
+                    "Draw fewer, or ask for some rows: fit.infer(rows).sample().",
+                )
+
+    # ---- verdict and evidence ----------------------------------------------------------------------------------
+
+    def _some(self, count: int, seed: int) -> dict[str, np.ndarray]:
+        chosen = np.sort(np.random.default_rng([seed, 3]).permutation(self.target.size)[:count])
+        return {name: value[chosen] for name, value in self.target.rows.items()}
+
+    @functools.cached_property
+    def row_statistics(self) -> Rows:
+        """Weights, moments and the amortisation gap on a sample of rows."""
+        rows = self._some(ROWS, self.seed)
+        return looked_at(self.rows.evaluator, self.q, self.parameters_at, rows, self.seed + 3)
+
+    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
+        """Row by row, with the amortisation gap."""
+        del draws, seed
+        dim, found = self.q.shared.dim, self.rows.looked
+        weights, _ = smooth(found.log_weights)
+        shared = shared_differences(self.q.shared, found.shared, weights) if dim else None
+        return judge(self.outcome, self.row_statistics, pool, shared)
+
+    def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and sd under q of the latents on the real line, where tables hold all rows."""
+        raw = self.rows.looked.raw
+        if any(values.shape[1:] != self.structure.sites[name].shape for name, values in raw.items()):
+            return {}
+        return moments(self.rows, self.approximation)
+
+    def evidence(self, pool: Pool) -> Evidence:
+        """L_K with every row weighed by itself; the estimate from all inner draws."""
+        khat = pool.khat if self.q.shared.dim else self.row_statistics.khat
+        return bounds.evidence(self.rows, pool.even, khat)
+
+    def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
+        """On fresh draws of all rows."""
+        return bounds.decompose(self.rows, self.approximation, log_evidence, seed, num_draws)
+
+    def surgery(self, num_draws: int | None = None) -> Surgery:
+        """Mutual information of rows and codes, and the divergence of the aggregate posterior from the prior."""
+        return aggregate.surgery(self.rows, self.approximation, num_draws)
+
+    # ---- new rows ----------------------------------------------------------------------------------------------
+
+    def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> RowPosterior:
+        """The posterior of new rows, or of the fit's own."""
+        if new_data is None:
+            rows = self.target.rows
+        else:
+            rows, _ = self.target.new_rows(new_data)
+        evaluator = self.rows.evaluator
+        raw = (
+            refined(evaluator, self.q, self.parameters_at, rows, self.seed + 61)
+            if refine
+            else evaluator.encoded(self.q, rows)
+        )
+        return RowPosterior(evaluator, self.q, self.parameters_at, rows, raw, refine, self.seed + 71)
+
+    def latents_for(self, arguments: Mapping[str, Any], count: int, seed: int) -> Draws | None:
+        """Draws of the latents of new rows, from their own data, and of what rows share."""
+        if any(arguments.get(name) is None for name in self.target.cut):
+            return None
+        new = {name: np.asarray(arguments[name]) for name in self.target.cut}
+        posterior = self.infer(new, False)
+        shared = shared_draws(self.q, count, self.seed + 83 + seed)
+        found = posterior.evaluator.weigh(self.q, self.parameters_at, posterior.data, shared, seed, posterior.raw)
+        return self.rows.with_shared(found.values, shared)
+
+    # ---- files -------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The encoder's arrays by path, the shared factor's by name."""
+        return files.parameters(self.q)
+
+    @staticmethod
+    def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Amortised | None:
+        """The family with these arrays; it needs the model, and an encoder of the user's own."""
+        return None if target is None else files.restored(parameters, target)
+
+    @staticmethod
+    def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> RowTarget:
+        """The rows of a model, closed at its estimates if it has any."""
+        return files.prepared(model, data, precision, options)

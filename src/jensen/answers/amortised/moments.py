@@ -1,0 +1,33 @@
+"""Moments of a fit by an encoder that are known without draws."""
+
+from typing import Any
+
+import numpy as np
+from numpyro.distributions import constraints
+
+from jensen.answers.amortised.all_rows import AllRows
+from jensen.answers.row_posterior import RowPosterior
+
+
+def moments(rows: AllRows, posterior: RowPosterior) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and sd of the latents on the real line, (*site)."""
+    found, layout, start = {}, rows.evaluator.model.layout, 0
+    loc, sds = np.asarray(rows.q.shared.loc, float), rows.q.shared.scales()
+    for site in layout.shared:
+        part = slice(start, start + site.size)
+        start += site.size
+        if on_the_line(site.support):
+            found[site.name] = (loc[part].reshape(site.shape), sds[part].reshape(site.shape))
+    for site in layout.continuous:
+        if on_the_line(site.support):
+            columns = (posterior.loc[:, site.start : site.stop], posterior.scale[:, site.start : site.stop])
+            shaped = [np.moveaxis(c.reshape(rows.size, *site.shape), 0, site.axis) for c in columns]
+            found[site.name] = (shaped[0], shaped[1])
+    return found
+
+
+def on_the_line(support: Any) -> bool:
+    """Whether the unconstrained coordinates are the values themselves."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real
