@@ -13,9 +13,8 @@ import argparse
 import importlib
 import json
 import sys
-from pathlib import Path
 
-from gmm import alternate, report
+from gmm import compared, report
 
 
 def regression(X, y):
@@ -89,20 +88,10 @@ def one(arguments) -> None:
 def main() -> None:
     """Alternate the implementations in fresh processes, then print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--harness", type=Path, required=True)
-    parser.add_argument("--n", type=lambda s: int(float(s)), default=100_000)
     parser.add_argument("--d", type=int, default=100)
-    parser.add_argument("--impl", nargs="*", default=["jensen", "jensen-cold", "sk_ard"])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--core", type=int, default=0)
-    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter of the peers")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        one(arguments)
-        return
-    rows = alternate(__file__, sys.argv[1:], arguments.impl, arguments.repeats, arguments.core, arguments.peer_python)
-    report(rows, "cpu")
+    _, rows = compared(parser, __file__, ["jensen", "jensen-cold", "sk_ard"], one)
+    if rows:
+        report(rows, "cpu")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,24 +150,15 @@ def _peak_mb(reset: bool = False) -> float:
 def main() -> None:
     """Alternate the implementations in fresh processes, then print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--harness", type=Path, required=True)
-    parser.add_argument("--n", type=lambda s: int(float(s)), default=100_000)
     parser.add_argument("--d", type=int, default=8)
     parser.add_argument("--k", type=int, default=50)
     parser.add_argument("--cov", choices=["full", "diag"], default="full")
     parser.add_argument("--data", choices=["overlap", "sep"], default="overlap")
     parser.add_argument("--mode", choices=["sweep", "converge"], default="sweep")
     parser.add_argument("--sweeps", type=int, default=8)
-    parser.add_argument("--impl", nargs="*", default=["jensen", "sklearn"])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--core", type=int, default=0)
-    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter of the peers")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        one(arguments)
+    arguments, rows = compared(parser, __file__, ["jensen", "sklearn"], one)
+    if not rows:
         return
-    rows = alternate(__file__, sys.argv[1:], arguments.impl, arguments.repeats, arguments.core, arguments.peer_python)
     report(rows, "cpu_sweep" if arguments.mode == "sweep" else "cpu_converge")
     if arguments.mode == "converge":
         for peer in (name for name in rows if not name.startswith("jensen")):
@@ -175,6 +167,24 @@ def main() -> None:
                 row["cpu_to_peer"] = next((cpu for cpu, bound in row["trace"] if bound >= goal), float("inf"))
             print(f"To within 1e-3 nat per row of the last bound of {peer}, {goal + 1e-3:.5f}:")
             report({name: rows[name] for name in rows if name == peer or name.startswith("jensen")}, "cpu_to_peer")
+
+
+def compared(
+    parser: argparse.ArgumentParser, script: str, names: list[str], one: Callable[[argparse.Namespace], None]
+) -> tuple[argparse.Namespace, dict[str, list[dict]]]:
+    """The options, and the lines of every implementation; no lines in a process that is itself `one` of the runs."""
+    parser.add_argument("--harness", type=Path, required=True)
+    parser.add_argument("--n", type=lambda s: int(float(s)), default=100_000)
+    parser.add_argument("--impl", nargs="*", default=names)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--core", type=int, default=0)
+    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter of the peers")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        one(given)
+        return given, {}
+    return given, alternate(script, sys.argv[1:], given.impl, given.repeats, given.core, given.peer_python)
 
 
 def alternate(

@@ -6,12 +6,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
 
 from jensen._typing import leaf
+from jensen.algorithms.averaged import averaged, chosen, finite
 from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel, Progress
 from jensen.families import AbstractGaussian
 from jensen.math.precision import float_type, working
@@ -43,22 +43,13 @@ def _many(
     ascent: Ascent, model: AbstractModel, q: Any, state: Any, keys: jax.Array, batches: Any = None
 ) -> tuple[Any, Any, Any, Any]:
     """One step for each key; the last q, the state, the mean of the second half of the iterates and the bounds."""
-    half = keys.shape[0] // 2
 
-    def body(carry: Any, item: Any) -> tuple[Any, Any]:
-        q, state, average = carry
-        key, index, batch = item
+    def one(q: Any, state: Any, key: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
         new, value, new_state = ascent.step(model, q, state, key, batch)
-        leaves = jax.tree.leaves(new)
-        fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
-        q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
-        weight = (index >= half) / (keys.shape[0] - half)
-        average = jax.tree.map(lambda a, x: a + weight * x, average, q)
-        return (q, state, average), (value, fine)
+        fine = finite(value, new)
+        return *chosen(fine, (new, new_state), (q, state)), value, fine
 
-    zero = jax.tree.map(jnp.zeros_like, q)
-    over = keys, jnp.arange(keys.shape[0]), batches
-    (q, state, average), (values, fine) = jax.lax.scan(body, (q, state, zero), over)
+    q, state, average, values, fine = averaged(one, q, state, keys, batches)
     return q, state, average, (values, fine)
 
 

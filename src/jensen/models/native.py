@@ -18,7 +18,7 @@ from jensen.models.dependence import Links, links
 from jensen.models.host_function import check_points, shown
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import NumPyroModel
-from jensen.models.program import NumPyroProgram
+from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 from jensen.models.subsample import Subsample, subsampled
 from jensen.models.target import Target
@@ -56,10 +56,7 @@ class NativeTarget:
     @property
     def program(self) -> NumPyroProgram | None:
         """The NumPyro program behind the density; `None` for a plain log density."""
-        model = self.model
-        if not isinstance(model, NumPyroModel):
-            return None
-        return NumPyroProgram(model.fn, model.data, model.fixed.value, self.precision)
+        return program_of(self.model, self.precision)
 
     @property
     def step_model(self) -> AbstractModel:

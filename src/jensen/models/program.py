@@ -11,7 +11,7 @@ from numpyro.infer.util import compute_log_probs
 
 from jensen.math.precision import Precision, float_type, working
 from jensen.models.analysis import feasible_trace
-from jensen.models.numpyro import seeded
+from jensen.models.numpyro import NumPyroModel, seeded
 from jensen.models.structure import Structure
 
 
@@ -69,3 +69,10 @@ class NumPyroProgram:
 def deterministic_names(structure: Structure) -> list[str]:
     """Names of the deterministic sites."""
     return [site.name for site in structure.deterministic]
+
+
+def program_of(model: Any, precision: Precision) -> NumPyroProgram | None:
+    """The NumPyro program behind an analysed density; `None` for a plain log density."""
+    if not isinstance(model, NumPyroModel):
+        return None
+    return NumPyroProgram(model.fn, model.data, model.fixed.value, precision)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -62,6 +62,30 @@ class Site:
             by_axis[i].name if i in by_axis and by_axis[i].size == self.shape[i] else f"{self.name}_dim_{i}"
             for i in range(len(self.shape))
         )
+
+
+class Placed(Protocol):
+    """Anything with a shape whose axes belong to plates: a site of either analysis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the value."""
+        ...
+
+    @property
+    def event_dim(self) -> int:
+        """Its last axes, which are one event."""
+        ...
+
+    @property
+    def plates(self) -> tuple[Plate, ...]:
+        """Those that it is in."""
+        ...
+
+
+def plate_axis(site: Placed, plate: str) -> int | None:
+    """The axis of a site's value along which the rows of this plate lie; `None` where the site is outside it."""
+    return next((len(site.shape) - site.event_dim + p.dim for p in site.plates if p.name == plate), None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from jensen.models.bijection import SiteBijection
 from jensen.models.build import build
 from jensen.models.data_check import as_mapping, convert
 from jensen.models.numpyro import NumPyroModel
-from jensen.models.structure import Plate, Structure
+from jensen.models.structure import Plate, Structure, plate_axis
 
 
 class RowBatch(eqx.Module):
@@ -241,12 +241,8 @@ def _analysed(
 
 def _local(structure: Structure, plate: Plate) -> tuple[tuple[str, int], ...]:
     """Latents of the plate and their axis."""
-    out = []
-    for site in structure.latents:
-        own = [p for p in site.plates if p.name == plate.name]
-        if own:
-            out.append((site.name, len(site.shape) - site.event_dim + own[0].dim))
-    return tuple(out)
+    axes = [(site.name, plate_axis(site, plate.name)) for site in structure.latents]
+    return tuple((name, axis) for name, axis in axes if axis is not None)
 
 
 def _inside(part: NumPyroModel, batch: Structure, plate: Plate) -> list[str]:

@@ -7,8 +7,7 @@ import numpy as np
 
 from jensen.core import AbstractModel
 from jensen.math.precision import Precision, float_type, working
-from jensen.models.numpyro import NumPyroModel
-from jensen.models.program import NumPyroProgram
+from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 
 
@@ -70,10 +69,7 @@ class Target:
     @property
     def program(self) -> NumPyroProgram | None:
         """The NumPyro program behind the density; `None` for a plain log density."""
-        model = self.model
-        if not isinstance(model, NumPyroModel):
-            return None
-        return NumPyroProgram(model.fn, model.data, model.fixed.value, self.precision)
+        return program_of(self.model, self.precision)
 
     @property
     def eps(self) -> float:

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import constraints
 
 from jensen._errors import ModelError
-from jensen.algorithms.coordinate.ascent import no_maximum
+from jensen.algorithms.coordinate.refusals import no_maximum
 from jensen.core import AbstractBound, Progress
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.math.precision import float_type

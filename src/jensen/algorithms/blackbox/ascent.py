@@ -13,6 +13,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from jensen.algorithms.averaged import averaged, chosen, finite
 from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progress
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import AbstractFreeForm, Product
@@ -68,28 +69,18 @@ def run_chunk(
     With `rows`, (steps, B), each step is on a batch, and moves the global factors and those of its own rows: momentum
     must not move a row that it says nothing about.
     """
-    half = keys.shape[0] // 2
 
-    def body(carry: Any, item: Any) -> Any:
-        q_all, state_all, average = carry
-        key, index, chosen = item
-        batch = None if chosen is None else model.batch(chosen)
+    def one(q_all: Any, state_all: Any, key: Any, own: Any) -> Any:
+        batch = None if own is None else model.batch(own)
         q, state = q_all.at(batch), _over_families(lambda f: f.at(batch), state_all)
         value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, batch, key))(q)
         new, new_state = move.step(estimator, q, slope, state, rate)
         # The state too: a second moment that overflowed would hold q still from here on.
-        moved = jax.tree.leaves((new, new_state))
-        fine = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.isfinite(x).all() for x in moved]))
-        q, state = jax.tree.map(lambda x, y: jnp.where(fine, x, y), (new, new_state), (q, state))
-        q, state = q_all.put(q, batch), _over_families(lambda a, b: a.put(b, batch), state_all, state)
-        weight = (index >= half) / (keys.shape[0] - half)
-        average = jax.tree.map(lambda a, x: a + weight * x, average, q)
-        return (q, state, average), (value, fine)
+        fine = finite(value, (new, new_state))
+        q, state = chosen(fine, (new, new_state), (q, state))
+        return q_all.put(q, batch), _over_families(lambda a, b: a.put(b, batch), state_all, state), value, fine
 
-    zero = jax.tree.map(jnp.zeros_like, q)
-    over = keys, jnp.arange(keys.shape[0]), rows
-    (q, state, average), (values, fine) = jax.lax.scan(body, (q, state, zero), over)
-    return q, state, average, values, fine
+    return averaged(one, q, state, keys, rows)
 
 
 def _over_families(fn: Any, *states: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import JensenError, ModelError
+from jensen.algorithms.coordinate.refusals import finite, improper, no_maximum
 from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
 from jensen.families.exponential import AbstractExponentialFactor, Natural
 from jensen.families.exponential.contract import inner
@@ -166,21 +167,11 @@ class Ascent:
                 place = f" First at position {tuple(int(i) for i in bad[0])}." if bad.size and bad.shape[1] else ""
                 if self.model.blocks[name].point:
                     raise no_maximum(name, place, site.where)
-                raise ModelError(
-                    f"The conditional of block '{name}' is improper: its optimal factor cannot be normalised.{place}",
-                    site.where,
-                    "Give the block a proper prior, and look for data that leave it undetermined.",
-                )
+                raise improper(name, place, site.where)
 
     def finite(self, elbo: float) -> float:
         """The bound, or an error where it is not finite."""
-        if not np.isfinite(elbo):
-            raise JensenError(
-                f"The bound became {elbo}.",
-                f"After a sweep over {', '.join(self.order)}.",
-                "Rescale the data, or start from other values.",
-            )
-        return elbo
+        return finite(elbo, self.order)
 
     def _check_gains(self, state: State, after: State, gains: np.ndarray) -> None:
         """Each sweep must raise the exact bound by exactly the sum of the gains of its updates, none negative."""
@@ -251,17 +242,6 @@ class Sweeps:
         model = self.bare.with_arrays(arrays)
         moments, entropies, inside = factors_at(model, naturals)
         return moments, entropies, model.expected_log_joint(moments) + sum(entropies.values()), inside
-
-
-def no_maximum(name: str, place: str, where: str) -> ModelError:
-    """What to say of a parameter that runs off."""
-    return ModelError(
-        f"The bound has no maximum in the parameter '{name}': it runs off to the edge of its range.{place}",
-        where,
-        "A component that holds a single row, or none, drives its variance to zero and the likelihood to infinity: use "
-        "fewer components, tie the variances, give the parameter a prior (numpyro.sample, then learn=[...]), or start "
-        "elsewhere.",
-    )
 
 
 def accounted(rise: float, gains: np.ndarray, noise: float) -> bool:

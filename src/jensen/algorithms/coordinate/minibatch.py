@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from numpyro.distributions.distribution import validation_enabled
 
-from jensen._errors import DataError, JensenError, ModelError
+from jensen._errors import DataError, ModelError
 from jensen.algorithms.coordinate.global_step import moments_program, update_program
+from jensen.algorithms.coordinate.refusals import finite, improper
 from jensen.algorithms.coordinate.shape import Shape, shape_of
 from jensen.algorithms.coordinate.sums import Sums, check_fixed, kind_of, named, place_of, position_of
 from jensen.families.exponential import Product
@@ -189,21 +190,11 @@ class Minibatches:
         """Raise where a block's factor cannot be normalised."""
         for name, ok in zip(self.order, inside, strict=True):
             if not ok:
-                raise ModelError(
-                    f"The conditional of block '{name}' is improper: its optimal factor cannot be normalised.",
-                    self.model.sites[self.model.blocks[name].sites[0]].where,
-                    "Give the block a proper prior, and look for data that leave it undetermined.",
-                )
+                raise improper(name, "", self.model.sites[self.model.blocks[name].sites[0]].where)
 
     def finite(self, elbo: float) -> float:
         """The bound, or an error where it is not finite."""
-        if not np.isfinite(elbo):
-            raise JensenError(
-                f"The bound became {elbo}.",
-                f"After a sweep over {', '.join(self.order)}.",
-                "Rescale the data, or start from other values.",
-            )
-        return elbo
+        return finite(elbo, self.order)
 
     def noise(self, elbo: float, scalars: float) -> float:
         """Rounding of a bound, in nats."""

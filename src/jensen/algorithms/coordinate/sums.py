@@ -13,6 +13,7 @@ from jensen._errors import DataError, ModelError
 from jensen.models.conjugacy import ConjugateTarget
 from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.sources import Piece
+from jensen.models.structure import plate_axis
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def position_of(piece: Piece, plate: str) -> Callable[[SiteInfo, tuple[int, ...]
     """Where in the data an entry of an observed site is."""
 
     def words(site: SiteInfo, index: tuple[int, ...]) -> str:
-        axis = next((len(site.shape) - site.event_dim + p.dim for p in site.plates if p.name == plate), None)
+        axis = plate_axis(site, plate)
         if axis is None:
             return f"row {', '.join(map(str, index))}"
         rest = (*index[:axis], *index[axis + 1 :])

@@ -9,9 +9,10 @@ import numpy as np
 
 from jensen._errors import JensenError
 from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate.ascent import Ascent, State, no_maximum
+from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.algorithms.coordinate.optima import elsewhere
 from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
+from jensen.algorithms.coordinate.refusals import no_maximum
 from jensen.algorithms.coordinate.solution import solution
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.algorithms.svi import SVI

@@ -16,7 +16,7 @@ from jensen._typing import leaf
 from jensen.algorithms.advi import ADVI
 from jensen.algorithms.auto import Auto
 from jensen.algorithms.auto_target import AutoTarget
-from jensen.algorithms.coordinate.ascent import no_maximum
+from jensen.algorithms.coordinate.refusals import no_maximum
 from jensen.core import AbstractAlgorithm
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates

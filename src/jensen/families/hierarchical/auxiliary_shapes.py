@@ -6,20 +6,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import jax.scipy.linalg as jsl
 import numpy as np
 
 from jensen._typing import Array, Flat, PRNGKey, Scalar
 from jensen.families.flow import Kind, skeleton
 from jensen.families.gaussian import normal_log_prob
 from jensen.families.hierarchical.auxiliary import WHOLE, WIDTH, AbstractAuxiliary, Gaussian
-from jensen.families.hierarchical.features import Network, flat
-
-DENSE = 32
-"""Coordinates up to which the components' covariances are full."""
+from jensen.families.hierarchical.components import AbstractComponents
+from jensen.families.hierarchical.features import flat
 
 
-class MixtureAuxiliary(AbstractAuxiliary):
+class MixtureAuxiliary(AbstractComponents):
     """r(ψ | z) = Σ_k r(k | z) N(ψ; b_k + W_k f(z), L_k L_kᵀ), r(k | z) = softmax(c + V f(z) + net(z))_k.
 
     With narrow components in the prior, log q(k | z) is linear in the sufficient statistics of an exponential family,
@@ -30,49 +27,16 @@ class MixtureAuxiliary(AbstractAuxiliary):
             (K, D, D), or (K, 0, 0) where diagonal.
     """
 
-    local: ClassVar[bool] = False
-    logits: Array
-    logit_weight: Array
-    mean: Array
-    mean_weight: Array
-    log_diagonal: Array
-    lower: Array
-    network: dict[str, Array]
-
     @classmethod
     def start(cls, means: Any, log_scales: Any, inputs: int, seed: int, width: int = WIDTH) -> "MixtureAuxiliary":
         """Components with these means and log scales, (K, D); every one of them equally likely."""
         means = jnp.asarray(means)
-        count, dim = means.shape
-        dense = dim if dim <= DENSE else 0
-        network = Network.start(np.random.default_rng(seed), inputs, width, count)
-        return cls(
-            jnp.zeros(count),
-            jnp.zeros((count, inputs)),
-            means,
-            jnp.zeros((count, dim, inputs)),
-            jnp.broadcast_to(jnp.asarray(log_scales), means.shape) + 0.0,
-            jnp.zeros((count, dense, dense)),
-            network,
-        )
-
-    @property
-    def dim(self) -> int:
-        """D."""
-        return self.mean.shape[-1]
+        log_diagonal = jnp.broadcast_to(jnp.asarray(log_scales), means.shape) + 0.0
+        return cls.around(means, log_diagonal, inputs, seed, width)
 
     def log_shares(self, found: dict[str, Array]) -> Array:
         """log r(k | z)."""
-        x = flat(found)
-        return jax.nn.log_softmax(self.logits + self.logit_weight @ x + Network.at(self.network, x))
-
-    def _whiten(self, k: Any, gap: Array) -> Array:
-        if not self.lower.shape[-1]:
-            return gap * jnp.exp(-self.log_diagonal[k])
-        return jsl.solve_triangular(self._root(k), gap, lower=True)
-
-    def _root(self, k: Any) -> Array:
-        return jnp.tril(self.lower[k], -1) + jnp.diag(jnp.exp(self.log_diagonal[k]))
+        return jax.nn.log_softmax(self.correction(found))
 
     def log_probs(self, point: Flat, found: dict[str, Array], prior: Any) -> dict[str, Array]:
         """One term."""
@@ -80,7 +44,7 @@ class MixtureAuxiliary(AbstractAuxiliary):
         means = self.mean + self.mean_weight @ flat(found)
 
         def one(k: Array, mean: Array) -> Scalar:
-            return normal_log_prob(self._whiten(k, point - mean), jnp.sum(self.log_diagonal[k]))
+            return normal_log_prob(self.whiten(k, point - mean), jnp.sum(self.log_diagonal[k]))
 
         parts = jax.vmap(one)(jnp.arange(self.logits.shape[0]), means)
         return {WHOLE: jax.nn.logsumexp(self.log_shares(found) + parts)}
@@ -88,17 +52,8 @@ class MixtureAuxiliary(AbstractAuxiliary):
     def draw(self, key: PRNGKey, found: dict[str, Array], prior: Any) -> tuple[Flat, Scalar]:
         """A component at random, which is scored, and a reparameterised point of it."""
         del prior
-        first, second = jr.split(key)
-        log_shares = self.log_shares(found)
-        k = jr.categorical(first, jax.lax.stop_gradient(log_shares))
-        noise = jr.normal(second, (self.dim,), self.mean.dtype)
-        spread = self._root(k) @ noise if self.lower.shape[-1] else jnp.exp(self.log_diagonal[k]) * noise
-        return self.mean[k] + self.mean_weight[k] @ flat(found) + spread, log_shares[k]
-
-    def scores(self, prior: Any) -> bool:
-        """The component."""
-        del prior
-        return True
+        _, value, log_share = self.drawn(key, found)
+        return value, log_share
 
 
 class FlowAuxiliary(AbstractAuxiliary):

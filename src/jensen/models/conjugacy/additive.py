@@ -22,6 +22,7 @@ from jensen._errors import ModelError
 from jensen.math.programs import Program
 from jensen.models.conjugacy.resized import resized
 from jensen.models.conjugacy.trace import SiteInfo
+from jensen.models.structure import plate_axis
 from jensen.models.user_code import user_frame
 
 MOST = 9
@@ -137,7 +138,9 @@ class Additivity:
 
     def _axis(self, info: SiteInfo) -> int:
         """The axis of a site's value that runs over the plate."""
-        return len(info.shape) - info.event_dim + next(p.dim for p in info.plates if p.name == self.plate)
+        axis = plate_axis(info, self.plate)
+        assert axis is not None  # asked of sites inside the plate only
+        return axis
 
     def _values(self, rows: int) -> dict[str, Any]:
         """Values of all latents, with so many rows of those in the plate."""

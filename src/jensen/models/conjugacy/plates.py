@@ -31,6 +31,7 @@ from jensen.models.conjugacy.terms import (
     renamed,
     taken,
 )
+from jensen.models.structure import plate_axis
 
 Interface: TypeAlias = tuple[Array, ...]
 """G of each group."""
@@ -206,8 +207,9 @@ class PlateSplit:
 def row_position(model: ConjugateModel, block: Block, plate: str) -> int:
     """The axis of the block's arrays that runs over the plate."""
     site = model.sites[block.sites[0]]
-    dim = next(p.dim for p in site.plates if p.name == plate)
-    return len(site.shape) - site.event_dim + dim
+    axis = plate_axis(site, plate)
+    assert axis is not None  # a local block is inside
+    return axis
 
 
 def split(model: ConjugateModel, plate: str, single: bool = False) -> PlateSplit | None:

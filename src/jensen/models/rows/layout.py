@@ -8,7 +8,7 @@ import numpy as np
 from numpyro.distributions import biject_to
 
 from jensen._typing import Array
-from jensen.models.structure import Site, Structure
+from jensen.models.structure import Site, Structure, plate_axis
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,14 @@ def layout_of(structure: Structure, plate: str) -> RowLayout:
     shared: list[Site] = []
     inside, start = set(), 0
     for site in structure.sites.values():
-        own = next((p for p in site.plates if p.name == plate), None)
-        if own is not None:
+        axis = plate_axis(site, plate)
+        if axis is not None:
             inside.add(site.name)
         if site.kind != "latent":
             continue
-        if own is None:
+        if axis is None:
             shared.append(site)
             continue
-        axis = len(site.shape) - site.event_dim + own.dim
         if site.discrete:
             codes.append(CodeSite(site, axis))
             continue

@@ -101,10 +101,14 @@ def _known_matrix(factor: Known, shape: tuple[int, ...], out: Sequence[Axis | No
     return Value(shape, known=array.reshape([axis.size if axis in factor.maps else 1 for axis in out]))  # type: ignore[union-attr]
 
 
-def _normal_parameters(d: Any) -> dict[str, Any]:
+def _as_given(d: Any, *names: str) -> dict[str, Any]:
     """The matrix as the user gave it: the others are derived from it and would hide it."""
-    given = next(k for k in ("precision_matrix", "covariance_matrix", "scale_tril") if k in d.__dict__)
-    return {"loc": d.loc, given: getattr(d, given)}
+    given = next(name for name in names if name in d.__dict__)
+    return {given: getattr(d, given)}
+
+
+def _normal_parameters(d: Any) -> dict[str, Any]:
+    return {"loc": d.loc, **_as_given(d, "precision_matrix", "covariance_matrix", "scale_tril")}
 
 
 def from_given(matrix: Value | None, inverted: Value | None, scale_tril: Value | None) -> Value:
@@ -133,8 +137,7 @@ def multivariate_normal(
 
 def _wishart_parameters(d: Any) -> dict[str, Any]:
     base = d.base_dist
-    given = next(k for k in ("rate_matrix", "scale_matrix", "scale_tril") if k in base.__dict__)
-    return {"concentration": base.concentration, given: getattr(base, given)}
+    return {"concentration": base.concentration, **_as_given(base, "rate_matrix", "scale_matrix", "scale_tril")}
 
 
 @density(dist.Wishart, parameters=_wishart_parameters)
