@@ -188,7 +188,7 @@ QUICK = {("full_rank", "leave-one-out, blanket"), ("mixture", "nested expectatio
 
 def marked(prior, auxiliary, name):
     """Every case is a program of its own to compile; most are for the long run."""
-    quick = (prior, name) in QUICK and auxiliary != "factorised"
+    quick = (prior, name) in QUICK and auxiliary in ("gaussian", "responsibilities")
     return pytest.param(prior, auxiliary, name, marks=() if quick else pytest.mark.slow)
 
 
