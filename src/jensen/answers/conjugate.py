@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -91,7 +91,7 @@ class ConjugateAnswer(AbstractAnswer):
         names = [site.name for site in self.structure.latents]
         if set(names) <= set(draws):
             return {name: values[rows] for name, values in draws.items()}
-        self._affordable(len(rows))
+        check_affordable(self.structure.latents, len(rows))
         return self._with_deterministic(self._collapsed.draws(pool.points[rows], names, seed))
 
     def _small(self) -> list[str]:
@@ -100,22 +100,11 @@ class ConjugateAnswer(AbstractAnswer):
 
     def sample(self, count: int, seed: int) -> Draws:
         """Draws of every latent."""
-        self._affordable(count)
+        check_affordable(self.structure.latents, count)
         with working(self.target.precision):
             keys = split_keys(1_000_003 * self.seed + seed, count)
             draws = jax.device_get(Program(_drawn)(self.q, keys))
         return self._with_deterministic(draws)
-
-    def _affordable(self, count: int) -> None:
-        """Raise where so many draws would fill the memory."""
-        for site in self.structure.latents:
-            if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
-                raise OptionError(
-                    f"{count} draws of '{site.name}', of shape {site.shape}, are more than "
-                    f"{LARGEST / 1e9:.0f} GB of numbers.",
-                    "Argument: num_draws.",
-                    "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
-                )
 
     def _with_deterministic(self, draws: Draws) -> Draws:
         draws = {site.name: draws[site.name] for site in self.structure.latents if site.name in draws}
@@ -189,3 +178,15 @@ class ConjugateAnswer(AbstractAnswer):
 
 def _drawn(q: Product, keys: Any) -> Any:
     return jax.vmap(q.sample)(jax.random.wrap_key_data(keys))
+
+
+def check_affordable(sites: Iterable[Any], count: int) -> None:
+    """Raise where so many draws of a site would fill the memory."""
+    for site in sites:
+        if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
+            raise OptionError(
+                f"{count} draws of '{site.name}', of shape {site.shape}, are more than "
+                f"{LARGEST / 1e9:.0f} GB of numbers.",
+                "Argument: num_draws.",
+                "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._errors import OptionError, UndefinedError
+from jensen._errors import UndefinedError
 from jensen.algorithms.coordinate.solution import nested, restored
 from jensen.algorithms.coordinate.stream import Streamed, StreamTarget
 from jensen.algorithms.coordinate.stream_weights import exact, log_joints
 from jensen.algorithms.svi import SVI
 from jensen.answers.collapsed import split_keys, tempered
-from jensen.answers.conjugate import LARGEST, LISTED
+from jensen.answers.conjugate import LARGEST, LISTED, check_affordable
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.core import Outcome
 from jensen.diagnostics.check import Check, Report
@@ -106,14 +106,19 @@ class StreamedAnswer(AbstractAnswer):
 
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's draws of the latents that are few enough for tables."""
+        values = self._read(pool.points, self._pooled())
+        return self._with_deterministic({name: values[name] for name in self._small()})
+
+    def _read(self, points: np.ndarray, names: Iterable[str]) -> Draws:
+        """The sites that rows of the pool hold, one after the other from the second column on."""
         values, start = {}, 1
-        for name in self._pooled():
+        for name in names:
             site = self.structure.sites[name]
             width = int(np.prod(site.shape, dtype=int))
-            column = pool.points[:, start : start + width].reshape(-1, *site.shape)
+            column = points[:, start : start + width].reshape(-1, *site.shape)
             values[name] = column.astype(np.int32) if site.support.is_discrete else column
             start += width
-        return self._with_deterministic({name: values[name] for name in self._small()})
+        return values
 
     def _latents(self) -> list[Any]:
         return [site for site in self.structure.sites.values() if site.kind == "latent"]
@@ -126,23 +131,11 @@ class StreamedAnswer(AbstractAnswer):
         del seed
         if len(self._small()) == len(self._latents()):
             return {name: values[rows] for name, values in draws.items()}
-        whole, start = {}, 1
-        for site in self._latents():
-            width = int(np.prod(site.shape, dtype=int))
-            whole[site.name] = pool.points[rows, start : start + width].reshape(-1, *site.shape)
-            start += width
-        return self._with_deterministic(whole)
+        return self._with_deterministic(self._read(pool.points[rows], (site.name for site in self._latents())))
 
     def sample(self, count: int, seed: int) -> Draws:
         """Draws of every global latent."""
-        for site in self._latents():
-            if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
-                raise OptionError(
-                    f"{count} draws of '{site.name}', of shape {site.shape}, are more than "
-                    f"{LARGEST / 1e9:.0f} GB of numbers.",
-                    "Argument: num_draws.",
-                    "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
-                )
+        check_affordable(self._latents(), count)
         with working(self.target.precision):
             draws = jax.device_get(Program(_sampled)(self.q, split_keys(1_000_003 * self.seed + seed, count)))
         return self._with_deterministic(draws)
