@@ -180,7 +180,10 @@ def _drawn(q: Product, keys: Any) -> Any:
     return jax.vmap(q.sample)(jax.random.wrap_key_data(keys))
 
 
-def check_affordable(sites: Iterable[Any], count: int) -> None:
+EXACT = "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact."
+
+
+def check_affordable(sites: Iterable[Any], count: int, remedy: str = EXACT) -> None:
     """Raise where so many draws of a site would fill the memory."""
     for site in sites:
         if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
@@ -188,5 +191,5 @@ def check_affordable(sites: Iterable[Any], count: int) -> None:
                 f"{count} draws of '{site.name}', of shape {site.shape}, are more than "
                 f"{LARGEST / 1e9:.0f} GB of numbers.",
                 "Argument: num_draws.",
-                "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
+                remedy,
             )

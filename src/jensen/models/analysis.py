@@ -132,12 +132,7 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str], discrete: bool) -
     plates: dict[str, Plate] = {}
     for name, site in trace.items():
         if site["type"] == "param":
-            raise ParameterSites(
-                f"The model has a param site '{name}', which this method does not learn.",
-                f"Site '{name}'.",
-                "Use jn.fit with method='auto', 'cavi', 'svi', 'advi', 'bbvi', 'hvm' or 'amortised', which maximise "
-                "the bound over it; or give it a prior with numpyro.sample.",
-            )
+            raise ParameterSites(name, f"Site '{name}'.")
         if site["type"] == "plate":
             size, subsample = site["args"]
             if subsample not in (None, size):
