@@ -139,7 +139,8 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
         start = yield from _given(begin, Estimates(values, kinds, False, {}), first)
         theta = chart.inverse(values)
         written = partial(_so_far, closed, data, chart, kinds, dense, precision)
-        found = yield from _maximise(first, chart, dense, start.q, theta, seed, written)
+        networks = frozenset(name for name, kind in kinds.items() if kind == "network")
+        found = yield from _maximise(first, chart, dense, start.q, theta, seed, written, networks)
         values = {k: np.asarray(v, float) for k, v in jax.device_get(chart.forward(jnp.asarray(found.theta))).items()}
         last = algorithm.prepare(closed, {**data, LEARNED: values}, precision)
         target: Any = last
@@ -220,6 +221,7 @@ def _maximise(
     theta: np.ndarray,
     seed: int,
     written: Callable[..., Outcome],
+    networks: frozenset[str],
 ) -> Generator[Progress, None, Found]:
     dim, dtype = target.dim, float_type(target.precision)
     loc = np.asarray(q.loc, float)
@@ -256,7 +258,7 @@ def _maximise(
         assert path is not None  # the start is always yielded
         point, bound, _ = path.best
         check_start("bound", bound, chart)
-        edge.ended(path)
+        edge.ended(path, networks)
         moved = float((np.abs(point[: chart.dim] - theta) / (1.0 + np.abs(theta))).max())
         theta = point[: chart.dim]
         loc, root = _moved(loc, root, point[chart.dim :], dense)
@@ -341,16 +343,19 @@ class Edge:
             raise no_maximum(name, "", f"Parameter '{name}'.")
         return True
 
-    def ended(self, path: lbfgs.Path) -> None:
-        """Raise where a climb that did not converge was still pushing a parameter along the real line."""
+    def ended(self, path: lbfgs.Path, networks: frozenset[str] = frozenset()) -> None:
+        """Raise where a climb that did not converge was still pushing a parameter along the real line.
+
+        Not one of `networks`: that of weights which grow with what little there is left to gain is nothing unusual.
+        """
         if path.converged:
             return
         point, _, slope = path.best
         change, slope = (point[: self.chart.dim] - self.start), slope[: self.chart.dim]
         pushed = np.where(self.edged | (np.abs(change) <= RUNAWAY), 0.0, slope * np.sign(change))
-        if pushed.max(initial=0.0) > STEEP:
-            worst = int(np.argmax(pushed))
-            name = self.chart.owner(worst)
+        worst = int(np.argmax(pushed)) if len(pushed) else 0
+        name = self.chart.owner(worst)
+        if pushed.max(initial=0.0) > STEEP and name not in networks:
             raise no_maximum(
                 name, f" It has moved by {change[worst]:.3g} and the bound was still rising.", f"Parameter '{name}'."
             )
