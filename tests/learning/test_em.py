@@ -1,14 +1,20 @@
 """Exact EM against scikit-learn and closed forms; variational EM against what it must equal."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from scipy import optimize, stats
 
 import jensen as jn
 from jensen.algorithms.learning.em import left_to_gain
+from jensen.core import Estimates
 from jensen.families.exponential import GammaPower
 from jensen.math.precision import working
+from jensen.models.learning import find_parameters
+from jensen.models.learning.parameter import param_sites
 from tests.learning import models as m
 from tests.test_examples import example
 
@@ -113,9 +119,6 @@ def test_the_gaussian_path_finds_the_maximum_of_its_bound():
 
 
 def test_equal_starts_are_not_kept():
-    import numpyro
-    import numpyro.distributions as dist
-
     def two(x):
         mu = numpyro.param("mu", jnp.zeros(2))
         with numpyro.plate("row", len(x)):
@@ -133,6 +136,37 @@ def test_the_plan_says_what_is_learned():
     assert [rows[name].kind for name in ("weights", "mu", "sigma", "c")] == ["learned"] * 3 + ["latent"]
     assert "point estimate" in rows["mu"].update
     assert "learned" in str(jn.explain(m.factors, {"x": m.ROWS, "tied": True}))
+
+
+def test_a_tree_of_arrays_is_learned_array_by_array():
+    """As `flax_module` and `nnx_module` register their weights: dicts in a dict, under name + "$params"."""
+    net = {"Dense_0": {"kernel": np.ones((1, 3)), "bias": np.zeros(3)}, "Dense_1": {"kernel": np.ones((3, 1))}}
+
+    def model(y):
+        weights = numpyro.param("net$params", net)
+        with numpyro.plate("row", len(y)):
+            z = numpyro.sample("z", dist.Normal(0, 1))
+            hidden = jnp.tanh(z[:, None] @ weights["Dense_0"]["kernel"] + weights["Dense_0"]["bias"])
+            numpyro.sample("y", dist.Normal((hidden @ weights["Dense_1"]["kernel"])[:, 0], 1.0), obs=y)
+
+    found = find_parameters(model, {"y": m.EFFECTS})
+    names = ["net$params.Dense_0.bias", "net$params.Dense_0.kernel", "net$params.Dense_1.kernel"]
+    assert [p.name for p in found] == names
+    assert [p.kind for p in found] == ["network"] * 3
+    values = {p.name: p.initial + i for i, p in enumerate(found)}
+    tree = param_sites(found, values)["net$params"]
+    np.testing.assert_array_equal(tree["Dense_0"]["kernel"], net["Dense_0"]["kernel"] + 1)
+    estimates = Estimates(values, {p.name: p.kind for p in found}, False)
+    assert jax.tree.all(jax.tree.map(np.array_equal, estimates.into("net", net), tree))
+
+
+def test_networks_with_a_state_are_refused():
+    def model(y):
+        numpyro.primitives.mutable("net$state", {"mean": 0.0})
+        numpyro.sample("y", dist.Normal(numpyro.sample("z", dist.Normal(0, 1)), 1.0).expand([8]), obs=y)
+
+    with pytest.raises(jn.ModelError, match=r"keeps a state, 'net\$state'.*batch normalisation"):
+        jn.fit(model, {"y": m.EFFECTS})
 
 
 def test_saved_estimates_come_back(tmp_path):

@@ -31,7 +31,7 @@ SHARED = 10.0
 RECENT = 3.0
 """η of polynomial averaging: iterate t of a stage enters with weight (η + 1) / (t + η) (Shamir and Zhang 2013)."""
 ON_THE_WAY, EDGE, RUNAWAY = 5.0, 8.0, 25.0
-"""Changes of an unconstrained coordinate: worth a word where the ascent did not converge, beyond doubt, out of sight."""
+"""Changes of an unconstrained coordinate: worth a word where the ascent did not converge; at the edge; run away."""
 WINDOW = 3
 
 

@@ -69,8 +69,8 @@ def run(
     if far is not None and left < LEFT:
         converged = True
         status = (
-            f"After {state.sweeps} sweeps about {left:.1g} nats are left to gain: the bound levels off as '{far[0]}' goes "
-            "to the edge of its range."
+            f"After {state.sweeps} sweeps about {left:.1g} nats are left to gain: the bound levels off as '{far[0]}' "
+            "goes to the edge of its range."
         )
     kind = "Exact EM" if exact else "Variational EM"
     return Outcome(
