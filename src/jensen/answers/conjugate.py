@@ -182,7 +182,10 @@ def _moments(q: Product) -> Any:
 _MOMENTS = Program(_moments)
 
 
-def check_affordable(sites: Iterable[Any], count: int) -> None:
+EXACT = "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact."
+
+
+def check_affordable(sites: Iterable[Any], count: int, remedy: str = EXACT) -> None:
     """Raise where so many draws of a site would fill the memory."""
     for site in sites:
         if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
@@ -190,5 +193,5 @@ def check_affordable(sites: Iterable[Any], count: int) -> None:
                 f"{count} draws of '{site.name}', of shape {site.shape}, are more than "
                 f"{LARGEST / 1e9:.0f} GB of numbers.",
                 "Argument: num_draws.",
-                "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
+                remedy,
             )
