@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from numpyro.distributions import constraints
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms.amortise.ascent import EDGE, Steps, ascend
+from jensen.algorithms.amortise.ascent import Steps, Watch, ascend
 from jensen.algorithms.amortise.evaluate import Evaluator, measure
 from jensen.algorithms.learning.variational import at_edge
 from jensen.bounds import ELBO, Weighted
@@ -168,13 +167,9 @@ class AmortisedVI(AbstractAlgorithm):
             some = {name: value[few] for name, value in target.rows.items()}
             most = self.max_epochs or int(max(EPOCHS, STEPS * batch / target.size))
             bound = measure(evaluator, some, target.size, 8, seed + 1)
+            watch = Watch(target, learned)
             climb = ascend(
-                steps,
-                learned,
-                lambda x: bound(x.q, x.parameters),
-                jr.key(seed),
-                most,
-                self.tolerance,
+                steps, learned, lambda x: bound(x.q, x.parameters), watch, jr.key(seed), most, self.tolerance
             )
             while True:
                 try:
@@ -190,12 +185,7 @@ class AmortisedVI(AbstractAlgorithm):
                 "step_size": found.rate,
                 "rejected_steps": float(found.rejected),
             }
-            far = [
-                name
-                for name, value in found.learned.parameters.items()
-                if target.charts.supports[name] is not constraints.real
-                and np.abs(np.asarray(value) - target.start[name]).max(initial=0.0) > EDGE
-            ]
+            far = watch.far(found.learned, found.converged)
             end = (
                 f"Converged after {found.epochs:.0f} epochs: the last cut of the step size gained {found.gain:.1g} "
                 "nats a row."

@@ -11,7 +11,6 @@ import jax.random as jr
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from numpyro.distributions import constraints
 
 from jensen._errors import ModelError
 from jensen.algorithms.coordinate.refusals import no_maximum
@@ -19,6 +18,7 @@ from jensen.core import AbstractBound, Progress
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.math.precision import float_type
 from jensen.math.programs import Program
+from jensen.models.bijection import on_the_line
 from jensen.models.rows import RowModel, RowTarget
 
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.999)
@@ -30,7 +30,8 @@ SHARED = 10.0
 """Shared factors move so many times the step size, at most 0.1, in units of their own sds."""
 RECENT = 3.0
 """η of polynomial averaging: iterate t of a stage enters with weight (η + 1) / (t + η) (Shamir and Zhang 2013)."""
-EDGE, RUNAWAY = 8.0, 25.0
+ON_THE_WAY, EDGE, RUNAWAY = 5.0, 8.0, 25.0
+"""Changes of an unconstrained coordinate: worth a word where the ascent did not converge; at the edge; run away."""
 WINDOW = 3
 
 
@@ -147,6 +148,7 @@ def ascend(
     steps: Steps,
     learned: Any,
     measure: Callable[[Learned], float],
+    watch: "Watch",
     key: Any,
     max_epochs: int,
     tolerance: float,
@@ -161,7 +163,7 @@ def ascend(
     size = steps.target.size
     rate, rejected = yield from _raced(steps, learned, key)
     best, best_bound = learned, measure(learned)
-    watch, gain, number, still = _Watch(steps.target, learned), np.inf, 0, 0
+    gain, number, still = np.inf, 0, 0
     while steps.epochs < max_epochs:
         state, average, current = fresh(best), best, best
         until = steps.epochs + max(0.5 * (max_epochs - steps.epochs), steps.count * steps.batch / size)
@@ -194,6 +196,7 @@ def ascend(
         rate *= CUT
         if rate < LEAST_RATE:
             break
+    watch.look(best, best_bound, last=True)
     return Ascended(best, best_bound, gain, False, steps.epochs, rate, rejected)
 
 
@@ -221,14 +224,18 @@ def _rising(means: list[float]) -> bool:
     return bool(rise > 2.0 * noise * np.sqrt(2.0 / h))
 
 
-class _Watch:
-    """Parameters on their way to the edge of their range, the bound rising all the time."""
+class Watch:
+    """Parameters on their way to the edge of their range, the bound rising all the time.
+
+    Far out, the encoder has to follow ever more closely and the ascent slows down: what has left the start by `EDGE`
+    and raised the bound ever since has run off if the ascent has not come to an end by itself either.
+    """
 
     def __init__(self, target: RowTarget, learned: Learned):
         self.start = {
             name: np.asarray(value)
             for name, value in learned.parameters.items()
-            if target.charts.supports[name] is not constraints.real
+            if not on_the_line(target.charts.supports[name])
         }
         self.value = np.inf
 
@@ -237,12 +244,17 @@ class _Watch:
         found = {n: np.abs(np.asarray(learned.parameters[n]) - value) for n, value in self.start.items()}
         return {name: float(change.max(initial=0.0)) for name, change in found.items()}
 
-    def look(self, learned: Learned, value: float) -> None:
-        """Raise where one has run away."""
+    def far(self, learned: Learned, converged: bool) -> list[str]:
+        """The parameters that are, to all appearances, at an edge, or still on their way to it."""
+        return [name for name, change in self.changes(learned).items() if change > (EDGE if converged else ON_THE_WAY)]
+
+    def look(self, learned: Learned, value: float, last: bool = False) -> None:
+        """Raise where one has run away; `last`: where the ascent ends without having converged."""
         changes = self.changes(learned)
-        if not changes or max(changes.values()) <= EDGE:
+        name = max(changes, key=lambda n: changes[n], default="")
+        if not name or changes[name] <= EDGE:
             return
         self.value = min(self.value, value)
-        name = max(changes, key=lambda n: changes[n])
-        if changes[name] > RUNAWAY and value - self.value > 1.0:
-            raise no_maximum(name, "", f"Parameter '{name}'.")
+        if (last or changes[name] > RUNAWAY) and value - self.value > 1.0:
+            place = f" It has moved by {changes[name]:.1f}, unconstrained, and the bound was still rising."
+            raise no_maximum(name, place, f"Parameter '{name}'.")

@@ -17,7 +17,9 @@ BLOCK = 256
 HEAVY = 100_000
 """Numbers of data and latents beyond which programs are worth optimising."""
 TOGETHER = 1_000_000
-"""Numbers of data that draws evaluated side by side may read."""
+"""Numbers of data that up to 8 draws evaluated side by side may read."""
+SMALL = 50_000
+"""The same for more draws than 8, whose programs are called less often."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Evaluator:
         self.target, self.block = target, min(block or BLOCK, target.size)
         self.model = target.model(self.block)
         per_row = sum(int(np.prod(v.shape[1:], dtype=int)) for v in target.rows.values()) + target.layout.dim + 1
-        self._side = int(np.clip(TOGETHER // (self.block * per_row), 1, 8))
+        one = self.block * per_row
+        self._side = int(max(np.clip(TOGETHER // one, 1, 8), min(SMALL // one, 128)))
         self.heavy = self.target.size * per_row > HEAVY
         self.mode: Any = "middle" if self.heavy else False
         self._programs: dict[Shape, Program] = {}

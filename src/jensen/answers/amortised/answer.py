@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jensen._errors import OptionError
 from jensen.algorithms.amortise.evaluate import shared_draws
 from jensen.algorithms.amortise.refine import refined
 from jensen.answers.amortised import aggregate, bounds, files
 from jensen.answers.amortised.all_rows import AllRows
 from jensen.answers.amortised.looked import pool_of
 from jensen.answers.amortised.moments import moments
+from jensen.answers.conjugate import check_affordable
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.row_posterior import RowPosterior
 from jensen.core import Outcome
@@ -27,6 +27,8 @@ from jensen.families.amortised import Amortised
 from jensen.math.precision import Precision, float_type, working
 from jensen.models.program import NumPyroProgram, deterministic_names
 from jensen.models.rows import RowTarget
+
+FEWER = "Draw fewer, or ask for some rows: fit.infer(rows).sample()."
 
 
 class AmortisedAnswer(AbstractAnswer):
@@ -96,24 +98,15 @@ class AmortisedAnswer(AbstractAnswer):
 
     def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
         """Every latent, each row resampled by its own weights at the shared draws of these rows of the pool."""
-        self._affordable(len(rows))
+        check_affordable(self.structure.latents, len(rows), FEWER)
         return self._complete(self.rows.picked(pool.points[rows, 1:], len(rows), seed))
 
     def sample(self, count: int, seed: int) -> Draws:
         """Fresh draws of q."""
-        self._affordable(count)
+        check_affordable(self.structure.latents, count, FEWER)
         shared = shared_draws(self.q, count, self.seed + 31 * seed + 17)
         found = self.rows.weigh(shared, self.seed + 31 * seed + 17)
         return self._complete(self.rows.with_shared(found.values, shared))
-
-    def _affordable(self, count: int) -> None:
-        for site in self.structure.latents:
-            if count * np.prod(site.shape, dtype=float) * 8 > 2e9:
-                raise OptionError(
-                    f"{count} draws of '{site.name}', of shape {site.shape}, are more than 2 GB of numbers.",
-                    "Argument: num_draws.",
-                    "Draw fewer, or ask for some rows: fit.infer(rows).sample().",
-                )
 
     # ---- verdict and evidence ----------------------------------------------------------------------------------
 
