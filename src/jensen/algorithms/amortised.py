@@ -20,19 +20,23 @@ from jensen.core import AbstractAlgorithm, AbstractBound, Estimates, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.families import FullRank, MeanField
-from jensen.families.amortised import Amortised, Shape, encoder_for
+from jensen.families.amortised import Amortised, Direct, Shape, Structured, encoder_for
 from jensen.families.amortised.row_factors import joint_states
+from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision, float_type, working
 from jensen.models.learning import Parameter
 from jensen.models.log_density import LogDensity
 from jensen.models.rows import RowTarget, row_target
+from jensen.models.rows.gaussian import bent_priors
 
 DENSE = 40
 """Coordinates that rows share up to which their covariance is full."""
 MEASURED = 2048
 """Rows on which stages are compared."""
 EPOCHS, STEPS = 500, 20_000
-FAMILIES = ("mean_field", "full_rank")
+FAMILIES = ("mean_field", "full_rank", "structured")
+PRIOR_DRAWS = 16
+"""Fixed draws of what rows share, over which the structured family averages the rows' prior."""
 
 
 class AmortisedVI(AbstractAlgorithm):
@@ -54,7 +58,9 @@ class AmortisedVI(AbstractAlgorithm):
             network is built from the data's shapes: two hidden layers beside a linear map.
         hidden: sizes of the hidden layers of the network that is built.
         inputs: arguments that the encoder sees; default all with rows.
-        family: of each row's Gaussian, "mean_field" or "full_rank".
+        family: of each row's Gaussian: "mean_field", "full_rank", or "structured": the row's Gaussian prior times
+            N(m; z, (R Rᵀ)⁻¹), where the encoder returns m and R (in the places of the mean and of L) as if it had
+            seen the latents (Johnson et al. 2016). It needs priors that are Gaussian given codes and what rows share.
         bound: `jn.ELBO()`, `jn.ImportanceWeighted(K)`, `jn.Renyi(alpha, K)` (row by row, with doubly reparameterised
             gradients), or `jn.Weighted(beta)`.
         num_draws: draws of each row in a step (for bounds of K particles: groups of them); more for scored codes.
@@ -68,7 +74,7 @@ class AmortisedVI(AbstractAlgorithm):
     encoder: Any = None
     hidden: Sequence[int] | None = eqx.field(static=True, default=None)
     inputs: Sequence[str] | None = eqx.field(static=True, default=None)
-    family: Literal["mean_field", "full_rank"] = eqx.field(static=True, default="mean_field")
+    family: Literal["mean_field", "full_rank", "structured"] = eqx.field(static=True, default="mean_field")
     bound: AbstractBound = ELBO()
     num_draws: int = eqx.field(static=True, default=1)
     batch_size: int | None = eqx.field(static=True, default=None)
@@ -131,13 +137,15 @@ class AmortisedVI(AbstractAlgorithm):
                 f"batch_size is {self.batch_size}, but there are {target.size} rows.", "Option: batch_size."
             )
         target.encoder = self.encoder
+        if self.family == "structured":
+            _check_structure(target)
         with working(precision):
             self.start(target, 0)  # an encoder that does not fit is refused before anything is compiled
         return target
 
     def start(self, target: RowTarget, seed: int) -> Learned:
         """q and the parameters before the first step."""
-        shape = Shape.of(target.layout, self.family == "full_rank")
+        shape = Shape.of(target.layout, self.family != "mean_field")
         inputs = tuple(self.inputs) if self.inputs is not None else target.cut
         encoder = encoder_for(target.rows, shape, self.encoder, inputs, self.hidden, seed)
         kind, dim = float_type(target.precision), target.layout.shared_dim
@@ -145,7 +153,8 @@ class AmortisedVI(AbstractAlgorithm):
         shared = (
             FullRank(loc, log_scale, jnp.zeros((dim, dim), kind)) if 0 < dim <= DENSE else MeanField(loc, log_scale)
         )
-        return Learned(Amortised(encoder, shared, shape), jax.tree.map(jnp.asarray, dict(target.start)))
+        form = Structured(symmetric_draws(PRIOR_DRAWS, dim, 0)) if self.family == "structured" else Direct()
+        return Learned(Amortised(encoder, shared, shape, form), jax.tree.map(jnp.asarray, dict(target.start)))
 
     def estimator(self, target: RowTarget, batch: int) -> RowEstimator:
         """The estimator for this model."""
@@ -211,3 +220,25 @@ class AmortisedVI(AbstractAlgorithm):
             estimates = Estimates(found, kinds, False, {})
         q = jax.device_get(learned.q)
         return Outcome(q, converged, status, certificate, estimates=estimates, target=target)
+
+
+def _check_structure(target: RowTarget) -> None:
+    """Raise where a row's latents have no Gaussian prior to which a potential could be joined."""
+    remedy = "Use family='full_rank', or write the latents as normal ones and transform them in the model."
+    if not target.layout.dim:
+        raise OptionError("The rows have no continuous latents to be structured.", "Option: family.", "Leave it out.")
+    bent = bent_priors(target)
+    if bent:
+        site = target.structure.sites[bent[0]]
+        raise OptionError(
+            f"The prior of the rows' latents is not Gaussian: '{bent[0]}' is {site.distribution}, whose log density is "
+            "no quadratic function of them.",
+            f"Option: family='structured'. Sites: {', '.join(bent)}.",
+            remedy,
+        )
+    if target.layout.codes and joint_states(target.layout) is None:
+        raise OptionError(
+            "The rows' discrete latents have too many joint states to average their prior over.",
+            f"Option: family='structured'. Sites: {', '.join(code.name for code in target.layout.codes)}.",
+            remedy,
+        )

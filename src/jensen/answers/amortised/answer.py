@@ -160,7 +160,7 @@ class AmortisedAnswer(AbstractAnswer):
         raw = (
             refined(evaluator, self.q, self.parameters_at, rows, self.seed + 61)
             if refine
-            else evaluator.encoded(self.q, rows)
+            else evaluator.encoded(self.q, self.parameters_at, rows)
         )
         return RowPosterior(evaluator, self.q, self.parameters_at, rows, raw, refine, self.seed + 71)
 
