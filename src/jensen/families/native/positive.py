@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import betaln, digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import AbstractFactor, trigamma
+from jensen.families.native.contract import COORDINATES, AbstractFactor, three, trigamma
 
 
 class Gamma(AbstractFactor):
@@ -59,6 +59,20 @@ class Gamma(AbstractFactor):
         """k - log (k / m) + log Γ(k) + (1 - k) ψ(k)."""
         shape = jnp.exp(self.log_shape)
         return shape - self.log_shape + self.log_mean + gammaln(shape) + (1.0 - shape) * digamma(shape)
+
+    def nodes(self) -> Array:
+        """Where the cube root, nearly normal (Wilson and Hilferty 1931), is at its mean and √3 sd from it."""
+        ninth = jnp.exp(-self.log_shape) / 9.0
+        root = jnp.maximum(
+            three(1.0 - ninth, jnp.sqrt(ninth)), jnp.array([0.05, 0.1, 0.2]).reshape(3, *[1] * ninth.ndim)
+        )
+        return self.low + jnp.exp(self.log_mean) * root**3
+
+    def statistics(self, value: Array) -> Array:
+        """(z / m - 1, log z / m - ψ(k) + log k), z counted from low."""
+        part = (value - self.low) * jnp.exp(-self.log_mean)
+        logarithm = jnp.log(part) - digamma(jnp.exp(self.log_shape)) + self.log_shape
+        return jnp.stack([part - 1.0, logarithm], axis=-1)
 
     def tempered(self, power: float) -> Self:
         """The shape times power, at the same mean."""
@@ -129,6 +143,19 @@ class Beta(AbstractFactor):
         moments = (a - 1.0) * digamma(a) + (b - 1.0) * digamma(b) - (a + b - 2.0) * digamma(a + b)
         return betaln(a, b) - moments + jnp.log(self.width)
 
+    def nodes(self) -> Array:
+        """Where the logit is at its mean and √3 sd (of 2 at most) from it."""
+        a, b = self._concentrations()
+        spread = jnp.minimum(jnp.sqrt(trigamma(a) + trigamma(b)), 2.0)
+        return self.low + self.width * jax.nn.sigmoid(three(digamma(a) - digamma(b), spread))
+
+    def statistics(self, value: Array) -> Array:
+        """Log x and log (1 - x), less their means, x being the part of the width."""
+        a, b = self._concentrations()
+        inside = (value - self.low) / self.width
+        logs = jnp.stack([jnp.log(inside), jnp.log1p(-inside)], axis=-1)
+        return logs - (digamma(jnp.stack([a, b], axis=-1)) - digamma(a + b)[..., None])
+
     def tempered(self, power: float) -> Self:
         """The total times power, at the same mean."""
         return type(self)(self.logit_mean, self.log_total + np.log(power), self.low, self.width)
@@ -192,6 +219,20 @@ class Dirichlet(AbstractFactor):
         log_beta = jnp.sum(gammaln(alpha), axis=-1) - gammaln(total)
         moments = jnp.sum((alpha - 1.0) * digamma(alpha), axis=-1)
         return log_beta + (total - alpha.shape[-1]) * digamma(total) - moments
+
+    def nodes(self) -> Array | None:
+        """The middle, and from there each entry e times as large, or √3 sds where that is more."""
+        alpha = self._concentration()
+        if alpha.shape[-1] > COORDINATES:
+            return None
+        bumps = jnp.clip(jnp.sqrt(3.0 * trigamma(alpha)), 1.0, 3.0)
+        moved = jnp.moveaxis(bumps[..., None] * jnp.eye(alpha.shape[-1]), -2, 0)
+        logs = digamma(alpha) + jnp.concatenate([jnp.zeros_like(moved[:1]), moved])
+        return jax.nn.softmax(logs, axis=-1)
+
+    def statistics(self, value: Array) -> Array:
+        """Log z less its mean."""
+        return jnp.log(value) - (digamma(self._concentration()) - digamma(jnp.exp(self.log_total))[..., None])
 
     def tempered(self, power: float) -> Self:
         """The total times power, at the same mean."""

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from jensen._typing import Array, Scalar
+from jensen._typing import Array, Scalar, Terms
 from jensen.core import total
 from jensen.models.learning import LEARNED, Charts
 from jensen.models.numpyro import NumPyroModel
@@ -56,6 +56,10 @@ class RowModel(eqx.Module):
             return self.model
         values = self.charts.values(parameters)
         return eqx.tree_at(lambda m: m.data, self.model, {**self.model.data, LEARNED: values})
+
+    def terms(self, point: Array, codes: dict[str, Array], shared: Array, parameters: dict[str, Array]) -> Terms:
+        """Elementwise log densities site by site; arguments as those of `parts`."""
+        return self.known(parameters).log_joint(self.values(point, codes, shared)[0])
 
     def parts(self, point: Array, codes: dict[str, Array], shared: Array, parameters: dict[str, Array]) -> Parts:
         """The log joint at (rows, dim) row coordinates, discrete values by site, and (shared_dim,) shared ones."""
