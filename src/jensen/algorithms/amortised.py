@@ -13,7 +13,7 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen.algorithms.amortise.ascent import Steps, Watch, ascend
-from jensen.algorithms.amortise.evaluate import Evaluator, measure
+from jensen.algorithms.amortise.evaluate import Evaluator, measure, picked_rows
 from jensen.algorithms.learning.variational import at_edge
 from jensen.bounds import ELBO, Weighted
 from jensen.core import AbstractAlgorithm, AbstractBound, Estimates, Outcome
@@ -24,6 +24,7 @@ from jensen.families.amortised import Amortised, Direct, Shape, Structured, enco
 from jensen.families.amortised.row_factors import joint_states
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision, float_type, working
+from jensen.models.data_check import as_mapping
 from jensen.models.learning import Parameter
 from jensen.models.log_density import LogDensity
 from jensen.models.rows import RowTarget, row_target
@@ -68,6 +69,8 @@ class AmortisedVI(AbstractAlgorithm):
         max_epochs: passes over the rows at most; default 500, and more where they make fewer than 20000 steps.
         tolerance: gain in nats a row, from one step size to the next, at which it has converged.
         plate: of the rows; default the largest that holds latents.
+        held_out: share of the rows that the fit never sees (the same ones for the same number of rows). The ascent then
+            keeps what is best for them, and `check` compares their bound with that of the others.
     """
 
     name: ClassVar[str] = "amortised"
@@ -81,6 +84,7 @@ class AmortisedVI(AbstractAlgorithm):
     max_epochs: int | None = eqx.field(static=True, default=None)
     tolerance: float = eqx.field(static=True, default=1e-4)
     plate: str | None = eqx.field(static=True, default=None)
+    held_out: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -89,6 +93,12 @@ class AmortisedVI(AbstractAlgorithm):
             )
         if not self.tolerance > 0:
             raise OptionError(f"tolerance must be positive, got {self.tolerance}.", "Option: tolerance of amortised.")
+        if not 0.0 <= self.held_out <= 0.9:
+            raise OptionError(
+                f"held_out must be a share of the rows, got {self.held_out}.",
+                "Option: held_out.",
+                "held_out=0.1, say.",
+            )
         hidden = self.hidden
         if hidden is not None and not all(isinstance(size, int) and size > 0 for size in hidden):
             raise OptionError(
@@ -129,6 +139,8 @@ class AmortisedVI(AbstractAlgorithm):
                     "Write it as numpyro.param with an initial value, or leave it latent.",
                 )
         target = row_target(fn, data, precision, parameters, self.plate)
+        if self.held_out:
+            target = _divided(target, fn, data, precision, parameters, self.held_out)
         for name in self.inputs or ():
             if name not in target.cut:
                 raise OptionError(f"The encoder cannot see '{name}'.", "Option: inputs.", nearest(name, target.cut))
@@ -172,14 +184,12 @@ class AmortisedVI(AbstractAlgorithm):
             learned = self.start(target, seed)
             evaluator = Evaluator(target)
             steps = Steps(target, self.estimator(target, batch), self.bound, batch, evaluator.heavy, seed)
-            few = np.sort(np.random.default_rng(seed).permutation(target.size)[:MEASURED])
-            some = {name: value[few] for name, value in target.rows.items()}
+            some = picked_rows(target.held or target.rows, MEASURED, seed)
             most = self.max_epochs or int(max(EPOCHS, STEPS * batch / target.size))
             bound = measure(evaluator, some, target.size, 8, seed + 1)
             watch = Watch(target, learned)
-            climb = ascend(
-                steps, learned, lambda x: bound(x.q, x.parameters), watch, jr.key(seed), most, self.tolerance
-            )
+            options = (jr.key(seed), most, self.tolerance, bool(target.held))
+            climb = ascend(steps, learned, lambda x: bound(x.q, x.parameters), watch, *options)
             while True:
                 try:
                     item = next(climb)
@@ -202,6 +212,8 @@ class AmortisedVI(AbstractAlgorithm):
                 else f"Stopped after {found.epochs:.0f} epochs (max_epochs={most}); the last cut of the step "
                 f"size still gained {found.gain:.2g} nats a row."
             )
+            if target.held:
+                end += f" What was best for {len(next(iter(target.held.values())))} held-out rows was kept."
             changed = (
                 f" What was maximised counts the divergence {self.bound.beta:g} times: it is not the ELBO."
                 if isinstance(self.bound, Weighted) and self.bound.beta != 1.0
@@ -220,6 +232,23 @@ class AmortisedVI(AbstractAlgorithm):
             estimates = Estimates(found, kinds, False, {})
         q = jax.device_get(learned.q)
         return Outcome(q, converged, status, certificate, estimates=estimates, target=target)
+
+
+def _divided(
+    target: RowTarget, fn: Any, data: Any, precision: Precision, parameters: tuple[Parameter, ...], share: float
+) -> RowTarget:
+    """The model on the rows that are not held out, with those that are."""
+    order = np.random.default_rng(0).permutation(target.size)
+    count = max(1, round(share * target.size))
+    rest, held = np.sort(order[count:]), np.sort(order[:count])
+    if len(rest) < 2:
+        raise OptionError(
+            f"held_out={share} leaves {len(rest)} of {target.size} rows to fit.", "Option: held_out.", "Hold out fewer."
+        )
+    given = {**as_mapping(data), **{name: value[rest] for name, value in target.rows.items()}}
+    found = row_target(fn, given, precision, parameters, target.plate)
+    found.held = {name: value[held] for name, value in target.rows.items()}
+    return found
 
 
 def _check_structure(target: RowTarget) -> None:

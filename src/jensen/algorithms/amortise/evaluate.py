@@ -158,6 +158,13 @@ def shared_draws(q: Amortised, count: int, seed: int) -> np.ndarray:
     return q.shared.host_transform(noise)
 
 
+def picked_rows(rows: Mapping[str, np.ndarray], most: int, seed: int) -> dict[str, np.ndarray]:
+    """At most so many of the rows, chosen at random, in order."""
+    size = len(next(iter(rows.values())))
+    chosen = np.sort(np.random.default_rng(seed).permutation(size)[:most])
+    return {name: value[chosen] for name, value in rows.items()}
+
+
 def measure(
     evaluator: Evaluator, rows: Mapping[str, np.ndarray], size: int, draws: int, seed: int
 ) -> Callable[..., float]:

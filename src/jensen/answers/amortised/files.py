@@ -85,6 +85,7 @@ def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, 
         hidden=options.get("hidden"),
         inputs=options.get("inputs"),
         plate=options.get("plate"),
+        held_out=options.get("held_out", 0.0),
     )
     if isinstance(model, Closed):
         rest = {name: value for name, value in data.items() if name != LEARNED}
