@@ -144,10 +144,10 @@ class AmortisedAnswer(AbstractAnswer):
         lost = float(own.mean() - held.mean())
         error = float(np.sqrt(held.var() / len(held) + own.var() / len(own)))
         verdict = "the model fits its own rows better" if lost > 2 * error else "no sign of overfitting"
-        where = "below" if lost >= 0 else "above"
+        distance = f"{abs(lost):.2g} ± {error:.1g} {'below' if lost >= 0 else 'above'}"
         return [
-            f"log p of {len(held)} held-out rows is {held.mean():.4g} nats a row, {abs(lost):.2g} ± {error:.1g} {where} "
-            f"that of the fit's own: {verdict}."
+            f"log p of {len(held)} held-out rows is {held.mean():.4g} nats a row, {distance} that of the fit's own: "
+            f"{verdict}."
         ]
 
     def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
