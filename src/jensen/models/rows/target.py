@@ -31,7 +31,7 @@ class RowTarget:
         parameters: what is learned. charts: their constraints. start: their unconstrained starting values.
         along: how the arguments are cut by rows. cut: those that are. size: rows N.
         layout: where rows lie in the sites.
-        structure, program: of all rows.
+        structure, program: of all rows. held: rows that were left out of all this, by argument, if there are any.
         gradients, values: log joint evaluations of a row so far, with and without gradient.
     """
 
@@ -51,6 +51,7 @@ class RowTarget:
         self.gradients = self.values = 0
         self._models: dict[int, RowModel] = {}
         self.encoder: Any = None
+        self.held: dict[str, np.ndarray] = {}
 
     @property
     def rows(self) -> dict[str, np.ndarray]:
