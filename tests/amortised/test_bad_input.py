@@ -10,6 +10,7 @@ import pytest
 from numpyro.distributions import constraints
 
 import jensen as jn
+from jensen.models.rows import row_target
 from tests.amortised import models as m
 
 DATA = {"x": np.array([0.3, -0.8, 1.7, 0.2])}
@@ -61,7 +62,7 @@ def test_a_plate_that_does_not_exist_or_holds_no_latents():
             numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
     refused(jn.OptionError, "holds no latents", outside, plate="row")
-    refused(jn.ModelError, "no plate of rows to amortise over", outside)
+    refused(jn.ModelError, "no plate of rows with latents", outside)
 
 
 def test_rows_that_do_not_stand_alone():
@@ -70,7 +71,7 @@ def test_rows_that_do_not_stand_alone():
             z = numpyro.sample("z", dist.Normal(0, 1))
             numpyro.sample("x", dist.Normal(z, 1.0), obs=x - x.mean())
 
-    refused(jn.ModelError, "do not stand alone: the observations of a row", centred)
+    refused(jn.ModelError, "do not stand alone: the term 'x' of 2 rows", centred)
 
     def shrinking(x):
         mu = numpyro.sample("mu", dist.Normal(0, 1 / len(x)))
@@ -78,14 +79,16 @@ def test_rows_that_do_not_stand_alone():
             z = numpyro.sample("z", dist.Normal(mu, 1))
             numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
-    refused(jn.ModelError, "prior of the shared latents", shrinking)
+    refused(jn.ModelError, "do not stand alone: the term 'mu'", shrinking)
 
     def counted(x, n):
         with numpyro.plate("row", n):
             z = numpyro.sample("z", dist.Normal(0, 1))
             numpyro.sample("x", dist.Normal(z, 1.0), obs=x[: len(x)])
 
-    refused(jn.JensenError, "plate 'row'|shape", counted, {**DATA, "n": 4})
+    # A number of rows that is passed as one is that of the rows taken; one inside the program cannot be.
+    assert row_target(counted, {**DATA, "n": 4}, "double").model(3).rows == 3
+    refused(jn.ModelError, "cannot be run on 2 of the 4 rows of 'row'", lambda x: counted(x, 4))
 
 
 def test_discrete_latents_outside_the_plate():

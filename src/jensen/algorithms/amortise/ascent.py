@@ -32,7 +32,7 @@ RECENT = 3.0
 """η of polynomial averaging: iterate t of a stage enters with weight (η + 1) / (t + η) (Shamir and Zhang 2013)."""
 ON_THE_WAY, EDGE, RUNAWAY = 5.0, 8.0, 25.0
 """Changes of an unconstrained coordinate: worth a word where the ascent did not converge; at the edge; run away."""
-WINDOW = 3
+WINDOW, PATIENCE = 3, 10
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,20 @@ class Ascended:
     epochs: float
     rate: float
     rejected: int
+
+
+@dataclass(frozen=True)
+class Highest:
+    """The state with the highest bound so far, and how many looks ago it was found."""
+
+    learned: Learned
+    bound: float
+    since: int = 0
+
+    def after(self, learned: Learned, bound: float) -> "Highest":
+        """With one more look."""
+        better = bound > self.bound or not np.isfinite(self.bound)
+        return Highest(learned, bound) if better else Highest(self.learned, self.bound, self.since + 1)
 
 
 class Steps:
@@ -152,13 +166,15 @@ def ascend(
     key: Any,
     max_epochs: int,
     tolerance: float,
+    early: bool = False,
 ) -> Generator[Progress, None, Ascended]:
     """Stages of falling step sizes, each from the average of the one before.
 
     The first step size is the best of `RATES` over one chunk each. A stage ends when the mean bound of its latest
     chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when the
     average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before (lies below
-    it, twice in a row).
+    it, twice in a row). With `early` a stage also ends when `measure`, then that of held-out rows, has not risen for
+    `PATIENCE` chunks, and gives back its highest average; it has converged when two stages gain too little.
     """
     size = steps.target.size
     rate, rejected = yield from _raced(steps, learned, key)
@@ -168,7 +184,7 @@ def ascend(
         state, average, current = fresh(best), best, best
         until = steps.epochs + max(0.5 * (max_epochs - steps.epochs), steps.count * steps.batch / size)
         means: list[float] = []
-        done = 0
+        done, highest = 0, Highest(average, best_bound)
         while steps.epochs < until:
             number += 1
             sub = jr.fold_in(key, number)
@@ -178,9 +194,11 @@ def ascend(
             means.append(float(values[fine].mean()) if fine.any() else -np.inf)
             yield Progress("ascent", number * steps.count, means[-1], average, f"epoch {steps.epochs:.0f}")
             watch.look(current, means[-1])
-            if not np.isfinite(means[-1]) or not _rising(means):
+            if early:
+                highest = highest.after(average, measure(average))
+            if not np.isfinite(means[-1]) or not _rising(means) or highest.since == PATIENCE:
                 break
-        reached = measure(average)
+        average, reached = (highest.learned, highest.bound) if early else (average, measure(average))
         if not np.isfinite(reached) and not np.isfinite(best_bound):
             raise ModelError(
                 "The bound is not finite at the starting values.",
@@ -191,7 +209,7 @@ def ascend(
         if reached > best_bound or not np.isfinite(best_bound):
             best, best_bound = average, reached
         still = still + 1 if gain < tolerance else 0
-        if (abs(gain) < tolerance and np.isfinite(gain)) or still == 2:
+        if (abs(gain) < tolerance and np.isfinite(gain) and not early) or still == 2:
             return Ascended(best, best_bound, gain, True, steps.epochs, rate, rejected)
         rate *= CUT
         if rate < LEAST_RATE:

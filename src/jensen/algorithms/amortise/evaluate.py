@@ -63,7 +63,7 @@ class Evaluator:
         self.heavy = self.target.size * per_row > HEAVY
         self.mode: Any = "middle" if self.heavy else False
         self._programs: dict[Shape, Program] = {}
-        self._encode = Program(lambda q, data: q.encoder(data))
+        self._encode = Program(lambda q, model, parameters, data: q.numbers(model.at(data), data, parameters))
 
     def _program(self, shape: Shape) -> Program:
         if shape not in self._programs:
@@ -77,10 +77,14 @@ class Evaluator:
             index = np.minimum(np.arange(start, start + self.block), count - 1)
             yield slice(start, min(start + self.block, count)), {name: value[index] for name, value in rows.items()}
 
-    def encoded(self, q: Amortised, rows: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The encoder's numbers for these rows."""
+    def encoded(self, q: Amortised, parameters: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The numbers of these rows' factors."""
         with working(self.target.precision):
-            parts = [np.asarray(self._encode(q, data))[: at.stop - at.start] for at, data in self.blocks(rows)]
+            known = dict(parameters)
+            parts = [
+                np.asarray(self._encode(q, self.model, known, data))[: at.stop - at.start]
+                for at, data in self.blocks(rows)
+            ]
         return np.concatenate(parts)
 
     def weigh(
@@ -94,7 +98,7 @@ class Evaluator:
     ) -> Weighed:
         """One draw of every row for each of the shared points (draws, shared_dim), weighed against q."""
         kind = float_type(self.target.precision)
-        raw = self.encoded(q, rows) if raw is None else raw
+        raw = self.encoded(q, parameters, rows) if raw is None else raw
         shared, count = np.asarray(shared, kind), len(shared)
         padded = np.minimum(np.arange(-(-count // self._side) * self._side), count - 1)
         found = []
@@ -152,6 +156,13 @@ def shared_draws(q: Amortised, count: int, seed: int) -> np.ndarray:
     """Draws of the unconstrained coordinates that rows share, (count, shared_dim)."""
     noise = np.random.default_rng([seed, 5]).normal(size=(count, q.shared.noise_dim))
     return q.shared.host_transform(noise)
+
+
+def picked_rows(rows: Mapping[str, np.ndarray], most: int, seed: int) -> dict[str, np.ndarray]:
+    """At most so many of the rows, chosen at random, in order."""
+    size = len(next(iter(rows.values())))
+    chosen = np.sort(np.random.default_rng(seed).permutation(size)[:most])
+    return {name: value[chosen] for name, value in rows.items()}
 
 
 def measure(

@@ -17,7 +17,7 @@ from jensen.families.amortised import Amortised, RowFactors, Shape
 from jensen.families.amortised.row_factors import joint_states
 from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
-from jensen.models.rows import RowLayout, RowModel
+from jensen.models.rows import RowModel
 
 STEPS = 300
 DRAWS = 8
@@ -32,10 +32,10 @@ class Free(eqx.Module):
     shared: Any
     shape: Shape = eqx.field(static=True)
 
-    def rows(self, layout: RowLayout, data: Mapping[str, Array]) -> RowFactors:
+    def rows(self, model: RowModel, data: Mapping[str, Array], parameters: Mapping[str, Any]) -> RowFactors:
         """The factors."""
-        del data
-        return RowFactors.of(layout, self.shape, self.raw)
+        del data, parameters
+        return RowFactors.of(model.layout, self.shape, self.raw)
 
 
 def refined(
@@ -53,7 +53,7 @@ def refined(
     layout, kind = evaluator.model.layout, float_type(evaluator.target.precision)
     states = joint_states(layout) if layout.codes else None
     estimator = RowEstimator(DRAWS, 1, states, bool(layout.codes) and states is None)
-    raw = evaluator.encoded(q, rows)
+    raw = evaluator.encoded(q, parameters, rows)
     with working(evaluator.target.precision):
         program = Program(lambda *given: _climbed(estimator, q.shape, *given), heavy=evaluator.mode)
         parts = []
