@@ -66,6 +66,21 @@ def test_statistics_have_mean_zero_and_are_interpolated_exactly(looked, name):
     assert np.abs(error).max() < 1e-9
 
 
+def test_a_node_outside_the_support_leaves_the_entry_alone():
+    """θ is above every observation with certainty, though not at every node."""
+    q = native.Product({"theta": native.Gamma(jnp.array(0.0), jnp.array(0.5)), "x": native.Normal(0.0, 0.0)})
+
+    def terms(values):
+        theta, x = values["theta"], values["x"]
+        return {"near": jnp.where(theta > 0.5, theta * x, -jnp.inf), "far": theta * x}
+
+    values = {"theta": jnp.array([0.9, 1.2]), "x": jnp.array([0.3, -0.4])}
+    known = links(lambda z: terms(z), {"theta": jnp.array(0.0), "x": jnp.array(0.0)}, {"theta": (), "x": ()})
+    found = averaged(q, terms, values, known, ["theta"])["theta"]
+    np.testing.assert_array_equal(found["near"], 0.0)
+    np.testing.assert_allclose(found["far"], (values["theta"] - 1.0) * values["x"], rtol=1e-12)
+
+
 class Rates(eqx.Module):
     """Counts whose rates share a shape, each through a link that is `bent` away from the conjugate one."""
 

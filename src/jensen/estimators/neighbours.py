@@ -14,6 +14,8 @@ from jensen.models.dependence import Links
 
 Terms: TypeAlias = Mapping[str, Array]
 """Term -> entries, (draws, *term)."""
+STEEPEST = 0.1
+"""Slopes in statistics of the order of one, over the root of the rounding error, that are not rounding themselves."""
 
 
 def averaged(
@@ -50,7 +52,10 @@ def averaged(
         for term, entries in jax.vmap(at)(nodes).items():
             index = links.rows[term][name]
             own = jnp.where((index >= 0)[..., None], weights[:, np.maximum(index, 0)], 0.0)
-            found[name][term] = jnp.sum(jnp.moveaxis(own, -1, 0) * entries, axis=0)
+            # Where a node is outside the support the entry stays as drawn; the draw of this site has no say in that.
+            known = jnp.all(jnp.isfinite(entries), axis=0)
+            added = jnp.moveaxis(own, -1, 0) * jnp.where(known, entries, 0.0)
+            found[name][term] = jnp.sum(added, axis=0)
     return found
 
 
@@ -85,6 +90,8 @@ def _weights(factor: AbstractFactor, nodes: Array, value: Array) -> Array:
     at_nodes = jax.vmap(factor.statistics)(nodes).reshape(count, -1, count - 1)
     basis = jnp.concatenate([jnp.ones_like(at_nodes[..., :1]), at_nodes], axis=-1)
     slopes = _inverse(jnp.moveaxis(basis, 0, -2))[..., 1:, :]  # (rows, statistics, nodes)
+    steep = jnp.max(jnp.abs(slopes), axis=(1, 2), keepdims=True)  # nodes that rounding has merged tell nothing
+    slopes = jnp.where(steep < STEEPEST / np.sqrt(jnp.finfo(slopes.dtype).eps), slopes, 0.0)
     drawn = jax.vmap(factor.statistics)(value).reshape(value.shape[0], -1, count - 1)
     return jnp.einsum("srm,rmk->srk", drawn, slopes)
 

@@ -132,11 +132,12 @@ def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: 
         target.gradients += rounds * REPLICATES * enough
         for picked, found in zip(turns, gradients, strict=True):
             for name, (label, _) in picked.items():
-                variance[name][label] = enough * whitened_variance(found.factors[name], q.factors[name])
+                found_here = enough * whitened_variance(found.factors[name], q.factors[name])
+                variance[name][label] = found_here if np.isfinite(found_here) else np.inf
     plan, weighed = settled(options, variance, target, q, num_draws)
     choices = []
     for name, found in options.items():
-        least = max(variance[name][plan[name]], 1e-300)
+        least = min(max(variance[name][plan[name]], 1e-300), 1e300)
         relative = {label: v / least for label, v in variance[name].items()} if len(found) > 1 else {}
         choices.append(Choice(name, plan[name], found[plan[name]], relative, weighed[name]))
     return Chosen(tuple(choices), total_draws(q, {c.factor: c.recipe for c in choices}, num_draws))

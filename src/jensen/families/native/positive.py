@@ -69,10 +69,10 @@ class Gamma(AbstractFactor):
         return self.low + jnp.exp(self.log_mean) * root**3
 
     def statistics(self, value: Array) -> Array:
-        """(z / m - 1, log z / m - ψ(k) + log k), z counted from low."""
-        part = (value - self.low) * jnp.exp(-self.log_mean)
-        logarithm = jnp.log(part) - digamma(jnp.exp(self.log_shape)) + self.log_shape
-        return jnp.stack([part - 1.0, logarithm], axis=-1)
+        """√k (z / m - 1) and k (log z / m - z / m + 1 - ψ(k) + log k), z counted from low: of the order of one."""
+        shape, part = jnp.exp(self.log_shape), (value - self.low) * jnp.exp(-self.log_mean)
+        second = jnp.log(part) - (part - 1.0) - digamma(shape) + self.log_shape
+        return jnp.stack([jnp.sqrt(shape) * (part - 1.0), shape * second], axis=-1)
 
     def tempered(self, power: float) -> Self:
         """The shape times power, at the same mean."""
@@ -147,14 +147,18 @@ class Beta(AbstractFactor):
         """Where the logit is at its mean and √3 sd (of 2 at most) from it."""
         a, b = self._concentrations()
         spread = jnp.minimum(jnp.sqrt(trigamma(a) + trigamma(b)), 2.0)
-        return self.low + self.width * jax.nn.sigmoid(three(digamma(a) - digamma(b), spread))
+        inside = jax.nn.sigmoid(three(digamma(a) - digamma(b), spread))
+        eps = jnp.finfo(inside.dtype).eps
+        return self.low + self.width * jnp.clip(inside, eps, 1.0 - eps)
 
     def statistics(self, value: Array) -> Array:
-        """Log x and log (1 - x), less their means, x being the part of the width."""
+        """The logit of x over its sd, and a log x + b log (1 - x), less their means; x is the part of the width."""
         a, b = self._concentrations()
         inside = (value - self.low) / self.width
-        logs = jnp.stack([jnp.log(inside), jnp.log1p(-inside)], axis=-1)
-        return logs - (digamma(jnp.stack([a, b], axis=-1)) - digamma(a + b)[..., None])
+        left = jnp.log(inside) - digamma(a) + digamma(a + b)
+        right = jnp.log1p(-inside) - digamma(b) + digamma(a + b)
+        spread = jnp.sqrt(trigamma(a) + trigamma(b))
+        return jnp.stack([(left - right) / spread, a * left + b * right], axis=-1)
 
     def tempered(self, power: float) -> Self:
         """The total times power, at the same mean."""
