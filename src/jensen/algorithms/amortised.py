@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from jensen._errors import OptionError, nearest
@@ -32,8 +31,8 @@ from jensen.models.rows.gaussian import bent_priors
 
 DENSE = 40
 """Coordinates that rows share up to which their covariance is full."""
-MEASURED = 2048
-"""Rows on which stages are compared."""
+MEASURED, DRAWN = 2048, 16_384
+"""Rows on which stages are compared, and draws of them all together: at least 8 of each row, at most 128."""
 EPOCHS, STEPS = 500, 20_000
 FAMILIES = ("mean_field", "full_rank", "structured")
 PRIOR_DRAWS = 16
@@ -67,7 +66,7 @@ class AmortisedVI(AbstractAlgorithm):
         num_draws: draws of each row in a step (for bounds of K particles: groups of them); more for scored codes.
         batch_size: rows of a minibatch; default all up to 256, else 128.
         max_epochs: passes over the rows at most; default 500, and more where they make fewer than 20000 steps.
-        tolerance: gain in nats a row, from one step size to the next, at which it has converged.
+        tolerance: gain in nats a row, for each of two cuts of the step size in a row, at which it has converged.
         plate: of the rows; default the largest that holds latents.
         held_out: share of the rows that the fit never sees (the same ones for the same number of rows). The ascent then
             keeps what is best for them, and `check` compares their bound with that of the others.
@@ -186,9 +185,10 @@ class AmortisedVI(AbstractAlgorithm):
             steps = Steps(target, self.estimator(target, batch), self.bound, batch, evaluator.heavy, seed)
             some = picked_rows(target.held or target.rows, MEASURED, seed)
             most = self.max_epochs or int(max(EPOCHS, STEPS * batch / target.size))
-            bound = measure(evaluator, some, target.size, 8, seed + 1)
+            draws = int(np.clip(DRAWN // len(next(iter(some.values()))), 8, 128))
+            bound = measure(evaluator, some, target.size, draws, seed + 1)
             watch = Watch(target, learned)
-            options = (jr.key(seed), most, self.tolerance, bool(target.held))
+            options = (most, self.tolerance, bool(target.held))
             climb = ascend(steps, learned, lambda x: bound(x.q, x.parameters), watch, *options)
             while True:
                 try:

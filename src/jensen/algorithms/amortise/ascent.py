@@ -7,7 +7,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
@@ -16,6 +15,7 @@ from jensen._errors import ModelError
 from jensen.algorithms.coordinate.refusals import no_maximum
 from jensen.core import AbstractBound, Progress
 from jensen.estimators.rows import Learned, RowEstimator
+from jensen.math.noise import key_data, key_of
 from jensen.math.precision import float_type
 from jensen.math.programs import Program
 from jensen.models.bijection import on_the_line
@@ -63,12 +63,12 @@ class Highest:
 
 
 class Steps:
-    """A chunk of steps in one program; `count` steps of `batch` rows each."""
+    """A chunk of steps in one program; `count` steps of `batch` rows each, its draws those of the chunk's number."""
 
     def __init__(
         self, target: RowTarget, estimator: RowEstimator, bound: AbstractBound, batch: int, heavy: bool, seed: int
     ):
-        self.target, self.estimator, self.batch = target, estimator, batch
+        self.target, self.estimator, self.batch, self.seed = target, estimator, batch, seed
         self.model = target.model(batch)
         per_epoch = max(1, target.size // batch)
         self.count = int(np.clip(per_epoch, 50, 400))
@@ -92,10 +92,10 @@ class Steps:
         self._order = order[wanted:]
         return order[:wanted].reshape(self.count, self.batch).astype(np.int32)
 
-    def __call__(self, learned: Learned, average: Learned, state: Any, done: int, rate: float, key: Any) -> Any:
+    def __call__(self, learned: Learned, average: Learned, state: Any, done: int, rate: float, number: int) -> Any:
         """(state of everything after the chunk, bounds of the steps, which of them were finite)."""
         kind = float_type(self.target.precision)
-        given = (self.rows(), jr.split(key, self.count), kind(rate), kind(done))
+        given = (self.rows(), key_data(self.count, self.seed, number), kind(rate), kind(done))
         found = self._program(self.model, self._data, learned, average, state, *given)
         self.target.gradients += self.count * self.batch * self.estimator.num_draws
         self.epochs += self.count * self.batch / self.target.size
@@ -135,7 +135,7 @@ def _chunk(
         rows, key = item
         own = {name: value[rows] for name, value in data.items()}
         now = back(flat)
-        value, slope = estimator.gradient(bound, model.at(own), now, own, scale, key)
+        value, slope = estimator.gradient(bound, model.at(own), now, own, scale, key_of(key))
         unit, pace = units(now), jnp.minimum(SHARED * rate, 0.1) / rate
         unit = ravel_pytree(unit)[0]
         paces = eqx.tree_at(lambda x: x.q.shared, ones, jax.tree.map(lambda u: pace * u, ones.q.shared))
@@ -163,7 +163,6 @@ def ascend(
     learned: Any,
     measure: Callable[[Learned], float],
     watch: "Watch",
-    key: Any,
     max_epochs: int,
     tolerance: float,
     early: bool = False,
@@ -171,13 +170,12 @@ def ascend(
     """Stages of falling step sizes, each from the average of the one before.
 
     The first step size is the best of `RATES` over one chunk each. A stage ends when the mean bound of its latest
-    chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when the
-    average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before (lies below
-    it, twice in a row). With `early` a stage also ends when `measure`, then that of held-out rows, has not risen for
-    `PATIENCE` chunks, and gives back its highest average; it has converged when two stages gain too little.
+    chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when two
+    stages in a row gain less than `tolerance` nats a row, on fixed draws, over the best before. With `early` a stage
+    also ends when `measure`, then that of held-out rows, has not risen for `PATIENCE` chunks, and gives back its best.
     """
     size = steps.target.size
-    rate, rejected = yield from _raced(steps, learned, key)
+    rate, rejected = yield from _raced(steps, learned)
     best, best_bound = learned, measure(learned)
     gain, number, still = np.inf, 0, 0
     while steps.epochs < max_epochs:
@@ -187,8 +185,7 @@ def ascend(
         done, highest = 0, Highest(average, best_bound)
         while steps.epochs < until:
             number += 1
-            sub = jr.fold_in(key, number)
-            current, average, state, values, fine = steps(current, average, state, done, rate, sub)
+            current, average, state, values, fine = steps(current, average, state, done, rate, number)
             done += steps.count
             rejected += int((~fine).sum())
             means.append(float(values[fine].mean()) if fine.any() else -np.inf)
@@ -209,7 +206,7 @@ def ascend(
         if reached > best_bound or not np.isfinite(best_bound):
             best, best_bound = average, reached
         still = still + 1 if gain < tolerance else 0
-        if (abs(gain) < tolerance and np.isfinite(gain) and not early) or still == 2:
+        if still == 2:
             return Ascended(best, best_bound, gain, True, steps.epochs, rate, rejected)
         rate *= CUT
         if rate < LEAST_RATE:
@@ -218,11 +215,10 @@ def ascend(
     return Ascended(best, best_bound, gain, False, steps.epochs, rate, rejected)
 
 
-def _raced(steps: Steps, learned: Any, key: Any) -> Generator[Progress, None, tuple[float, int]]:
+def _raced(steps: Steps, learned: Any) -> Generator[Progress, None, tuple[float, int]]:
     found, rejected = [], 0
     for rate in RATES:
-        sub = jr.fold_in(key, 2**30)
-        _, average, _, values, fine = steps(learned, learned, fresh(learned), 0, rate, sub)
+        _, average, _, values, fine = steps(learned, learned, fresh(learned), 0, rate, 0)
         rejected += int((~fine).sum())
         tail = values[3 * steps.count // 4 :][fine[3 * steps.count // 4 :]]
         reached = float(tail.mean()) if len(tail) and fine.mean() > 0.9 else -np.inf
