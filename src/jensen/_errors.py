@@ -30,6 +30,14 @@ class ModelError(JensenError, ValueError):
 class ParameterSites(ModelError):
     """The model has `numpyro.param` sites, which the analysis at hand leaves to `jensen.algorithms.learning`."""
 
+    def __init__(self, name: str, where: str):
+        super().__init__(
+            f"The model has a param site '{name}', which this method does not learn.",
+            where,
+            "Use jn.fit with method='auto', 'cavi', 'svi', 'advi', 'bbvi', 'hvm' or 'amortised', which maximise the "
+            "bound over it; or give it a prior with numpyro.sample.",
+        )
+
 
 class DataError(JensenError, ValueError):
     """The data do not fit the model's arguments, shapes or domain."""

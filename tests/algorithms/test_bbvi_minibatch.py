@@ -164,7 +164,7 @@ def test_gaussians_by_batches_agree_with_those_on_all_rows(family):
 def test_what_it_refuses():
     density = jn.LogDensity(lambda z: -(z["x"] ** 2), {"x": ()})
     cases = [
-        (centred, {"y": Y}, {"batch_size": 2}, r"term 'y' of 2 rows.*all 6.*compute what depends on all rows"),
+        (centred, {"y": Y}, {"batch_size": 2}, r"term 'y' of 2 rows.*among 6.*compute what depends on all rows"),
         (switched, {"x": X, "y": Y}, {"batch_size": 9}, "batch_size is 9, but the plate 'row' has 6 rows"),
         (switched, {"x": X, "y": Y}, {"batch_size": 2, "plate": "rwo"}, "no plate 'rwo'.*Did you mean 'row'"),
         (density, {}, {"batch_size": 2}, "plain log density has no plates"),

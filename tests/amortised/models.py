@@ -77,3 +77,13 @@ class Constant(eqx.Module):
 
     def __call__(self, row):
         return self.raw + 0.0 * jnp.sum(row)
+
+
+def hierarchy(x):
+    """A place that all rows share, a learned spread around it, a code and a coordinate."""
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    tau = numpyro.param("tau", 0.8, constraint=constraints.positive)
+    with numpyro.plate("row", len(x)):
+        c = numpyro.sample("c", dist.Categorical(jnp.array([0.2, 0.5, 0.3])))
+        z = numpyro.sample("z", dist.Normal(mu + c - 1.0, tau))
+        numpyro.sample("x", dist.Normal(z, 0.5), obs=x)

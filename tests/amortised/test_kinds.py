@@ -57,13 +57,31 @@ def test_a_network_in_the_model_is_learned():
     x = np.concatenate([np.tanh(z), z**2], 1) + 0.3 * rng.normal(size=(64, 2))
     method = jn.amortised(hidden=(8,), bound=jn.ImportanceWeighted(4), max_epochs=600)
     fit = jn.fit(m.decoded, {"x": x}, method)
-    assert fit.elbo.value > jn.fit(m.decoded, {"x": x}, jn.amortised(hidden=(8,), max_epochs=1)).elbo.value
+    assert "No rows were held out" in str(fit.check())
     net = fit.estimates.into("net", m.NET)
     assert not np.allclose(net.layers[0].weight, m.NET.layers[0].weight)
     assert "net$params: a network of 34 numbers in 4 arrays" in repr(fit.estimates)
     assert "'net$params'" in str(fit.check())
     with pytest.raises(jn.OptionError, match="Did you mean 'net'"):
         fit.estimates.into("nte", m.NET)
+
+
+def test_rows_that_are_held_out_end_the_ascent_and_are_compared():
+    """A network with as many weights as there are numbers in its rows fits them better than any others."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(24, 2))
+    fit = jn.fit(m.decoded, {"x": x}, jn.amortised(hidden=(8,), max_epochs=2000, held_out=0.5))
+    held = fit.answer.target.held["x"]
+    assert fit.answer.target.size == len(held) == 12
+    assert {tuple(row) for row in held} | {tuple(row) for row in fit.answer.target.rows["x"]} == {tuple(r) for r in x}
+    assert "best for 12 held-out rows was kept" in fit.status
+    own, other = fit.infer().log_evidence(), fit.infer({"x": held}).log_evidence()
+    (said,) = [reason for reason in fit.check().reasons if "held-out" in reason]
+    assert f"is {other.mean():.4g} nats a row, {own.mean() - other.mean():.2g} ±" in said
+    with pytest.raises(jn.OptionError, match="held_out must be a share"):
+        jn.amortised(held_out=1.5)
+    with pytest.raises(jn.OptionError, match="leaves 1 of 2 rows"):
+        jn.fit(m.one_normal, {"x": x[:2, 0]}, jn.amortised(held_out=0.5))
 
 
 def test_a_weighted_bound_is_named():

@@ -223,9 +223,75 @@ def test_batch_larger_than_the_plate_is_refused():
         SVI(batch_size=9).fit_conjugate(*ZOO["unit_mixture"])
 
 
-def test_model_without_local_latents_is_refused():
+def grouped(X, g, y):
+    """A regression with a mean for every group: no row has latents of its own."""
+    tau = numpyro.sample("tau", dist.Gamma(1.0, 1.0))
+    with numpyro.plate("column", X.shape[1]):
+        w = numpyro.sample("w", dist.Normal(0.0, 1.0))
+    with numpyro.plate("group", 3):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
+    with numpyro.plate("row", len(y)):
+        numpyro.sample("y", dist.Normal(mu[g] + X @ w, 1 / jnp.sqrt(tau)), obs=y)
+
+
+def test_rows_without_latents_are_read_in_batches(tmp_path):
+    rng = np.random.default_rng(8)
+    data = {"X": rng.normal(size=(70, 2)), "g": rng.integers(3, size=70), "y": rng.normal(size=70)}
+    exact = CAVI(tolerance=1e-12).fit_conjugate(grouped, data)
+    method = SVI(batch_size=20, tolerance=1e-9)
+
+    def read():
+        return ({k: v[i : i + 14] for k, v in data.items()} for i in range(0, 70, 14))
+
+    mapped = {}
+    for name, value in data.items():
+        mapped[name] = np.memmap(tmp_path / name, dtype=value.dtype, mode="w+", shape=value.shape)
+        mapped[name][:] = value
+    for rows in (data, mapped, Batches(read)):
+        fit = method.fit_conjugate(grouped, rows)
+        assert fit.converged
+        assert fit.elbo == pytest.approx(exact.elbo, abs=1e-6)
+        for site, mean in exact.means().items():
+            np.testing.assert_allclose(fit.means()[site], mean, atol=1e-4)
+
+
+def test_rows_without_latents_are_read_once_for_all_sweeps():
+    rng = np.random.default_rng(8)
+    data = {"X": rng.normal(size=(70, 2)), "g": rng.integers(3, size=70), "y": rng.normal(size=70)}
+    with working("double"):
+        source = Rows(data, 70, 20)
+        batches = Minibatches(grouped, "double", 1e-4, "row", size=70)
+        batches.first(source.example())
+        points = [
+            {n: random_start(batches.model, np.random.default_rng(s), False)[n] for n in ["w", "mu", "tau"]}
+            for s in (0, 1)
+        ]
+        first = batches.whole(points[0], source.whole())
+        again = batches.whole(points[1], ())  # nothing is read
+        fresh = Minibatches(grouped, "double", 1e-4, "row", size=70)
+        fresh.first(source.example())
+        expected = fresh.whole(points[1], source.whole())
+        assert float(first.bound) != pytest.approx(float(expected.bound))
+        assert float(again.bound) == pytest.approx(float(expected.bound), rel=1e-12)
+
+
+def test_rows_that_follow_each_other_are_refused():
+    def walk(x):
+        tau = numpyro.sample("tau", dist.Gamma(1.0, 1.0))
+        with numpyro.plate("row", len(x)):
+            before = jnp.concatenate([jnp.zeros(1), x[:-1]])
+            numpyro.sample("x", dist.Normal(before, 1 / jnp.sqrt(tau)), obs=x)
+
+    with pytest.raises(ModelError, match="sum over the rows"):
+        SVI(batch_size=4).fit_conjugate(walk, {"x": RNG.normal(size=12)})
+
+
+def test_model_without_rows_is_refused():
+    def single(x):
+        numpyro.sample("x", dist.Normal(numpyro.sample("mu", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+
     with pytest.raises(ModelError, match="cavi"):
-        SVI(batch_size=2).fit_conjugate(*ZOO["normal_gamma"])
+        SVI().fit_conjugate(single, {"x": 1.0})
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"forgetting": 0.5}, {"delay": -1.0}, {"tolerance": 0.0}])

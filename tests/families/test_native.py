@@ -153,3 +153,13 @@ def test_bounds_that_are_data():
     factor = native.native_product(target.structure.latents, target.supports).factors["a"]
     value = np.asarray(factor.sample(jr.key(0)))
     assert ((value > low) & (value < low + 2)).all()
+
+
+def test_moments_keep_the_digits_of_a_fit_whatever_the_flag():
+    q = native.Product({name: FACTORS[name] for name in ("gamma", "dirichlet", "negative_binomial")})
+    inside = jax.device_get((q.means(), q.variances()))
+    with jax.enable_x64(False):
+        outside = jax.device_get((q.means(), q.variances()))
+    for a, b in zip(jax.tree.leaves(inside), jax.tree.leaves(outside), strict=True):
+        assert a.dtype == b.dtype == np.float64
+        np.testing.assert_array_equal(a, b)

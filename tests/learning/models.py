@@ -42,13 +42,6 @@ def groups(sigma, y, mu, tau):
         numpyro.sample("y", dist.Normal(theta, sigma), obs=y)
 
 
-def relevance(x, y, alpha, noise):
-    with numpyro.plate("feature", x.shape[1]):
-        w = numpyro.sample("w", dist.Normal(0, 1 / jnp.sqrt(alpha)))
-    with numpyro.plate("row", len(y)):
-        numpyro.sample("y", dist.Normal(x @ w, noise), obs=y)
-
-
 def logistic(x, y, tau):
     w = numpyro.sample("w", dist.Normal(0, tau).expand([4]).to_event(1))
     numpyro.sample("y", dist.Bernoulli(logits=x @ w).to_event(1), obs=y)

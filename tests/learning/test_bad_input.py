@@ -91,3 +91,27 @@ def test_a_log_density_has_no_parameters():
     density = jn.LogDensity(lambda z: -0.5 * z["x"] ** 2, {"x": ()})
     with pytest.raises(jn.OptionError, match=r"has no parameters to learn"):
         jn.fit(density, learn=["x"])
+
+
+def test_the_scale_of_a_parameter_on_the_real_line_is_unknown():
+    """A place of 1000 is found from 0; a log scale on its way to minus infinity is no place."""
+
+    def model(y, mu, log_scale):
+        with numpyro.plate("group", len(y)):
+            theta = numpyro.sample("theta", dist.Normal(mu, 2.0))
+            numpyro.sample("y", dist.StudentT(4.0, theta, jnp.exp(log_scale)), obs=y)
+
+    data = {"y": 1000.0 + Y, "mu": 0.0, "log_scale": 0.0}
+    fit = jn.fit(model, data, "advi", learn=["mu"])
+    assert fit.estimates["mu"] == pytest.approx(1000.0 + np.median(Y), abs=1.0)
+    assert "edge" not in fit.status
+
+    def alone(x):
+        mu = numpyro.param("mu", jnp.array([900.0, 0.0]))
+        log_scale = numpyro.param("log_scale", jnp.array([-3.0, 0.0]))
+        with numpyro.plate("row", len(x)):
+            c = numpyro.sample("c", dist.Bernoulli(0.5))
+            numpyro.sample("x", dist.Normal(mu[c], jnp.exp(log_scale[c])), obs=x)
+
+    with pytest.raises(jn.ModelError, match=r"no maximum in the parameter 'log_scale'.*still rising"):
+        jn.fit(alone, {"x": np.concatenate([[900.0], Y])})

@@ -1,16 +1,22 @@
 """Exact EM against scikit-learn and closed forms; variational EM against what it must equal."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
-from numpyro.distributions import constraints
 from scipy import optimize, stats
-from sklearn.mixture import GaussianMixture
 
 import jensen as jn
+from jensen.algorithms.learning.em import left_to_gain
+from jensen.core import Estimates
 from jensen.families.exponential import GammaPower
 from jensen.math.precision import working
+from jensen.models.learning import find_parameters
+from jensen.models.learning.parameter import param_sites
 from tests.learning import models as m
+from tests.test_examples import example
 
 
 def bounds(fit):
@@ -23,58 +29,44 @@ def never_falls(fit):
 
 
 @pytest.fixture(scope="module")
-def mixture_fit():
-    return jn.fit(m.mixture, {"x": m.CLUSTERS}, jn.cavi(tolerance=1e-14, max_sweeps=4000))
+def mixture():
+    return example("mixture_em")
 
 
-def test_a_mixture_is_scikit_learns_from_the_same_start(mixture_fit):
-    x = m.CLUSTERS
-    start = {"weights_init": np.ones(3) / 3, "means_init": x[:3], "precisions_init": np.stack([np.eye(2)] * 3)}
-    peer = GaussianMixture(3, tol=1e-15, max_iter=5000, reg_covar=0.0, **start).fit(x)
-    assert mixture_fit.elbo.value == pytest.approx(peer.score_samples(x).sum(), abs=1e-8)
-    np.testing.assert_allclose(mixture_fit.estimates["mu"], peer.means_, atol=1e-4)
-    np.testing.assert_allclose(mixture_fit.estimates["sigma"], peer.covariances_, atol=1e-4)
-    assert never_falls(mixture_fit)
-    assert mixture_fit.estimates.exact
-    assert "Exact EM" in mixture_fit.status
+def test_a_mixture_is_scikit_learns_from_the_same_start(mixture):
+    fit, peer = mixture["fit"], mixture["peer"]
+    assert fit.elbo.value == pytest.approx(peer.score_samples(mixture["x"]).sum(), abs=1e-8)
+    np.testing.assert_allclose(fit.estimates["mu"], peer.means_, atol=1e-4)
+    np.testing.assert_allclose(fit.estimates["sigma"], peer.covariances_, atol=1e-4)
+    assert never_falls(fit)
+    assert fit.estimates.exact
+    assert "Exact EM" in fit.status
 
 
-def test_the_posterior_is_that_at_the_estimates(mixture_fit):
-    e = mixture_fit.estimates
-    densities = [stats.multivariate_normal(mu, s).logpdf(m.CLUSTERS) for mu, s in zip(e["mu"], e["sigma"], strict=True)]
+def test_the_posterior_is_that_at_the_estimates(mixture):
+    fit, x = mixture["fit"], mixture["x"]
+    e = fit.estimates
+    densities = [stats.multivariate_normal(mu, s).logpdf(x) for mu, s in zip(e["mu"], e["sigma"], strict=True)]
     logs = np.stack(densities, 1) + np.log(e["weights"])
     exact = np.exp(logs - np.logaddexp.reduce(logs, 1, keepdims=True))
     with working("double"):
-        found = mixture_fit.q.factors["c"].mean_params()["indicator"]
+        found = fit.q.factors["c"].mean_params()["indicator"]
         np.testing.assert_allclose(found, exact, atol=1e-9)
-    assert mixture_fit.check().verdict == "trusted"
-    assert "given 'weights', 'mu', 'sigma'" in str(mixture_fit.check())
+    assert fit.check().verdict == "trusted"
+    assert "given 'weights', 'mu', 'sigma'" in str(fit.check())
 
 
-def test_probabilistic_principal_components_reach_the_closed_form():
-    x, k = m.ROWS, 2
-    (n, d), fit = x.shape, jn.fit(m.factors, {"x": x, "tied": True}, jn.cavi(tolerance=1e-13))
-    eigenvalues = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
-    noise = eigenvalues[k:].mean()
-    top = np.log(eigenvalues[:k]).sum() + (d - k) * np.log(noise)
-    assert fit.elbo.value == pytest.approx(-0.5 * n * (d * np.log(2 * np.pi) + top + d), abs=2e-6)
-    assert fit.estimates["noise"] ** 2 == pytest.approx(noise, rel=1e-5)
-    assert never_falls(fit)
-
-
-@pytest.mark.slow
-def test_factor_analysis_reaches_scikit_learns_maximum():
-    from sklearn.decomposition import FactorAnalysis
-
-    # Six columns, so that the maximum is inside: with few of them a noise may go to zero, and EM creeps for ever.
-    rng = np.random.default_rng(4)
-    x = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(300, 6)) * [0.7, 0.9, 0.8, 1.0, 0.9, 0.8]
-    fit = jn.fit(m.factors, {"x": x, "tied": False}, jn.cavi(tolerance=1e-13, max_sweeps=20_000))
-    peer = FactorAnalysis(2, tol=1e-13, max_iter=50_000, svd_method="lapack").fit(x)
-    assert fit.converged
-    assert fit.elbo.value == pytest.approx(peer.score_samples(x).sum(), abs=1e-6)
-    np.testing.assert_allclose(fit.estimates["noise"] ** 2, peer.noise_variance_, rtol=1e-3)
-    assert never_falls(fit)
+def test_components_and_factors_reach_the_maximum_of_their_likelihood():
+    """Principal components in closed form, factor analysis as far as scikit-learn gets."""
+    found = example("factor_analysis")
+    x, pca, fa, peer = (found[name] for name in ("x", "pca", "fa", "peer"))
+    assert pca.elbo.value == pytest.approx(found["best"], abs=2e-6)
+    assert pca.estimates["noise"] ** 2 == pytest.approx(found["noise"], rel=1e-5)
+    assert fa.elbo.value == pytest.approx(peer.score_samples(x).sum(), abs=1e-6)
+    np.testing.assert_allclose(fa.estimates["noise"] ** 2, peer.noise_variance_, rtol=1e-3)
+    for fit in (pca, fa):
+        assert fit.converged
+        assert never_falls(fit)
 
 
 def test_hyperparameters_by_empirical_bayes():
@@ -86,24 +78,21 @@ def test_hyperparameters_by_empirical_bayes():
 
 
 def test_relevance_determination_switches_useless_features_off():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(60, 3))
-    y = x @ np.array([2.0, -1.0, 0.0]) + 0.5 * rng.normal(size=60)
-    data = {"x": x, "y": y, "alpha": np.ones(3), "noise": 1.0}
-    learn = {"alpha": constraints.positive, "noise": constraints.positive}
+    found = example("relevance")
+    fit, best = found["fit"], found["best"]
+    assert fit.elbo.value >= -best.fun
+    np.testing.assert_allclose(fit.estimates["noise"], np.exp(best.x[3]), rtol=1e-3)
+    np.testing.assert_allclose(fit.estimates["alpha"][:2], np.exp(best.x[:2]), rtol=1e-3)
+    assert fit.estimates["alpha"][2] > 1e5
+    assert fit.converged
+    assert "levels off as 'alpha' goes to the edge" in fit.status
 
-    def evidence(log_alpha, log_noise):
-        cov = x / np.exp(log_alpha) @ x.T + np.exp(2 * log_noise) * np.eye(60)
-        return stats.multivariate_normal(np.zeros(60), cov).logpdf(y)
 
-    best = optimize.minimize(lambda p: -evidence(np.clip(p[:3], -8, 12), p[3]), np.zeros(4), method="L-BFGS-B")
-    full = jn.fit(m.relevance, data, jn.advi(family="full_rank"), learn=learn)
-    assert full.elbo.value == pytest.approx(-best.fun, abs=0.02)
-    np.testing.assert_allclose(full.estimates["noise"], np.exp(best.x[3]), rtol=1e-2)
-    np.testing.assert_allclose(full.estimates["alpha"][:2], np.exp(best.x[:2]), rtol=2e-2)
-    assert full.estimates["alpha"][2] > 20.0
-    assert best.x[2] > 3.0
-    assert "drawn to where q fits better" in full.estimates.bias
+def test_what_is_left_of_a_slow_sequence():
+    t = np.arange(1.0, 2000.0)
+    for power in (1.0, 2.0):
+        assert left_to_gain(-3.0 / t**power) == pytest.approx(3.0 / 1999**power, rel=0.01)
+    assert left_to_gain(np.log(t)) == np.inf  # it has no limit
 
 
 def test_a_latent_held_at_its_mode_keeps_its_prior():
@@ -130,9 +119,6 @@ def test_the_gaussian_path_finds_the_maximum_of_its_bound():
 
 
 def test_equal_starts_are_not_kept():
-    import numpyro
-    import numpyro.distributions as dist
-
     def two(x):
         mu = numpyro.param("mu", jnp.zeros(2))
         with numpyro.plate("row", len(x)):
@@ -150,6 +136,37 @@ def test_the_plan_says_what_is_learned():
     assert [rows[name].kind for name in ("weights", "mu", "sigma", "c")] == ["learned"] * 3 + ["latent"]
     assert "point estimate" in rows["mu"].update
     assert "learned" in str(jn.explain(m.factors, {"x": m.ROWS, "tied": True}))
+
+
+def test_a_tree_of_arrays_is_learned_array_by_array():
+    """As `flax_module` and `nnx_module` register their weights: dicts in a dict, under name + "$params"."""
+    net = {"Dense_0": {"kernel": np.ones((1, 3)), "bias": np.zeros(3)}, "Dense_1": {"kernel": np.ones((3, 1))}}
+
+    def model(y):
+        weights = numpyro.param("net$params", net)
+        with numpyro.plate("row", len(y)):
+            z = numpyro.sample("z", dist.Normal(0, 1))
+            hidden = jnp.tanh(z[:, None] @ weights["Dense_0"]["kernel"] + weights["Dense_0"]["bias"])
+            numpyro.sample("y", dist.Normal((hidden @ weights["Dense_1"]["kernel"])[:, 0], 1.0), obs=y)
+
+    found = find_parameters(model, {"y": m.EFFECTS})
+    names = ["net$params.Dense_0.bias", "net$params.Dense_0.kernel", "net$params.Dense_1.kernel"]
+    assert [p.name for p in found] == names
+    assert [p.kind for p in found] == ["network"] * 3
+    values = {p.name: p.initial + i for i, p in enumerate(found)}
+    tree = param_sites(found, values)["net$params"]
+    np.testing.assert_array_equal(tree["Dense_0"]["kernel"], net["Dense_0"]["kernel"] + 1)
+    estimates = Estimates(values, {p.name: p.kind for p in found}, False)
+    assert jax.tree.all(jax.tree.map(np.array_equal, estimates.into("net", net), tree))
+
+
+def test_networks_with_a_state_are_refused():
+    def model(y):
+        numpyro.primitives.mutable("net$state", {"mean": 0.0})
+        numpyro.sample("y", dist.Normal(numpyro.sample("z", dist.Normal(0, 1)), 1.0).expand([8]), obs=y)
+
+    with pytest.raises(jn.ModelError, match=r"keeps a state, 'net\$state'.*batch normalisation"):
+        jn.fit(model, {"y": m.EFFECTS})
 
 
 def test_saved_estimates_come_back(tmp_path):

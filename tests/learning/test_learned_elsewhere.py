@@ -55,7 +55,12 @@ def test_hierarchical_vi_does_too():
     assert fit.estimates["tau"] == pytest.approx(EXACT[1], abs=0.1)
 
 
-@pytest.mark.parametrize(("method", "phase"), [("cavi", "ascent"), ("bbvi", "ascent")])
+HVM = jn.hvm(prior="mean_field", num_starts=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "phase"), [("cavi", "ascent"), ("bbvi", "ascent"), pytest.param(HVM, "ascent", marks=pytest.mark.slow)]
+)
 def test_interrupted_it_keeps_what_it_has_learned(method, phase):
     fit = jn.fit(m.groups, m.SCHOOLS, method, learn=["mu", "tau"], progress=after(2, phase))
     assert "Interrupted by the user" in fit.status

@@ -8,32 +8,35 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
-from numpyro.distributions import constraints
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms.amortise.ascent import EDGE, Steps, ascend
-from jensen.algorithms.amortise.evaluate import Evaluator, measure
+from jensen.algorithms.amortise.ascent import Steps, Watch, ascend
+from jensen.algorithms.amortise.evaluate import Evaluator, measure, picked_rows
 from jensen.algorithms.learning.variational import at_edge
 from jensen.bounds import ELBO, Weighted
 from jensen.core import AbstractAlgorithm, AbstractBound, Estimates, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.families import FullRank, MeanField
-from jensen.families.amortised import Amortised, Shape, encoder_for
+from jensen.families.amortised import Amortised, Direct, Shape, Structured, encoder_for
 from jensen.families.amortised.row_factors import joint_states
+from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision, float_type, working
+from jensen.models.data_check import as_mapping
 from jensen.models.learning import Parameter
 from jensen.models.log_density import LogDensity
 from jensen.models.rows import RowTarget, row_target
+from jensen.models.rows.gaussian import bent_priors
 
 DENSE = 40
 """Coordinates that rows share up to which their covariance is full."""
-MEASURED = 2048
-"""Rows on which stages are compared."""
+MEASURED, DRAWN = 2048, 16_384
+"""Rows on which stages are compared, and draws of them all together: at least 8 of each row, at most 128."""
 EPOCHS, STEPS = 500, 20_000
-FAMILIES = ("mean_field", "full_rank")
+FAMILIES = ("mean_field", "full_rank", "structured")
+PRIOR_DRAWS = 16
+"""Fixed draws of what rows share, over which the structured family averages the rows' prior."""
 
 
 class AmortisedVI(AbstractAlgorithm):
@@ -55,27 +58,32 @@ class AmortisedVI(AbstractAlgorithm):
             network is built from the data's shapes: two hidden layers beside a linear map.
         hidden: sizes of the hidden layers of the network that is built.
         inputs: arguments that the encoder sees; default all with rows.
-        family: of each row's Gaussian, "mean_field" or "full_rank".
+        family: of each row's Gaussian: "mean_field", "full_rank", or "structured": the row's Gaussian prior times
+            N(m; z, (R Rᵀ)⁻¹), where the encoder returns m and R (in the places of the mean and of L) as if it had
+            seen the latents (Johnson et al. 2016). It needs priors that are Gaussian given codes and what rows share.
         bound: `jn.ELBO()`, `jn.ImportanceWeighted(K)`, `jn.Renyi(alpha, K)` (row by row, with doubly reparameterised
             gradients), or `jn.Weighted(beta)`.
         num_draws: draws of each row in a step (for bounds of K particles: groups of them); more for scored codes.
         batch_size: rows of a minibatch; default all up to 256, else 128.
         max_epochs: passes over the rows at most; default 500, and more where they make fewer than 20000 steps.
-        tolerance: gain in nats a row, from one step size to the next, at which it has converged.
+        tolerance: gain in nats a row, for each of two cuts of the step size in a row, at which it has converged.
         plate: of the rows; default the largest that holds latents.
+        held_out: share of the rows that the fit never sees (the same ones for the same number of rows). The ascent then
+            keeps what is best for them, and `check` compares their bound with that of the others.
     """
 
     name: ClassVar[str] = "amortised"
     encoder: Any = None
     hidden: Sequence[int] | None = eqx.field(static=True, default=None)
     inputs: Sequence[str] | None = eqx.field(static=True, default=None)
-    family: Literal["mean_field", "full_rank"] = eqx.field(static=True, default="mean_field")
+    family: Literal["mean_field", "full_rank", "structured"] = eqx.field(static=True, default="mean_field")
     bound: AbstractBound = ELBO()
     num_draws: int = eqx.field(static=True, default=1)
     batch_size: int | None = eqx.field(static=True, default=None)
     max_epochs: int | None = eqx.field(static=True, default=None)
     tolerance: float = eqx.field(static=True, default=1e-4)
     plate: str | None = eqx.field(static=True, default=None)
+    held_out: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -84,6 +92,12 @@ class AmortisedVI(AbstractAlgorithm):
             )
         if not self.tolerance > 0:
             raise OptionError(f"tolerance must be positive, got {self.tolerance}.", "Option: tolerance of amortised.")
+        if not 0.0 <= self.held_out <= 0.9:
+            raise OptionError(
+                f"held_out must be a share of the rows, got {self.held_out}.",
+                "Option: held_out.",
+                "held_out=0.1, say.",
+            )
         hidden = self.hidden
         if hidden is not None and not all(isinstance(size, int) and size > 0 for size in hidden):
             raise OptionError(
@@ -124,6 +138,8 @@ class AmortisedVI(AbstractAlgorithm):
                     "Write it as numpyro.param with an initial value, or leave it latent.",
                 )
         target = row_target(fn, data, precision, parameters, self.plate)
+        if self.held_out:
+            target = _divided(target, fn, data, precision, parameters, self.held_out)
         for name in self.inputs or ():
             if name not in target.cut:
                 raise OptionError(f"The encoder cannot see '{name}'.", "Option: inputs.", nearest(name, target.cut))
@@ -132,13 +148,15 @@ class AmortisedVI(AbstractAlgorithm):
                 f"batch_size is {self.batch_size}, but there are {target.size} rows.", "Option: batch_size."
             )
         target.encoder = self.encoder
+        if self.family == "structured":
+            _check_structure(target)
         with working(precision):
             self.start(target, 0)  # an encoder that does not fit is refused before anything is compiled
         return target
 
     def start(self, target: RowTarget, seed: int) -> Learned:
         """q and the parameters before the first step."""
-        shape = Shape.of(target.layout, self.family == "full_rank")
+        shape = Shape.of(target.layout, self.family != "mean_field")
         inputs = tuple(self.inputs) if self.inputs is not None else target.cut
         encoder = encoder_for(target.rows, shape, self.encoder, inputs, self.hidden, seed)
         kind, dim = float_type(target.precision), target.layout.shared_dim
@@ -146,7 +164,8 @@ class AmortisedVI(AbstractAlgorithm):
         shared = (
             FullRank(loc, log_scale, jnp.zeros((dim, dim), kind)) if 0 < dim <= DENSE else MeanField(loc, log_scale)
         )
-        return Learned(Amortised(encoder, shared, shape), jax.tree.map(jnp.asarray, dict(target.start)))
+        form = Structured(symmetric_draws(PRIOR_DRAWS, dim, 0)) if self.family == "structured" else Direct()
+        return Learned(Amortised(encoder, shared, shape, form), jax.tree.map(jnp.asarray, dict(target.start)))
 
     def estimator(self, target: RowTarget, batch: int) -> RowEstimator:
         """The estimator for this model."""
@@ -164,18 +183,13 @@ class AmortisedVI(AbstractAlgorithm):
             learned = self.start(target, seed)
             evaluator = Evaluator(target)
             steps = Steps(target, self.estimator(target, batch), self.bound, batch, evaluator.heavy, seed)
-            few = np.sort(np.random.default_rng(seed).permutation(target.size)[:MEASURED])
-            some = {name: value[few] for name, value in target.rows.items()}
+            some = picked_rows(target.held or target.rows, MEASURED, seed)
             most = self.max_epochs or int(max(EPOCHS, STEPS * batch / target.size))
-            bound = measure(evaluator, some, target.size, 8, seed + 1)
-            climb = ascend(
-                steps,
-                learned,
-                lambda x: bound(x.q, x.parameters),
-                jr.key(seed),
-                most,
-                self.tolerance,
-            )
+            draws = int(np.clip(DRAWN // len(next(iter(some.values()))), 8, 128))
+            bound = measure(evaluator, some, target.size, draws, seed + 1)
+            watch = Watch(target, learned)
+            options = (most, self.tolerance, bool(target.held))
+            climb = ascend(steps, learned, lambda x: bound(x.q, x.parameters), watch, *options)
             while True:
                 try:
                     item = next(climb)
@@ -190,12 +204,7 @@ class AmortisedVI(AbstractAlgorithm):
                 "step_size": found.rate,
                 "rejected_steps": float(found.rejected),
             }
-            far = [
-                name
-                for name, value in found.learned.parameters.items()
-                if target.charts.supports[name] is not constraints.real
-                and np.abs(np.asarray(value) - target.start[name]).max(initial=0.0) > EDGE
-            ]
+            far = watch.far(found.learned, found.converged)
             end = (
                 f"Converged after {found.epochs:.0f} epochs: the last cut of the step size gained {found.gain:.1g} "
                 "nats a row."
@@ -203,6 +212,8 @@ class AmortisedVI(AbstractAlgorithm):
                 else f"Stopped after {found.epochs:.0f} epochs (max_epochs={most}); the last cut of the step "
                 f"size still gained {found.gain:.2g} nats a row."
             )
+            if target.held:
+                end += f" What was best for {len(next(iter(target.held.values())))} held-out rows was kept."
             changed = (
                 f" What was maximised counts the divergence {self.bound.beta:g} times: it is not the ELBO."
                 if isinstance(self.bound, Weighted) and self.bound.beta != 1.0
@@ -221,3 +232,42 @@ class AmortisedVI(AbstractAlgorithm):
             estimates = Estimates(found, kinds, False, {})
         q = jax.device_get(learned.q)
         return Outcome(q, converged, status, certificate, estimates=estimates, target=target)
+
+
+def _divided(
+    target: RowTarget, fn: Any, data: Any, precision: Precision, parameters: tuple[Parameter, ...], share: float
+) -> RowTarget:
+    """The model on the rows that are not held out, with those that are."""
+    order = np.random.default_rng(0).permutation(target.size)
+    count = max(1, round(share * target.size))
+    rest, held = np.sort(order[count:]), np.sort(order[:count])
+    if len(rest) < 2:
+        raise OptionError(
+            f"held_out={share} leaves {len(rest)} of {target.size} rows to fit.", "Option: held_out.", "Hold out fewer."
+        )
+    given = {**as_mapping(data), **{name: value[rest] for name, value in target.rows.items()}}
+    found = row_target(fn, given, precision, parameters, target.plate)
+    found.held = {name: value[held] for name, value in target.rows.items()}
+    return found
+
+
+def _check_structure(target: RowTarget) -> None:
+    """Raise where a row's latents have no Gaussian prior to which a potential could be joined."""
+    remedy = "Use family='full_rank', or write the latents as normal ones and transform them in the model."
+    if not target.layout.dim:
+        raise OptionError("The rows have no continuous latents to be structured.", "Option: family.", "Leave it out.")
+    bent = bent_priors(target)
+    if bent:
+        site = target.structure.sites[bent[0]]
+        raise OptionError(
+            f"The prior of the rows' latents is not Gaussian: '{bent[0]}' is {site.distribution}, whose log density is "
+            "no quadratic function of them.",
+            f"Option: family='structured'. Sites: {', '.join(bent)}.",
+            remedy,
+        )
+    if target.layout.codes and joint_states(target.layout) is None:
+        raise OptionError(
+            "The rows' discrete latents have too many joint states to average their prior over.",
+            f"Option: family='structured'. Sites: {', '.join(code.name for code in target.layout.codes)}.",
+            remedy,
+        )

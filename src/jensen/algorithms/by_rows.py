@@ -27,8 +27,7 @@ def target_by_rows(
     with working(precision):
         point = np.random.default_rng(0).normal(size=target.dim).astype(float_type(precision))
         latent = target.latent(0.5 * point)
-    both = target.model, target.structure
-    target.subsample = subsampled(model, data, both, latent, batch_size, plate, precision, discrete=False)
+    target.subsample = subsampled(model, data, target, latent, batch_size, plate, discrete=False)
     if target.subsample.model.axes:
         name = target.subsample.model.axes[0][0]
         raise OptionError(

@@ -14,7 +14,7 @@ from jensen.models import Target
 GAP = 0.2
 """Nats by which the importance-weighted bound must lie above the bound for more to be tried."""
 USABLE = 0.05
-"""Part of the draws that importance weights leave effective, from which on they will do: about what the verdict asks."""
+"""Part of the draws that importance weights leave effective, from which on they will do, as the verdict asks."""
 
 
 def escalate(

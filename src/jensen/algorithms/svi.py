@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jensen._errors import OptionError
+from jensen._errors import JensenError, ModelError, OptionError
 from jensen.algorithms.coordinate.batch_starts import above, begun, placed
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.minibatch import Minibatches
 from jensen.algorithms.coordinate.polish import Polished, polished
-from jensen.algorithms.coordinate.shape import subsampled
+from jensen.algorithms.coordinate.shape import not_by_rows, splits
 from jensen.algorithms.coordinate.steps import Steps, steps
 from jensen.algorithms.coordinate.stream import StreamTarget, reached, stream_target
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Run
@@ -36,6 +36,9 @@ class SVI(AbstractAlgorithm):
     extrapolated geometrically. They stop when the gain still to come, from the last gain and the
     rate at which the steps shrink, is below `tolerance`: only then is the fit said to have converged. Data that can
     be read once only cannot be swept, and their fit never says so.
+
+    Rows without latents (a regression) are subsampled too. What they say to the globals does not depend on q, so that
+    one pass collects it for all exact sweeps.
 
     The data are arrays in memory, memory-mapped arrays (read batch by batch), or a source: `jn.Batches`, `jn.Ragged`.
     Unless they are in memory, q holds the latents outside the plate only; those of the rows are integrated out
@@ -118,18 +121,27 @@ class SVI(AbstractAlgorithm):
         rng = np.random.default_rng(seed)
         if isinstance(target, StreamTarget):
             return (yield from self._fit(target.batches, target.source, rng, target))
-        parts = subsampled(target.model, self.plate)
-        source = Rows(target.program.kwargs, parts.size, self.batch_size)
-        batches = Minibatches(
-            target.program.fn,
-            target.precision,
-            LOCAL_TOLERANCE,
-            parts.plate,
-            size=parts.size,
-            checked=True,
-        )
-        batches.first(source.example())
+        batches, source = self._minibatches(target)
         return (yield from self._fit(batches, source, rng, target, init))
+
+    def _minibatches(self, target: ConjugateTarget) -> tuple[Minibatches, Rows]:
+        """Batches of the rows in memory: of the plate with latents that can be subsampled, or else of one with data."""
+        model = target.model
+        parts = next(splits(model, self.plate, False), None)
+        holding = {p.name: p.size for s in model.sites.values() if s.observed for p in s.plates}
+        largest = sorted((n for n in holding if self.plate in (None, n)), key=lambda n: -holding[n])
+        tried = [(name, holding[name]) for name in largest] if parts is None else [(parts.plate, parts.size)]
+        refused: JensenError | None = None
+        for plate, size in tried:
+            source = Rows(target.program.kwargs, size, self.batch_size)
+            batches = Minibatches(target.program.fn, target.precision, LOCAL_TOLERANCE, plate, size=size, checked=True)
+            try:
+                batches.first(source.example())
+            except ModelError as error:
+                refused = refused or error
+                continue
+            return batches, source
+        raise refused or not_by_rows(model, self.plate)
 
     def _fit(
         self,

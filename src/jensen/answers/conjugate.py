@@ -14,14 +14,15 @@ from jensen._errors import OptionError
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.hybrid_solution import HybridSolution, restored_hybrid
 from jensen.algorithms.coordinate.solution import Solution, restored
-from jensen.answers.collapsed import Collapsed, collapsed, split_keys
+from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
 from jensen.core import Outcome
 from jensen.diagnostics.check import Report
 from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
 from jensen.diagnostics.factorised import judge
 from jensen.diagnostics.importance import Pool
-from jensen.families.exponential import Product
+from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateTarget
@@ -76,7 +77,7 @@ class ConjugateAnswer(AbstractAnswer):
 
     @functools.cached_property
     def _collapsed(self) -> Collapsed:
-        return collapsed(self.solution, self.seed)
+        return collapsed(self.solution)
 
     def pool(self, seed: int) -> Pool:
         """Half from q, half from its factors at a lower power, weighed with as much integrated out as can be."""
@@ -102,8 +103,7 @@ class ConjugateAnswer(AbstractAnswer):
         """Draws of every latent."""
         check_affordable(self.structure.latents, count)
         with working(self.target.precision):
-            keys = split_keys(1_000_003 * self.seed + seed, count)
-            draws = jax.device_get(Program(_drawn)(self.q, keys))
+            draws = draw_many(self.q, count, 1_000_003 * self.seed + seed)
         return self._with_deterministic(draws)
 
     def _with_deterministic(self, draws: Draws) -> Draws:
@@ -152,12 +152,22 @@ class ConjugateAnswer(AbstractAnswer):
         whole = any(site in small for site in self.solution.streamed)
         with working(self.target.precision):
             q = self.q if whole else self.solution.held()
-            means, variances = jax.device_get((q.means(), q.variances()))
+            means, variances = jax.device_get(_MOMENTS(q))
         return {
             name: (np.asarray(means[name], float), np.sqrt(np.asarray(variances[name], float)))
             for name in means
             if name in small
         }
+
+    def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> LocalFactors:
+        """The optimal factors of new rows' latents, or of the fit's own."""
+        if not isinstance(self.target, ConjugateTarget):
+            return super().infer(new_data, refine)
+        held = self.solution.held()
+        with working(self.target.precision):
+            parts = row_plate(held, self.target.model)
+        size = parts.size if parts else -1
+        return local_factors(held, self.target, lambda _, value: np.shape(value)[:1] == (size,), new_data)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The natural parameters of the factors that were not streamed."""
@@ -176,11 +186,17 @@ class ConjugateAnswer(AbstractAnswer):
         return CAVI(blocks=tuple(options.get("blocks") or ())).prepare(model, data, precision)
 
 
-def _drawn(q: Product, keys: Any) -> Any:
-    return jax.vmap(q.sample)(jax.random.wrap_key_data(keys))
+def _moments(q: Product) -> Any:
+    return q.means(), q.variances()
 
 
-def check_affordable(sites: Iterable[Any], count: int) -> None:
+_MOMENTS = Program(_moments)
+
+
+EXACT = "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact."
+
+
+def check_affordable(sites: Iterable[Any], count: int, remedy: str = EXACT) -> None:
     """Raise where so many draws of a site would fill the memory."""
     for site in sites:
         if count * np.prod(site.shape, dtype=float) * 8 > LARGEST:
@@ -188,5 +204,5 @@ def check_affordable(sites: Iterable[Any], count: int) -> None:
                 f"{count} draws of '{site.name}', of shape {site.shape}, are more than "
                 f"{LARGEST / 1e9:.0f} GB of numbers.",
                 "Argument: num_draws.",
-                "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact.",
+                remedy,
             )

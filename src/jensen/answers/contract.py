@@ -122,7 +122,7 @@ class AbstractAnswer(abc.ABC):
         raise UndefinedError(
             "This method fits each latent by itself, so new rows need a fit of their own.",
             "",
-            "Use jn.amortised(), whose encoder answers for new rows.",
+            "Use jn.amortised(), whose encoder answers for new rows, or cavi or svi where the model allows them.",
         )
 
     def surgery(self, num_draws: int | None = None) -> Surgery:

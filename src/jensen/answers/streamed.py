@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import UndefinedError
+from jensen.algorithms.coordinate.collapse import chosen
 from jensen.algorithms.coordinate.solution import nested, restored
 from jensen.algorithms.coordinate.stream import Streamed, StreamTarget
 from jensen.algorithms.coordinate.stream_weights import exact, log_joints
+from jensen.algorithms.coordinate.weighing import tempered
 from jensen.algorithms.svi import SVI
-from jensen.answers.collapsed import split_keys, tempered
 from jensen.answers.conjugate import LARGEST, LISTED, check_affordable
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.local_factors import LocalFactors, local_factors
 from jensen.core import Outcome
 from jensen.diagnostics.check import Check, Report
 from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
 from jensen.diagnostics.factorised import judge
 from jensen.diagnostics.importance import Pool, weigh
-from jensen.families.exponential import Product
+from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
 from jensen.models.program import deterministic_names
@@ -87,11 +87,14 @@ class StreamedAnswer(AbstractAnswer):
     def pool(self, seed: int) -> Pool:
         """Half from q, half from its factors at a lower power."""
         size = self.size() if not self._why_not else 512
-        own, names = np.arange(size) < size // 2, self._pooled()
+        names = self._pooled()
         with working(self.target.precision):
             q = self.q
-            drawn = Program(partial(_drawn, names))(q, tempered(q), split_keys(seed, size), own)
-            values, log_q, log_wide = jax.device_get(drawn)
+            q = chosen(q, {block for block, sites in q.blocks if set(sites) & set(names)})
+            wide = tempered(q)
+            halves = [draw_many(part, size // 2, 2 * seed + i) for i, part in enumerate((q, wide))]
+            values = {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+            log_q, log_wide = jax.device_get(_DENSITIES(q, wide, values))
         columns = [np.asarray(values[site], float).reshape(size, -1) for site in names]
         points = np.concatenate([np.zeros((size, 1)), *columns], axis=1)
         proposal = np.logaddexp(log_q, log_wide) - np.log(2.0)
@@ -137,7 +140,7 @@ class StreamedAnswer(AbstractAnswer):
         """Draws of every global latent."""
         check_affordable(self._latents(), count)
         with working(self.target.precision):
-            draws = jax.device_get(Program(_sampled)(self.q, split_keys(1_000_003 * self.seed + seed, count)))
+            draws = draw_many(self.q, count, 1_000_003 * self.seed + seed)
         return self._with_deterministic(draws)
 
     def _with_deterministic(self, draws: Draws) -> Draws:
@@ -229,20 +232,25 @@ class StreamedAnswer(AbstractAnswer):
         with working(target.precision):
             return Streamed(nested(parameters), target)
 
+    def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> LocalFactors:
+        """The optimal factors of the latents of these rows."""
+        del refine
+        if new_data is None:
+            raise UndefinedError(
+                "The rows of this fit came in batches and are not held.", "", "Pass the rows: fit.infer({...})."
+            )
+        shared, size = self.target.source.example().shared, self.target.batches.rest.rows
+        rows = lambda name, value: name not in shared and np.shape(value)[:1] == (size,)  # noqa: E731
+        return local_factors(self.q, self.target, rows, new_data)
+
     @staticmethod
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Any:
         """The analysed first batch."""
         return SVI(plate=options.get("plate"), batch_size=options.get("batch_size")).prepare(model, data, precision)
 
 
-def _sampled(q: Product, keys: Any) -> Any:
-    return jax.vmap(q.sample)(jax.random.wrap_key_data(keys))
+def _densities(q: Product, wide: Product, values: Any) -> Any:
+    return jax.lax.map(lambda value: (q.log_prob(value), wide.log_prob(value)), values, batch_size=64)
 
 
-def _drawn(names: tuple[str, ...], q: Product, wide: Product, keys: Any, own: Any) -> Any:
-    def one(item: Any) -> Any:
-        key, first = item
-        values = jax.tree.map(lambda a, b: jnp.where(first, a, b), q.sample(key), wide.sample(key))
-        return {name: values[name] for name in names}, q.log_prob(values), wide.log_prob(values)
-
-    return jax.lax.map(one, (jax.random.wrap_key_data(keys), own), batch_size=64)
+_DENSITIES = Program(_densities)

@@ -72,7 +72,7 @@ def looked_at(
     logs = found.log_weights
     with working(evaluator.target.precision):
         layout = evaluator.target.model(logs.shape[1]).layout
-        factors = RowFactors.of(layout, q.shape, leaf(evaluator.encoded(q, rows)))
+        factors = RowFactors.of(layout, q.shape, leaf(evaluator.encoded(q, parameters, rows)))
         loc, sd = np.asarray(factors.loc, float), np.asarray(factors.sds(), float)
     khats, effective, means, spreads, mean_errors, spread_errors = [], [], [], [], [], []
     for n in range(logs.shape[1]):

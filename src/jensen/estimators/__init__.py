@@ -5,9 +5,10 @@ from jensen.estimators.credit import Blanket, Whole
 from jensen.estimators.doubly import DoublyReparameterised
 from jensen.estimators.exact_entropy import ExactEntropy
 from jensen.estimators.fixed_draws import FixedDraws
-from jensen.estimators.mixed import Expected, Mixed, Regressed, Reparameterised, Scored
+from jensen.estimators.mixed import Mixed
 from jensen.estimators.nested import Nested
 from jensen.estimators.pathwise import Pathwise
+from jensen.estimators.recipes import Expected, Regressed, Reparameterised, Scored
 from jensen.estimators.score_function import ScoreFunction
 from jensen.estimators.sticking import StickingTheLanding
 from jensen.estimators.stratified import Stratified

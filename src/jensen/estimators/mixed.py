@@ -13,85 +13,13 @@ from jensen._errors import OptionError
 from jensen._typing import Array, PRNGKey, Scalar
 from jensen.core import AbstractBound, AbstractEstimator, AbstractModel, total
 from jensen.core.family import stopped
-from jensen.estimators.baseline import AbstractBaseline, LeaveOneOut
-from jensen.estimators.credit import AbstractCredit, Blanket, Whole
 from jensen.estimators.expectation import expected_terms, surrogate_terms
-from jensen.estimators.regression import controlled, least_draws, regressed
+from jensen.estimators.neighbours import averaged, neighbours, without
+from jensen.estimators.recipes import AbstractRecipe, Expected, Regressed, Reparameterised, Scored
+from jensen.estimators.regression import controlled, regressed
 from jensen.estimators.score_function import check, enough, without_value
-from jensen.families.native import AbstractFactor, Product
+from jensen.families.native import Product
 from jensen.models.dependence import Links
-
-
-class AbstractRecipe(eqx.Module):
-    """How the gradient in one factor is estimated."""
-
-    linear_only: eqx.AbstractClassVar[bool]
-
-    def least(self, factor: AbstractFactor) -> int:
-        """Draws that it needs."""
-        del factor
-        return 1
-
-
-class Reparameterised(AbstractRecipe):
-    """Differentiates through the draw; `stick` leaves out the score part, `exact_entropy` uses the closed form.
-
-    With `controls` (and one of the two) the scores of each row are regressed out; see
-    `jensen.estimators.regression.controlled`.
-    """
-
-    linear_only: ClassVar[bool] = False
-    stick: bool = eqx.field(static=True, default=False)
-    exact_entropy: bool = eqx.field(static=True, default=False)
-    controls: bool = eqx.field(static=True, default=False)
-
-    def __check_init__(self) -> None:
-        if self.controls and not (self.stick or self.exact_entropy):
-            raise OptionError(
-                "Controls are for gradients that come through the draws alone.",
-                "Option: controls of Reparameterised.",
-                "Add stick=True, or exact_entropy=True where there is a closed form.",
-            )
-
-    def least(self, factor: AbstractFactor) -> int:
-        """Enough for the other draws to determine the coefficients, if there are any."""
-        return least_draws(factor, scores_only=True) if self.controls else 1
-
-
-class Scored(AbstractRecipe):
-    """The score function with a credit and a baseline."""
-
-    linear_only: ClassVar[bool] = False
-    credit: AbstractCredit = Whole()
-    baseline: AbstractBaseline = LeaveOneOut()
-
-    def least(self, factor: AbstractFactor) -> int:
-        """That of the baseline."""
-        del factor
-        return self.baseline.least
-
-
-class Regressed(AbstractRecipe):
-    """The score function with several zero-mean controls; see `jensen.estimators.regression`."""
-
-    linear_only: ClassVar[bool] = True
-    credit: AbstractCredit = Whole()
-
-    def least(self, factor: AbstractFactor) -> int:
-        """Enough for the other draws to determine the coefficients."""
-        return least_draws(factor)
-
-
-class Expected(AbstractRecipe):
-    """Local expectation: every value of a small support is looked at, the other latents being drawn.
-
-    ∇L = Σ_k ∇q(k) E[log p(x, z_j = k, z_-j) - log q_j(k)] (Titsias and Lázaro-Gredilla 2015, equation 9). With links
-    that show the rows to be independent given the rest, all rows change together and the cost is K evaluations, and
-    other factors' gradients see the expectation instead of the draw; else it is K evaluations for each row.
-    """
-
-    linear_only: ClassVar[bool] = True
-    links: Links | None = eqx.field(static=True, default=None)
 
 
 class Mixed(AbstractEstimator):
@@ -119,7 +47,7 @@ class Mixed(AbstractEstimator):
             check(self, bound, recipe.linear_only or (credit is not None and credit.linear_only))
             enough(recipe, self.num_draws, recipe.least(q.factors[name]))
             if isinstance(recipe, Reparameterised):
-                check(self, bound, recipe.stick or recipe.exact_entropy or recipe.controls)
+                check(self, bound, recipe.stick or recipe.exact_entropy or recipe.averages is not None)
                 _possible(q, name, recipe)
             if isinstance(recipe, Expected) and q.factors[name].support() is None:
                 raise OptionError(
@@ -141,14 +69,13 @@ class Mixed(AbstractEstimator):
     def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
         """The bound from fresh draws, in nats."""
         names = self.controlled(q)
+        values = self.values(q, key)
         if not names:
-            return self.at(bound, model, q, batch, self.values(q, key))
-        return self._controlled(names, bound, model, q, batch, key)
+            return self.at(bound, model, q, batch, values)
+        return self.apart(bound, model, q, batch, values, *self.each(q, key, names))
 
-    def _controlled(
-        self, names: list[str], bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, key: PRNGKey
-    ) -> Scalar:
-        """With the gradient of these factors taken draw by draw, and its explained part taken out."""
+    def each(self, q: Product, key: PRNGKey, names: list[str]) -> tuple[Any, Any]:
+        """The draws of these factors, and the map from slopes in them to slopes in the leaves, draw by draw."""
         still = stopped(q)
         keys = jr.split(key, self.num_draws)
 
@@ -164,12 +91,19 @@ class Mixed(AbstractEstimator):
             for name in names
         }
         own, pull = jax.vjp(draw, spread)
-        others = {name: value for name, value in self.values(q, key).items() if name not in names}
+        return own, lambda slopes: pull({n: slopes.get(n, jnp.zeros_like(v)) for n, v in own.items()})[0]
 
-        def whole(own: Any) -> Scalar:
-            return self.at(bound, model, still, batch, {**stopped(others), **own})
+    def apart(
+        self, bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, values: Any, own: Any, pull: Any
+    ) -> Scalar:
+        """The bound from these draws, in nats; the gradient of controlled factors less what controls explain of it.
 
-        (slopes,) = pull(jax.grad(whole)(own))
+        `own` and `pull` come from `each`, for the controlled factors at least.
+        """
+        names, still = self.controlled(q), stopped(q)
+        own = {name: own[name] for name in names}
+        others = {name: value for name, value in values.items() if name not in names}
+        slopes = pull(jax.grad(lambda own: self.at(bound, model, still, batch, {**stopped(others), **own}))(own))
         surrogate = self.at(bound, model, q, batch, {**others, **stopped(own)})
         for name in names:
             each = jax.tree.map(lambda g: self.num_draws * g, slopes[name])
@@ -202,21 +136,40 @@ class Mixed(AbstractEstimator):
             entropy = q.factors[name].entropy()
             assert entropy is not None
             log_prob[name] = q.weighed(name, jnp.broadcast_to(-entropy, (self.num_draws, *entropy.shape)))
-        log_w = jax.vmap(total)(terms) - jax.vmap(total)(log_prob)
+        quiet = self._averaged(recipes, q, log_joint, values, together)
+        log_w = jax.vmap(total)(without(terms, quiet)) - jax.vmap(total)(log_prob)
         surrogate = bound(log_w) + others
         for name in looked_at:
             if name not in together:
                 surrogate = surrogate + surrogate_terms(q, name, log_joint, values)
         for name, score in log_score.items():
             recipe = recipes[name]
-            local = stopped(recipe.credit(q, name, score.shape[1:], stopped(terms), stopped(log_prob), stopped(log_w)))
+            own_terms = stopped(terms if recipe.averages is None else without(terms, quiet, name))
+            whole = jax.vmap(total)(own_terms) - stopped(jax.vmap(total)(log_prob))
+            local = stopped(recipe.credit(q, name, score.shape[1:], own_terms, stopped(log_prob), whole))
             if isinstance(recipe, Scored):
                 surrogate = surrogate + without_value(recipe.baseline.signal(bound, local), score)
                 continue
-            slope = regressed(stopped(q.factors[name]), values[name], local, stopped(log_w))
+            slope = regressed(stopped(q.factors[name]), values[name], local, whole)
             pairs = zip(jax.tree.leaves(slope), jax.tree.leaves(q.factors[name]), strict=True)
             surrogate = surrogate + sum(without_value(g, leaf) for g, leaf in pairs)
         return surrogate
+
+    def _averaged(
+        self, recipes: Mapping[str, Any], q: Product, log_joint: Any, values: Any, together: Mapping[str, Links]
+    ) -> dict[str, Any]:
+        """What the draws of neighbours add to the terms, for the factors that do without; site by site."""
+        asked = {name: recipe.averages for name, recipe in recipes.items() if recipe.averages is not None}
+        if not asked:
+            return {}
+        chosen = {n: links for name, links in asked.items() for n in neighbours(q, links, name)}
+        values = {name: value if name in asked else stopped(value) for name, value in values.items()}
+
+        def terms(values: Any) -> dict[str, Array]:
+            return expected_terms(stopped(q), log_joint, values, jax.vmap(log_joint)(values), together)[0]
+
+        names = [name for name in chosen if not isinstance(recipes[name], Expected)]
+        return averaged(q, terms, values, next(iter(chosen.values())), names) if names else {}
 
 
 def _together(recipe: Any, name: str) -> bool:
@@ -239,4 +192,4 @@ def _possible(q: Product, name: str, recipe: Reparameterised) -> None:
         )
 
 
-__all__ = ["AbstractRecipe", "Blanket", "Expected", "Mixed", "Regressed", "Reparameterised", "Scored"]
+__all__ = ["Mixed"]

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, LogWeights
+from jensen.families.native.contract import COORDINATES
 
 RIDGE = 1e-6
 """Of the controls' own variance, so that a redundant control does no harm."""
 FOLDS, LARGE = 4, 2 * 10**7
 """Folds of the draws; two where the controls of all of them would have more elements."""
-COORDINATES = 6
-"""Parameters of a row up to which all of its scores and second-order terms are controls."""
 
 
 def regressed(factor: Any, value: Array, local: Array, whole: LogWeights) -> Any:

@@ -72,12 +72,12 @@ class RowEstimator(eqx.Module):
         noise = jr.normal(first, (self.groups, self.per_row, rows, dim))
         shared_noise = jr.normal(second, (self.groups, learned.q.shared.noise_dim))
 
-        def draw(q: Amortised) -> Drawn:
-            factors = q.rows(model.layout, data)
+        def draw(q: Amortised, parameters: dict[str, Array]) -> Drawn:
+            factors = q.rows(model, data, parameters)
             point = jax.vmap(jax.vmap(factors.transform))(noise)
             return Drawn(point, jax.vmap(q.shared.transform)(shared_noise), factors, q.shared)
 
-        drawn, pull = jax.vjp(draw, learned.q)
+        drawn, pull = jax.vjp(draw, learned.q, learned.parameters)
         keys = jr.split(third, (self.groups, self.per_row))
         codes = jax.vmap(jax.vmap(stopped(drawn.rows).draw_codes))(keys) if self.scored else {}
         stick = bound.linear or not self.scored
@@ -101,8 +101,8 @@ class RowEstimator(eqx.Module):
         if self.scored:
             _, score_back = jax.vjp(lambda f: jax.vmap(jax.vmap(f.codes_log_prob))(codes), drawn.rows)
             rows_slope = _added(rows_slope, score_back(scale * self._signal(bound, log_w))[0])
-        (to_q,) = pull(Drawn(to_drawn.point, to_drawn.shared, rows_slope, to_drawn.common))
-        return value, Learned(to_q, to_parameters)
+        to_q, by_q = pull(Drawn(to_drawn.point, to_drawn.shared, rows_slope, to_drawn.common))
+        return value, Learned(to_q, _added(to_parameters, by_q))
 
     def _weights(
         self, bound: AbstractBound, model: RowModel, drawn: Drawn, codes: Any, parameters: dict[str, Array]

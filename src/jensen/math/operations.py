@@ -20,13 +20,21 @@ TURNS = 3.0
 def operations(program: ClosedJaxpr | Jaxpr) -> float:
     """Elementary operations of a program: additions count one for each element, transcendental functions more.
 
+    What no result depends on does not count, since a compiler leaves it out.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> operations(jax.make_jaxpr(lambda x: x + jnp.exp(x))(jnp.ones(3)))
         33.0
     """
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    return float(sum(_of(eqn) for eqn in jaxpr.eqns))
+    needed = {id(var) for var in jaxpr.outvars}
+    count = 0.0
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or any(id(var) in needed for var in eqn.outvars):
+            needed.update(id(var) for var in eqn.invars)
+            count += _of(eqn)
+    return count
 
 
 def _of(eqn: Any) -> float:

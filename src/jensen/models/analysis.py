@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.ops.provenance import eval_provenance
+from numpyro.primitives import Messenger
 
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.models.data_check import named_arrays
@@ -60,8 +61,20 @@ def analyse(
 
 def feasible_trace(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The program's trace with every latent at a cheap point of its support."""
-    program = handlers.substitute(seeded(fn), substitute_fn=_feasible)
+    program = handlers.substitute(seeded(_Stateless(fn)), substitute_fn=_feasible)
     return handlers.trace(program).get_trace(**kwargs)
+
+
+class _Stateless(Messenger):
+    """Refuses `numpyro.primitives.mutable`: a log joint that changes from one evaluation to the next is none."""
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "mutable":
+            raise ModelError(
+                f"The model keeps a state, '{msg['name']}', that changes whenever it runs.",
+                f"Site '{msg['name']}'.",
+                "Leave out layers with a state, such as batch normalisation; layer and group normalisation have none.",
+            )
 
 
 def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -132,12 +145,7 @@ def _sites(trace: dict[str, Any], by_identity: dict[int, str], discrete: bool) -
     plates: dict[str, Plate] = {}
     for name, site in trace.items():
         if site["type"] == "param":
-            raise ParameterSites(
-                f"The model has a param site '{name}', which this method does not learn.",
-                f"Site '{name}'.",
-                "Use jn.fit with method='auto', 'cavi', 'svi', 'advi', 'bbvi', 'hvm' or 'amortised', which maximise "
-                "the bound over it; or give it a prior with numpyro.sample.",
-            )
+            raise ParameterSites(name, f"Site '{name}'.")
         if site["type"] == "plate":
             size, subsample = site["args"]
             if subsample not in (None, size):

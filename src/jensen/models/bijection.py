@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from numpyro.distributions import biject_to
+from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.util import sum_rightmost
 
 from jensen._errors import ModelError
@@ -75,3 +75,10 @@ def _refuse_discrete(site: Site) -> None:
 def _log_det(transform: Any, raw: Any, value: Any) -> Scalar:
     log_det = transform.log_abs_det_jacobian(raw, value)
     return jnp.sum(sum_rightmost(log_det, jnp.ndim(log_det)))
+
+
+def on_the_line(support: Any) -> bool:
+    """Whether the unconstrained coordinates are the values themselves."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real

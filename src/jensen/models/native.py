@@ -162,8 +162,7 @@ def native_target(
     if batch_size is None:
         return found
     latent = {name: values[0] for name, values in found.prior_draws(1, 0).items()}
-    both = target.model, target.structure
-    part = subsampled(model, data, both, latent, batch_size, plate, precision, discrete=True)
+    part = subsampled(model, data, target, latent, batch_size, plate, discrete=True)
     return NativeTarget(target.model, target.structure, precision, differentiable, part)
 
 

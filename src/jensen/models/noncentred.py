@@ -36,10 +36,13 @@ class NonCentred(AbstractChart):
     prior decides how simple the density over v is, and nothing else.
 
     Attributes:
-        inner: the chart of each site by itself. centred: site -> c, of the site's unconstrained shape.
+        structure, bounds: those of `inner`, the chart of each site by itself.
+        centred: site -> c, of the site's unconstrained shape.
         data, fn, fixed: the program and its arguments, as in `NumPyroModel`.
     """
 
+    structure: Structure = eqx.field(static=True)
+    bounds: dict[str, Any]
     inner: SiteBijection
     centred: dict[str, Array]
     data: dict[str, Any]
@@ -50,16 +53,6 @@ class NonCentred(AbstractChart):
     def dim(self) -> int:
         """D."""
         return self.inner.dim
-
-    @property
-    def structure(self) -> Structure:
-        """The model's."""
-        return self.inner.structure
-
-    @property
-    def bounds(self) -> dict[str, Any]:
-        """Supports whose parameters are data."""
-        return self.inner.bounds
 
     def _where(self, name: str) -> slice:
         start = self.structure.offsets[name]
@@ -118,10 +111,11 @@ def noncentred(target: Target, centred: dict[str, Any] | None = None) -> Target 
     if not centred:
         return None
     dtype = float_type(target.precision)
-    leaves = {name: np.asarray(value, dtype) for name, value in centred.items()}
+    leaves: dict[str, Any] = {name: np.asarray(value, dtype) for name, value in centred.items()}
     assert isinstance(chart, SiteBijection)  # the only other chart of a program
     found = copy.copy(target)
-    moved = NonCentred(inner=chart, centred=leaves, data=model.data, fn=model.fn, fixed=model.fixed)
+    program = {"data": model.data, "fn": model.fn, "fixed": model.fixed}
+    moved = NonCentred(structure=chart.structure, bounds=chart.bounds, inner=chart, centred=leaves, **program)
     found.model = dataclasses.replace(model, bijection=moved)
     return found
 
@@ -192,7 +186,8 @@ def _moved(place: Any, flat: Array, centred: Array) -> tuple[Array, Scalar]:
         log_scale = (1.0 - centred) * jnp.log(scale)
         return loc + jnp.exp(log_scale) * (value - centred * loc), jnp.sum(log_scale)
     stays, log_det = _of_a_vector(scale, centred)
-    return jnp.where(stays, value, loc + jnp.einsum("...ij,...j->...i", scale, value)), log_det
+    moved: Any = jnp.where(stays, value, loc + jnp.einsum("...ij,...j->...i", scale, value))
+    return moved, log_det
 
 
 def _moved_back(place: Any, flat: Array, centred: Array) -> tuple[Array, Scalar]:
@@ -204,7 +199,8 @@ def _moved_back(place: Any, flat: Array, centred: Array) -> tuple[Array, Scalar]
         return centred * loc + jnp.exp(-log_scale) * (value - loc), jnp.sum(log_scale)
     stays, log_det = _of_a_vector(scale, centred)
     whitened = jax.scipy.linalg.solve_triangular(scale, (value - loc)[..., None], lower=True)
-    return jnp.where(stays, value, jnp.squeeze(whitened, -1)), log_det
+    back: Any = jnp.where(stays, value, jnp.squeeze(whitened, -1))
+    return back, log_det
 
 
 def _of_a_vector(factor: Array, centred: Array) -> tuple[Array, Scalar]:

@@ -10,16 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._errors import JensenError, ModelError, OptionError, nearest
+from jensen._errors import OptionError
 from jensen._typing import Array, Flat, Latent, Terms
 from jensen.core import AbstractModel
-from jensen.math.precision import Precision, float_type, working
+from jensen.math.precision import float_type, working
 from jensen.models.analysis import placeholders
-from jensen.models.bijection import SiteBijection
-from jensen.models.build import build
+from jensen.models.bijection import AbstractChart
+from jensen.models.cut import along, check_alone, cut_along
 from jensen.models.data_check import as_mapping, convert
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.structure import Plate, Structure, plate_axis
+from jensen.models.target import Target
 
 
 class RowBatch(eqx.Module):
@@ -40,7 +41,7 @@ class RowsModel(AbstractModel):
     """
 
     inner: NumPyroModel
-    bijection: SiteBijection
+    bijection: AbstractChart
     cut: tuple[int | None, ...] = eqx.field(static=True)
     inside: frozenset[str] = eqx.field(static=True)
     axes: tuple[tuple[str, int], ...] = eqx.field(static=True)
@@ -52,10 +53,7 @@ class RowsModel(AbstractModel):
 
     def on(self, batch: RowBatch) -> NumPyroModel:
         """The program on the rows of a batch, each counting once."""
-        leaves, tree = jax.tree.flatten(self.inner.data)
-        pairs = zip(leaves, self.cut, strict=True)
-        taken = [leaf if axis is None else jnp.take(leaf, batch.rows, axis=axis) for leaf, axis in pairs]
-        return dataclasses.replace(self.inner, data=jax.tree.unflatten(tree, taken))
+        return dataclasses.replace(self.inner, data=along(self.inner.data, self.cut, batch.rows, jnp.take))
 
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Elementwise log densities, those inside the plate times N / B."""
@@ -72,7 +70,7 @@ class OneBatch(AbstractModel):
 
     rows: RowsModel
     batch: RowBatch
-    bijection: SiteBijection
+    bijection: AbstractChart
 
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Of these rows."""
@@ -121,11 +119,10 @@ class Subsample:
 def subsampled(
     fn: Any,
     data: Mapping[str, Any] | None,
-    full: tuple[Any, Structure],
+    target: Target,
     latent: Mapping[str, Any],
     batch_size: int,
     plate: str | None,
-    precision: Precision,
     *,
     discrete: bool,
 ) -> Subsample:
@@ -133,110 +130,35 @@ def subsampled(
 
     Every array of the data is cut along its first axis of the plate's size, and the program is analysed again on B
     rows. At `latent`, values of all latents, every term of two batches must equal the full model's, row by row:
-    otherwise (a mean over all rows inside the program, say) this raises an error that names the term. `full` is the
-    model of all rows with its structure.
+    otherwise (a mean over all rows inside the program, say) this raises an error that names the term. `target` is the
+    model of all rows.
     """
-    model, structure = full
-    if not isinstance(model, NumPyroModel):
-        raise OptionError(
-            "A plain log density has no plates, so there are no rows to take batches of.",
-            "Option: batch_size.",
-            "Write the model in NumPyro, with the rows in a numpyro.plate.",
-        )
+    precision = target.precision
     with working(precision):
-        chosen = _plate(structure, plate, batch_size)
         arguments = convert(as_mapping(data), precision)
-        _check_fixed(model, chosen)
-        batch, part = _analysed(fn, arguments, chosen, batch_size, precision, discrete)
-        axes = _local(structure, chosen)
-        bounds = getattr(model.bijection, "bounds", {})
-        if moving := [name for name, _ in axes if name in bounds]:
+        cut = cut_along(fn, arguments, target, plate, discrete=discrete)
+        chosen = cut.plate
+        if batch_size > chosen.size:
             raise OptionError(
-                f"The support of '{moving[0]}' has bounds that are data, one for each row.",
+                f"batch_size is {batch_size}, but the plate '{chosen.name}' has {chosen.size} rows.",
                 "Option: batch_size.",
-                "Sample it on a fixed support and scale it, or leave batch_size out.",
+                "Use at most as many rows as there are.",
             )
-        whole = {name: model.data.get(name, arguments[name]) for name in part.data}
-        cut = tuple(_axis(leaf, chosen.size) for leaf in jax.tree.leaves(whole))
-        inside = frozenset(_inside(part, batch, chosen))
+        model, part = target.model, cut.on(np.arange(batch_size))
+        assert isinstance(model, NumPyroModel)
+        assert isinstance(part.model, NumPyroModel)
+        whole = {name: model.data.get(name, arguments[name]) for name in part.model.data}
         rows = RowsModel(
-            inner=dataclasses.replace(part, data=whole),
-            bijection=part.bijection,
-            cut=cut,
-            inside=inside,
-            axes=axes,
+            inner=dataclasses.replace(part.model, data=whole),
+            bijection=part.model.bijection,
+            cut=tuple(axis for name in sorted(whole) for axis in cut.axes[name]),
+            inside=frozenset(_inside(part.model, part.structure, chosen)),
+            axes=_local(target.structure, chosen),
             weight=chosen.size / batch_size,
         )
-        found = Subsample(rows, batch, chosen.name, chosen.size, batch_size)
+        found = Subsample(rows, part.structure, chosen.name, chosen.size, batch_size)
         _check(found, model, latent, chosen, float(np.sqrt(np.finfo(float_type(precision)).eps)))
     return found
-
-
-def _plate(structure: Structure, name: str | None, batch_size: int) -> Plate:
-    plates = structure.plates
-    if name is not None and name not in plates:
-        raise OptionError(f"There is no plate '{name}'.", "Option: plate.", nearest(name, plates))
-    candidates = [plates[name]] if name is not None else list(plates.values())
-    if not candidates:
-        raise OptionError(
-            "The model has no plate, so there are no rows to take batches of.",
-            "Option: batch_size.",
-            "Put the rows in a numpyro.plate, or leave batch_size out.",
-        )
-    chosen = max(candidates, key=lambda plate: plate.size)
-    if batch_size > chosen.size:
-        raise OptionError(
-            f"batch_size is {batch_size}, but the plate '{chosen.name}' has {chosen.size} rows.",
-            "Option: batch_size.",
-            "Use at most as many rows as there are.",
-        )
-    return chosen
-
-
-def _axis(leaf: Any, size: int) -> int | None:
-    """The first axis of the plate's size."""
-    return next((axis for axis, n in enumerate(np.shape(leaf)) if n == size), None)
-
-
-def _check_fixed(model: NumPyroModel, plate: Plate) -> None:
-    for name, value in model.fixed.value.items():
-        if isinstance(value, np.ndarray) and _axis(value, plate.size) is not None:
-            raise OptionError(
-                f"The program needs '{name}' as concrete values (for a shape or a branch), so its rows cannot be taken "
-                "batch by batch.",
-                f"Data key: '{name}', shape {value.shape}.",
-                "Pass what is computed from it as a number of its own, or leave batch_size out.",
-            )
-
-
-def _analysed(
-    fn: Any, arguments: dict[str, Any], plate: Plate, batch_size: int, precision: Precision, discrete: bool
-) -> tuple[Structure, NumPyroModel]:
-    """The program on the first B rows; a number of rows given as an argument becomes B where it has to."""
-
-    def first(value: Any) -> Any:
-        axis = _axis(value, plate.size) if isinstance(value, np.ndarray) else None
-        return value if axis is None else np.take(value, np.arange(batch_size), axis=axis)
-
-    cut = {name: jax.tree.map(first, value) for name, value in arguments.items()}
-    counted = {k: batch_size if type(v) is int and v == plate.size else v for k, v in cut.items()}
-    error: JensenError | None = None
-    for attempt in (cut, counted):
-        try:
-            target = build(fn, attempt, precision, discrete=discrete)
-        except JensenError as refused:
-            error = error or refused
-            continue
-        if target.structure.plates[plate.name].size == batch_size:
-            assert isinstance(target.model, NumPyroModel)
-            return target.structure, target.model
-    raise OptionError(
-        f"The model cannot be run on {batch_size} of the {plate.size} rows of '{plate.name}'"
-        + (f": {error.what}" if error else ": the plate keeps its size."),
-        "Option: batch_size.",
-        f"Take the plate's size from the data, numpyro.plate('{plate.name}', len(y)), with rows on one axis "
-        "of every array.",
-    )
 
 
 def _local(structure: Structure, plate: Plate) -> tuple[tuple[str, int], ...]:
@@ -277,17 +199,5 @@ def _check(found: Subsample, model: NumPyroModel, latent: Mapping[str, Any], pla
             name: np.take(np.asarray(value), rows, axis=axes[name]) if name in axes else value
             for name, value in latent.items()
         }
-        for name, term in on(found.model, own, rows).items():
-            want, got = whole.get(name), np.asarray(term, float)
-            if want is not None and name in found.model.inside:
-                want = np.take(want, rows, axis=want.ndim + plate.dim)
-            same = want is not None and want.shape == got.shape
-            if want is None or not same or not np.allclose(got, want, rtol=tolerance, atol=tolerance, equal_nan=True):
-                raise ModelError(
-                    f"The term '{name}' of {len(rows)} rows is not the one that these rows have among all "
-                    f"{plate.size}, so that batches of rows would not stand for the data.",
-                    f"Plate '{plate.name}', size {plate.size}.",
-                    "Inside the program a row may depend on its own data only: compute what depends on all rows (a "
-                    "mean, a total) before, and pass it as data. Rows are taken along the first axis of the plate's "
-                    "size.",
-                )
+        part = on(found.model, own, rows)
+        check_alone(plate, found.model.inside, whole, part, rows, plate.size, tolerance)

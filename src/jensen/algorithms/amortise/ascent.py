@@ -7,18 +7,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from numpyro.distributions import constraints
 
 from jensen._errors import ModelError
 from jensen.algorithms.coordinate.refusals import no_maximum
 from jensen.core import AbstractBound, Progress
 from jensen.estimators.rows import Learned, RowEstimator
+from jensen.math.noise import key_data, key_of
 from jensen.math.precision import float_type
 from jensen.math.programs import Program
+from jensen.models.bijection import on_the_line
 from jensen.models.rows import RowModel, RowTarget
 
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.999)
@@ -30,8 +30,9 @@ SHARED = 10.0
 """Shared factors move so many times the step size, at most 0.1, in units of their own sds."""
 RECENT = 3.0
 """η of polynomial averaging: iterate t of a stage enters with weight (η + 1) / (t + η) (Shamir and Zhang 2013)."""
-EDGE, RUNAWAY = 8.0, 25.0
-WINDOW = 3
+ON_THE_WAY, EDGE, RUNAWAY = 5.0, 8.0, 25.0
+"""Changes of an unconstrained coordinate: worth a word where the ascent did not converge; at the edge; run away."""
+WINDOW, PATIENCE = 3, 10
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,27 @@ class Ascended:
     rejected: int
 
 
+@dataclass(frozen=True)
+class Highest:
+    """The state with the highest bound so far, and how many looks ago it was found."""
+
+    learned: Learned
+    bound: float
+    since: int = 0
+
+    def after(self, learned: Learned, bound: float) -> "Highest":
+        """With one more look."""
+        better = bound > self.bound or not np.isfinite(self.bound)
+        return Highest(learned, bound) if better else Highest(self.learned, self.bound, self.since + 1)
+
+
 class Steps:
-    """A chunk of steps in one program; `count` steps of `batch` rows each."""
+    """A chunk of steps in one program; `count` steps of `batch` rows each, its draws those of the chunk's number."""
 
     def __init__(
         self, target: RowTarget, estimator: RowEstimator, bound: AbstractBound, batch: int, heavy: bool, seed: int
     ):
-        self.target, self.estimator, self.batch = target, estimator, batch
+        self.target, self.estimator, self.batch, self.seed = target, estimator, batch, seed
         self.model = target.model(batch)
         per_epoch = max(1, target.size // batch)
         self.count = int(np.clip(per_epoch, 50, 400))
@@ -77,10 +92,10 @@ class Steps:
         self._order = order[wanted:]
         return order[:wanted].reshape(self.count, self.batch).astype(np.int32)
 
-    def __call__(self, learned: Learned, average: Learned, state: Any, done: int, rate: float, key: Any) -> Any:
+    def __call__(self, learned: Learned, average: Learned, state: Any, done: int, rate: float, number: int) -> Any:
         """(state of everything after the chunk, bounds of the steps, which of them were finite)."""
         kind = float_type(self.target.precision)
-        given = (self.rows(), jr.split(key, self.count), kind(rate), kind(done))
+        given = (self.rows(), key_data(self.count, self.seed, number), kind(rate), kind(done))
         found = self._program(self.model, self._data, learned, average, state, *given)
         self.target.gradients += self.count * self.batch * self.estimator.num_draws
         self.epochs += self.count * self.batch / self.target.size
@@ -120,7 +135,7 @@ def _chunk(
         rows, key = item
         own = {name: value[rows] for name, value in data.items()}
         now = back(flat)
-        value, slope = estimator.gradient(bound, model.at(own), now, own, scale, key)
+        value, slope = estimator.gradient(bound, model.at(own), now, own, scale, key_of(key))
         unit, pace = units(now), jnp.minimum(SHARED * rate, 0.1) / rate
         unit = ravel_pytree(unit)[0]
         paces = eqx.tree_at(lambda x: x.q.shared, ones, jax.tree.map(lambda u: pace * u, ones.q.shared))
@@ -147,38 +162,40 @@ def ascend(
     steps: Steps,
     learned: Any,
     measure: Callable[[Learned], float],
-    key: Any,
+    watch: "Watch",
     max_epochs: int,
     tolerance: float,
+    early: bool = False,
 ) -> Generator[Progress, None, Ascended]:
     """Stages of falling step sizes, each from the average of the one before.
 
     The first step size is the best of `RATES` over one chunk each. A stage ends when the mean bound of its latest
-    chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when the
-    average of a stage gains less than `tolerance` nats a row, on fixed draws, over that of the stage before (lies below
-    it, twice in a row).
+    chunks no longer rises beyond their scatter, or after half of the epochs that are left. It has converged when two
+    stages in a row gain less than `tolerance` nats a row, on fixed draws, over the best before. With `early` a stage
+    also ends when `measure`, then that of held-out rows, has not risen for `PATIENCE` chunks, and gives back its best.
     """
     size = steps.target.size
-    rate, rejected = yield from _raced(steps, learned, key)
+    rate, rejected = yield from _raced(steps, learned)
     best, best_bound = learned, measure(learned)
-    watch, gain, number, still = _Watch(steps.target, learned), np.inf, 0, 0
+    gain, number, still = np.inf, 0, 0
     while steps.epochs < max_epochs:
         state, average, current = fresh(best), best, best
         until = steps.epochs + max(0.5 * (max_epochs - steps.epochs), steps.count * steps.batch / size)
         means: list[float] = []
-        done = 0
+        done, highest = 0, Highest(average, best_bound)
         while steps.epochs < until:
             number += 1
-            sub = jr.fold_in(key, number)
-            current, average, state, values, fine = steps(current, average, state, done, rate, sub)
+            current, average, state, values, fine = steps(current, average, state, done, rate, number)
             done += steps.count
             rejected += int((~fine).sum())
             means.append(float(values[fine].mean()) if fine.any() else -np.inf)
             yield Progress("ascent", number * steps.count, means[-1], average, f"epoch {steps.epochs:.0f}")
             watch.look(current, means[-1])
-            if not np.isfinite(means[-1]) or not _rising(means):
+            if early:
+                highest = highest.after(average, measure(average))
+            if not np.isfinite(means[-1]) or not _rising(means) or highest.since == PATIENCE:
                 break
-        reached = measure(average)
+        average, reached = (highest.learned, highest.bound) if early else (average, measure(average))
         if not np.isfinite(reached) and not np.isfinite(best_bound):
             raise ModelError(
                 "The bound is not finite at the starting values.",
@@ -189,19 +206,19 @@ def ascend(
         if reached > best_bound or not np.isfinite(best_bound):
             best, best_bound = average, reached
         still = still + 1 if gain < tolerance else 0
-        if (abs(gain) < tolerance and np.isfinite(gain)) or still == 2:
+        if still == 2:
             return Ascended(best, best_bound, gain, True, steps.epochs, rate, rejected)
         rate *= CUT
         if rate < LEAST_RATE:
             break
+    watch.look(best, best_bound, last=True)
     return Ascended(best, best_bound, gain, False, steps.epochs, rate, rejected)
 
 
-def _raced(steps: Steps, learned: Any, key: Any) -> Generator[Progress, None, tuple[float, int]]:
+def _raced(steps: Steps, learned: Any) -> Generator[Progress, None, tuple[float, int]]:
     found, rejected = [], 0
     for rate in RATES:
-        sub = jr.fold_in(key, 2**30)
-        _, average, _, values, fine = steps(learned, learned, fresh(learned), 0, rate, sub)
+        _, average, _, values, fine = steps(learned, learned, fresh(learned), 0, rate, 0)
         rejected += int((~fine).sum())
         tail = values[3 * steps.count // 4 :][fine[3 * steps.count // 4 :]]
         reached = float(tail.mean()) if len(tail) and fine.mean() > 0.9 else -np.inf
@@ -221,14 +238,18 @@ def _rising(means: list[float]) -> bool:
     return bool(rise > 2.0 * noise * np.sqrt(2.0 / h))
 
 
-class _Watch:
-    """Parameters on their way to the edge of their range, the bound rising all the time."""
+class Watch:
+    """Parameters on their way to the edge of their range, the bound rising all the time.
+
+    Far out, the encoder has to follow ever more closely and the ascent slows down: what has left the start by `EDGE`
+    and raised the bound ever since has run off if the ascent has not come to an end by itself either.
+    """
 
     def __init__(self, target: RowTarget, learned: Learned):
         self.start = {
             name: np.asarray(value)
             for name, value in learned.parameters.items()
-            if target.charts.supports[name] is not constraints.real
+            if not on_the_line(target.charts.supports[name])
         }
         self.value = np.inf
 
@@ -237,12 +258,17 @@ class _Watch:
         found = {n: np.abs(np.asarray(learned.parameters[n]) - value) for n, value in self.start.items()}
         return {name: float(change.max(initial=0.0)) for name, change in found.items()}
 
-    def look(self, learned: Learned, value: float) -> None:
-        """Raise where one has run away."""
+    def far(self, learned: Learned, converged: bool) -> list[str]:
+        """The parameters that are, to all appearances, at an edge, or still on their way to it."""
+        return [name for name, change in self.changes(learned).items() if change > (EDGE if converged else ON_THE_WAY)]
+
+    def look(self, learned: Learned, value: float, last: bool = False) -> None:
+        """Raise where one has run away; `last`: where the ascent ends without having converged."""
         changes = self.changes(learned)
-        if not changes or max(changes.values()) <= EDGE:
+        name = max(changes, key=lambda n: changes[n], default="")
+        if not name or changes[name] <= EDGE:
             return
         self.value = min(self.value, value)
-        name = max(changes, key=lambda n: changes[n])
-        if changes[name] > RUNAWAY and value - self.value > 1.0:
-            raise no_maximum(name, "", f"Parameter '{name}'.")
+        if (last or changes[name] > RUNAWAY) and value - self.value > 1.0:
+            place = f" It has moved by {changes[name]:.1f}, unconstrained, and the bound was still rising."
+            raise no_maximum(name, place, f"Parameter '{name}'.")

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jensen.families.amortised import Amortised, RowFactors, Shape
+from jensen.math.noise import key_data, key_of
 from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
 from jensen.models.rows import RowModel, RowTarget
@@ -17,7 +18,9 @@ BLOCK = 256
 HEAVY = 100_000
 """Numbers of data and latents beyond which programs are worth optimising."""
 TOGETHER = 1_000_000
-"""Numbers of data that draws evaluated side by side may read."""
+"""Numbers of data that up to 8 draws evaluated side by side may read."""
+SMALL = 50_000
+"""The same for more draws than 8, whose programs are called less often."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ class Evaluator:
         self.target, self.block = target, min(block or BLOCK, target.size)
         self.model = target.model(self.block)
         per_row = sum(int(np.prod(v.shape[1:], dtype=int)) for v in target.rows.values()) + target.layout.dim + 1
-        self._side = int(np.clip(TOGETHER // (self.block * per_row), 1, 8))
+        one = self.block * per_row
+        self._side = int(max(np.clip(TOGETHER // one, 1, 8), min(SMALL // one, 128)))
         self.heavy = self.target.size * per_row > HEAVY
         self.mode: Any = "middle" if self.heavy else False
         self._programs: dict[Shape, Program] = {}
-        self._encode = Program(lambda q, data: q.encoder(data))
+        self._encode = Program(lambda q, model, parameters, data: q.numbers(model.at(data), data, parameters))
 
     def _program(self, shape: Shape) -> Program:
         if shape not in self._programs:
@@ -74,10 +78,14 @@ class Evaluator:
             index = np.minimum(np.arange(start, start + self.block), count - 1)
             yield slice(start, min(start + self.block, count)), {name: value[index] for name, value in rows.items()}
 
-    def encoded(self, q: Amortised, rows: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The encoder's numbers for these rows."""
+    def encoded(self, q: Amortised, parameters: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The numbers of these rows' factors."""
         with working(self.target.precision):
-            parts = [np.asarray(self._encode(q, data))[: at.stop - at.start] for at, data in self.blocks(rows)]
+            known = dict(parameters)
+            parts = [
+                np.asarray(self._encode(q, self.model, known, data))[: at.stop - at.start]
+                for at, data in self.blocks(rows)
+            ]
         return np.concatenate(parts)
 
     def weigh(
@@ -91,7 +99,7 @@ class Evaluator:
     ) -> Weighed:
         """One draw of every row for each of the shared points (draws, shared_dim), weighed against q."""
         kind = float_type(self.target.precision)
-        raw = self.encoded(q, rows) if raw is None else raw
+        raw = self.encoded(q, parameters, rows) if raw is None else raw
         shared, count = np.asarray(shared, kind), len(shared)
         padded = np.minimum(np.arange(-(-count // self._side) * self._side), count - 1)
         found = []
@@ -99,7 +107,7 @@ class Evaluator:
             program = self._program(q.shape)
             for number, (at, data) in enumerate(self.blocks(rows)):
                 index = np.minimum(np.arange(at.start, at.start + self.block), len(raw) - 1)
-                keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(padded))
+                keys = key_data(len(padded), seed, number)
                 given = (self.model, q.shared, raw[index], dict(parameters), data)
                 parts = [
                     jax.device_get(program(*given, shared[padded[i : i + self._side]], keys[i : i + self._side]))
@@ -133,7 +141,7 @@ def _weighed(
     factors = RowFactors.of(model.layout, shape, raw)
 
     def one(at: Any, key: Any) -> Any:
-        first, second = jax.random.split(key)
+        first, second = jax.random.split(key_of(key))
         point = factors.transform(jax.random.normal(first, factors.loc.shape, factors.loc.dtype))
         codes = factors.draw_codes(second)
         parts = model.parts(point, codes, at, parameters)
@@ -149,6 +157,13 @@ def shared_draws(q: Amortised, count: int, seed: int) -> np.ndarray:
     """Draws of the unconstrained coordinates that rows share, (count, shared_dim)."""
     noise = np.random.default_rng([seed, 5]).normal(size=(count, q.shared.noise_dim))
     return q.shared.host_transform(noise)
+
+
+def picked_rows(rows: Mapping[str, np.ndarray], most: int, seed: int) -> dict[str, np.ndarray]:
+    """At most so many of the rows, chosen at random, in order."""
+    size = len(next(iter(rows.values())))
+    chosen = np.sort(np.random.default_rng(seed).permutation(size)[:most])
+    return {name: value[chosen] for name, value in rows.items()}
 
 
 def measure(

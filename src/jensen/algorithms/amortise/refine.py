@@ -15,9 +15,10 @@ from jensen.bounds import ELBO
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.families.amortised import Amortised, RowFactors, Shape
 from jensen.families.amortised.row_factors import joint_states
+from jensen.math.noise import key_data, key_of
 from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
-from jensen.models.rows import RowLayout, RowModel
+from jensen.models.rows import RowModel
 
 STEPS = 300
 DRAWS = 8
@@ -32,10 +33,10 @@ class Free(eqx.Module):
     shared: Any
     shape: Shape = eqx.field(static=True)
 
-    def rows(self, layout: RowLayout, data: Mapping[str, Array]) -> RowFactors:
+    def rows(self, model: RowModel, data: Mapping[str, Array], parameters: Mapping[str, Any]) -> RowFactors:
         """The factors."""
-        del data
-        return RowFactors.of(layout, self.shape, self.raw)
+        del data, parameters
+        return RowFactors.of(model.layout, self.shape, self.raw)
 
 
 def refined(
@@ -53,13 +54,13 @@ def refined(
     layout, kind = evaluator.model.layout, float_type(evaluator.target.precision)
     states = joint_states(layout) if layout.codes else None
     estimator = RowEstimator(DRAWS, 1, states, bool(layout.codes) and states is None)
-    raw = evaluator.encoded(q, rows)
+    raw = evaluator.encoded(q, parameters, rows)
     with working(evaluator.target.precision):
         program = Program(lambda *given: _climbed(estimator, q.shape, *given), heavy=evaluator.mode)
         parts = []
         for number, (at, data) in enumerate(evaluator.blocks(rows)):
             index = np.minimum(np.arange(at.start, at.start + evaluator.block), len(raw) - 1)
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), steps)
+            keys = key_data(steps, seed, number)
             rates = (RATE * (1.0 - np.arange(steps) / steps)).astype(kind)
             found = program(evaluator.model, raw[index], q.shared, dict(parameters), data, keys, rates)
             parts.append(np.asarray(found)[: at.stop - at.start])
@@ -85,7 +86,9 @@ def _climbed(
     def body(carry: Any, item: Any) -> Any:
         raw, average, state, t = carry
         key, rate = item
-        _, slope = estimator.gradient(ELBO(), model, Learned(Free(raw, shared, shape), parameters), data, 1.0, key)
+        _, slope = estimator.gradient(
+            ELBO(), model, Learned(Free(raw, shared, shape), parameters), data, 1.0, key_of(key)
+        )
         update, new_state = ADAM.update(slope.q.raw * unit, state)
         new = raw + rate * unit * update
         fine = jnp.isfinite(new).all()

@@ -5,18 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from jensen.bounds import ELBO
+from jensen.algorithms.blackbox.measure import coordinates, cost, replicates, whitened_variance
 from jensen.estimators import Blanket, Expected, Mixed, Regressed, Reparameterised, Scored
-from jensen.estimators.mixed import AbstractRecipe
-from jensen.estimators.regression import COORDINATES, parameters
+from jensen.estimators.neighbours import neighbours
+from jensen.estimators.recipes import AbstractRecipe
+from jensen.estimators.regression import parameters
 from jensen.families.native import AbstractFactor, Product
-from jensen.math.operations import operations
+from jensen.families.native.contract import COORDINATES
 from jensen.math.programs import Program
 from jensen.models.dependence import Links
 from jensen.models.native import NativeTarget
@@ -30,6 +28,8 @@ QUIET = 0.01
 """Variance of a step, in units of Fisher information, below which less of it does not shorten a fit."""
 HOPELESS = 20.0
 """Variance over the least at which a gradient is passed over unweighed: none is that much less work than another."""
+QUIETED = "neighbours averaged out"
+"""How a gradient is called that does without the noise of other latents' draws."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +66,30 @@ class Chosen:
         return f"{'; '.join(map(str, self.choices))}; {self.num_draws} draws a step"
 
 
-def candidates(name: str, factor: AbstractFactor, links: Links, differentiable: bool) -> dict[str, AbstractRecipe]:
+def candidates(name: str, q: Product, links: Links, differentiable: bool) -> dict[str, AbstractRecipe]:
     """The gradients that a factor can have, by name."""
+    factor = q.factors[name]
     support = factor.support()
     if support is not None:
         together = links.separable(name)
         if together or int(np.prod(factor.rows, dtype=int)) * support.shape[0] <= LOOKUPS:
             return {"local expectation": Expected(links)}
-    blanket = Blanket(links)
+    blanket, quiet = Blanket(links), bool(neighbours(q, links, name))
     if factor.reparameterised and differentiable:
         found: dict[str, AbstractRecipe] = {"path derivative": Reparameterised(stick=True)}
         exact = factor.entropy() is not None
         found["pathwise, exact entropy" if exact else "pathwise"] = Reparameterised(exact_entropy=exact)
         if parameters(factor) <= COORDINATES:
             found["path derivative, controls"] = Reparameterised(stick=True, controls=True)
+            if quiet:
+                found[f"path derivative, controls, {QUIETED}"] = Reparameterised(
+                    stick=True, controls=True, neighbours=links
+                )
             found["regression on controls"] = Regressed(blanket)
         return {**found, "score over the Markov blanket": Scored(blanket)}
+    averaging = {f"regression on controls, {QUIETED}": Regressed(blanket, links)} if quiet else {}
     return {
+        **averaging,
         "regression on controls": Regressed(blanket),
         "score, leave-one-out": Scored(),
         "score over the Markov blanket": Scored(blanket),
@@ -110,7 +117,7 @@ def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: 
     options = {}
     for name, factor in q.factors.items():
         smooth = target.differentiable and (not factor.circular or target.periodic(name))
-        options[name] = candidates(name, factor, links, smooth)
+        options[name] = candidates(name, q, links, smooth)
     rounds = max(len(found) for found in options.values())
     enough = max([num_draws, *(r.least(q.factors[n]) for n, found in options.items() for r in found.values())])
     variance: dict[str, dict[str, float]] = {name: dict.fromkeys(found, 0.0) for name, found in options.items()}
@@ -120,16 +127,17 @@ def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: 
             for turn in range(rounds)
         ]
         estimators = tuple(Mixed({name: recipe for name, (_, recipe) in t.items()}, enough) for t in turns)
-        measure = Program(functools.partial(_replicates, estimators))
+        measure = Program(functools.partial(replicates, estimators))
         gradients = measure(target.step_model, q, target.batch(), jr.split(key, REPLICATES))
         target.gradients += rounds * REPLICATES * enough
         for picked, found in zip(turns, gradients, strict=True):
             for name, (label, _) in picked.items():
-                variance[name][label] = enough * whitened_variance(found.factors[name], q.factors[name])
+                found_here = enough * whitened_variance(found.factors[name], q.factors[name])
+                variance[name][label] = found_here if np.isfinite(found_here) else np.inf
     plan, weighed = settled(options, variance, target, q, num_draws)
     choices = []
     for name, found in options.items():
-        least = max(variance[name][plan[name]], 1e-300)
+        least = min(max(variance[name][plan[name]], 1e-300), 1e300)
         relative = {label: v / least for label, v in variance[name].items()} if len(found) > 1 else {}
         choices.append(Choice(name, plan[name], found[plan[name]], relative, weighed[name]))
     return Chosen(tuple(choices), total_draws(q, {c.factor: c.recipe for c in choices}, num_draws))
@@ -151,11 +159,11 @@ def settled(
         if labels not in known:
             picked = {name: options[name][label] for name, label in plan.items()}
             draws = total_draws(q, picked, num_draws)
-            known[labels] = _cost(Mixed(picked, draws), target, q), draws
+            known[labels] = cost(Mixed(picked, draws), target, q), draws
         return known[labels]
 
     def noise(name: str, label: str, draws: int) -> float:
-        return QUIET + variance[name][label] / (draws * max(1, _coordinates(q.factors[name])))
+        return QUIET + variance[name][label] / (draws * max(1, coordinates(q.factors[name])))
 
     def least(name: str, label: str) -> int:
         return max(num_draws, options[name][label].least(q.factors[name]))
@@ -184,57 +192,6 @@ def settled(
     return plan, weighed
 
 
-def _coordinates(factor: AbstractFactor) -> int:
-    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(factor))
-
-
-def _cost(estimator: Mixed, target: NativeTarget, q: Product) -> float:
-    """Operations of one gradient."""
-
-    def gradient(model: Any, q: Any, batch: Any, key: Any) -> Any:
-        return jax.grad(lambda q: estimator(ELBO(), model, q, batch, key))(q)
-
-    return operations(jax.make_jaxpr(gradient)(target.step_model, q, target.batch(), jr.key(0)))
-
-
-def whitened_variance(gradients: Any, factor: AbstractFactor) -> float:
-    """Σ Var(g) / F over a factor's coordinates."""
-    pairs = zip(jax.tree.leaves(gradients), jax.tree.leaves(factor.information()), strict=True)
-    return float(
-        sum(np.sum(np.var(np.asarray(g), axis=0, ddof=1) / np.maximum(np.asarray(f), 1e-12)) for g, f in pairs)
-    )
-
-
-def _replicates(estimators: Any, model: Any, q: Any, batch: Any, keys: Any) -> Any:
-    """Gradients of each estimator, (replicates, ...), all from the same draws: samplers are what is slow to compile."""
-
-    def one(key: Any) -> Any:
-        def draw(q: Any) -> tuple[Any, Any]:
-            values = estimators[0].values(q, key)
-            return eqx.partition(values, eqx.is_inexact_array)
-
-        values, pull, counts = jax.vjp(draw, q, has_aux=True)
-
-        def bound(estimator: Any, q: Any, values: Any) -> Any:
-            return estimator.at(ELBO(), model, q, batch, eqx.combine(values, counts))
-
-        shared = [e for e in estimators if not e.controlled(q)]
-        found = [jax.grad(lambda q, v, e=e: bound(e, q, v), argnums=(0, 1))(q, values) for e in shared]
-        gradients = [direct for direct, _ in found]
-        if jax.tree.leaves(values):  # with counts only no gradient comes through the draws
-            through = jax.vmap(pull)(jax.tree.map(lambda *parts: jnp.stack(parts), *(f[1] for f in found)))[0]
-            gradients = [
-                jax.tree.map(lambda direct, moved, i=i: direct + moved[i], f[0], through) for i, f in enumerate(found)
-            ]
-        left = iter(gradients)
-        return tuple(
-            jax.grad(lambda q, e=e: e(ELBO(), model, q, batch, key))(q) if e.controlled(q) else next(left)
-            for e in estimators
-        )
-
-    return jax.lax.map(one, keys, batch_size=8)
-
-
 def chosen_estimator(target: NativeTarget, q: Product, links: Links, num_draws: int, key: Any) -> Mixed:
     """The estimator that `bbvi` would use at this q."""
     found = choose(target, q, links, num_draws, key)
@@ -255,5 +212,4 @@ __all__ = [
     "planned",
     "settled",
     "total_draws",
-    "whitened_variance",
 ]

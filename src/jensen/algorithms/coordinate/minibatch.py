@@ -54,6 +54,7 @@ class Minibatches:
         self.arrays: dict[Shape, tuple[Any, ...]] = {}
         self._known: WeakKeyDictionary[Piece, tuple[dict[str, Any], Shape]] = WeakKeyDictionary()
         self.averaged = _AVERAGED
+        self._constant: Sums | None = None
 
     def first(self, piece: Piece) -> Shape:
         """Analyse the first piece, which settles the plate and the global blocks."""
@@ -201,13 +202,20 @@ class Minibatches:
         return (1e-11 if self.precision == "double" else 3e-5) * (abs(elbo) + scalars)
 
     def whole(self, moments: Moments, batches: Iterable[Batch]) -> Sums:
-        """The statistics of every row; raises a `DataError` where a pass has other rows than it should."""
+        """The statistics of every row; raises a `DataError` where a pass has other rows than it should.
+
+        Rows without latents say the same whatever the globals are: they are read once.
+        """
+        if self._constant is not None:
+            return self._constant.at(moments, self.arrays)
         total = None
         for batch in batches:
             sums = self.gather(moments, batch)
             total = sums if total is None else total + sums
         self.check_rows(0.0 if total is None else total.count)
         assert total is not None  # or there were no rows
+        if not self.rest.parts.local:
+            self._constant = total
         return total
 
     def check_rows(self, rows: float) -> None:

@@ -1,13 +1,13 @@
 """The model at the shape of some rows: its split along the plate and its compiled local step, which serve any data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jensen._errors import DataError, ModelError
+from jensen._errors import DataError, JensenError, ModelError
 from jensen.algorithms.coordinate.local import LocalStep
 from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, Moments
@@ -37,6 +37,7 @@ class Shape:
             Program(partial(self._gather, True), heavy),
         )
         self.begin = Program(self._begin)
+        self.linear = Program(self._linear)
         self._at = Program(partial(self._at_points, False), heavy), Program(partial(self._at_points, True), heavy)
         self.additive: Additivity | None = None
         self.updates: dict[Any, Program] = {}
@@ -66,6 +67,10 @@ class Shape:
 
         found, fine = jax.lax.map(one, points)
         return found, jnp.all(fine)
+
+    def _linear(self, statistics: Any, moments: Moments, arrays: Any) -> Any:
+        """⟨S, G⟩, in nats."""
+        return paired(statistics, self.parts.interface(moments, arrays))
 
     def _begin(self, start: Moments, arrays: Any, weights: Any) -> Any:
         """The statistics of given local moments."""
@@ -102,21 +107,35 @@ def paired(left: Any, right: Any) -> Any:
 
 
 def subsampled(model: ConjugateModel, plate: str | None) -> PlateSplit:
-    """The split along the named plate, or along the largest one that can be subsampled."""
+    """The split along the named plate, or along the largest one that can be subsampled: one with latents, if any."""
+    for bare in (False, True):
+        parts = next(splits(model, plate, bare), None)
+        if parts is not None:
+            return parts
+    raise not_by_rows(model, plate)
+
+
+def splits(model: ConjugateModel, plate: str | None, bare: bool) -> Iterator[PlateSplit]:
+    """Splits that leave global latents, along large plates first; `bare`: along plates without latents too."""
     plates: Mapping[str, int] = {p.name: p.size for site in model.sites.values() for p in site.plates}
     for name in sorted(plates, key=lambda name: -plates[name]):
-        parts = split(model, name) if plate in (None, name) else None
+        parts = split(model, name, bare=bare) if plate in (None, name) else None
         if parts is not None and parts.shared:
-            return parts
+            yield parts
+
+
+def not_by_rows(model: ConjugateModel, plate: str | None) -> JensenError:
+    """What to say of a model of which no plate can be subsampled."""
+    plates: Mapping[str, int] = {p.name: p.size for site in model.sites.values() for p in site.plates}
     if plate is not None and plates.get(plate) == 1:
-        raise DataError(
+        return DataError(
             "A batch holds a single row, which cannot be told apart from what all rows share.",
             f"Plate '{plate}'.",
             "Give every batch at least two rows.",
         )
-    raise ModelError(
+    return ModelError(
         f"No plate of this model can be subsampled{f': plate {plate!r}' if plate else ''}.",
         f"Plates: {', '.join(f'{n!r} ({s})' for n, s in plates.items()) or 'none'}.",
-        "One plate must hold local latents that depend on the global ones only, and the data row by row; "
+        "One plate must hold the data row by row, and with them latents that depend on the global ones only, if any; "
         "use cavi otherwise.",
     )

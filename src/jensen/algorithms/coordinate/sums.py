@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import DataError, ModelError
-from jensen.models.conjugacy import ConjugateTarget
+from jensen.models.conjugacy import ConjugateTarget, Moments
 from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.sources import Piece
 from jensen.models.structure import plate_axis
@@ -31,6 +31,11 @@ class Sums:
         """Every row counted `factor` times."""
         parts = {key: jax.tree.map(lambda a: factor * a, part) for key, part in self.parts.items()}
         return Sums(parts, factor * self.bound, factor * self.count)
+
+    def at(self, moments: Moments, arrays: Mapping[Any, Any]) -> "Sums":
+        """The same statistics at other globals, for rows without latents: their bound is ⟨S, G⟩."""
+        bound = sum(shape.linear(part[0], moments, arrays[shape]) for shape, part in self.parts.items())
+        return Sums(self.parts, bound, self.count)
 
     def __add__(self, other: "Sums") -> "Sums":
         merged = dict(self.parts)

@@ -24,6 +24,9 @@ from jensen.models.conjugacy import ConjugateModel, ConjugateTarget
 FAR = 10.0
 """Change of a log scale from which on a failure is put down to the parameter's running away."""
 
+LEFT = 1e-3
+"""Nats that may be left to gain where a parameter goes to the edge of its range, as EM does ever more slowly."""
+
 LAST_SWEEPS = 20
 """Sweeps over several blocks of latents at the parameters that an interrupted EM leaves."""
 
@@ -55,13 +58,20 @@ def run(
     initial = {} if equal else initial
     ascent = ascent_for(target.model, initial)
     written = partial(_so_far, target.model, close, kinds)
-    state, converged, saddle = yield from _watched(cavi, ascent, target, initial, rng, written)
+    state, converged, saddle, start = yield from _watched(cavi, ascent, target, initial, rng, written)
     values = parameter_values(target.model, state)
     known = close(values)
     final, settled = yield from _expectation(cavi, known, state, rng)
     ascent_at, last = final
     exact = len(known.model.blocks) == 1
-    status = cavi._status(target.model, state, converged, saddle)
+    status, left = cavi._status(target.model, state, converged, saddle), left_to_gain(np.asarray(state.history))
+    far = None if converged or (saddle and not cavi.escape) else _runaway(target.model, start, state.naturals)
+    if far is not None and left < LEFT:
+        converged = True
+        status = (
+            f"After {state.sweeps} sweeps about {left:.1g} nats are left to gain: the bound levels off as '{far[0]}' "
+            "goes to the edge of its range."
+        )
     kind = "Exact EM" if exact else "Variational EM"
     return Outcome(
         solution(ascent_at, last, known),
@@ -109,8 +119,8 @@ def _watched(
     initial: Mapping[str, np.ndarray],
     rng: np.random.Generator,
     written: Callable[[Any], Outcome],
-) -> Generator[Progress, None, tuple[State, bool, bool]]:
-    """The climb, a failure being put down to a parameter that has run away where there is one."""
+) -> Generator[Progress, None, tuple[State, bool, bool, Values]]:
+    """The climb and the parameters' start, a failure being put down to one that has run away where there is one."""
     start: Values | None = None
     last: Any = None
     try:
@@ -122,7 +132,8 @@ def _watched(
             last = item.q
             yield replace(item, q=partial(written, last))
     except StopIteration as stop:
-        return stop.value
+        assert start is not None  # it is known before the climb begins
+        return (*stop.value, start)
     except JensenError as error:
         away = None if last is None or start is None else _runaway(target.model, start, last().naturals)
         if away is None:
@@ -170,6 +181,15 @@ def _runaway(model: ConjugateModel, start: Values, naturals: Any) -> tuple[str, 
 def _scale(value: np.ndarray, shapes: Mapping[str, Any]) -> np.ndarray:
     with np.errstate(all="ignore"):
         return np.linalg.slogdet(value)[1] if "logdet" in shapes else np.log(value)
+
+
+def left_to_gain(bounds: np.ndarray) -> float:
+    """What a sequence that falls short of its limit by c t⁻ᵖ still lacks, from its last half and the quarter before."""
+    last = len(bounds) - 1
+    if last < 8:
+        return float("inf")
+    late, early = bounds[last] - bounds[last // 2], bounds[last // 2] - bounds[last // 4]
+    return float(late / (early / late - 1.0)) if early > 1.5 * late > 0 else float("inf")
 
 
 def parameter_values(model: ConjugateModel, state: State) -> Values:

@@ -88,8 +88,9 @@ def run(
     assert path is not None  # the start is always yielded
     point, bound, _ = path.best
     check_start("log likelihood", bound, chart)
+    edge.ended(path)
     names = ", ".join(map(repr, kinds))
-    far = sorted({chart.owner(int(i)) for i in np.flatnonzero(np.abs(point - start) > edge.far)})
+    far = edge.far(point)
     how = "Converged" if path.converged else f"Stopped ({path.stopped or 'at the edge'})"
     found = reached(point, bound)
     return replace(

@@ -25,6 +25,7 @@ from jensen.math import lbfgs, linalg
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision, float_type, working
 from jensen.models import Target, build
+from jensen.models.bijection import on_the_line
 from jensen.models.learning import LEARNED, Closed, Parameter
 from jensen.models.numpyro import NumPyroModel
 
@@ -37,8 +38,10 @@ AGREE = 1e-3
 1 + its size, at which the estimates count as converged."""
 RUNAWAY = 25.0
 EDGE = 8.0
+STEEP = 0.1
 """Changes of an unconstrained coordinate: beyond `EDGE` the parameter is, to all appearances, at the edge of its range;
-at `RUNAWAY` the climb ends."""
+at `RUNAWAY` the climb ends. `STEEP`: nats for each unit of a coordinate on the real line, where a climb that cannot end
+is still going up."""
 
 Values = dict[str, np.ndarray]
 
@@ -73,6 +76,12 @@ class Chart:
         """The point of some values."""
         parts = [biject_to(s).inv(jnp.asarray(values[n])) for n, s in self.supports.items()]
         return np.concatenate([np.ravel(np.asarray(part, float)) for part in parts])
+
+    @property
+    def edged(self) -> np.ndarray:
+        """Which coordinates belong to parameters whose range has an edge."""
+        sizes = [int(np.prod(shape, dtype=int)) for shape in self.shapes.values()]
+        return np.repeat([not on_the_line(self.supports[name]) for name in self.shapes], sizes)
 
     def owner(self, index: int) -> str:
         """The parameter that holds this coordinate."""
@@ -130,7 +139,8 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
         start = yield from _given(begin, Estimates(values, kinds, False, {}), first)
         theta = chart.inverse(values)
         written = partial(_so_far, closed, data, chart, kinds, dense, precision)
-        found = yield from _maximise(first, chart, dense, start.q, theta, seed, written)
+        networks = frozenset(name for name, kind in kinds.items() if kind == "network")
+        found = yield from _maximise(first, chart, dense, start.q, theta, seed, written, networks)
         values = {k: np.asarray(v, float) for k, v in jax.device_get(chart.forward(jnp.asarray(found.theta))).items()}
         last = algorithm.prepare(closed, {**data, LEARNED: values}, precision)
         target: Any = last
@@ -139,7 +149,7 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
         estimates = Estimates(values, kinds, False, {})
         run = (method if isinstance(algorithm, ADVI) else Auto(escalate=False)).run(target, seed)
         outcome = yield from _given(run, estimates, target)
-    edge = sorted({chart.owner(int(i)) for i in np.flatnonzero(np.abs(found.theta - theta) > EDGE)})
+    edge = Edge(theta, chart).far(found.theta)
     certificate = {"moved": found.moved, "num_draws": float(found.num_draws), "bound": found.bound}
     agree = (
         f"on {found.num_draws} draws they agree with those on half as many to {found.moved:.1g} (unconstrained)"
@@ -211,6 +221,7 @@ def _maximise(
     theta: np.ndarray,
     seed: int,
     written: Callable[..., Outcome],
+    networks: frozenset[str],
 ) -> Generator[Progress, None, Found]:
     dim, dtype = target.dim, float_type(target.precision)
     loc = np.asarray(q.loc, float)
@@ -247,6 +258,7 @@ def _maximise(
         assert path is not None  # the start is always yielded
         point, bound, _ = path.best
         check_start("bound", bound, chart)
+        edge.ended(path, networks)
         moved = float((np.abs(point[: chart.dim] - theta) / (1.0 + np.abs(theta))).max())
         theta = point[: chart.dim]
         loc, root = _moved(loc, root, point[chart.dim :], dense)
@@ -305,17 +317,22 @@ class Edge:
     """Watches parameters on their way to the edge of their range.
 
     A bound that levels off there has a supremum (a useless feature's precision is best infinite) and the climb may
-    stop; one that goes on rising has none, which is an error.
+    stop; one that goes on rising has none, which is an error. Parameters on the real line have no edge to be near to,
+    and their scale is unknown: theirs is an error where the climb cannot end while it still moves them outwards.
     """
-
-    far = EDGE
 
     def __init__(self, start: np.ndarray, chart: Chart):
         self.start, self.chart, self.value = start, chart, np.inf
+        self.edged = chart.edged
+
+    def far(self, point: np.ndarray) -> list[str]:
+        """The parameters that are, to all appearances, at an edge."""
+        change = np.abs(point - self.start) * self.edged
+        return sorted({self.chart.owner(int(i)) for i in np.flatnonzero(change > EDGE)})
 
     def reached(self, point: np.ndarray, value: float) -> bool:
         """Whether to stop."""
-        change = np.abs(point - self.start)
+        change = np.abs(point - self.start) * self.edged
         far = float(change.max(initial=0.0))
         if far > EDGE:
             self.value = min(self.value, value)
@@ -325,3 +342,20 @@ class Edge:
             name = self.chart.owner(int(np.argmax(change)))
             raise no_maximum(name, "", f"Parameter '{name}'.")
         return True
+
+    def ended(self, path: lbfgs.Path, networks: frozenset[str] = frozenset()) -> None:
+        """Raise where a climb that did not converge was still pushing a parameter along the real line.
+
+        Not one of `networks`: that of weights which grow with what little there is left to gain is nothing unusual.
+        """
+        if path.converged:
+            return
+        point, _, slope = path.best
+        change, slope = (point[: self.chart.dim] - self.start), slope[: self.chart.dim]
+        pushed = np.where(self.edged | (np.abs(change) <= RUNAWAY), 0.0, slope * np.sign(change))
+        worst = int(np.argmax(pushed)) if len(pushed) else 0
+        name = self.chart.owner(worst)
+        if pushed.max(initial=0.0) > STEEP and name not in networks:
+            raise no_maximum(
+                name, f" It has moved by {change[worst]:.3g} and the bound was still rising.", f"Parameter '{name}'."
+            )

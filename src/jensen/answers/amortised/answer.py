@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from jensen._errors import OptionError
-from jensen.algorithms.amortise.evaluate import shared_draws
+from jensen.algorithms.amortise.evaluate import picked_rows, shared_draws
 from jensen.algorithms.amortise.refine import refined
 from jensen.answers.amortised import aggregate, bounds, files
 from jensen.answers.amortised.all_rows import AllRows
 from jensen.answers.amortised.looked import pool_of
 from jensen.answers.amortised.moments import moments
+from jensen.answers.conjugate import check_affordable
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.row_posterior import RowPosterior
 from jensen.core import Outcome
@@ -27,6 +28,15 @@ from jensen.families.amortised import Amortised
 from jensen.math.precision import Precision, float_type, working
 from jensen.models.program import NumPyroProgram, deterministic_names
 from jensen.models.rows import RowTarget
+
+FEWER = "Draw fewer, or ask for some rows: fit.infer(rows).sample()."
+
+HELD = 1024
+"""Rows at most, of those held out and of the others, that are compared."""
+NOT_KNOWN = (
+    "No rows were held out, so that nothing says whether the networks overfit: jn.amortised(held_out=0.1) finds out, "
+    "and so does fit.infer(new).log_evidence()."
+)
 
 
 class AmortisedAnswer(AbstractAnswer):
@@ -96,35 +106,22 @@ class AmortisedAnswer(AbstractAnswer):
 
     def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
         """Every latent, each row resampled by its own weights at the shared draws of these rows of the pool."""
-        self._affordable(len(rows))
+        check_affordable(self.structure.latents, len(rows), FEWER)
         return self._complete(self.rows.picked(pool.points[rows, 1:], len(rows), seed))
 
     def sample(self, count: int, seed: int) -> Draws:
         """Fresh draws of q."""
-        self._affordable(count)
+        check_affordable(self.structure.latents, count, FEWER)
         shared = shared_draws(self.q, count, self.seed + 31 * seed + 17)
         found = self.rows.weigh(shared, self.seed + 31 * seed + 17)
         return self._complete(self.rows.with_shared(found.values, shared))
 
-    def _affordable(self, count: int) -> None:
-        for site in self.structure.latents:
-            if count * np.prod(site.shape, dtype=float) * 8 > 2e9:
-                raise OptionError(
-                    f"{count} draws of '{site.name}', of shape {site.shape}, are more than 2 GB of numbers.",
-                    "Argument: num_draws.",
-                    "Draw fewer, or ask for some rows: fit.infer(rows).sample().",
-                )
-
     # ---- verdict and evidence ----------------------------------------------------------------------------------
-
-    def _some(self, count: int, seed: int) -> dict[str, np.ndarray]:
-        chosen = np.sort(np.random.default_rng([seed, 3]).permutation(self.target.size)[:count])
-        return {name: value[chosen] for name, value in self.target.rows.items()}
 
     @functools.cached_property
     def row_statistics(self) -> Rows:
         """Weights, moments and the amortisation gap on a sample of rows."""
-        rows = self._some(ROWS, self.seed)
+        rows = picked_rows(self.target.rows, ROWS, self.seed)
         return looked_at(self.rows.evaluator, self.q, self.parameters_at, rows, self.seed + 3)
 
     def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
@@ -133,7 +130,25 @@ class AmortisedAnswer(AbstractAnswer):
         dim, found = self.q.shared.dim, self.rows.looked
         weights, _ = smooth(found.log_weights)
         shared = shared_differences(self.q.shared, found.shared, weights) if dim else None
-        return judge(self.outcome, self.row_statistics, pool, shared)
+        report = judge(self.outcome, self.row_statistics, pool, shared)
+        return replace(report, reasons=(*report.reasons, *self._generalisation()))
+
+    def _generalisation(self) -> list[str]:
+        """What held-out rows say of the parameters, in words."""
+        known = self.outcome.estimates
+        if not self.target.held:
+            networks = known is not None and "network" in known.kinds.values()
+            return [NOT_KNOWN] if networks else []
+        some = picked_rows(self.target.held, HELD, self.seed), picked_rows(self.target.rows, HELD, self.seed)
+        held, own = (self.posterior_of(rows).log_evidence() for rows in some)
+        lost = float(own.mean() - held.mean())
+        error = float(np.sqrt(held.var() / len(held) + own.var() / len(own)))
+        verdict = "the model fits its own rows better" if lost > 2 * error else "no sign of overfitting"
+        distance = f"{abs(lost):.2g} ± {error:.1g} {'below' if lost >= 0 else 'above'}"
+        return [
+            f"log p of {len(held)} held-out rows is {held.mean():.4g} nats a row, {distance} that of the fit's own: "
+            f"{verdict}."
+        ]
 
     def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Mean and sd under q of the latents on the real line, where tables hold all rows."""
@@ -163,11 +178,15 @@ class AmortisedAnswer(AbstractAnswer):
             rows = self.target.rows
         else:
             rows, _ = self.target.new_rows(new_data)
+        return self.posterior_of(rows, refine)
+
+    def posterior_of(self, rows: Mapping[str, np.ndarray], refine: bool = False) -> RowPosterior:
+        """The posterior of rows as the model takes them."""
         evaluator = self.rows.evaluator
         raw = (
             refined(evaluator, self.q, self.parameters_at, rows, self.seed + 61)
             if refine
-            else evaluator.encoded(self.q, rows)
+            else evaluator.encoded(self.q, self.parameters_at, rows)
         )
         return RowPosterior(evaluator, self.q, self.parameters_at, rows, raw, refine, self.seed + 71)
 

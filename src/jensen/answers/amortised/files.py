@@ -10,7 +10,7 @@ import numpy as np
 from jensen._errors import OptionError, UndefinedError
 from jensen._typing import leaf
 from jensen.algorithms.amortised import AmortisedVI
-from jensen.families.amortised import Amortised
+from jensen.families.amortised import Amortised, Structured
 from jensen.math.precision import Precision, working
 from jensen.models.learning import LEARNED, Closed, find_parameters
 from jensen.models.rows import RowTarget
@@ -24,7 +24,11 @@ def parameters(q: Amortised) -> dict[str, np.ndarray]:
         for path, leaf in jax.tree_util.tree_leaves_with_path(q.encoder.arrays)
     }
     shared = {f"shared/{name}": np.asarray(value) for name, value in vars(q.shared).items()}
-    facts = {"full": np.asarray(int(q.shape.full)), "built": np.asarray(int(static.flat))}
+    facts = {
+        "full": np.asarray(int(q.shape.full)),
+        "structured": np.asarray(int(isinstance(q.form, Structured))),
+        "built": np.asarray(int(static.flat)),
+    }
     return (
         arrays | shared | facts | {"inputs": np.asarray(static.inputs), "missing": np.asarray(sorted(static.missing))}
     )
@@ -49,7 +53,7 @@ def restored(parameters: Mapping[str, np.ndarray], target: RowTarget) -> Amortis
         encoder=None if built else target.encoder,
         hidden=hidden,
         inputs=tuple(str(name) for name in parameters["inputs"]),
-        family="full_rank" if int(parameters["full"]) else "mean_field",
+        family=_family(parameters),
     )
     with working(target.precision):
         q = method.start(target, 0).q
@@ -67,6 +71,12 @@ def restored(parameters: Mapping[str, np.ndarray], target: RowTarget) -> Amortis
     return eqx.tree_at(lambda f: (f.encoder.arrays, f.shared), q, (leaves, own))
 
 
+def _family(parameters: Mapping[str, np.ndarray]) -> Any:
+    if int(parameters.get("structured", 0)):
+        return "structured"
+    return "full_rank" if int(parameters["full"]) else "mean_field"
+
+
 def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> RowTarget:
     """The rows of a model, closed at its estimates if it has any."""
     method = AmortisedVI(
@@ -75,6 +85,7 @@ def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, 
         hidden=options.get("hidden"),
         inputs=options.get("inputs"),
         plate=options.get("plate"),
+        held_out=options.get("held_out", 0.0),
     )
     if isinstance(model, Closed):
         rest = {name: value for name, value in data.items() if name != LEARNED}

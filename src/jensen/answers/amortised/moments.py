@@ -1,12 +1,10 @@
 """Moments of a fit by an encoder that are known without draws."""
 
-from typing import Any
-
 import numpy as np
-from numpyro.distributions import constraints
 
 from jensen.answers.amortised.all_rows import AllRows
 from jensen.answers.row_posterior import RowPosterior
+from jensen.models.bijection import on_the_line
 
 
 def moments(rows: AllRows, posterior: RowPosterior) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -24,10 +22,3 @@ def moments(rows: AllRows, posterior: RowPosterior) -> dict[str, tuple[np.ndarra
             shaped = [np.moveaxis(c.reshape(rows.size, *site.shape), 0, site.axis) for c in columns]
             found[site.name] = (shaped[0], shaped[1])
     return found
-
-
-def on_the_line(support: Any) -> bool:
-    """Whether the unconstrained coordinates are the values themselves."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real

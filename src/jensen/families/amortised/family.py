@@ -1,29 +1,36 @@
 """q(z, β) = q(β) Π_n q(z_n | x_n): row factors by a network, what rows share by a Gaussian of its own."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 
 from jensen._typing import Array
 from jensen.families.amortised.encoder import Encoder
+from jensen.families.amortised.form import AbstractForm, Direct
 from jensen.families.amortised.row_factors import RowFactors, Shape
 from jensen.families.gaussian import AbstractGaussian
-from jensen.models.rows import RowLayout
+from jensen.models.rows import RowModel
 
 
 class Amortised(eqx.Module):
     """The amortised family. Gershman and Goodman (2014); Kingma and Welling (2014), section 2.
 
     Attributes:
-        encoder: rows' data -> parameters of their factors.
+        encoder: rows' data -> the numbers that `form` makes the parameters of their factors.
         shared: q(β), over the unconstrained coordinates of the latents outside the plate (none: dimension zero).
-        shape: what the encoder's numbers mean.
+        shape: what the factors' numbers mean. form: what the encoder's mean.
     """
 
     encoder: Encoder
     shared: AbstractGaussian
     shape: Shape = eqx.field(static=True)
+    form: AbstractForm = eqx.field(static=True, default=Direct())
 
-    def rows(self, layout: RowLayout, data: Mapping[str, Array]) -> RowFactors:
-        """q(z_n | x_n) of stacked rows; `layout` is that of a model with as many rows."""
-        return RowFactors.of(layout, self.shape, self.encoder(data))
+    def numbers(self, model: RowModel, data: Mapping[str, Array], parameters: Mapping[str, Any]) -> Array:
+        """The numbers of the factors of stacked rows, (rows, size); `model` is that of as many rows, at these data."""
+        return self.form.numbers(self, model, self.encoder(data), parameters)
+
+    def rows(self, model: RowModel, data: Mapping[str, Array], parameters: Mapping[str, Any]) -> RowFactors:
+        """q(z_n | x_n) of stacked rows."""
+        return RowFactors.of(model.layout, self.shape, self.numbers(model, data, parameters))

@@ -142,7 +142,8 @@ def joint_states(layout: RowLayout) -> dict[str, np.ndarray] | None:
     """Every joint state of a row's codes, site -> (states, *shape of the site); `None` where they are too many."""
     supports, sizes = [], []
     for code in layout.codes:
-        support = native_factor(code.site).support()
+        with jax.ensure_compile_time_eval():  # it may be asked for while tracing
+            support = native_factor(code.site).support()
         if support is None:
             return None
         entries = int(np.prod(code.site.shape, dtype=int)) // code.site.shape[code.axis]

@@ -8,6 +8,7 @@ from jensen.families.exponential.copies import CategoricalCopies
 from jensen.families.exponential.dirichlet import Dirichlet
 from jensen.families.exponential.discrete_chain import DiscreteChain
 from jensen.families.exponential.discrete_joint import DiscreteJoint
+from jensen.families.exponential.drawing import draw_many
 from jensen.families.exponential.gamma import GammaPower
 from jensen.families.exponential.gaussian_chain import GaussianChain
 from jensen.families.exponential.joint_normal import JointNormal
@@ -39,4 +40,5 @@ __all__ = [
     "Product",
     "UnconstrainedNormal",
     "Wishart",
+    "draw_many",
 ]

@@ -9,7 +9,7 @@ from jax.scipy.special import i0e, i1e
 from numpyro.distributions.util import von_mises_centered
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import AbstractFactor
+from jensen.families.native.contract import ROOT3, AbstractFactor
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
@@ -65,6 +65,18 @@ class VonMises(AbstractFactor):
         concentration = jnp.exp(self.log_concentration)
         ratio = i1e(concentration) / i0e(concentration)
         return jnp.log(2.0 * jnp.pi * i0e(concentration)) + concentration * (1.0 - ratio)
+
+    def nodes(self) -> Array:
+        """m, and √3 circular sds (a third of the circle at most) on both sides."""
+        spread = jnp.minimum(jnp.exp(-0.5 * self.log_concentration), 1.2)
+        turned = self.loc + ROOT3 * spread * jnp.array([-1.0, 0.0, 1.0]).reshape(3, *[1] * spread.ndim)
+        return turned - 2.0 * jnp.pi * jnp.floor((turned + jnp.pi) / (2.0 * jnp.pi))
+
+    def statistics(self, value: Array) -> Array:
+        """κ (cos(z - m) - A) and √κ sin(z - m), with κ of 1 at least."""
+        scale = jnp.maximum(jnp.exp(self.log_concentration), 1.0)
+        along = scale * (jnp.cos(value - self.loc) - (1.0 - self.variance()))
+        return jnp.stack([along, jnp.sqrt(scale) * jnp.sin(value - self.loc)], axis=-1)
 
     def tempered(self, power: float) -> Self:
         """The concentration times power."""

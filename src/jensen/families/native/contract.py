@@ -13,6 +13,9 @@ from jensen._typing import Array, PRNGKey
 SMALL = 64
 """Values that a support may have for each of them to be looked at."""
 
+COORDINATES = 6
+"""Parameters, or statistics, of a row up to which each of them is a control."""
+
 
 class AbstractFactor(eqx.Module):
     """q_j(z_j) on the support of one site, independent over its rows.
@@ -74,6 +77,18 @@ class AbstractFactor(eqx.Module):
         full = jnp.broadcast_to(values.reshape((-1,) + (1,) * len(self.rows)), (values.shape[0], *self.rows))
         return jnp.moveaxis(jax.vmap(self.log_prob)(full), 0, -1)
 
+    def nodes(self) -> Array | None:
+        """Values of every row at which a function of it is looked at to be interpolated, (m + 1, *value).
+
+        The interpolant is linear in the m `statistics`; `None` where there is none.
+        """
+        return None
+
+    def statistics(self, value: Array) -> Array:
+        """Functions of each row's value whose means under q are zero, rows + (m,): sufficient statistics, centred."""
+        del value
+        raise NotImplementedError
+
     def tempered(self, power: float) -> Self:
         """A relative with heavier flanks, about q^power normalised (power < 1); where there is none, itself."""
         del power
@@ -107,6 +122,23 @@ class AbstractFreeForm(AbstractFactor):
             return self
         counts = np.stack([(draws == value).mean(axis=0) for value in np.asarray(values)], axis=-1)
         return self.with_log_masses(jnp.asarray(np.log(counts + 1.0 / len(values))))
+
+
+ROOT3 = float(np.sqrt(3.0))
+"""The outer nodes of the three-point Gauss-Hermite rule, in sds."""
+
+
+def three(middle: Array, spread: Array) -> Array:
+    """Gauss-Hermite nodes, (3, ...)."""
+    return jnp.stack([middle - ROOT3 * spread, middle, middle + ROOT3 * spread])
+
+
+def two_counts(mean: Array, variance: Array, low: int, top: int | None = None) -> Array:
+    """Two counts about a mean, an sd apart, (2, ...)."""
+    last = np.iinfo(np.int32).max if top is None else top
+    first = jnp.clip(jnp.floor(mean), low, last - 1).astype(int)
+    step = jnp.maximum(1, jnp.ceil(jnp.sqrt(variance))).astype(int)
+    return jnp.stack([first, jnp.minimum(first + step, last)])
 
 
 def middle_and_spread(draws: np.ndarray, widest: float = 3.0) -> tuple[np.ndarray, np.ndarray]:

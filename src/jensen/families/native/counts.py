@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import AbstractFactor, trigamma
+from jensen.families.native.contract import AbstractFactor, trigamma, two_counts
 
 POISSON = 9.0
 """Log shape from which on a negative binomial is taken for a Poisson: its variance is m (1 + m / 8100)."""
@@ -49,6 +49,14 @@ class Poisson(AbstractFactor):
     def information(self) -> Self:
         """λ."""
         return type(self)(jnp.exp(self.log_rate), self.low)
+
+    def nodes(self) -> Array:
+        """Two counts an sd apart."""
+        return two_counts(self.mean(), self.variance(), self.low)
+
+    def statistics(self, value: Array) -> Array:
+        """The count less its mean."""
+        return (value - self.mean())[..., None]
 
 
 class NegativeBinomial(AbstractFactor):
@@ -101,6 +109,14 @@ class NegativeBinomial(AbstractFactor):
         gamma = shape**2 * trigamma(shape) - shape
         return type(self)(mean * shape / (mean + shape), jnp.maximum(gamma * mean / (mean + shape), 0.02), self.low)
 
+    def nodes(self) -> Array:
+        """Two counts an sd apart."""
+        return two_counts(self.mean(), self.variance(), self.low)
+
+    def statistics(self, value: Array) -> Array:
+        """The count less its mean."""
+        return (value - self.mean())[..., None]
+
     def tempered(self, power: float) -> Self:
         """The shape times power, at the same mean."""
         return type(self)(self.log_mean, self._log_shape + np.log(power), self.low)
@@ -149,3 +165,11 @@ class Geometric(AbstractFactor):
     def entropy(self) -> Array:
         """-log p - (1 - p) / p log (1 - p)."""
         return jax.nn.softplus(-self.logit) + jnp.exp(-self.logit) * jax.nn.softplus(self.logit)
+
+    def nodes(self) -> Array:
+        """Two counts an sd apart."""
+        return two_counts(self.mean(), self.variance(), self.low)
+
+    def statistics(self, value: Array) -> Array:
+        """The count less its mean."""
+        return (value - self.mean())[..., None]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import SMALL, AbstractFactor, AbstractFreeForm
+from jensen.families.native.contract import SMALL, AbstractFactor, AbstractFreeForm, two_counts
 
 TINY = 1e-30
 
@@ -181,3 +181,11 @@ class Binomial(AbstractFactor):
     def support(self) -> Array | None:
         """Low .. low + n."""
         return self.low + jnp.arange(self.count + 1) if self.count < SMALL else None
+
+    def nodes(self) -> Array:
+        """Two counts an sd apart."""
+        return two_counts(self.mean(), self.variance(), self.low, self.low + self.count)
+
+    def statistics(self, value: Array) -> Array:
+        """The count less its mean."""
+        return (value - self.mean())[..., None]

@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import betaln, digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import AbstractFactor, trigamma
+from jensen.families.native.contract import COORDINATES, AbstractFactor, three, trigamma
 
 
 class Gamma(AbstractFactor):
@@ -59,6 +59,20 @@ class Gamma(AbstractFactor):
         """k - log (k / m) + log Γ(k) + (1 - k) ψ(k)."""
         shape = jnp.exp(self.log_shape)
         return shape - self.log_shape + self.log_mean + gammaln(shape) + (1.0 - shape) * digamma(shape)
+
+    def nodes(self) -> Array:
+        """Where the cube root, nearly normal (Wilson and Hilferty 1931), is at its mean and √3 sd from it."""
+        ninth = jnp.exp(-self.log_shape) / 9.0
+        root = jnp.maximum(
+            three(1.0 - ninth, jnp.sqrt(ninth)), jnp.array([0.05, 0.1, 0.2]).reshape(3, *[1] * ninth.ndim)
+        )
+        return self.low + jnp.exp(self.log_mean) * root**3
+
+    def statistics(self, value: Array) -> Array:
+        """√k (z / m - 1) and k (log z / m - z / m + 1 - ψ(k) + log k), z counted from low: of the order of one."""
+        shape, part = jnp.exp(self.log_shape), (value - self.low) * jnp.exp(-self.log_mean)
+        second = jnp.log(part) - (part - 1.0) - digamma(shape) + self.log_shape
+        return jnp.stack([jnp.sqrt(shape) * (part - 1.0), shape * second], axis=-1)
 
     def tempered(self, power: float) -> Self:
         """The shape times power, at the same mean."""
@@ -129,6 +143,23 @@ class Beta(AbstractFactor):
         moments = (a - 1.0) * digamma(a) + (b - 1.0) * digamma(b) - (a + b - 2.0) * digamma(a + b)
         return betaln(a, b) - moments + jnp.log(self.width)
 
+    def nodes(self) -> Array:
+        """Where the logit is at its mean and √3 sd (of 2 at most) from it."""
+        a, b = self._concentrations()
+        spread = jnp.minimum(jnp.sqrt(trigamma(a) + trigamma(b)), 2.0)
+        inside = jax.nn.sigmoid(three(digamma(a) - digamma(b), spread))
+        eps = jnp.finfo(inside.dtype).eps
+        return self.low + self.width * jnp.clip(inside, eps, 1.0 - eps)
+
+    def statistics(self, value: Array) -> Array:
+        """The logit of x over its sd, and a log x + b log (1 - x), less their means; x is the part of the width."""
+        a, b = self._concentrations()
+        inside = (value - self.low) / self.width
+        left = jnp.log(inside) - digamma(a) + digamma(a + b)
+        right = jnp.log1p(-inside) - digamma(b) + digamma(a + b)
+        spread = jnp.sqrt(trigamma(a) + trigamma(b))
+        return jnp.stack([(left - right) / spread, a * left + b * right], axis=-1)
+
     def tempered(self, power: float) -> Self:
         """The total times power, at the same mean."""
         return type(self)(self.logit_mean, self.log_total + np.log(power), self.low, self.width)
@@ -192,6 +223,20 @@ class Dirichlet(AbstractFactor):
         log_beta = jnp.sum(gammaln(alpha), axis=-1) - gammaln(total)
         moments = jnp.sum((alpha - 1.0) * digamma(alpha), axis=-1)
         return log_beta + (total - alpha.shape[-1]) * digamma(total) - moments
+
+    def nodes(self) -> Array | None:
+        """The middle, and from there each entry e times as large, or √3 sds where that is more."""
+        alpha = self._concentration()
+        if alpha.shape[-1] > COORDINATES:
+            return None
+        bumps = jnp.clip(jnp.sqrt(3.0 * trigamma(alpha)), 1.0, 3.0)
+        moved = jnp.moveaxis(bumps[..., None] * jnp.eye(alpha.shape[-1]), -2, 0)
+        logs = digamma(alpha) + jnp.concatenate([jnp.zeros_like(moved[:1]), moved])
+        return jax.nn.softmax(logs, axis=-1)
+
+    def statistics(self, value: Array) -> Array:
+        """Log z less its mean."""
+        return jnp.log(value) - (digamma(self._concentration()) - digamma(jnp.exp(self.log_total))[..., None])
 
     def tempered(self, power: float) -> Self:
         """The total times power, at the same mean."""

@@ -11,6 +11,7 @@ from jensen._typing import Array, Latent, PRNGKey, Scalar
 from jensen.core import AbstractDensity, Draw, total
 from jensen.core.family import stopped
 from jensen.families.native.contract import AbstractFactor
+from jensen.math.precision import stored_in
 
 
 class Product(AbstractDensity):
@@ -113,12 +114,14 @@ class Product(AbstractDensity):
         return total([self.weighed(name, entropy) for name, entropy in known.items() if entropy is not None])
 
     def means(self) -> dict[str, Array]:
-        """E[z] by site."""
-        return {name: factor.mean() for name, factor in self.factors.items()}
+        """E[z] by site, in the precision that q is stored in."""
+        with stored_in(self):
+            return {name: factor.mean() for name, factor in self.factors.items()}
 
     def variances(self) -> dict[str, Array]:
-        """Var[z] by site, elementwise."""
-        return {name: factor.variance() for name, factor in self.factors.items()}
+        """Var[z] by site, elementwise, in the precision that q is stored in."""
+        with stored_in(self):
+            return {name: factor.variance() for name, factor in self.factors.items()}
 
     def with_factor(self, name: str, factor: AbstractFactor) -> Self:
         """The same product with one factor replaced."""

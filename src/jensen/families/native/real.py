@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import AbstractFactor, middle_and_spread
+from jensen.families.native.contract import AbstractFactor, middle_and_spread, three
 from jensen.models.frozen import Frozen
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -66,6 +66,15 @@ class Normal(AbstractLocationScale):
         """½ log 2πe + log s."""
         return 0.5 * (1.0 + LOG_2PI) + self.log_scale
 
+    def nodes(self) -> Array:
+        """m and m ± √3 s."""
+        return three(self.loc, jnp.exp(self.log_scale))
+
+    def statistics(self, value: Array) -> Array:
+        """ε and ε² - 1."""
+        standard = (value - self.loc) * jnp.exp(-self.log_scale)
+        return jnp.stack([standard, standard**2 - 1.0], axis=-1)
+
     def around(self, draws: np.ndarray) -> Self:
         """At the median, half as wide as the draws."""
         middle, spread = middle_and_spread(draws)
@@ -99,6 +108,14 @@ class LogNormal(AbstractLocationScale):
     def entropy(self) -> Array:
         """m + ½ log 2πe + log s."""
         return self.loc + self._normal().entropy()
+
+    def nodes(self) -> Array:
+        """Those of log z."""
+        return jnp.exp(self._normal().nodes())
+
+    def statistics(self, value: Array) -> Array:
+        """Those of log z."""
+        return self._normal().statistics(jnp.log(value))
 
 
 class Transformed(AbstractFactor):

@@ -212,13 +212,14 @@ def row_position(model: ConjugateModel, block: Block, plate: str) -> int:
     return axis
 
 
-def split(model: ConjugateModel, plate: str, single: bool = False) -> PlateSplit | None:
+def split(model: ConjugateModel, plate: str, single: bool = False, bare: bool = False) -> PlateSplit | None:
     """The split along a plate; `None` where rows depend on each other or cannot be told apart.
 
     With `single` its own `arrays` hold the rows centred and in single precision; otherwise they are the energy's.
+    `bare` allows rows without latents of their own, which add to the statistics of the globals only.
     """
     local = {name for name, block in model.blocks.items() if plate in block.plates}
-    if not local or any(not _plain(model, model.blocks[name], plate) for name in local):
+    if not (local or bare) or any(not _plain(model, model.blocks[name], plate) for name in local):
         return None
     groups: dict[Any, Group] = {}
     rest = []

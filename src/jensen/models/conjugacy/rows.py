@@ -113,10 +113,10 @@ class Rows:
 
     @property
     def size(self) -> int:
-        """Numbers held for each row of a chunk."""
+        """Numbers held for each row of a chunk, at least one."""
         packed = sum(sum(pack.widths) + 2 * int(np.prod(pack.shape)) for pack in self.packs)
         shapes = (s for name in self.parts.local for s in self.parts.model.blocks[name].shapes.values())
-        return packed + sum(2 * int(np.prod(shape[1:])) for shape in shapes)
+        return max(1, packed + sum(2 * int(np.prod(shape[1:])) for shape in shapes))
 
     def parameters(self, interface: Interface) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """(Θ of each pack, G of the loose groups); linear in the interface."""

@@ -174,11 +174,7 @@ def _sharing(fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[st
 def _check_statement(site: dict[str, Any], line: str) -> None:
     where = f"{site['type'].capitalize()} '{site['name']}'{', at ' + line if line else ''}."
     if site["type"] == "param":
-        raise ParameterSites(
-            f"The model has a param site '{site['name']}', which this method does not learn.",
-            where,
-            "Use jn.fit with method='auto', 'cavi' or 'advi', which maximise the bound over it.",
-        )
+        raise ParameterSites(site["name"], where)
     if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
         raise ModelError(
             f"Plate '{site['name']}' subsamples {site['args'][1]} of {site['args'][0]} rows.",

@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
-from jensen._typing import Array, Scalar
+from jensen._typing import Array, Scalar, Terms
 from jensen.core import total
 from jensen.models.learning import LEARNED, Charts
 from jensen.models.numpyro import NumPyroModel
@@ -56,6 +57,10 @@ class RowModel(eqx.Module):
         values = self.charts.values(parameters)
         return eqx.tree_at(lambda m: m.data, self.model, {**self.model.data, LEARNED: values})
 
+    def terms(self, point: Array, codes: dict[str, Array], shared: Array, parameters: dict[str, Array]) -> Terms:
+        """Elementwise log densities site by site; arguments as those of `parts`."""
+        return self.known(parameters).log_joint(self.values(point, codes, shared)[0])
+
     def parts(self, point: Array, codes: dict[str, Array], shared: Array, parameters: dict[str, Array]) -> Parts:
         """The log joint at (rows, dim) row coordinates, discrete values by site, and (shared_dim,) shared ones."""
         latent, log_det, shared_log_det = self.values(point, codes, shared)
@@ -71,3 +76,19 @@ class RowModel(eqx.Module):
             else:
                 own = own + self.layout.by_row(term, self.rows)
         return Parts(observed, own, total(outside[True]), total(outside[False]) + shared_log_det)
+
+    def prior_potential(
+        self, codes: dict[str, Array], shared: Array, parameters: dict[str, Array]
+    ) -> tuple[Array, Array]:
+        """The Gaussian prior of each row's continuous latents given codes and β, exp(zᵀ η - ½ zᵀ Λ z): (η, Λ).
+
+        η (rows, dim) and Λ (rows, dim, dim) are the gradient and the negative Hessian of the log prior at the origin.
+        """
+        dim = self.layout.dim
+
+        def prior(point: Array) -> Scalar:
+            return jnp.sum(self.parts(point, codes, shared, parameters).latent)
+
+        linear, bent = jax.linearize(jax.grad(prior), jnp.zeros((self.rows, dim)))
+        columns = jax.vmap(lambda unit: bent(jnp.broadcast_to(unit, (self.rows, dim))))(jnp.eye(dim))
+        return linear, -jnp.moveaxis(columns, 0, 2)

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jensen._errors import DataError, ModelError, OptionError, nearest
+from jensen._errors import DataError, ModelError, nearest
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
 from jensen.models.build import build
+from jensen.models.cut import Cut, check_alone, cut_along
 from jensen.models.data_check import as_mapping, check_names, convert
 from jensen.models.learning import LEARNED, Charts, Closed, Parameter
 from jensen.models.numpyro import NumPyroModel
@@ -28,34 +29,29 @@ class RowTarget:
     Attributes:
         fn: the program, closed over its parameters if it has any. data: its arguments, without them.
         parameters: what is learned. charts: their constraints. start: their unconstrained starting values.
-        size: rows N. cut: arguments with one entry for each row. layout: where rows lie in the sites.
-        structure, program: of all rows.
+        along: how the arguments are cut by rows. cut: those that are. size: rows N.
+        layout: where rows lie in the sites.
+        structure, program: of all rows. held: rows that were left out of all this, by argument, if there are any.
         gradients, values: log joint evaluations of a row so far, with and without gradient.
     """
 
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        parameters: tuple[Parameter, ...],
-        data: dict[str, Any],
-        structure: Structure,
-        plate: str,
-        cut: tuple[str, ...],
-        precision: Precision,
-    ):
-        self.fn, self.parameters, self.data, self.structure, self.cut = fn, parameters, data, structure, cut
-        self.precision: Precision = precision
-        self.plate, self.size = plate, structure.plates[plate].size
-        self.layout: RowLayout = layout_of(structure, plate)
+    def __init__(self, fn: Callable[..., Any], parameters: tuple[Parameter, ...], cut: Cut, structure: Structure):
+        self.fn, self.parameters, self.structure = fn, parameters, structure
+        self.data = {name: value for name, value in cut.arguments.items() if name != LEARNED}
+        self.along, self.cut = cut, cut.names
+        self.precision: Precision = cut.precision
+        self.plate, self.size = cut.plate.name, cut.plate.size
+        self.layout: RowLayout = layout_of(structure, self.plate)
         self.charts = Charts({p.name: p.support for p in parameters})
-        kind = float_type(precision)
-        with working(precision):
+        kind = float_type(self.precision)
+        with working(self.precision):
             initial = {p.name: np.asarray(p.initial, kind) for p in parameters}
             self.start = {name: np.asarray(v, kind) for name, v in self.charts.points(initial).items()}
         self.initial = initial
         self.gradients = self.values = 0
         self._models: dict[int, RowModel] = {}
         self.encoder: Any = None
+        self.held: dict[str, np.ndarray] = {}
 
     @property
     def rows(self) -> dict[str, np.ndarray]:
@@ -65,45 +61,12 @@ class RowTarget:
     def model(self, count: int) -> RowModel:
         """The program on `count` rows; their data are given later, by `RowModel.at`."""
         if count not in self._models:
-            index = np.arange(count) % self.size
-            self._models[count] = self._built({name: value[index] for name, value in self.rows.items()}, count)
+            model = self.along.on(np.arange(count) % self.size).model
+            assert isinstance(model, NumPyroModel)  # as the whole of it is
+            check_learned(self.parameters, model)
+            layout = layout_of(model.bijection.structure, self.plate)
+            self._models[count] = RowModel(model, layout, count, self.charts)
         return self._models[count]
-
-    def _built(self, rows: dict[str, np.ndarray], count: int) -> RowModel:
-        arguments = {**self.data, **rows}
-        if self.parameters:
-            arguments[LEARNED] = self.initial
-        model = build(self.fn, arguments, self.precision, discrete=True).model
-        assert isinstance(model, NumPyroModel)  # as the whole of it is
-        structure = model.bijection.structure
-        found = structure.plates[self.plate].size if self.plate in structure.plates else 0
-        if found != count:
-            raise ModelError(
-                f"With {count} of its {self.size} rows the model's plate '{self.plate}' still has {found}.",
-                f"Plate '{self.plate}'; arguments cut by rows: {', '.join(self.cut)}.",
-                "Take its size from the data inside the model, len(x), so that it can be run on some of the rows.",
-            )
-        if self.parameters and LEARNED not in model.data:
-            raise ModelError(
-                "The model needs its parameters as concrete numbers while it is built, so they cannot be learned.",
-                f"Parameters: {', '.join(p.name for p in self.parameters)}.",
-                "Use jnp functions and jnp.where instead of Python's if on them.",
-            )
-        kept = [name for name in self.cut if name not in model.data]
-        if kept:
-            raise ModelError(
-                f"The model needs the values of {', '.join(map(repr, kept))} before it can be analysed, and they "
-                "differ by row.",
-                f"Data key: '{kept[0]}'.",
-                "Pass sizes and other numbers that shape the model as plain integers, the same for all rows.",
-            )
-        if any(site.name in model.bijection.bounds for site in self.layout.continuous):
-            raise ModelError(
-                f"The support of a latent in the plate '{self.plate}' has bounds that are data.",
-                f"Sites: {', '.join(model.bijection.bounds)}.",
-                "Sample a fraction on (0, 1) and scale it inside the model.",
-            )
-        return RowModel(model, layout_of(structure, self.plate), count, self.charts)
 
     @property
     def program(self) -> NumPyroProgram:
@@ -166,25 +129,21 @@ class RowTarget:
         first = {name: value[:few] for name, value in self.rows.items()}
         second = {name: value[:few][chosen] for name, value in self.rows.items()}
         with working(self.precision):
-            run = Program(lambda model, *at: model.parts(*at))
-            all_of = jax.device_get(run(whole.at(first), point, codes, shared, self.start))
-            some = jax.device_get(run(part.at(second), point[chosen], fewer, shared, self.start))
+            run = Program(lambda model, *at: model.terms(*at))
+            among = jax.device_get(run(whole.at(first), point, codes, shared, self.start))
+            alone = jax.device_get(run(part.at(second), point[chosen], fewer, shared, self.start))
         tolerance = 1e-6 if self.precision == "double" else 1e-3
-        for what, a, b in (
-            ("observations of a row", all_of.observed[chosen], some.observed),
-            ("prior of a row's latents", all_of.latent[chosen], some.latent),
-            ("observations outside the plate", all_of.shared_observed, some.shared_observed),
-            ("prior of the shared latents", all_of.shared_latent, some.shared_latent),
-        ):
-            if not np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
-                raise ModelError(
-                    f"The rows of plate '{self.plate}' do not stand alone: the {what} are {np.ravel(a)[0]:.6g} nats "
-                    f"among {few} rows and {np.ravel(b)[0]:.6g} among {half} of them.",
-                    f"Plate '{self.plate}', arguments cut by rows: {', '.join(self.cut)}.",
-                    "Compute what depends on all rows (means, scales, numbers of rows) outside the model and pass it "
-                    "as an argument; an array that has as many entries as there are rows by chance counts as rows too: "
-                    "transpose or reshape it.",
-                )
+        check_alone(self.along.plate, self.layout.inside, among, alone, chosen, few, tolerance)
+
+
+def check_learned(parameters: tuple[Parameter, ...], model: NumPyroModel) -> None:
+    """Raise where the program needs its parameters as concrete numbers."""
+    if parameters and LEARNED not in model.data:
+        raise ModelError(
+            "The model needs its parameters as concrete numbers while it is built, so they cannot be learned.",
+            f"Parameters: {', '.join(p.name for p in parameters)}.",
+            "Use jnp functions and jnp.where instead of Python's if on them.",
+        )
 
 
 def whole_shape(model: RowModel, name: str) -> tuple[int, ...]:
@@ -208,39 +167,15 @@ def row_target(
     check_names(program, {**arguments, **learned})
     target = build(program, {**arguments, **learned}, precision, discrete=True, evaluable=False)
     structure = target.structure
-    plate, cut = _chosen(structure, arguments, plate)
+    learned_too = {**arguments, **learned}
+    cut = cut_along(program, learned_too, target, plate, discrete=True, latents=True, leading=True)
     for site in structure.latents:
-        if site.discrete and all(p.name != plate for p in site.plates):
+        if site.discrete and all(p.name != cut.plate.name for p in site.plates):
             raise ModelError(
-                f"The discrete latent '{site.name}' lies outside the plate '{plate}'.",
+                f"The discrete latent '{site.name}' lies outside the plate '{cut.plate.name}'.",
                 f"Site '{site.name}', {site.distribution}.",
                 "Give each row its own inside the plate, or use 'bbvi' or 'cavi'.",
             )
-    found = RowTarget(program, parameters, arguments, structure, plate, cut, precision)
+    found = RowTarget(program, parameters, cut, structure)
     found.check_rows()
     return found
-
-
-def _chosen(structure: Structure, data: dict[str, Any], plate: str | None) -> tuple[str, tuple[str, ...]]:
-    with_latents = {p.name: p for site in structure.latents for p in site.plates}
-    if plate is not None and plate not in structure.plates:
-        raise OptionError(f"The model has no plate '{plate}'.", "Option: plate.", nearest(plate, structure.plates))
-    if plate is not None and plate not in with_latents:
-        raise OptionError(
-            f"The plate '{plate}' holds no latents, so there is nothing to infer row by row.",
-            "Option: plate.",
-            nearest(plate, with_latents),
-        )
-    candidates = [plate] if plate is not None else sorted(with_latents, key=lambda name: -with_latents[name].size)
-    for name in candidates:
-        size = with_latents[name].size
-        cut = tuple(k for k, v in data.items() if isinstance(v, np.ndarray) and v.shape[:1] == (size,))
-        if cut and size > 1:
-            return name, cut
-    sizes = ", ".join(f"'{p.name}' ({p.size})" for p in with_latents.values()) or "none"
-    raise ModelError(
-        "There is no plate of rows to amortise over: it must hold latents, and `data` arrays of its length.",
-        f"Plates with latents: {sizes}; leading axes of the data: "
-        f"{ {k: v.shape[0] for k, v in data.items() if isinstance(v, np.ndarray) and v.ndim} }.",
-        "Write the latents of a row inside numpyro.plate('row', len(x)) and pass x with one row for each of them.",
-    )

@@ -1,0 +1,58 @@
+"""Many draws of a product of factors, a factor and a chunk at a time.
+
+Random numbers take most of the compilation of whatever uses them. Here they stand alone: a program per factor and chunk
+of draws, which factors of the same family and shapes share whatever model they come from, and every number of draws.
+"""
+
+from functools import cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jensen._typing import Latent
+from jensen.families.exponential.contract import AbstractExponentialFactor
+from jensen.families.exponential.product import Product
+from jensen.math.programs import Program
+
+CHUNK = 1024
+"""Draws that one call of a program makes where the factor is small."""
+NUMBERS = 2**24
+"""Scalars of a factor that one call draws."""
+
+
+def draw_many(q: Product, count: int, seed: int) -> Latent:
+    """`count` independent draws: site -> array (count, ...), on the host.
+
+    The same seed gives the same draws, and more draws begin with the same ones while the chunks are equally long.
+    """
+    values: Latent = {}
+    root = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    for place, (name, factor) in enumerate(q.factors.items()):
+        length = _chunk(factor, count)
+        program = _program(length)
+        parts = []
+        for start in range(0, count, length):
+            index = np.array([place, start // length], np.uint32)
+            parts.append(jax.device_get(program(factor, root, index)))
+        for site, drawn in zip(q.sites[name], zip(*parts, strict=True), strict=True):
+            values[site] = (drawn[0] if len(drawn) == 1 else np.concatenate(drawn))[:count]
+    return values
+
+
+def _chunk(factor: AbstractExponentialFactor, count: int) -> int:
+    """Draws per call: a power of two, as few as are needed and as memory allows."""
+    scalars = max((int(np.size(leaf)) for leaf in jax.tree.leaves(factor)), default=1)
+    allowed = max(1, NUMBERS // scalars)
+    needed = 1 << max(count - 1, 0).bit_length()
+    return min(CHUNK, 1 << (allowed.bit_length() - 1), max(needed, 16))
+
+
+@cache
+def _program(length: int) -> Program:
+    return Program(partial(_drawn, length))
+
+
+def _drawn(length: int, factor: AbstractExponentialFactor, root: Any, index: Any) -> tuple[Any, ...]:
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(root), index[0]), index[1])
+    return jax.vmap(factor.draw)(jax.random.split(key, length))
