@@ -12,6 +12,7 @@ from numpyro.distributions import biject_to
 
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
+from jensen.algorithms.auto import NEGLIGIBLE
 from jensen.algorithms.auto_target import black_box
 from jensen.algorithms.blackbox.recipes import planned
 from jensen.algorithms.natural_gaussian import draws_per_step
@@ -95,7 +96,11 @@ def _conjugate_method(gaussian: tuple[str, ...], compared: bool) -> tuple[str, .
     first = "Coordinate ascent: every block is conjugate, and is set to its optimal factor in turn (equations below)."
     if not compared:
         return (first, "A verdict on the result from importance weights; see fit.check().")
-    return (first, "Where the data are not large, a Gaussian too, kept if its bound is higher:", *gaussian)
+    second = (
+        f"Unless importance weights put the evidence within {NEGLIGIBLE:g} nats of that bound, a Gaussian too, kept if "
+        "its bound is higher:"
+    )
+    return (first, second, *gaussian)
 
 
 def _with_factor(row: Row, found: Equations, compared: bool) -> Row:
