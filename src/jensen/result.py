@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from jensen.answers import AbstractAnswer
+    from jensen.answers.local_factors import LocalFactors
     from jensen.answers.row_posterior import RowPosterior
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
@@ -162,6 +163,7 @@ class Fit:
                     f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",
                     "Attach the model it was fitted with.",
                 )
+        target = kind.on_chart(target, saved["parameters"] if saved else self.answer.parameters())
         known = {name: value for name, value in self.stored.items() if name not in ("pool", "draws")}
         outcome = replace(self.outcome, q=kind.restored(saved["parameters"], target)) if saved else self.outcome
         return replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)
@@ -281,11 +283,13 @@ class Fit:
 
         return predict(self, new_data, num_draws, seed)
 
-    def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior:
-        """The posterior of new rows, by the encoder of an amortised fit: no refit.
+    def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior | LocalFactors:
+        """The posterior of new rows' latents, without a refit: q of what rows share stays as it was fitted.
 
-        `new_data` holds every argument with one entry for each row; without it the fit's own rows are meant. With
-        `refine` each row's factor is raised further by gradient steps (semi-amortised; some seconds).
+        An amortised fit asks its encoder, and with `refine` raises each row's factor further by gradient steps
+        (semi-amortised; some seconds). A fit by coordinate ascent (cavi, svi) sets the factors of the rows to their
+        optimum: for a mixture, `fit.infer(rows).probabilities()` are the responsibilities. `new_data` holds every
+        argument with one entry for each row; without it the fit's own rows are meant.
         """
         return self._attached("inference for new rows").infer(new_data, refine)
 

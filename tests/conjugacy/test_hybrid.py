@@ -11,7 +11,7 @@ import jensen as jn
 from jensen._errors import JensenError, ModelError
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate import hybrid
-from jensen.models.conjugacy.partial import AveragedEnergy, PartialModel, build_partial
+from jensen.models.conjugacy.partial import AveragedEnergy, PartialModel, build_partial, free_fewest
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(40, 2))
@@ -198,6 +198,21 @@ def test_the_fewest_latents_are_freed():
     ]:
         assert build_partial(model, data, ModelError("refused")).free == free
         assert jn.explain(model, data).equations.free == free
+
+
+def test_a_latent_freed_for_nothing_is_taken_back():
+    """No single latent makes 'y' conjugate, so 'tau', the smallest, is tried first; with 'w' and 'a' it need not be."""
+
+    def logistic(x, y):
+        tau = numpyro.sample("tau", dist.Gamma(1.0, 1.0))
+        a = numpyro.sample("a", dist.Normal(0.0, 1 / jnp.sqrt(tau)).expand([2]).to_event(1))
+        w = numpyro.sample("w", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with numpyro.plate("row", len(x)):
+            numpyro.sample("y", dist.Bernoulli(logits=x @ w + a[0]), obs=y)
+
+    found = free_fewest(logistic, {"x": np.ones((3, 2)), "y": np.array([0, 1, 1])})
+    assert set(found.free) == {"w", "a"}
+    assert set(found.blocks) == {"tau"}
 
 
 def test_a_wrong_average_is_noticed(monkeypatch):

@@ -210,6 +210,19 @@ def test_the_users_flag_is_untouched():
         assert not jax.config.jax_enable_x64
 
 
+def test_moments_that_run_off_name_their_block():
+    """One value cannot bear a free mean and a free precision: every conditional is proper, their joint is not."""
+
+    def one_value(x):
+        mu = numpyro.sample("mu", dist.ImproperUniform(dist.constraints.real, (), ()))
+        tau = numpyro.sample("tau", dist.ImproperUniform(dist.constraints.positive, (), ()))
+        numpyro.sample("x", dist.Normal(mu, 1 / jnp.sqrt(tau)), obs=x)
+
+    with pytest.raises(ModelError, match="moments of block 'tau' have grown") as found:
+        CAVI().fit_conjugate(one_value, {"x": 1.7})
+    assert "proper prior" in str(found.value)
+
+
 def test_an_improper_conditional_names_its_block():
     """A flat prior on a coefficient whose column is zero."""
 

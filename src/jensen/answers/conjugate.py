@@ -16,6 +16,7 @@ from jensen.algorithms.coordinate.hybrid_solution import HybridSolution, restore
 from jensen.algorithms.coordinate.solution import Solution, restored
 from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
 from jensen.core import Outcome
 from jensen.diagnostics.check import Report
 from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
@@ -157,6 +158,16 @@ class ConjugateAnswer(AbstractAnswer):
             for name in means
             if name in small
         }
+
+    def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> LocalFactors:
+        """The optimal factors of new rows' latents, or of the fit's own."""
+        if not isinstance(self.target, ConjugateTarget):
+            return super().infer(new_data, refine)
+        held = self.solution.held()
+        with working(self.target.precision):
+            parts = row_plate(held, self.target.model)
+        size = parts.size if parts else -1
+        return local_factors(held, self.target, lambda _, value: np.shape(value)[:1] == (size,), new_data)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The natural parameters of the factors that were not streamed."""

@@ -122,7 +122,7 @@ class AbstractAnswer(abc.ABC):
         raise UndefinedError(
             "This method fits each latent by itself, so new rows need a fit of their own.",
             "",
-            "Use jn.amortised(), whose encoder answers for new rows.",
+            "Use jn.amortised(), whose encoder answers for new rows, or cavi or svi where the model allows them.",
         )
 
     def surgery(self, num_draws: int | None = None) -> Surgery:
@@ -163,6 +163,12 @@ class AbstractAnswer(abc.ABC):
     @abc.abstractmethod
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Any | None:
         """q from saved arrays; `None` where that needs the model and `target` is `None`."""
+
+    @staticmethod
+    def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
+        """The target in the coordinates in which q was saved."""
+        del parameters
+        return target
 
     @staticmethod
     @abc.abstractmethod

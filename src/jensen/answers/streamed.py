@@ -18,6 +18,7 @@ from jensen.algorithms.coordinate.weighing import tempered
 from jensen.algorithms.svi import SVI
 from jensen.answers.conjugate import LARGEST, LISTED, check_affordable
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.local_factors import LocalFactors, local_factors
 from jensen.core import Outcome
 from jensen.diagnostics.check import Check, Report
 from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
@@ -230,6 +231,17 @@ class StreamedAnswer(AbstractAnswer):
             return restored(target, parameters)
         with working(target.precision):
             return Streamed(nested(parameters), target)
+
+    def infer(self, new_data: Mapping[str, Any] | None, refine: bool) -> LocalFactors:
+        """The optimal factors of the latents of these rows."""
+        del refine
+        if new_data is None:
+            raise UndefinedError(
+                "The rows of this fit came in batches and are not held.", "", "Pass the rows: fit.infer({...})."
+            )
+        shared, size = self.target.source.example().shared, self.target.batches.rest.rows
+        rows = lambda name, value: name not in shared and np.shape(value)[:1] == (size,)  # noqa: E731
+        return local_factors(self.q, self.target, rows, new_data)
 
     @staticmethod
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Any:

@@ -1,5 +1,8 @@
 """Fixed base draws for deterministic objectives (sample-average approximation)."""
 
+from typing import Any
+
+import jax
 import numpy as np
 from scipy import special, stats
 
@@ -35,6 +38,16 @@ def symmetric_draws(num_draws: int, dim: int, seed: int, *, dtype: type = np.flo
 def normal_draws(num_draws: int, dim: int, seed: int, *, dtype: type = np.float64) -> np.ndarray:
     """Standard normal draws (num_draws, dim) from scrambled Sobol points: each row is exactly N(0, I) over seeds."""
     return _sobol_normal(num_draws, dim, seed).astype(dtype)
+
+
+def key_data(count: int, *seed: int) -> np.ndarray:
+    """What makes up `count` independent keys, (count, 2): drawn on the host, so that nothing is compiled for them."""
+    return np.random.default_rng(seed).integers(0, 2**32, size=(count, 2), dtype=np.uint32)
+
+
+def key_of(data: Any) -> Any:
+    """The key of one row of `key_data`, inside a program."""
+    return jax.random.wrap_key_data(data, impl="threefry2x32")
 
 
 def _sobol_normal(count: int, dim: int, seed: int) -> np.ndarray:

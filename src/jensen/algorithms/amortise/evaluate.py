@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jensen.families.amortised import Amortised, RowFactors, Shape
+from jensen.math.noise import key_data, key_of
 from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
 from jensen.models.rows import RowModel, RowTarget
@@ -106,7 +107,7 @@ class Evaluator:
             program = self._program(q.shape)
             for number, (at, data) in enumerate(self.blocks(rows)):
                 index = np.minimum(np.arange(at.start, at.start + self.block), len(raw) - 1)
-                keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), len(padded))
+                keys = key_data(len(padded), seed, number)
                 given = (self.model, q.shared, raw[index], dict(parameters), data)
                 parts = [
                     jax.device_get(program(*given, shared[padded[i : i + self._side]], keys[i : i + self._side]))
@@ -140,7 +141,7 @@ def _weighed(
     factors = RowFactors.of(model.layout, shape, raw)
 
     def one(at: Any, key: Any) -> Any:
-        first, second = jax.random.split(key)
+        first, second = jax.random.split(key_of(key))
         point = factors.transform(jax.random.normal(first, factors.loc.shape, factors.loc.dtype))
         codes = factors.draw_codes(second)
         parts = model.parts(point, codes, at, parameters)

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array
-from jensen.algorithms.amortise.ascent import ADAM, RECENT
 from jensen.algorithms.amortise.evaluate import Evaluator
+from jensen.algorithms.amortise.steps import ADAM, RECENT
 from jensen.bounds import ELBO
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.families.amortised import Amortised, RowFactors, Shape
 from jensen.families.amortised.row_factors import joint_states
+from jensen.math.noise import key_data, key_of
 from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
 from jensen.models.rows import RowModel
@@ -59,7 +60,7 @@ def refined(
         parts = []
         for number, (at, data) in enumerate(evaluator.blocks(rows)):
             index = np.minimum(np.arange(at.start, at.start + evaluator.block), len(raw) - 1)
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), steps)
+            keys = key_data(steps, seed, number)
             rates = (RATE * (1.0 - np.arange(steps) / steps)).astype(kind)
             found = program(evaluator.model, raw[index], q.shared, dict(parameters), data, keys, rates)
             parts.append(np.asarray(found)[: at.stop - at.start])
@@ -85,7 +86,9 @@ def _climbed(
     def body(carry: Any, item: Any) -> Any:
         raw, average, state, t = carry
         key, rate = item
-        _, slope = estimator.gradient(ELBO(), model, Learned(Free(raw, shared, shape), parameters), data, 1.0, key)
+        _, slope = estimator.gradient(
+            ELBO(), model, Learned(Free(raw, shared, shape), parameters), data, 1.0, key_of(key)
+        )
         update, new_state = ADAM.update(slope.q.raw * unit, state)
         new = raw + rate * unit * update
         fine = jnp.isfinite(new).all()

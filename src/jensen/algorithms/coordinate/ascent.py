@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._errors import JensenError, ModelError
-from jensen.algorithms.coordinate.refusals import finite, improper, no_maximum
+from jensen._errors import JensenError
+from jensen.algorithms.coordinate.refusals import cancelling, finite, improper, no_maximum
 from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
 from jensen.families.exponential import AbstractExponentialFactor, Natural
 from jensen.families.exponential.contract import inner
@@ -130,11 +130,8 @@ class Ascent:
         """
         rounding = 16.0 * self.rounding * self.magnitude(state)
         if rounding > MAX_ROUNDING * max(1.0, np.sqrt(self.model.rows)):
-            raise ModelError(
-                f"Large terms cancel: the bound is uncertain by {rounding:.2g} nats from rounding.",
-                f"{self.model.rows} observed scalars, a bound of {state.elbo:.6g}.",
-                "Subtract from the data their mean, and divide them by their standard deviation.",
-            )
+            where = f"{self.model.rows} observed scalars, a bound of {state.elbo:.6g}."
+            raise cancelling(rounding, where, {name: state.moments[name] for name in self.order})
         return rounding
 
     @property

@@ -22,7 +22,7 @@ BUDGET = 2_000_000
 SWEEPS = 30
 TRIES = 6
 EVEN = 0.1
-LOOSE = 300.0
+LOOSE = 3000.0
 """Local blocks are iterated to so many times the tolerance of exact sweeps: the noise of a batch is larger still."""
 PUSHED_SWEEPS = 20
 
@@ -107,14 +107,15 @@ def _start(
 
     `spread` multiplies the distance of the responsibilities from even ones.
     """
-    first = random_start(batches.model, rng, False)
-    shared = {name: first[name] for name in batches.order}
+    shared = random_start(batches.model, rng, False, only=batches.order)
     naturals = {name: batches.model.blocks[name].zeros() for name in batches.order}
     subset = subset[:1] if seeds else subset
 
     def local(program: Shape) -> Moments:
-        found = random_start(program.model, rng, seeds)
-        for name, block in program.model.blocks.items():
+        local = program.parts.local
+        found = random_start(program.model, rng, seeds, only=local)
+        for name in local:
+            block = program.model.blocks[name]
             if block.potentials and spread != 1.0:
                 even = 1.0 / found[name]["indicator"].shape[-1]
                 found[name]["indicator"] = even + spread * (found[name]["indicator"] - even)

@@ -1,10 +1,15 @@
 """What coordinate ascent says where it cannot go on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 
 from jensen._errors import JensenError, ModelError
+
+RUNAWAY = 1e6
+"""Moments above this are named where the bound is lost in rounding."""
 
 
 def improper(name: str, place: str, where: str) -> ModelError:
@@ -13,6 +18,23 @@ def improper(name: str, place: str, where: str) -> ModelError:
         f"The conditional of block '{name}' is improper: its optimal factor cannot be normalised.{place}",
         where,
         "Give the block a proper prior, and look for data that leave it undetermined.",
+    )
+
+
+def cancelling(rounding: float, where: str, moments: Mapping[str, Any]) -> ModelError:
+    """What to say where the terms of the bound cancel so much that its value is lost in rounding."""
+    largest = {n: max(float(np.max(np.abs(leaf))) for leaf in jax.tree.leaves(m)) for n, m in moments.items()}
+    name = max(largest, key=lambda n: largest[n])
+    off = largest[name] > RUNAWAY
+    return ModelError(
+        f"Large terms cancel: the bound is uncertain by {rounding:.2g} nats from rounding.",
+        where + (f" The moments of block '{name}' have grown to {largest[name]:.2g}." if off else ""),
+        (
+            "If they run off, the posterior is improper or collapses on a point: give the block a proper prior. "
+            if off
+            else ""
+        )
+        + "Subtract from the data their mean, and divide them by their standard deviation.",
     )
 
 

@@ -1,6 +1,6 @@
 """Starting points and small pushes. Everything random comes from the generator given."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import jax
@@ -14,15 +14,21 @@ PUSH = 0.1
 
 
 def random_start(
-    model: ConjugateModel, rng: np.random.Generator, seeds: bool, rows: Mapping[str, int] | None = None
+    model: ConjugateModel,
+    rng: np.random.Generator,
+    seeds: bool,
+    rows: Mapping[str, int] | None = None,
+    only: Container[str] | None = None,
 ) -> Moments:
-    """Random moments for every block; `rows` gives the blocks whose first axis is cut to so many rows.
+    """Random moments for every block, or for some `only`; `rows` gives those whose first axis is cut to so many rows.
 
     Responsibilities of a discrete site in a plate are those of a few `seeds` (one random row for each value, no weight
     on the others), or of a flat Dirichlet draw.
     """
     moments = {}
     for name, block in model.blocks.items():
+        if only is not None and name not in only:
+            continue
         shape = model.sites[block.sites[0]].shape
         if rows and name in rows:
             shape = (rows[name], *shape[1:])

@@ -70,7 +70,7 @@ def steps(
             inside.append(ok)
             rows += sum(batches.rows_of(piece) for piece in batch)
             mean = batches.averaged(mean, naturals, np.asarray(1.0 / count)) if averaging else naturals
-            if step & (step - 1) == 0 or step % 16 == 0:
+            if step <= 64 or step % 16 == 0:
                 yield Progress("minibatch", step, float(estimate), partial(reached, batches, target, naturals))
         if not estimates:
             batches.check_rows(0.0)

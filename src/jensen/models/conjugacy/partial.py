@@ -186,8 +186,9 @@ def free_fewest(
 ) -> Derivation | None:
     """The analysis with the fewest latents taken as known that leaves no refusal; `None` where there is none.
 
-    Greedy: each time the latent that leaves the fewest refusals, among those the smallest. `first` is the analysis
-    with none freed, if there is one already.
+    Greedy: each time the latent that leaves the fewest refusals, among those the smallest. Where several have to be
+    free before a refusal goes, some may have been freed for nothing: those are taken back. `first` is the analysis with
+    none freed, if there is one already.
     """
     current = derive(fn, data, blocks=blocks) if first is None else first
     joint = {name for names in blocks for name in names}
@@ -208,6 +209,9 @@ def free_fewest(
         if best[0] >= len(current.refusals) and len(current.free) >= 3:
             return None
         current = best[3]
+    for name in tuple(current.free)[:-1]:
+        fewer = derive(fn, data, blocks=blocks, free=tuple(n for n in current.free if n != name))
+        current = current if fewer.refusals else fewer
     return current
 
 

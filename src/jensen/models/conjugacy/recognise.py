@@ -304,8 +304,8 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     def complete(probs: np.ndarray) -> HostNatural:
         if not copies:
             return {"indicator": probs}
-        logs = np.log(np.where(probs > 0, probs, 1.0))
-        return {"indicator": probs, "copies": -np.sum(probs * logs, -1)}
+        logs = np.log(np.maximum(probs, 1e-300))
+        return {"indicator": probs, "copies": -np.einsum("...k,...k->...", probs, logs)}
 
     def at(value: np.ndarray) -> HostNatural:
         return complete((value[..., None] == values) * 1.0)
