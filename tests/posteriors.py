@@ -220,7 +220,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 METHODS: dict[str, Any] = {
-    "auto": "auto",
+    "gaussian": jn.auto(escalate=False),
     "laplace": "laplace",
     "pathfinder": "pathfinder",
     "mean_field": jn.advi(),
@@ -229,7 +229,7 @@ METHODS: dict[str, Any] = {
 
 
 @functools.cache
-def fitted(model: str, method: str = "auto", seed: int = 0) -> jn.Fit:
+def fitted(model: str, method: str = "gaussian", seed: int = 0) -> jn.Fit:
     """The fit of a named model by a named method; made once per process."""
     program, data = MODELS[model]
-    return jn.fit(program, data, METHODS[method], seed=seed)
+    return jn.fit(program, data, METHODS.get(method, method), seed=seed)

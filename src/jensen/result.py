@@ -163,6 +163,7 @@ class Fit:
                     f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",
                     "Attach the model it was fitted with.",
                 )
+        target = kind.on_chart(target, saved["parameters"] if saved else self.answer.parameters())
         known = {name: value for name, value in self.stored.items() if name not in ("pool", "draws")}
         outcome = replace(self.outcome, q=kind.restored(saved["parameters"], target)) if saved else self.outcome
         return replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)

@@ -85,7 +85,7 @@ def test_a_small_mode_counts_by_the_variance_it_adds(weight, verdict):
         near = jnp.log(weight) - 0.5 * z["x"] ** 2
         return jnp.logaddexp(near, jnp.log1p(-weight) - 0.5 * (z["x"] - 15.0) ** 2)
 
-    assert jn.fit(jn.LogDensity(density, {"x": ()})).check().verdict == verdict
+    assert jn.fit(jn.LogDensity(density, {"x": ()}), None, jn.auto(escalate=False)).check().verdict == verdict
 
 
 # ---- posteriors that no Gaussian fits ------------------------------------
@@ -100,7 +100,7 @@ def test_separated_modes_are_untrusted_and_named(name, method):
     assert "seeds" in report.remedy or "NUTS" in report.remedy
 
 
-@pytest.mark.parametrize("method", ["auto", "laplace", "pathfinder", "full_rank"])
+@pytest.mark.parametrize("method", ["gaussian", "laplace", "pathfinder", "full_rank"])
 @pytest.mark.parametrize("name", ["funnel", "schools_centred", "ring", "sharp_banana"])
 def test_hard_shapes_are_not_trusted(name, method):
     report = fitted(name, method).check()
@@ -108,8 +108,18 @@ def test_hard_shapes_are_not_trusted(name, method):
     assert report.remedy
 
 
-def test_the_funnel_is_untrusted_by_the_default_method():
+def test_the_funnel_is_untrusted():
     assert fitted("funnel").check().verdict == "untrusted"
+
+
+def test_a_variance_that_hangs_on_single_draws_is_unknown():
+    """Terms of a log-normal's variance have Pareto k̂ near one at any number of draws; those of a normal below 0.3."""
+    rng = np.random.default_rng(0)
+    draws = {"wide": np.exp(3.0 * rng.normal(size=4000)), "x": rng.normal(size=4000)}
+    weights = np.full(4000, 1 / 4000)
+    assert compare(draws, weights, draws).tail > 0.7
+    assert compare(draws, weights, draws).tail_site == "wide"
+    assert compare(draws, weights, {"x"}).tail == 0.0  # one that is computed, an indicator say, does not count
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -229,7 +239,7 @@ def test_agreement_by_hand():
     signs = np.tile([1.0, -1.0], 500)
     draws = {"x": np.concatenate([signs, 1.0 + 2.0 * signs]), "constant": np.ones(2000)}
     weights = np.concatenate([np.zeros(1000), np.full(1000, 1e-3)])
-    result = compare(draws, weights)
+    result = compare(draws, weights, draws)
     assert result.mean == pytest.approx(0.5)
     assert result.ratio == pytest.approx(0.5)
     assert result.site == "x"
@@ -238,14 +248,14 @@ def test_agreement_by_hand():
 
 
 def test_constants_only():
-    result = compare({"x": np.ones(100)}, np.full(100, 0.01))
+    result = compare({"x": np.ones(100)}, np.full(100, 0.01), {"x"})
     assert (result.mean, result.ratio, result.halves, result.error) == (0.0, 1.0, 0.0, 0.0)
 
 
 def test_values_that_overflow_at_weight_zero_do_no_harm():
     values = np.r_[np.random.default_rng(0).normal(size=99), np.inf]
     weights = np.r_[np.full(99, 1 / 99), 0.0]
-    result = compare({"x": values}, weights)
+    result = compare({"x": values}, weights, {"x"})
     assert all(np.isfinite(v) for k, v in dataclasses.asdict(result).items() if not k.endswith("site"))
 
 

@@ -1,6 +1,7 @@
 """The default: coordinate ascent where the model allows it, else the richest Gaussian that the bound supports."""
 
 import dataclasses
+from collections.abc import Generator
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -13,7 +14,7 @@ from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.weighing import gap
-from jensen.algorithms.explore import climb, diagonal_gaussian, survey
+from jensen.algorithms.explore import Survey, climb, diagonal_gaussian, survey
 from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome, Progress
@@ -40,7 +41,8 @@ class Auto(AbstractAlgorithm):
     Up to `dense_limit` unconstrained coordinates: the Gaussian at the mode, then the full-rank Gaussian, which contains
     the mean-field and low-rank ones. Beyond: mean field, then low rank, both on fresh draws. Families are compared by
     the ELBO on common fresh draws; a richer one is kept only when it gains more than twice the standard error of the
-    difference. Other modes are looked at, and reported by their share of the evidence.
+    difference. Other modes are looked at, and reported by their share of the evidence. Where the fresh draws show that
+    this is not enough, `escalate` says what is tried; `Fit.status` and `Fit.outcome.stages` what was.
 
     Data that come in batches (`jn.Batches`, `jn.Ragged`) are for `svi` with its defaults.
 
@@ -51,10 +53,10 @@ class Auto(AbstractAlgorithm):
         num_starts: climbs from different starting points (a quarter of them where the data are large).
         dense_limit: largest number of coordinates with a full-rank covariance.
         rank: columns of the low-rank factor beyond that.
-        escalate: whether to try a flow, or a mixture over several modes (up to 50 coordinates, data not large).
-            "needed": where importance weights cannot mend the Gaussian, or other modes hold evidence; True: already
-            where the weights show a gap; False, the default: never, since a flow takes many times as long. It is kept
-            only when the bound on fresh draws rises by more than its error.
+        escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
+            gap: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates, to mixtures
+            and flows, which take longer. "needed", the default: those only where importance weights cannot mend the
+            gap, or other modes hold evidence; True: for any gap; False: none of it.
     """
 
     name: ClassVar[str] = "auto"
@@ -62,7 +64,7 @@ class Auto(AbstractAlgorithm):
     num_starts: int = eqx.field(static=True, default=8)
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
-    escalate: bool | Literal["needed"] = eqx.field(static=True, default=False)
+    escalate: bool | Literal["needed"] = eqx.field(static=True, default="needed")
 
     def __check_init__(self) -> None:
         if self.escalate not in (True, False, "needed"):
@@ -94,22 +96,31 @@ class Auto(AbstractAlgorithm):
         missing, doubt = gap(factors.q, exact)
         if missing + 2.0 * doubt < NEGLIGIBLE:
             return factors
-        found = yield from self.gaussian(density, seed)
-        bound, error = _measured(density, found.q, seed)
+        first, found = yield from self._gaussian(density, seed)
+        bound, error = _measured(density, first.q, seed)
         better = bound > exact + 2.0 * error
-        stages = (
-            {"family": "conjugate factors", "elbo": exact, "se": 0.0, "kept": not better},
-            {"family": "Gaussian", "elbo": bound, "se": error, "kept": better},
-        )
-        if better:
-            return dataclasses.replace(found, stages=stages)
-        return dataclasses.replace(factors, stages=stages)
+        own = {"family": "conjugate factors", "elbo": exact, "se": 0.0, "kept": not better}
+        if not better:
+            row = {"family": "Gaussian", "elbo": bound, "se": error, "kept": False}
+            return dataclasses.replace(factors, stages=(own, row))
+        outcome = yield from self._beyond(density, first, found, seed)
+        return dataclasses.replace(outcome, stages=(own, *outcome.stages))
 
     def gaussian(self, target: Target, seed: int) -> Run:
+        """A Gaussian, and what goes beyond it where it must."""
+        first, found = yield from self._gaussian(target, seed)
+        return (yield from self._beyond(target, first, found, seed))
+
+    def _beyond(self, target: Target, first: Outcome, found: Survey | None, seed: int) -> Run:
+        if not (self.escalate and first.stages):  # no stages: the curvature was found to be all there is
+            return first
+        return (yield from escalate.escalate(target, first, found, seed, self.escalate is True, self._gaussian))
+
+    def _gaussian(self, target: Target, seed: int) -> Generator[Progress, None, tuple[Outcome, Survey | None]]:
         """Explore, fit, compare."""
         starts = max(2, self.num_starts // 4) if target.heavy else self.num_starts
         if target.dim > self.dense_limit:
-            return (yield from self._large(target, seed, starts))
+            return (yield from self._large(target, seed, starts)), None
         paths = yield from climb(target, seed, starts)
         found = survey(target, paths, 8 if self.escalate is True else 4)
         mode = found.mode
@@ -122,14 +133,8 @@ class Auto(AbstractAlgorithm):
                     f"The posterior is Gaussian to within {0.5 * spread**2:.1g} nats at the mode, so the curvature "
                     "there was kept and the mean corrected by one natural-gradient step."
                 )
-                return Outcome(
-                    polished,
-                    True,
-                    status,
-                    {"shift_in_sd": spread, **found.certificate()},
-                    None,
-                    tuple(p.best[1] for p in paths),
-                )
+                certificate = {"shift_in_sd": spread, **found.certificate()}
+                return Outcome(polished, True, status, certificate, None, tuple(p.best[1] for p in paths)), found
         stages = [_Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
         yield Progress("curvature", 1, _compare(target, stages, seed), start)
         fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
@@ -142,21 +147,8 @@ class Auto(AbstractAlgorithm):
         status = f"The {best.name} Gaussian was kept. {why}".strip()
         certificate = {"shift_in_sd": fit.shift, "rollbacks": float(fit.rollbacks), **found.certificate()}
         restarts = tuple(p.best[1] for p in paths)
-        rows = [stage.row() for stage in stages]
-        if not self.escalate:
-            return Outcome(best.q, converged, status, certificate, None, restarts, tuple(rows))
-        richer, tried = yield from escalate.escalate(target, best.q, found, seed, self.escalate is True)
-        if richer is None:
-            beyond = f" Tried without gain: {', '.join(row['family'] for row in tried)}." if tried else ""
-            return Outcome(best.q, converged, status + beyond, certificate, None, restarts, (*rows, *tried))
-        rows = [{**row, "kept": False} for row in rows]
-        if richer.missed is not None:
-            certificate |= richer.missed
-        status = (
-            f"The {richer.name} was kept: its bound is {richer.bound - best.bound:.2g} nats above the "
-            f"{best.name} Gaussian's."
-        )
-        return Outcome(richer.q, richer.converged, status, certificate, None, restarts, (*rows, *tried))
+        rows = tuple(stage.row() for stage in stages)
+        return Outcome(best.q, converged, status, certificate, None, restarts, rows), found
 
     def _large(self, target: Target, seed: int, starts: int) -> Run:
         """Mean field and low rank on fresh draws; no D × D matrix is formed."""
@@ -184,11 +176,8 @@ class Auto(AbstractAlgorithm):
         )
 
 
-def _measured(target: Target, q: Any, seed: int) -> tuple[float, float]:
-    """The bound on fresh draws, mirrored ones for a Gaussian, and its standard error, in nats."""
-    if not isinstance(q, AbstractGaussian):
-        found = escalate.measure(target, "", q, seed)
-        return found.bound, found.error
+def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float]:
+    """The bound on fresh mirrored draws and its standard error, in nats."""
     stage = _Stage("", q)
     _compare(target, [stage], seed + 1)
     assert stage.log_weights is not None  # just filled in

@@ -15,12 +15,17 @@ from jensen._typing import leaf
 from jensen.algorithms.blackbox import ascent
 from jensen.algorithms.hierarchical.moments import Plain
 from jensen.bounds import ELBO
-from jensen.core import Progress
+from jensen.core import Progress, total
 from jensen.estimators import StickingTheLanding, Stratified
 from jensen.families import AbstractGaussian, Flow, FullRank, Mixture
 from jensen.math.precision import float_type, working
 from jensen.models import Target
-from jensen.models.views import Affine, Unconstrained
+from jensen.models.views import Linear, Unconstrained
+
+FIRST_STEP = 0.05
+"""Step size at first, in whitened coordinates, of families that do not ask for a smaller one."""
+SAME = 1e-3
+"""Relative difference of two computations of one log density from which on neither counts."""
 
 
 class Free(Plain):
@@ -43,6 +48,27 @@ def _points(q: Any, keys: Any) -> Any:
 @eqx.filter_jit
 def _log_probs(q: Any, points: Any) -> Any:
     return jax.lax.map(q.log_prob, points, batch_size=256)
+
+
+@eqx.filter_jit
+def _scored(q: Any, keys: Any) -> Any:
+    def one(key: Any) -> Any:
+        draw = q.draw(key)
+        return draw.value, total(draw.log_prob), q.log_prob(draw.value)
+
+    return jax.lax.map(one, keys, batch_size=256)
+
+
+def scored_draws(q: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points of q, (count, D), and log q there in nats.
+
+    Not a number where the density of a draw on its way out differs from that found on the way back: a flow that has
+    become too steep for the working precision has no density that could be relied on.
+    """
+    points, out, back = (np.asarray(x, float) for x in jax.device_get(_scored(q, jr.split(jr.key(seed), count))))
+    with np.errstate(invalid="ignore"):
+        same = np.abs(out - back) < SAME * (1.0 + np.abs(out))
+    return points, np.where(same, out, np.nan)
 
 
 def draws(q: Any, count: int, seed: int) -> np.ndarray:
@@ -77,40 +103,47 @@ class _View:
 def ascend(
     target: Target, start: Any, around: AbstractGaussian, seed: int, phase: str, max_chunks: int = 40
 ) -> Generator[Progress, None, ascent.BlackBoxFit]:
-    """Path derivatives on fresh draws, in coordinates scaled by `around`; a mixture draws from every component."""
+    """Path derivatives on fresh draws, in coordinates whitened by `around`; a mixture draws from every component.
+
+    Where coordinates depend on each other closely, a step that is small in each one's own sd is not small in all
+    together, so the whitening is by the whole covariance wherever the family is closed under it.
+    """
     dtype = float_type(target.precision)
-    shift, scale = np.asarray(around.loc, float), np.asarray(around.scales(), float)
-    bijection = Affine(leaf(shift.astype(dtype)), leaf(scale.astype(dtype)))
+    shift, factor = np.asarray(around.loc, float), around.factor()
+    if getattr(start, "scaled_only", False):
+        factor = np.diag(around.scales())
+    back = np.linalg.inv(factor)
+    bijection = Linear(leaf(shift.astype(dtype)), leaf(factor.astype(dtype)))
     view = _View(Unconstrained(model=target.model, bijection=bijection))
     strata = getattr(start, "num_strata", 1)
     estimator: Any = Stratified(StickingTheLanding(8)) if strata > 1 else StickingTheLanding(16)
     with working(target.precision):
-        q = jax.tree.map(lambda x: jnp.asarray(x, dtype), start.affine(-shift / scale, 1.0 / scale))
+        q = jax.tree.map(lambda x: jnp.asarray(x, dtype), start.linear(-back @ shift, np.tril(back)))
         chunks = ascent.Chunks(view, estimator, ELBO(), Free())  # type: ignore[arg-type]
         run = ascent.ascend(
             chunks,
             q,
             jr.key(seed),
-            rate=0.05,
+            rate=getattr(start, "first_step", FIRST_STEP),
             chunk=300,
             max_chunks=max_chunks,
             tolerance=0.05,
             phase=phase,
             patience=2,
         )
-        fit = yield from _unscaled(run, shift, scale)
+        fit = yield from _unscaled(run, shift, factor)
     target.gradients += view.gradients * strata
-    return dataclasses.replace(fit, q=fit.q.affine(shift, scale))
+    return dataclasses.replace(fit, q=fit.q.linear(shift, factor))
 
 
-def _unscaled(run: Any, shift: np.ndarray, scale: np.ndarray) -> Any:
+def _unscaled(run: Any, shift: np.ndarray, factor: np.ndarray) -> Any:
     """The reports with q in the model's own coordinates, written down only when asked for."""
     while True:
         try:
             item = next(run)
         except StopIteration as stop:
             return stop.value
-        yield dataclasses.replace(item, q=lambda q=item.q: q.affine(shift, scale))
+        yield dataclasses.replace(item, q=lambda q=item.q: q.linear(shift, factor))
 
 
 def flow_from(q: FullRank, seed: int) -> Flow:

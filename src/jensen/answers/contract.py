@@ -165,6 +165,12 @@ class AbstractAnswer(abc.ABC):
         """q from saved arrays; `None` where that needs the model and `target` is `None`."""
 
     @staticmethod
+    def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
+        """The target in the coordinates in which q was saved."""
+        del parameters
+        return target
+
+    @staticmethod
     @abc.abstractmethod
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Any:
         """The target of a saved fit, from its model and data and the options of its method."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jensen.algorithms.flexible import draws, log_probs
+from jensen.algorithms.flexible import draws, log_probs, scored_draws
 from jensen.answers.contract import Draws
 from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.packing import packed, unpacked
@@ -41,9 +41,18 @@ class FlexibleAnswer(GaussianAnswer):
         """q on the latents' supports."""
         return OnSupport(base=self.q, bijection=self.target.model.bijection)
 
+    def _seed(self, label: int, seed: int) -> int:
+        return int(np.random.SeedSequence([self.seed, label, seed]).generate_state(1)[0])
+
     def _draws(self, count: int, label: int, seed: int) -> np.ndarray:
         with working(self.target.precision):
-            return draws(self.q, count, int(np.random.SeedSequence([self.seed, label, seed]).generate_state(1)[0]))
+            return draws(self.q, count, self._seed(label, seed))
+
+    def _scored(self, count: int, label: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws and log q there; +∞, which gives them no weight, where q contradicts itself."""
+        with working(self.target.precision):
+            points, log_q = scored_draws(self.q, count, self._seed(label, seed))
+        return points, np.where(np.isnan(log_q), np.inf, log_q)
 
     def _log_q(self, points: np.ndarray) -> np.ndarray:
         with working(self.target.precision):
@@ -58,20 +67,20 @@ class FlexibleAnswer(GaussianAnswer):
 
     def elbo(self, seed: int) -> tuple[float, float]:
         """On fresh draws."""
-        points = self._draws(64 if self.target.heavy else 4096, 1, seed)
-        ratios = self.target.value(points) - self._log_q(points)
+        points, log_q = self._scored(64 if self.target.heavy else 4096, 1, seed)
+        ratios = self.target.value(points) - log_q
         error = float(ratios.std() / np.sqrt(len(ratios))) if np.isfinite(ratios).all() else np.inf
         return float(ratios.mean()), error
 
     def pool(self, seed: int) -> Pool:
         """Half from q, half from a Student-t of its scatter."""
         count, wide = pool_size(self.target) // 2, self.gaussian
-        own = self._draws(count, 2, seed)
+        own, scored = self._scored(count, 2, seed)
         stretch = np.sqrt(TAIL / np.random.default_rng([seed, 1]).chisquare(TAIL, size=(count, 1)))
         location = np.asarray(wide.loc, float)
         heavy = location + stretch * (wide.host_transform(normal_draws(count, wide.noise_dim, seed + 1)) - location)
         points = np.concatenate([own, heavy])
-        log_q = self._log_q(points)
+        log_q = np.concatenate([scored, self._log_q(heavy)])
         log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
         return weigh(points, self.target.value(points), log_q, log_proposal)
 
@@ -105,7 +114,7 @@ class FlexibleAnswer(GaussianAnswer):
 
     def parameters(self) -> dict[str, np.ndarray]:
         """All parts of q."""
-        return packed(self.q, "family")
+        return packed(self.q, "family") | self._chart()
 
     @staticmethod
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Any:

@@ -20,10 +20,14 @@ from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
+from jensen.models.noncentred import centring, noncentred
 
 FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
     cls.__name__: cls for cls in (MeanField, FullRank, LowRank, Structured)
 }
+
+CENTRED = "centred"
+"""What the arrays are saved under that say how far sites are centred."""
 
 
 class GaussianAnswer(AbstractAnswer):
@@ -112,14 +116,26 @@ class GaussianAnswer(AbstractAnswer):
     def parameters(self) -> dict[str, np.ndarray]:
         """The Gaussian's own arrays, under its family's name."""
         family = type(self.q).__name__
-        return {f"{family}/{name}": np.asarray(value) for name, value in vars(self.q).items()}
+        return {f"{family}/{name}": np.asarray(value) for name, value in vars(self.q).items()} | self._chart()
+
+    def _chart(self) -> dict[str, np.ndarray]:
+        """How far sites are centred, where the coordinates are not the model's own."""
+        return {f"{CENTRED}/{name}": np.asarray(value) for name, value in centring(self.target).items()}
+
+    @staticmethod
+    def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
+        """The target in non-centred coordinates, where q was fitted in such."""
+        start = f"{CENTRED}/"
+        centred = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
+        return noncentred(target, centred) if centred else target
 
     @staticmethod
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> AbstractGaussian:
         """The Gaussian with these arrays; it needs no model."""
         del target
-        family = next(iter(parameters), "").partition("/")[0]
-        return FAMILIES[family](**{name.partition("/")[2]: value for name, value in parameters.items()})
+        own = {name: value for name, value in parameters.items() if not name.startswith(f"{CENTRED}/")}
+        family = next(iter(own), "").partition("/")[0]
+        return FAMILIES[family](**{name.partition("/")[2]: value for name, value in own.items()})
 
     @staticmethod
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Target:

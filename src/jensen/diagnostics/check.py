@@ -21,6 +21,8 @@ _MOVED, _MOVED_HEAVY = 256, 64
 MEAN, RATIO, DRIFT, ESS, SHARE, VARIANCE = 0.1, 1.1, 0.15, 400.0, 0.01, 0.1
 """Tolerances: q's means in sd and its sd ratio for *trusted*; drift in sd; effective draws for *usable*; evidence
 elsewhere."""
+TAIL = 0.7
+"""Pareto k̂ of the terms of a variance from which on it counts as unknown."""
 UNSEEN = 0.15
 """Chance that one more climb ends at a mode not seen, from which on the modes found are not all there are."""
 
@@ -76,7 +78,7 @@ def judge(
     target: Target, q: AbstractGaussian, outcome: Outcome, pool: Pool, draws: dict[str, np.ndarray], seed: int
 ) -> Report:
     """Combine the checks. `draws` are the pool's points on their supports."""
-    agreement = compare(draws, pool.weights)
+    agreement = compare(draws, pool.weights, {site.name for site in target.structure.latents})
     motion = _motion(target, q, pool, seed)
     limit = min(1.0 - 1.0 / np.log10(pool.half), 0.7)
     share = outcome.certificate.get("share_elsewhere", 0.0)
@@ -108,6 +110,7 @@ def judge(
         Check("Pareto k of corrected weights", pool.khat, f"< {limit:.2f}, or even weights", corrected_k),
         Check("effective corrected draws", pool.ess, f"> {ESS:.0f}", pool.ess > ESS),
         Check("corrected means, error in sd", agreement.error, "< 0.05", precise),
+        Check("Pareto k of a variance that hangs on a draw", agreement.tail, f"< {TAIL}", agreement.tail < TAIL),
         Check("Hamiltonian drift of means, in sd", motion.shift, f"< {DRIFT}", motion.shift < DRIFT),
         Check("Hamiltonian drift of log sds", motion.spread, f"< {2 * DRIFT}", motion.spread < 2 * DRIFT),
         Check("Hamiltonian acceptance", motion.acceptance, "> 0.3", motion.acceptance > 0.3),
@@ -116,7 +119,7 @@ def judge(
         Check("draws of q with finite density", finite, "> 0.999", finite > 0.999),
         *_linear_response(outcome, q),
     )
-    corrected = corrected_k and pool.ess > ESS and precise
+    corrected = corrected_k and pool.ess > ESS and precise and agreement.tail < TAIL
     sound = stays and alone and finite > 0.9
     own = outcome.converged and mild_k and same
     verdict: Verdict = (
@@ -211,6 +214,11 @@ def _reasons(
         out.append(f"The importance weights cannot be trusted either: k̂ = {pool.khat:.2f} after correction.")
     if pool.ess <= ESS:
         out.append(f"The correction rests on only {pool.ess:.0f} effective draws of {len(pool.points)}.")
+    if agreement.tail >= TAIL and np.isfinite(pool.khat):
+        out.append(
+            f"The variance of {agreement.tail_site} hangs on single draws (k̂ = {agreement.tail:.2f}): values that are "
+            "rare and large decide it, and its sd is probably too small."
+        )
     if motion.shift >= DRIFT or motion.spread >= 2 * DRIFT:
         out.append(
             "Draws move away under Hamiltonian steps, which leave the posterior where it is: "

@@ -64,7 +64,9 @@ class Pool:
         top = logs.max()
         if not np.isfinite(top):
             return float(top), np.inf
-        ratio, own = np.exp(logs - top), np.exp(self.log_q - self.log_proposal)
+        with np.errstate(invalid="ignore"):  # draws of a q that contradicts itself have infinite densities
+            own = np.exp(np.nan_to_num(self.log_q - self.log_proposal, nan=np.log(2.0)))
+        ratio = np.exp(logs - top)
         centred = own - own.mean()
         slope = (centred @ ratio) / max(float(centred @ centred), 1e-300)
         adjusted = ratio - slope * (own - 1.0)
@@ -173,6 +175,18 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     weights = np.exp(np.asarray(smoothed, float) - np.max(smoothed))
     weights = np.where(finite, weights, 0.0)
     return weights / weights.sum(), float(np.asarray(khat))
+
+
+def tail_shape(values: np.ndarray) -> float:
+    """Pareto k̂ of positive values; infinite where it cannot be fitted."""
+    from arviz_stats.base.array import array_stats
+
+    logs = np.log(np.maximum(values, 1e-300))
+    try:
+        _, khat = array_stats.psislw(-np.maximum(logs, logs.max() - 700.0))
+    except ValueError:  # ties over the whole tail
+        return np.inf
+    return float(np.asarray(khat))
 
 
 def even(log_weights: np.ndarray) -> bool:

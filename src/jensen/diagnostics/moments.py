@@ -1,10 +1,14 @@
 """Raw moments of q against importance-corrected ones, quantity by quantity."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
 
-from jensen.diagnostics.importance import weighted_moments
+from jensen.diagnostics.importance import tail_shape, weighted_moments
+
+SINGLE = 0.15
+"""Part of a corrected variance that one draw makes up, from which on its tail is looked at."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,10 @@ class Agreement:
 
     `mean` and `ratio` compare q with the corrected draws (`ratio` is the sd ratio furthest from 1); `halves` compares
     the correction on a random half of the draws with that on the rest; `error` is the largest Monte Carlo error of a
-    corrected mean. `site` names where `mean` is largest, `ratio_site` the scalar of `ratio`.
+    corrected mean; `tail` the largest Pareto k̂ of the terms of a latent's corrected variance, of those where one
+    draw makes up more than `SINGLE` of it (0 where there are none): from 0.7 on the variance cannot be estimated from
+    so many draws (Vehtari et al. 2024, section 3). `site` names where `mean` is largest, `ratio_site` the scalar of
+    `ratio`, `tail_site` that of `tail`.
     """
 
     mean: float
@@ -22,6 +29,8 @@ class Agreement:
     error: float
     site: str
     ratio_site: str
+    tail: float = 0.0
+    tail_site: str = ""
 
 
 def flatten(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
@@ -35,12 +44,17 @@ def flatten(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
     return np.concatenate(columns, axis=1), names
 
 
-def compare(draws: dict[str, np.ndarray], weights: np.ndarray) -> Agreement:
-    """`draws`: pool draws on their supports, the first half from q; `weights` sum to one over the pool."""
+def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Container[str]) -> Agreement:
+    """`draws`: pool draws on their supports, the first half from q; `weights` sum to one over the pool.
+
+    Sites that are not among `latents` may take few values (an indicator, say), and then one draw may well be a large
+    part of their variance.
+    """
     table, names = flatten(draws)
+    own = np.concatenate([np.full(values[0].size, site in latents) for site, values in draws.items()])
     half = len(weights) // 2
     varying = table.std(axis=0) > 0
-    table, names = table[:, varying], [n for n, keep in zip(names, varying, strict=True) if keep]
+    table, own, names = table[:, varying], own[varying], [n for n, keep in zip(names, varying, strict=True) if keep]
     if not names:
         return Agreement(0.0, 1.0, 0.0, 0.0, "", "")
     # The correction wants finite moments: heavy proposals reach where exp() overflows, at weight zero.
@@ -57,6 +71,13 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray) -> Agreement:
         weighted_moments(table[keep], weights[keep] / max(weights[keep].sum(), 1e-300))[0] for keep in (side, ~side)
     )
     top = int(difference.argmax())
+    squares = weights[:, None] * (table - mean) ** 2
+    singles = np.where(own, squares.max(axis=0) / np.maximum(squares.sum(axis=0), 1e-300), 0.0)
+    tail, rare = 0.0, 0
+    for column in np.flatnonzero(singles > SINGLE):
+        shape = tail_shape(squares[:, column])
+        if shape > tail:
+            tail, rare = shape, int(column)
     return Agreement(
         float(difference[top]),
         float(ratios[worst]),
@@ -64,4 +85,6 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray) -> Agreement:
         float((error / sd).max()),
         names[top],
         names[worst],
+        tail,
+        names[rare],
     )

@@ -1,6 +1,6 @@
 """A product of densities over blocks of the coordinates, each of a family of its own."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ class Blocks(AbstractDensity):
     full: a mixture is not (its component would be scored), and is taken over all coordinates instead.
 
     Attributes:
+        scaled_only: whether a linear map must be diagonal to stay in the family.
         parts: densities over the blocks. coordinates: for each part the coordinates of u that it covers.
 
     Example:
@@ -36,6 +37,7 @@ class Blocks(AbstractDensity):
         3
     """
 
+    scaled_only: ClassVar[bool] = True
     parts: list[Any]
     coordinates: Coordinates = eqx.field(static=True, converter=_as_tuples)
 
@@ -56,6 +58,11 @@ class Blocks(AbstractDensity):
                 )
 
     @property
+    def first_step(self) -> float:
+        """The smallest that a part asks for."""
+        return min((part.first_step for part in self.parts if hasattr(part, "first_step")), default=0.05)
+
+    @property
     def dim(self) -> int:
         """D."""
         return sum(len(block) for block in self.coordinates)
@@ -63,6 +70,10 @@ class Blocks(AbstractDensity):
     def _order(self) -> np.ndarray:
         """Where coordinate i is among the blocks one after the other."""
         return np.argsort(np.concatenate([np.array(block, int) for block in self.coordinates]))
+
+    def linear(self, shift: np.ndarray, factor: np.ndarray) -> "Blocks":
+        """The product of shift + factor u, factor diagonal: nothing else leaves the blocks independent."""
+        return self.affine(shift, np.diag(factor))
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> "Blocks":
         """The product of shift + scale ∘ u."""

@@ -1,7 +1,7 @@
 """Normalising flows on R^D: a Gaussian's location and scale around coupling or autoregressive spline layers."""
 
 import functools
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
@@ -96,6 +96,7 @@ class Flow(AbstractReparameterised):
     autoregressive ones draw in one pass and take D passes for the density of a given point.
 
     Attributes:
+        first_step: step size that its layers bear at first; larger ones tear them.
         loc, log_diagonal, lower: m and L as in `FullRank`. arrays: the layers' parameters.
 
     Example:
@@ -104,6 +105,7 @@ class Flow(AbstractReparameterised):
         2
     """
 
+    first_step: ClassVar[float] = 0.02
     loc: Flat
     log_diagonal: Flat
     lower: Array
@@ -136,9 +138,12 @@ class Flow(AbstractReparameterised):
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> "Flow":
         """The flow of shift + scale ∘ u: the same layers."""
-        moved = FullRank(*(leaf(np.asarray(x, float)) for x in (self.loc, self.log_diagonal, self.lower))).affine(
-            shift, scale
-        )
+        return self.linear(shift, np.diag(scale))
+
+    def linear(self, shift: np.ndarray, factor: np.ndarray) -> "Flow":
+        """The flow of shift + factor u, factor lower triangular: the same layers."""
+        own = FullRank(*(leaf(np.asarray(x, float)) for x in (self.loc, self.log_diagonal, self.lower)))
+        moved = own.linear(shift, factor)
         loc, log_diagonal, lower = (jnp.asarray(x) for x in (moved.loc, moved.log_diagonal, moved.lower))
         return Flow(loc, log_diagonal, lower, self.arrays, self.kind, self.layers, self.knots, self.width)
 

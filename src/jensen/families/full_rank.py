@@ -67,6 +67,10 @@ class FullRank(AbstractGaussian):
         lower = np.tril(np.asarray(self.lower, float), -1) * np.asarray(scale, float)[:, None]
         return FullRank(leaf(loc.astype(dtype)), leaf(log_diagonal.astype(dtype)), leaf(lower.astype(dtype)))
 
+    def linear(self, shift: np.ndarray, factor: np.ndarray) -> "FullRank":
+        """The Gaussian of shift + factor u, factor lower triangular."""
+        return FullRank.from_factor(shift + factor @ np.asarray(self.loc, float), factor @ self.factor())
+
     def covariance(self) -> np.ndarray:
         """LLᵀ."""
         factor = self.factor()

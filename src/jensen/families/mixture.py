@@ -81,10 +81,10 @@ class Mixture(AbstractDensity):
         """One component."""
         return jax.tree.map(lambda x: jnp.asarray(x)[index], self.components)
 
-    def affine(self, shift: np.ndarray, scale: np.ndarray) -> "Mixture":
-        """The mixture of shift + scale ∘ u."""
+    def linear(self, shift: np.ndarray, factor: np.ndarray) -> "Mixture":
+        """The mixture of shift + factor u, factor lower triangular; its components must be full-rank Gaussians."""
         parts = [jax.tree.map(lambda x, k=k: np.asarray(x)[k], self.components) for k in range(self.num_strata)]
-        moved = Mixture.of([part.affine(shift, scale) for part in parts], np.asarray(self.logits))
+        moved = Mixture.of([part.linear(shift, factor) for part in parts], np.asarray(self.logits))
         return jax.tree.map(jnp.asarray, moved)
 
     def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:

@@ -58,8 +58,12 @@ class StudentT(AbstractDensity):
 
     def affine(self, shift: np.ndarray, scale: np.ndarray) -> "StudentT":
         """The family's member of shift + scale ∘ u."""
+        return self.linear(shift, np.diag(scale))
+
+    def linear(self, shift: np.ndarray, factor: np.ndarray) -> "StudentT":
+        """The family's member of shift + factor u, factor lower triangular."""
         own = FullRank(*(leaf(np.asarray(x, float)) for x in (self.loc, self.log_diagonal, self.lower)))
-        moved = own.affine(shift, scale)
+        moved = own.linear(shift, factor)
         parts = (moved.loc, moved.log_diagonal, moved.lower, self.log_excess)
         return StudentT(*(jnp.asarray(part) for part in parts))
 

@@ -13,7 +13,18 @@ from jensen.core import AbstractBijection
 from jensen.models.structure import Site, Structure
 
 
-class SiteBijection(AbstractBijection):
+class AbstractChart(AbstractBijection):
+    """A map onto the latents of an analysed program.
+
+    Attributes:
+        structure: the analysis. bounds: supports whose parameters are data, by site.
+    """
+
+    structure: eqx.AbstractVar[Structure]
+    bounds: eqx.AbstractVar[dict[str, Any]]
+
+
+class SiteBijection(AbstractChart):
     """u ∈ R^D ↦ {site: biject_to(support)(u[slice])}.
 
     `bounds` overrides the supports whose parameters are data (arrays); they are leaves, so new data with other

@@ -9,7 +9,7 @@ from numpyro.infer.util import compute_log_probs
 
 from jensen._typing import Flat, Latent, PRNGKey, Terms
 from jensen.core import AbstractModel
-from jensen.models.bijection import SiteBijection
+from jensen.models.bijection import AbstractChart
 from jensen.models.discrete import DiscreteLayout, complete, log_terms, marginals
 from jensen.models.frozen import Frozen
 
@@ -25,7 +25,7 @@ class NumPyroModel(AbstractModel):
     fn: Callable[..., Any] = eqx.field(static=True)
     data: dict[str, Any]
     fixed: Frozen = eqx.field(static=True)
-    bijection: SiteBijection
+    bijection: AbstractChart
     discrete: DiscreteLayout | None = eqx.field(static=True, default=None)
 
     @property

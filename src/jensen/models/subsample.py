@@ -15,7 +15,7 @@ from jensen._typing import Array, Flat, Latent, Terms
 from jensen.core import AbstractModel
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import placeholders
-from jensen.models.bijection import SiteBijection
+from jensen.models.bijection import AbstractChart
 from jensen.models.cut import along, check_alone, cut_along
 from jensen.models.data_check import as_mapping, convert
 from jensen.models.numpyro import NumPyroModel
@@ -41,7 +41,7 @@ class RowsModel(AbstractModel):
     """
 
     inner: NumPyroModel
-    bijection: SiteBijection
+    bijection: AbstractChart
     cut: tuple[int | None, ...] = eqx.field(static=True)
     inside: frozenset[str] = eqx.field(static=True)
     axes: tuple[tuple[str, int], ...] = eqx.field(static=True)
@@ -70,7 +70,7 @@ class OneBatch(AbstractModel):
 
     rows: RowsModel
     batch: RowBatch
-    bijection: SiteBijection
+    bijection: AbstractChart
 
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Of these rows."""

@@ -3,8 +3,9 @@
 from typing import Any
 
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
-from jensen._typing import Flat, Latent, Scalar, Terms
+from jensen._typing import Array, Flat, Float, Latent, Scalar, Terms
 from jensen.core import AbstractBijection, AbstractModel, total
 
 
@@ -28,15 +29,36 @@ class Affine(AbstractBijection):
         return (latent["u"] - self.shift) / self.scale, jnp.sum(jnp.log(self.scale))
 
 
-class Unconstrained(AbstractModel):
-    """The log density of `model` over R^D in the coordinates v = (u - shift) / scale.
+class Linear(AbstractBijection):
+    """u = shift + F v on R^D, F lower triangular with a positive diagonal."""
 
-    Its value at v is log p(x, T(u)) + log|det ∂T| + Σ log scale, so that bounds are the same numbers as for the model.
-    With the posterior's own location and spread as shift and scale, one step size suits every model.
+    shift: Flat
+    factor: Float[Array, "dim dim"]
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.shift.shape[-1]
+
+    def forward(self, point: Flat) -> tuple[Latent, Scalar]:
+        """The flat vector under the single name `u`, and log det F."""
+        return {"u": self.shift + self.factor @ point}, jnp.sum(jnp.log(jnp.diagonal(self.factor)))
+
+    def inverse(self, latent: Latent) -> tuple[Flat, Scalar]:
+        """v and log det F."""
+        point = solve_triangular(self.factor, latent["u"] - self.shift, lower=True)
+        return point, jnp.sum(jnp.log(jnp.diagonal(self.factor)))
+
+
+class Unconstrained(AbstractModel):
+    """The log density of `model` over R^D in coordinates v of a linear map: v = (u - shift) / scale, say.
+
+    Its value at v is log p(x, T(u)) + log|det ∂T| + log|det ∂u/∂v|: bounds are the same numbers as for the model.
+    With the posterior's own location and spread, one step size suits every model.
     """
 
     model: AbstractModel
-    bijection: Affine
+    bijection: Affine | Linear
 
     def log_joint(self, latent: Any, batch: Any = None) -> Terms:
         """One term, the density at the vector v: the latent of this view is v itself."""

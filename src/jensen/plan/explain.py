@@ -16,14 +16,17 @@ from jensen.algorithms.auto import NEGLIGIBLE
 from jensen.algorithms.auto_target import black_box
 from jensen.algorithms.blackbox.recipes import planned
 from jensen.algorithms.natural_gaussian import draws_per_step
+from jensen.algorithms.richer import LARGEST
 from jensen.equations.render import Equations, equations
 from jensen.families.native import native_product
-from jensen.math.precision import default_precision
+from jensen.math.precision import default_precision, working
 from jensen.models import LogDensity, Site, Structure, Target, build
 from jensen.models.build import with_dependencies
 from jensen.models.learning import Opened, find_parameters
 from jensen.models.log_density import LogDensityModel
 from jensen.models.native import NativeTarget
+from jensen.models.noncentred import movable
+from jensen.models.numpyro import NumPyroModel
 from jensen.models.sources import AbstractSource
 from jensen.plan.plan import Plan, Row
 from jensen.plan.words import describe_chart, describe_support
@@ -75,11 +78,12 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
     structure = with_dependencies(target)
     if plain:
         structure = _with_density(structure)
-    rows = tuple(_row(site) for site in structure.sites.values())
+    moved = _movable(target)
+    rows = tuple(_row(site, site.name in moved) for site in structure.sites.values())
     observations = _data_rows(target) if plain else sum(_batch(site) for site in structure.observed)
     given = plain and all(not isinstance(value, (int, tuple)) for value in model.shapes_or_init.values())
     found = None if plain else _equations(model, data)
-    method = _method(target, given)
+    method = _method(target, given, moved)
     if found is not None and found.conjugate:
         compared = len(found.updates) > 1 and target.dim <= Auto().dense_limit
         method = _conjugate_method(method, compared)
@@ -177,11 +181,11 @@ def _with_density(structure: Structure) -> Structure:
     return Structure({**structure.sites, "log_density": density}, structure.plates)
 
 
-def _row(site: Site) -> Row:
+def _row(site: Site, movable: bool = False) -> Row:
     plates = tuple(f"{plate.name}[{plate.size}]" for plate in site.plates)
     support = describe_support(site.support) if site.kind == "latent" else "-"
     given = "-" if site.distribution in ("LogDensity", "Deterministic", "Factor") else site.distribution
-    return Row(site.name, site.kind, given, support, site.shape, plates, site.parents, _update(site))
+    return Row(site.name, site.kind, given, support, site.shape, plates, site.parents, _update(site, movable))
 
 
 def _summing(site: Site) -> str:
@@ -194,13 +198,21 @@ def _summing(site: Site) -> str:
     return f"summed out exactly: {states}{rows}"
 
 
-def _update(site: Site) -> str:
+def _movable(target: Target) -> tuple[str, ...]:
+    """Sites that `auto` may take non-centred."""
+    if not isinstance(target.model, NumPyroModel):
+        return ()
+    with working(target.precision):
+        return movable(target.model)
+
+
+def _update(site: Site, movable: bool) -> str:
     if site.kind == "latent" and getattr(site.support, "is_discrete", False):
         return _summing(site)
     if site.kind == "latent":
         count = f"{site.size} coordinate{'s' * (site.size != 1)}"
         chart = describe_chart(site.support)
-        return f"Gaussian on the unconstrained space: {chart}, {count}"
+        return f"Gaussian on the unconstrained space: {chart}, {count}" + (", or non-centred" if movable else "")
     if site.kind == "observed":
         key = f" (data key '{site.data_key}')" if site.data_key else ""
         return f"observed{key}{', partly masked' if site.masked else ''}"
@@ -218,7 +230,7 @@ def _data_rows(target: Target) -> int:
     return max(sizes, default=0)
 
 
-def _method(target: Target, initial: bool) -> tuple[str, ...]:
+def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str, ...]:
     """What `Auto` with its defaults will do, from the same numbers that it decides by."""
     auto, dim = Auto(), target.dim
     starts = max(2, auto.num_starts // 4) if target.heavy else auto.num_starts
@@ -245,5 +257,12 @@ def _method(target: Target, initial: bool) -> tuple[str, ...]:
             f"A full-rank Gaussian by natural gradients, {draws_per_step(dim)} fresh symmetric draws a step, kept if "
             "its bound on common draws is higher.",
         ]
+    if moved:
+        out.append(
+            f"Where importance weights show a gap: a Gaussian with {', '.join(map(repr, moved))} non-centred, as far "
+            "as the data leave the effects to their prior, kept if its bound is higher."
+        )
+    if dim <= LARGEST and not target.heavy:
+        out.append("Where importance weights cannot mend the gap: mixtures, then a flow, kept if the bound is higher.")
     out.append("A verdict on the result from importance weights and a Hamiltonian test; see fit.check().")
     return tuple(out)

@@ -147,7 +147,7 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
         if isinstance(last, AutoTarget):  # the family under which the bound was maximised
             target = AutoTarget(None, last.density) if last.density is not None else last
         estimates = Estimates(values, kinds, False, {})
-        run = (method if isinstance(algorithm, ADVI) else Auto()).run(target, seed)
+        run = (method if isinstance(algorithm, ADVI) else Auto(escalate=False)).run(target, seed)
         outcome = yield from _given(run, estimates, target)
     edge = Edge(theta, chart).far(found.theta)
     certificate = {"moved": found.moved, "num_draws": float(found.num_draws), "bound": found.bound}

@@ -1,0 +1,62 @@
+"""Families beyond the Gaussian, one after another while the last leaves a gap."""
+
+from collections.abc import Generator
+
+import numpy as np
+
+from jensen.algorithms import covering, flexible
+from jensen.algorithms.explore import Survey
+from jensen.algorithms.measured import Measured, measure
+from jensen.core import Progress
+from jensen.families import AbstractGaussian, FullRank
+from jensen.math import linalg
+from jensen.models import Target
+
+LEFT = 0.05
+"""Gap of a family, in nats, from which on the next is tried."""
+SHARE = 0.005
+"""Evidence in other modes from which on a mixture over the modes is tried."""
+LARGEST = 50
+"""Unconstrained coordinates up to which they are tried."""
+
+
+def has_other_modes(found: Survey | None) -> bool:
+    """Whether the climbs ended at several modes with evidence of their own."""
+    return found is not None and sum(mode.regular for mode in found.modes) > 1 and found.share_elsewhere > SHARE
+
+
+def attempts(
+    target: Target, gaussian: AbstractGaussian, found: Survey | None, seed: int
+) -> Generator[Progress, None, list[Measured]]:
+    """A mixture over the modes or around the only one, one of more components, and a flow: what was tried.
+
+    Each is tried while the best so far leaves a gap of `LEFT`; mixtures come first, since a flow takes longer and
+    reaches less on most curved posteriors.
+    """
+    if target.heavy or target.dim > LARGEST:
+        return []
+    start = (
+        gaussian
+        if isinstance(gaussian, FullRank)
+        else FullRank.from_factor(np.asarray(gaussian.loc, float), gaussian.factor())
+    )
+    several = has_other_modes(found)
+    modes, unseen = covering.all_modes(target, found, seed) if several and found is not None else ((), 0.0)
+    parts, logs = [start], np.zeros(1)
+    if several:
+        logs = np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in modes])
+        parts = [mode.gaussian() for mode in modes]
+    tried: list[Measured] = []
+    wide = max(8, 2 * len(parts))
+    for count in (len(parts), wide) if several else (wide,):
+        name = f"mixture over {len(modes)} modes" if several and count == len(modes) else f"mixture of {count}"
+        mixture = flexible.mixture_from(parts, logs, count, seed)
+        fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture")
+        missed = {"unseen_modes": unseen, **covering.uncovered(target, fit.q, modes, seed)} if several else None
+        tried.append(measure(target, name, fit.q, seed, fit.converged, missed))
+        if max(tried, key=lambda one: one.bound).gap < LEFT:
+            return tried
+    if not several:
+        fit = yield from flexible.ascend(target, flexible.flow_from(start, seed), start, seed, phase="flow")
+        tried.append(measure(target, "flow", fit.q, seed, fit.converged))
+    return tried
