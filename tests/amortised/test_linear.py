@@ -1,11 +1,14 @@
 """The linear VAE: its optimum is probabilistic principal components, and its encoder the exact posterior."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
 
 import jensen as jn
+from jensen.diagnostics.rows import judge
 from tests.amortised import models as m
 
 
@@ -51,6 +54,15 @@ def test_the_verdict_and_the_gap(fit):
     gap = next(check for check in report.checks if check.name.startswith("amortisation gap"))
     assert abs(gap.value) < 1e-3
     assert "'loadings', 'mean', 'noise'" in str(report)
+
+
+def test_latents_that_say_nothing_of_their_rows_are_noticed(fit):
+    rows = fit.answer.row_statistics
+    assert rows.active == rows.dim == m.K
+    report = judge(fit.outcome, replace(rows, active=0), fit.answer.pool(0), None)
+    assert report.verdict == "usable"
+    assert any("posterior collapse" in reason for reason in report.reasons)
+    assert "another seed" in report.remedy
 
 
 def test_the_evidence_is_that_of_the_learned_model(fit):

@@ -85,7 +85,7 @@ def test_the_users_flag_is_left_alone(flag, precision):
     assert fit.sample(10)["w"].dtype == (np.float64 if precision == "double" else np.float32)
 
 
-@pytest.mark.parametrize("method", ["auto", "laplace", "mean_field"])
+@pytest.mark.parametrize("method", ["gaussian", "laplace", "mean_field"])
 def test_single_precision_gives_the_same_answer(method):
     double, single = (jn.fit(logistic, logistic_data(), METHODS[method], precision=p) for p in ("double", "single"))
     assert np.abs((double.q.loc - single.q.loc) / double.q.scales()).max() < 0.02
@@ -125,7 +125,7 @@ def test_progress_is_reported_step_by_step(method):
     assert fit.timings["gradients"] > 0
 
 
-@pytest.mark.parametrize("method", ["auto", "mean_field", "full_rank", "laplace", "pathfinder"])
+@pytest.mark.parametrize("method", ["gaussian", "mean_field", "full_rank", "laplace", "pathfinder"])
 def test_an_interrupted_fit_returns_the_best_so_far_and_says_so(method):
     def stop(item):
         if item.q is not None:

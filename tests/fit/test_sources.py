@@ -149,7 +149,8 @@ def test_single_precision(mapped, streamed):
     fit = jn.fit(mixture, {"x": mapped}, METHOD, precision="single")
     single, double = (np.asarray(f.q.means()["mu"]) for f in (fit, streamed))
     assert single.dtype == np.float32
-    assert np.abs((single - double) / streamed.summary(["mu"])["sd"].to_numpy()).max() < 0.02
+    apart = np.sort(single) - np.sort(double)  # the labels are arbitrary
+    assert np.abs(apart).max() < 0.02 * streamed.summary(["mu"])["sd"].min()
     assert fit.elbo.value == pytest.approx(streamed.elbo.value, abs=0.05)
     assert fit.check().verdict == streamed.check().verdict
 

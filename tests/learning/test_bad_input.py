@@ -8,6 +8,8 @@ import pytest
 from numpyro.distributions import constraints
 
 import jensen as jn
+from jensen.algorithms.learning.variational import Chart, Edge
+from jensen.math import lbfgs
 from tests.learning import models as m
 
 Y = m.EFFECTS
@@ -93,6 +95,23 @@ def test_a_log_density_has_no_parameters():
         jn.fit(density, learn=["x"])
 
 
+def test_the_real_line_has_no_edge():
+    chart = Chart.of({"mu": 0.0, "tau": 1.0}, {"mu": constraints.real, "tau": constraints.positive})
+    edge = Edge(np.zeros(2), chart)
+    assert not edge.reached(np.array([1000.0, 9.0]), 0.0)
+    assert edge.far(np.array([1000.0, 9.0])) == ["tau"]
+    assert edge.reached(np.array([0.0, 26.0]), 0.5)  # it levels off
+    with pytest.raises(jn.ModelError, match="no maximum in the parameter 'tau'"):
+        edge.reached(np.array([0.0, 26.0]), 2.0)
+    path = lbfgs.Path([np.array([-700.0, 0.0])], [3.0], [np.array([-1.0, 0.0])], stopped="no step rises")
+    with pytest.raises(jn.ModelError, match=r"'mu'.*moved by -700 and the bound was still rising"):
+        edge.ended(path)
+    edge.ended(path, frozenset({"mu"}))  # weights of networks may grow
+    path.converged = True
+    edge.ended(path)
+
+
+@pytest.mark.slow
 def test_the_scale_of_a_parameter_on_the_real_line_is_unknown():
     """A place of 1000 is found from 0; a log scale on its way to minus infinity is no place."""
 

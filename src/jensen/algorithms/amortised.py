@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms.amortise.ascent import Steps, Watch, ascend
+from jensen.algorithms.amortise.ascent import ascend
 from jensen.algorithms.amortise.evaluate import Evaluator, measure, picked_rows
+from jensen.algorithms.amortise.prepare import check_structure, divided
+from jensen.algorithms.amortise.steps import Steps
+from jensen.algorithms.amortise.watch import Watch
 from jensen.algorithms.learning.variational import at_edge
 from jensen.bounds import ELBO, Weighted
 from jensen.core import AbstractAlgorithm, AbstractBound, Estimates, Outcome
@@ -23,11 +26,9 @@ from jensen.families.amortised import Amortised, Direct, Shape, Structured, enco
 from jensen.families.amortised.row_factors import joint_states
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision, float_type, working
-from jensen.models.data_check import as_mapping
 from jensen.models.learning import Parameter
 from jensen.models.log_density import LogDensity
 from jensen.models.rows import RowTarget, row_target
-from jensen.models.rows.gaussian import bent_priors
 
 DENSE = 40
 """Coordinates that rows share up to which their covariance is full."""
@@ -139,7 +140,7 @@ class AmortisedVI(AbstractAlgorithm):
                 )
         target = row_target(fn, data, precision, parameters, self.plate)
         if self.held_out:
-            target = _divided(target, fn, data, precision, parameters, self.held_out)
+            target = divided(target, fn, data, precision, parameters, self.held_out)
         for name in self.inputs or ():
             if name not in target.cut:
                 raise OptionError(f"The encoder cannot see '{name}'.", "Option: inputs.", nearest(name, target.cut))
@@ -149,7 +150,7 @@ class AmortisedVI(AbstractAlgorithm):
             )
         target.encoder = self.encoder
         if self.family == "structured":
-            _check_structure(target)
+            check_structure(target)
         with working(precision):
             self.start(target, 0)  # an encoder that does not fit is refused before anything is compiled
         return target
@@ -232,42 +233,3 @@ class AmortisedVI(AbstractAlgorithm):
             estimates = Estimates(found, kinds, False, {})
         q = jax.device_get(learned.q)
         return Outcome(q, converged, status, certificate, estimates=estimates, target=target)
-
-
-def _divided(
-    target: RowTarget, fn: Any, data: Any, precision: Precision, parameters: tuple[Parameter, ...], share: float
-) -> RowTarget:
-    """The model on the rows that are not held out, with those that are."""
-    order = np.random.default_rng(0).permutation(target.size)
-    count = max(1, round(share * target.size))
-    rest, held = np.sort(order[count:]), np.sort(order[:count])
-    if len(rest) < 2:
-        raise OptionError(
-            f"held_out={share} leaves {len(rest)} of {target.size} rows to fit.", "Option: held_out.", "Hold out fewer."
-        )
-    given = {**as_mapping(data), **{name: value[rest] for name, value in target.rows.items()}}
-    found = row_target(fn, given, precision, parameters, target.plate)
-    found.held = {name: value[held] for name, value in target.rows.items()}
-    return found
-
-
-def _check_structure(target: RowTarget) -> None:
-    """Raise where a row's latents have no Gaussian prior to which a potential could be joined."""
-    remedy = "Use family='full_rank', or write the latents as normal ones and transform them in the model."
-    if not target.layout.dim:
-        raise OptionError("The rows have no continuous latents to be structured.", "Option: family.", "Leave it out.")
-    bent = bent_priors(target)
-    if bent:
-        site = target.structure.sites[bent[0]]
-        raise OptionError(
-            f"The prior of the rows' latents is not Gaussian: '{bent[0]}' is {site.distribution}, whose log density is "
-            "no quadratic function of them.",
-            f"Option: family='structured'. Sites: {', '.join(bent)}.",
-            remedy,
-        )
-    if target.layout.codes and joint_states(target.layout) is None:
-        raise OptionError(
-            "The rows' discrete latents have too many joint states to average their prior over.",
-            f"Option: family='structured'. Sites: {', '.join(code.name for code in target.layout.codes)}.",
-            remedy,
-        )

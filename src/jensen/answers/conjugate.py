@@ -24,7 +24,6 @@ from jensen.diagnostics.factorised import judge
 from jensen.diagnostics.importance import Pool
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
-from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateTarget
 from jensen.models.conjugacy.target import HybridTarget
 from jensen.models.program import deterministic_names
@@ -152,7 +151,7 @@ class ConjugateAnswer(AbstractAnswer):
         whole = any(site in small for site in self.solution.streamed)
         with working(self.target.precision):
             q = self.q if whole else self.solution.held()
-            means, variances = jax.device_get(_MOMENTS(q))
+            means, variances = jax.device_get((q.means(), q.variances()))
         return {
             name: (np.asarray(means[name], float), np.sqrt(np.asarray(variances[name], float)))
             for name in means
@@ -184,13 +183,6 @@ class ConjugateAnswer(AbstractAnswer):
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Any:
         """The derived expected log joint, with the blocks of the fit."""
         return CAVI(blocks=tuple(options.get("blocks") or ())).prepare(model, data, precision)
-
-
-def _moments(q: Product) -> Any:
-    return q.means(), q.variances()
-
-
-_MOMENTS = Program(_moments)
 
 
 EXACT = "Draw fewer, or read `fit.q.means()` and `fit.q.variances()`, which are exact."

@@ -15,7 +15,6 @@ from jensen.algorithms.coordinate.shape import splits
 from jensen.algorithms.coordinate.stream import StreamTarget
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
-from jensen.math.programs import Program
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.plates import PlateSplit
 
@@ -40,12 +39,12 @@ class LocalFactors:
     def mean(self) -> dict[str, np.ndarray]:
         """E[z] by site, on the supports (of a discrete latent: of its number)."""
         with working(self.precision):
-            return {k: np.asarray(v, float) for k, v in jax.device_get(Program(Product.means)(self.q)).items()}
+            return {k: np.asarray(v, float) for k, v in jax.device_get(self.q.means()).items()}
 
     def sd(self) -> dict[str, np.ndarray]:
         """Standard deviations by site."""
         with working(self.precision):
-            found = jax.device_get(Program(Product.variances)(self.q))
+            found = jax.device_get(self.q.variances())
         return {name: np.sqrt(np.asarray(value, float)) for name, value in found.items()}
 
     def probabilities(self) -> dict[str, np.ndarray]:

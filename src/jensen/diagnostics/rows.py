@@ -24,6 +24,8 @@ HEAVY = 0.05
 GAP = 0.05
 """Nats a row that the encoder may give away."""
 EFFECTIVE = 100.0
+USED = 0.01
+"""Share of the variance of a coordinate that its means make up, from which on it says something of its row."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Rows:
             ones in sd, and of log sds as a factor, both less the noise of the correction.
         gap, gap_se: the amortisation gap, nats a row: bound of refined factors less that of the encoder's.
         finite: share of draws with a finite density.
+        active, dim: coordinates whose means vary from row to row, and all of them.
     """
 
     number: int
@@ -47,6 +50,13 @@ class Rows:
     gap: float
     gap_se: float
     finite: float
+    active: int
+    dim: int
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether every row gets the same answer."""
+        return self.dim > 0 and self.active == 0 and self.number > 1
 
 
 def amortisation_gap(
@@ -99,6 +109,8 @@ def looked_at(
         gap,
         gap_se,
         float(np.isfinite(logs).mean()),
+        int((loc.var(axis=0) > USED * (loc.var(axis=0) + (sd**2).mean(axis=0))).sum()),
+        loc.shape[1],
     )
 
 
@@ -145,6 +157,7 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: SharedMoments | None
     shared_fine = shared is None or ((pool.khat < limit or pool.even) and enough)
     rows_fine = rows.heavy < HEAVY and rows.finite > 0.999
     same = rows.mean < MEAN and rows.ratio < RATIO
+    lost = rows.collapsed and outcome.estimates is not None
     gap_fine = rows.gap - 2.0 * rows.gap_se < GAP
     checks = [
         Check("optimiser met its stopping rule", float(outcome.converged), "1", outcome.converged),
@@ -172,7 +185,7 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: SharedMoments | None
     usable = rows_fine and shared_fine and rows.ess > 0.05
     verdict: Verdict = "untrusted"
     if usable:
-        verdict = "trusted" if same and outcome.converged and gap_fine else "usable"
+        verdict = "trusted" if same and outcome.converged and gap_fine and not lost else "usable"
     reasons = [
         f"On {rows.number} rows the encoder gives away {rows.gap:.3g} ± {rows.gap_se:.2g} nats a row against factors "
         "fitted to each row (amortisation gap)."
@@ -186,6 +199,11 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: SharedMoments | None
         reasons.append(
             f"Row by row the means of q are {rows.mean:.2g} sd from importance-corrected ones, its sds off by a factor "
             f"{rows.ratio:.2g} (root mean square)."
+        )
+    if lost:
+        reasons.append(
+            f"None of the {rows.dim} coordinates says anything of its row: q is the same for all (posterior collapse), "
+            "and the learned parameters make no use of the latents."
         )
     if not outcome.converged:
         reasons.append(f"The optimiser did not certify its answer: {outcome.status}")
@@ -203,6 +221,8 @@ def judge(outcome: Outcome, rows: Rows, pool: Pool, shared: SharedMoments | None
     remedy = ""
     if verdict == "usable":
         remedy = "Use `sample`, `summary` and `infer(rows).sample(corrected=True)`, which weigh each row's draws."
+        if lost:
+            remedy += " Fit again with another seed, fewer latents, or a decoder that needs them."
         if not gap_fine:
             remedy += " A larger encoder, or infer(..., refine=True), closes the amortisation gap."
     elif verdict == "untrusted":

@@ -1,6 +1,7 @@
 """One draw of everything, and for each factor the gradient that suits it."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -120,7 +121,7 @@ class Mixed(AbstractEstimator):
             return [name for name, recipe in recipes.items() if isinstance(recipe, kind)]
 
         def log_joint(value: Any) -> dict[str, Array]:
-            return model.log_joint(value, batch)
+            return _log_joint(model, batch, value)
 
         path, looked_at = of(Reparameterised), of(Expected)
         values = {name: value if name in path else stopped(value) for name, value in values.items()}
@@ -170,6 +171,12 @@ class Mixed(AbstractEstimator):
 
         names = [name for name in chosen if not isinstance(recipes[name], Expected)]
         return averaged(q, terms, values, next(iter(chosen.values())), names) if names else {}
+
+
+@functools.partial(jax.jit, inline=True)
+def _log_joint(model: Any, batch: Any, value: Any) -> dict[str, Array]:
+    """Traced once for a model, however often its terms are looked at."""
+    return model.log_joint(value, batch)
 
 
 def _together(recipe: Any, name: str) -> bool:

@@ -40,7 +40,6 @@ def averaged(
     for name in names:
         factor = stopped(q.factors[name])
         nodes = factor.nodes()
-        assert nodes is not None
         weights = _weights(factor, nodes, stopped(values[name]))  # (draws, rows, nodes)
 
         def at(node: Array, name: str = name) -> dict[str, Array]:
@@ -70,7 +69,7 @@ def neighbours(q: Product, links: Links, name: str) -> list[str]:
         other
         for other, factor in q.factors.items()
         if other != name
-        and factor.nodes() is not None
+        and factor.interpolated
         and any(name in links.rows[term] for term in shared_terms(links, other))
     ]
 

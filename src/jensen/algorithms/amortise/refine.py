@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array
-from jensen.algorithms.amortise.ascent import ADAM, RECENT
 from jensen.algorithms.amortise.evaluate import Evaluator
+from jensen.algorithms.amortise.steps import ADAM, RECENT
 from jensen.bounds import ELBO
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.families.amortised import Amortised, RowFactors, Shape

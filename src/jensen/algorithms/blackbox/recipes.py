@@ -82,10 +82,10 @@ def candidates(name: str, q: Product, links: Links, differentiable: bool) -> dic
         if parameters(factor) <= COORDINATES:
             found["path derivative, controls"] = Reparameterised(stick=True, controls=True)
             if quiet:
-                found[f"path derivative, controls, {QUIETED}"] = Reparameterised(
-                    stick=True, controls=True, neighbours=links
-                )
-            found["regression on controls"] = Regressed(blanket)
+                averaging = Reparameterised(stick=True, controls=True, neighbours=links)
+                found[f"path derivative, controls, {QUIETED}"] = averaging
+            else:
+                found["regression on controls"] = Regressed(blanket)
         return {**found, "score over the Markov blanket": Scored(blanket)}
     averaging = {f"regression on controls, {QUIETED}": Regressed(blanket, links)} if quiet else {}
     return {
@@ -169,14 +169,20 @@ def settled(
         return max(num_draws, options[name][label].least(q.factors[name]))
 
     # At equal draws: more of them cost as much more as they take from the variance.
+    quietest = {name: min(noise(name, label, num_draws) for label in found) for name, found in options.items()}
+    dearest = {n: min(found, key=lambda label, n=n: noise(n, label, num_draws)) for n, found in options.items()}
+    plainest = {name: list(found)[-1] for name, found in options.items()}
+    # No plan is less work than the plain scores, so that what is noisier than this cannot make up for it.
+    limit = HOPELESS
+    if any(len(found) > 1 for found in options.values()):
+        limit = min(HOPELESS, max(1.0, step(dearest)[0] / step(plainest)[0]))
     hopeful, plan = {}, {}
     for name, found in options.items():
-        best = min(noise(name, label, num_draws) for label in found)
-        hopeful[name] = [label for label in found if noise(name, label, num_draws) <= HOPELESS * best]
+        hopeful[name] = [label for label in found if noise(name, label, num_draws) <= limit * quietest[name]]
         plan[name] = min(
             hopeful[name], key=lambda label, name=name: least(name, label) * noise(name, label, least(name, label))
         )
-    weighed: Variance = {name: {} for name in options}
+    weighed: Variance = {name: {plan[name]: 1.0} for name in options}
     for _ in range(1 + len(options)):
         before = dict(plan)
         for name, labels in hopeful.items():

@@ -7,11 +7,9 @@ import numpy as np
 
 from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.families.exponential import Product
-from jensen.math.programs import Program
 
 FAR = 30.0
 """Nats below the best bound from which on an optimum weighs nothing."""
-_MEANS = Program(Product.means)
 
 
 def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> dict[str, float]:
@@ -43,7 +41,7 @@ def _means(ascent: Ascent, state: State) -> dict[str, np.ndarray]:
     names = [n for n in ascent.order if not ascent.model.blocks[n].discrete]
     factors = {name: ascent.model.factor(name, state.naturals[name]) for name in names}
     product = Product(factors, tuple((name, ascent.model.blocks[name].sites) for name in names))
-    return {name: np.nan_to_num(np.asarray(value, float)) for name, value in jax.device_get(_MEANS(product)).items()}
+    return {name: np.nan_to_num(np.asarray(value, float)) for name, value in jax.device_get(product.means()).items()}
 
 
 def _sorted(means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.math.readout import readout
 
 
 class MultivariateNormal(AbstractExponentialFactor):
@@ -50,11 +51,13 @@ class MultivariateNormal(AbstractExponentialFactor):
         return jnp.swapaxes(root, -1, -2) @ root, factor
 
     @property
+    @readout
     def covariance(self) -> Array:
         """Σ, shape (independent axes, E, E)."""
         return self._solved()[0]
 
     @property
+    @readout
     def loc(self) -> Array:
         """M, of the value's shape."""
         return self._restored(jnp.einsum("...ij,...j->...i", self.covariance, self._flat(self.natural["z"])))

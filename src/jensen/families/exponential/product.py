@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jensen._typing import Array, Latent, PRNGKey, Scalar
 from jensen.core import AbstractDensity, Draw
 from jensen.families.exponential.contract import AbstractExponentialFactor
-from jensen.math.precision import stored_in
+from jensen.math.readout import readout
 
 
 class Product(AbstractDensity):
@@ -60,15 +60,15 @@ class Product(AbstractDensity):
             values.update(zip(self.sites[name], factor.draw(factor_key), strict=True))
         return values
 
+    @readout
     def means(self) -> dict[str, Array]:
         """E[z] by site."""
-        with stored_in(self):
-            return self._by_site({name: factor.means() for name, factor in self.factors.items()})
+        return self._by_site({name: factor.means() for name, factor in self.factors.items()})
 
+    @readout
     def variances(self) -> dict[str, Array]:
         """Var[z] elementwise by site."""
-        with stored_in(self):
-            return self._by_site({name: factor.variances() for name, factor in self.factors.items()})
+        return self._by_site({name: factor.variances() for name, factor in self.factors.items()})
 
     def _by_site(self, values: dict[str, tuple[Array, ...]]) -> dict[str, Array]:
         return {s: v for name, group in values.items() for s, v in zip(self.sites[name], group, strict=True)}

@@ -66,6 +66,11 @@ class VonMises(AbstractFactor):
         ratio = i1e(concentration) / i0e(concentration)
         return jnp.log(2.0 * jnp.pi * i0e(concentration)) + concentration * (1.0 - ratio)
 
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 2
+
     def nodes(self) -> Array:
         """m, and √3 circular sds (a third of the circle at most) on both sides."""
         spread = jnp.minimum(jnp.exp(-0.5 * self.log_concentration), 1.2)

@@ -77,12 +77,14 @@ class AbstractFactor(eqx.Module):
         full = jnp.broadcast_to(values.reshape((-1,) + (1,) * len(self.rows)), (values.shape[0], *self.rows))
         return jnp.moveaxis(jax.vmap(self.log_prob)(full), 0, -1)
 
-    def nodes(self) -> Array | None:
-        """Values of every row at which a function of it is looked at to be interpolated, (m + 1, *value).
+    @property
+    def interpolated(self) -> int:
+        """How many `statistics` a function of the value is interpolated in; none where there are no `nodes`."""
+        return 0
 
-        The interpolant is linear in the m `statistics`; `None` where there is none.
-        """
-        return None
+    def nodes(self) -> Array:
+        """Values of every row at which a function of it is looked at to be interpolated, (statistics + 1, *value)."""
+        raise NotImplementedError
 
     def statistics(self, value: Array) -> Array:
         """Functions of each row's value whose means under q are zero, rows + (m,): sufficient statistics, centred."""

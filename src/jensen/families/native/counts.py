@@ -50,6 +50,11 @@ class Poisson(AbstractFactor):
         """λ."""
         return type(self)(jnp.exp(self.log_rate), self.low)
 
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 1
+
     def nodes(self) -> Array:
         """Two counts an sd apart."""
         return two_counts(self.mean(), self.variance(), self.low)
@@ -109,6 +114,11 @@ class NegativeBinomial(AbstractFactor):
         gamma = shape**2 * trigamma(shape) - shape
         return type(self)(mean * shape / (mean + shape), jnp.maximum(gamma * mean / (mean + shape), 0.02), self.low)
 
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 1
+
     def nodes(self) -> Array:
         """Two counts an sd apart."""
         return two_counts(self.mean(), self.variance(), self.low)
@@ -165,6 +175,11 @@ class Geometric(AbstractFactor):
     def entropy(self) -> Array:
         """-log p - (1 - p) / p log (1 - p)."""
         return jax.nn.softplus(-self.logit) + jnp.exp(-self.logit) * jax.nn.softplus(self.logit)
+
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 1
 
     def nodes(self) -> Array:
         """Two counts an sd apart."""

@@ -182,6 +182,11 @@ class Binomial(AbstractFactor):
         """Low .. low + n."""
         return self.low + jnp.arange(self.count + 1) if self.count < SMALL else None
 
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 1
+
     def nodes(self) -> Array:
         """Two counts an sd apart."""
         return two_counts(self.mean(), self.variance(), self.low, self.low + self.count)

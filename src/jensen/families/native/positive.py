@@ -60,6 +60,11 @@ class Gamma(AbstractFactor):
         shape = jnp.exp(self.log_shape)
         return shape - self.log_shape + self.log_mean + gammaln(shape) + (1.0 - shape) * digamma(shape)
 
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 2
+
     def nodes(self) -> Array:
         """Where the cube root, nearly normal (Wilson and Hilferty 1931), is at its mean and √3 sd from it."""
         ninth = jnp.exp(-self.log_shape) / 9.0
@@ -143,6 +148,11 @@ class Beta(AbstractFactor):
         moments = (a - 1.0) * digamma(a) + (b - 1.0) * digamma(b) - (a + b - 2.0) * digamma(a + b)
         return betaln(a, b) - moments + jnp.log(self.width)
 
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 2
+
     def nodes(self) -> Array:
         """Where the logit is at its mean and √3 sd (of 2 at most) from it."""
         a, b = self._concentrations()
@@ -224,11 +234,15 @@ class Dirichlet(AbstractFactor):
         moments = jnp.sum((alpha - 1.0) * digamma(alpha), axis=-1)
         return log_beta + (total - alpha.shape[-1]) * digamma(total) - moments
 
-    def nodes(self) -> Array | None:
+    @property
+    def interpolated(self) -> int:
+        """One for each entry, where they are few."""
+        count = self.logits.shape[-1] + 1
+        return count if count <= COORDINATES else 0
+
+    def nodes(self) -> Array:
         """The middle, and from there each entry e times as large, or √3 sds where that is more."""
         alpha = self._concentration()
-        if alpha.shape[-1] > COORDINATES:
-            return None
         bumps = jnp.clip(jnp.sqrt(3.0 * trigamma(alpha)), 1.0, 3.0)
         moved = jnp.moveaxis(bumps[..., None] * jnp.eye(alpha.shape[-1]), -2, 0)
         logs = digamma(alpha) + jnp.concatenate([jnp.zeros_like(moved[:1]), moved])

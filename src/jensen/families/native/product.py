@@ -11,7 +11,7 @@ from jensen._typing import Array, Latent, PRNGKey, Scalar
 from jensen.core import AbstractDensity, Draw, total
 from jensen.core.family import stopped
 from jensen.families.native.contract import AbstractFactor
-from jensen.math.precision import stored_in
+from jensen.math.readout import readout
 
 
 class Product(AbstractDensity):
@@ -113,15 +113,15 @@ class Product(AbstractDensity):
         known = {name: factor.entropy() for name, factor in self.factors.items()}
         return total([self.weighed(name, entropy) for name, entropy in known.items() if entropy is not None])
 
+    @readout
     def means(self) -> dict[str, Array]:
         """E[z] by site, in the precision that q is stored in."""
-        with stored_in(self):
-            return {name: factor.mean() for name, factor in self.factors.items()}
+        return {name: factor.mean() for name, factor in self.factors.items()}
 
+    @readout
     def variances(self) -> dict[str, Array]:
         """Var[z] by site, elementwise, in the precision that q is stored in."""
-        with stored_in(self):
-            return {name: factor.variance() for name, factor in self.factors.items()}
+        return {name: factor.variance() for name, factor in self.factors.items()}
 
     def with_factor(self, name: str, factor: AbstractFactor) -> Self:
         """The same product with one factor replaced."""

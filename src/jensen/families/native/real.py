@@ -66,6 +66,11 @@ class Normal(AbstractLocationScale):
         """½ log 2πe + log s."""
         return 0.5 * (1.0 + LOG_2PI) + self.log_scale
 
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 2
+
     def nodes(self) -> Array:
         """m and m ± √3 s."""
         return three(self.loc, jnp.exp(self.log_scale))
@@ -108,6 +113,11 @@ class LogNormal(AbstractLocationScale):
     def entropy(self) -> Array:
         """m + ½ log 2πe + log s."""
         return self.loc + self._normal().entropy()
+
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 2
 
     def nodes(self) -> Array:
         """Those of log z."""
