@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import matplotlib.pyplot as plt
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -168,6 +169,7 @@ def test_it_prints_ranks_and_plots(measured):
     assert set(measured.best()) == {"theta", "z"}
     figure = measured.plot()
     assert figure.axes[0].get_xscale() == "log"
+    plt.close(figure)
 
 
 def test_the_estimators_compared_by_default_agree():

@@ -21,7 +21,7 @@ def texts(figure):
 
 
 def test_files_have_something_on_them(schools, tmp_path):
-    before = dict(mpl.rcParams)
+    before, open_before = dict(mpl.rcParams), plt.get_fignums()
     written = plots.save(schools, tmp_path / "new" / "folder")
     assert [path.stem for path in written] == ["bound_trace", "marginals", "pareto", "pairs"]
     for path in written:
@@ -31,7 +31,7 @@ def test_files_have_something_on_them(schools, tmp_path):
         assert (pixels.reshape(-1, 3) < 0.99).any(axis=1).mean() > 0.005
         coloured = np.ptp(pixels, axis=2) > 0.2
         assert coloured.sum() > 500
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == open_before
     assert dict(mpl.rcParams) == before
 
 
