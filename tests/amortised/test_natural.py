@@ -104,18 +104,19 @@ def test_a_whole_step_is_the_update_given_the_local_factors(shared, noise):
     np.testing.assert_allclose(found.loc, LOC + np.linalg.solve(precision, slope), rtol=1e-9)
 
 
-@pytest.mark.parametrize("scaled", [True, False])
-def test_minibatches_average_to_the_whole_natural_gradient(scaled, noise):
+def test_minibatches_average_to_the_whole_natural_gradient(noise):
     """All six batches of two rows at fixed draws. Planted: their terms do not count N / B times."""
     noise(0.7)
     with working("double"):
         target, learned = begun(bent, full)
         run = jax.jit(lambda *given: natural(target, *given))
         whole = run(learned, np.arange(4), 1.0)
-        batches = [run(learned, np.array(b), 2.0 if scaled else 1.0) for b in itertools.combinations(range(4), 2)]
-    mean = jax.tree.map(lambda *parts: np.mean(parts, axis=0), *batches)
-    for part, exact in zip(mean, whole, strict=True):
-        assert np.allclose(part, exact, rtol=1e-9, atol=1e-9) is scaled
+        pairs = [np.array(pair) for pair in itertools.combinations(range(4), 2)]
+        batches = {scale: [run(learned, pair, scale) for pair in pairs] for scale in (2.0, 1.0)}
+    for scale, found in batches.items():
+        mean = jax.tree.map(lambda *parts: np.mean(parts, axis=0), *found)
+        for part, exact in zip(mean, whole, strict=True):
+            assert np.allclose(part, exact, rtol=1e-9, atol=1e-9) is (scale == 2.0)
 
 
 @pytest.mark.parametrize("apart", [True, False])
