@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 CHECKED = {"mixture_em", "factor_analysis", "relevance"}
 """Examples whose results other tests look at, by `example`."""
-LONG = {"digits_vae", "linear_vae", "mixture_vae"}
+LONG = {"deep_exponential_family", "digits_vae", "linear_vae", "mixture_vae"}
 SAYS = {"mixture": "bound -18.91182754 nats"}  # the others print a verdict
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

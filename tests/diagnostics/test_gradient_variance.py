@@ -168,3 +168,19 @@ def test_it_prints_ranks_and_plots(measured):
     assert set(measured.best()) == {"theta", "z"}
     figure = measured.plot()
     assert figure.axes[0].get_xscale() == "log"
+
+
+def test_the_estimators_compared_by_default_agree():
+    """One normal given one value: every estimator there is, none further from the rest than chance allows."""
+
+    def normal(x):
+        z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+        numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with working("double"):
+        q = native.Product({"z": native.Normal(jnp.asarray(0.3), jnp.asarray(-0.2))})
+        found = jn.gradient_variance(normal, {"x": 0.8}, q, num_gradients=100)
+    names = set(found.table.index.get_level_values("estimator"))
+    assert {"default", "score, leave-one-out", "regression", "pathwise", "path derivative"} <= names
+    assert found.table["z"].max() < 5
+    assert found.table["variance"]["z", "default"] <= found.table["variance"]["z", "score, leave-one-out"]

@@ -13,6 +13,7 @@ from jensen.families import Flow, FullRank, MeanField, Mixture
 from jensen.families import hierarchical as h
 from jensen.families.native import Bernoulli, Normal, Product
 from jensen.math.precision import working
+from jensen.models.subsample import RowBatch
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,60 @@ def test_the_law_of_total_covariance():
     found = moments(q, 40_000, 0)
     np.testing.assert_allclose(found.between[off], between[off], atol=0.02)
     np.testing.assert_allclose(np.diag(found.correlations()), 1.0, atol=1e-12)
+
+
+# ---- λ of each row by itself --------------------------------------------------------------------------------------
+
+
+def by_rows():
+    """Five rows of two sites, one of them with its rows behind another axis; parameters away from symmetry."""
+    rng = np.random.default_rng(0)
+    likelihood = Product({"a": Bernoulli(jnp.asarray(rng.normal(size=(2, 5)))), "b": Bernoulli(jnp.zeros(5))})
+    layout = h.RowLayout([(1, (2,)), (0, ())])
+
+    def moved(tree):
+        return jax.tree.map(lambda x: jnp.asarray(x + 0.3 * rng.normal(size=np.shape(x))), tree)
+
+    parts = moved(h.RowPrior.start(5, layout)), moved(h.RowGaussian.start(5, 3, layout, 0, width=2))
+    return h.Hierarchical(likelihood, {"a": jnp.ones((2, 5)), "b": jnp.full(5, 0.5)}, *parts)
+
+
+def test_rows_with_their_own_parameters_are_independent():
+    """Density and r of all rows are those of each row's own Gaussians, and a row's terms see that row alone."""
+    q = by_rows()
+    point = q.mix(jr.key(0)).value
+    value = q.given(point).values(jr.key(1))
+    split = q.prior.layout.split(point)
+    np.testing.assert_array_equal(q.prior.layout.join(split), point)
+    np.testing.assert_array_equal(split[3], [point[3], point[5 + 3], point[10 + 3]])
+    own = jax.tree.map(lambda x: x[3], q.prior.each)
+    assert float(q.prior.by_row(point)[3]) == pytest.approx(float(own.log_prob(split[3])), abs=1e-12)
+    assert float(q.prior.log_prob(point)) == pytest.approx(float(q.prior.by_row(point).sum()), abs=1e-12)
+    ratios = q.log_ratio(point, value)
+    whole = q.prior.log_prob(point) + q.given(point).log_prob(value) - total(q.reverse(point, value))
+    assert float(ratios.sum()) == pytest.approx(float(whole), abs=1e-12)
+    other = q.log_ratio(point, {**value, "b": value["b"].at[3].set(1 - value["b"][3])})
+    np.testing.assert_array_equal(np.flatnonzero(np.asarray(other != ratios)), [3])
+
+
+def test_batches_of_rows_stand_for_all():
+    """The bound's own terms averaged over batches are those of all rows, and a batch goes back where it came from."""
+    q = by_rows()
+    point = q.mix(jr.key(0)).value
+    value = q.given(point).values(jr.key(1))
+    split = q.prior.layout.split(point)
+    found = []
+    for rows in ([0, 3], [1, 4], [2, 0], [3, 1], [4, 2]):  # every row twice
+        batch = RowBatch(jnp.asarray(rows), (("a", 1), ("b", 0)), 2.5)
+        part = q.at(batch)
+        own = part.prior.layout.join(split[jnp.asarray(rows)])
+        seen = {"a": value["a"][:, jnp.asarray(rows)], "b": value["b"][jnp.asarray(rows)]}
+        prior, reverse = part.prior.log_prob(own), total(part.reverse(own, seen))
+        found.append([float(prior), float(reverse), float(part.given(own).log_prob(seen))])
+        back = q.put(part, batch)
+        assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), q, back))
+    whole = [q.prior.log_prob(point), total(q.reverse(point, value)), q.given(point).log_prob(value)]
+    np.testing.assert_allclose(np.mean(found, axis=0), [float(x) for x in whole], rtol=1e-12)
 
 
 FLOWS = [("coupling", 1), ("coupling", 3), pytest.param("autoregressive", 3, marks=pytest.mark.slow)]

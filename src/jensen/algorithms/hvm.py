@@ -17,7 +17,7 @@ from jensen.algorithms.hierarchical.estimator import estimator_for, recipes_for
 from jensen.algorithms.hierarchical.moments import Plain, moments
 from jensen.algorithms.hierarchical.race import Flattened, race, spread
 from jensen.algorithms.hierarchical.scouts import sighted
-from jensen.algorithms.hierarchical.start import at_optima, check_names, starting_family
+from jensen.algorithms.hierarchical.start import at_optima, by_rows, check_names, starting_family
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome
 from jensen.core.algorithm import Run
@@ -25,6 +25,7 @@ from jensen.families.native import AbstractFactor, native_factor
 from jensen.math.precision import Precision, working
 from jensen.models.log_density import LogDensity
 from jensen.models.native import NativeTarget, native_target
+from jensen.models.structure import plate_axis
 
 
 class HVM(AbstractAlgorithm):
@@ -47,6 +48,10 @@ class HVM(AbstractAlgorithm):
         families: site -> native factor, in the place of the family of its support.
         estimator, bound: one's own instead of the choices above; with `jn.ImportanceWeighted(M)` and `importance` the
             bound is sampled doubly.
+        plate: one whose rows each get a prior of their own for their λ (full rank, with a Gaussian r), independent of
+            other rows': for local latents. Every latent must be inside it.
+        batch_size: rows of `plate` (the largest one unless told otherwise) in each step, each standing for N / B; the
+            parameters of all rows are kept. The bound that a fit reports, and its checks, are on all rows.
         num_starts: short runs from different starts before the best goes on.
         rate: first step size, in units of the factors' information.
         max_steps: gradient steps at most.
@@ -62,6 +67,8 @@ class HVM(AbstractAlgorithm):
     families: Mapping[str, AbstractFactor] = eqx.field(default_factory=dict)
     estimator: AbstractEstimator | None = None
     bound: AbstractBound = ELBO()
+    plate: str | None = eqx.field(static=True, default=None)
+    batch_size: int | None = eqx.field(static=True, default=None)
     num_starts: int = eqx.field(static=True, default=4)
     rate: float = eqx.field(static=True, default=0.05)
     max_steps: int = eqx.field(static=True, default=30_000)
@@ -79,12 +86,31 @@ class HVM(AbstractAlgorithm):
             if not getattr(self, option) > 0:
                 raise OptionError(f"{option} must be positive.", f"Option: {option} of hvm.", "Leave it out.")
         check_names(self.prior, self.auxiliary, self.num_components)
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        if self.plate is None and self.batch_size is None:
+            return
+        given = {
+            "prior": self.prior not in (None, "full_rank"),
+            "auxiliary": self.auxiliary not in (None, "gaussian"),
+            "importance": self.importance > 0,
+            "bound": not self.bound.linear,
+        }
+        for option, other in given.items():
+            if other:
+                raise OptionError(
+                    "Row by row, λ has a full-rank Gaussian prior and r is Gaussian, under the hierarchical bound.",
+                    f"Options: plate, batch_size, {option} of hvm.",
+                    f"Leave {option} out, or plate and batch_size.",
+                )
 
     def prepare(
         self, model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
     ) -> NativeTarget:
         """The model on its own supports, discrete latents allowed."""
-        target = native_target(model, data, precision)
+        target = native_target(model, data, precision, batch_size=self.batch_size, plate=self.plate)
+        self._row_axes(target)
         sites = {site.name: site for site in target.structure.latents}
         for name, factor in self.families.items():
             if name not in sites:
@@ -96,7 +122,27 @@ class HVM(AbstractAlgorithm):
         self, fn: Callable[..., Any], parameters: Any, data: Mapping[str, Any] | None, precision: Precision
     ) -> LearnedTarget:
         """The model on its own supports, at its parameters' starting values."""
-        return learned_target(fn, parameters, data, precision)
+        found = learned_target(fn, parameters, data, precision, self.batch_size, self.plate)
+        self._row_axes(found.native)
+        return found
+
+    def _row_axes(self, target: NativeTarget) -> dict[str, int]:
+        """Site -> the axis of the rows whose λ is their own; empty where λ has one prior. Refuses latents outside."""
+        plate = self.plate if target.subsample is None else target.subsample.plate
+        if plate is None:
+            return {}
+        plates = target.structure.plates
+        if plate not in plates:
+            raise OptionError(f"There is no plate '{plate}'.", "Option: plate of hvm.", nearest(plate, plates))
+        axes = {site.name: plate_axis(site, plate) for site in target.structure.latents}
+        for name, axis in axes.items():
+            if axis is None:
+                raise OptionError(
+                    f"The latent '{name}' is not inside the plate '{plate}', so no row has it to itself.",
+                    f"Site '{name}', shape {target.structure.sites[name].shape}.",
+                    f"Learn it, learn=['{name}'], or leave plate and batch_size out.",
+                )
+        return {name: axis for name, axis in axes.items() if axis is not None}
 
     def run(self, target: NativeTarget | LearnedTarget, seed: int) -> Run:
         """Start, race, ascend, look at what q says; parameters move along."""
@@ -107,16 +153,18 @@ class HVM(AbstractAlgorithm):
     def _run(self, target: NativeTarget, seed: int, learn: LearnedTarget | None) -> Run:
         with working(target.precision):
             product = starting_product(target, seed, self.families)
-            starts: list[Any] = self._starts(target, product, seed)
+            axes = self._row_axes(target)
+            starts: list[Any] = [by_rows(product, axes, 0, seed)] if axes else self._starts(target, product, seed)
             estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
             move: Any = Plain()
             if learn is not None:
                 starts = [learn.together(q) for q in starts]
                 estimator, move = Jointly(estimator, learn.charts), JointMove(move)
-            view = Flattened(target, learn is not None)
+            view = Flattened(target, learn is not None or target.subsample is not None)
             steps = ascent.Chunks(view, estimator, self.bound, move, quick=0)
             q, reached = yield from race(steps, view, starts, self.rate, seed)
-            chunk = 1000
+            epoch = 1 if target.subsample is None else target.subsample.epoch
+            chunk = max(1000, 20 * epoch)
             fit = yield from ascent.ascend(
                 steps,
                 q,
@@ -127,6 +175,7 @@ class HVM(AbstractAlgorithm):
                 tolerance=self.tolerance,
                 phase="ascent",
                 patience=2,
+                epoch=epoch,
             )
             found = moments(fit.q if learn is None else fit.q.q, 4096, seed, covariance=False)
         end = (

@@ -175,7 +175,10 @@ class Marginal:
         weights = np.exp(logs - top)
         mean = weights.mean(axis=1)
         error = weights.std(axis=1) / np.sqrt(num_draws) / np.maximum(mean, 1e-300)
-        return top[:, 0] + np.log(mean), error
+        found = top[:, 0] + np.log(mean)
+        if found.ndim > 1:  # λ is row by row, and rows are independent
+            return found.sum(axis=1), np.sqrt((error**2).sum(axis=1))
+        return found, error
 
 
 @eqx.filter_jit

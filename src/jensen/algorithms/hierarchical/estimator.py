@@ -74,13 +74,17 @@ def recipes_for(target: NativeTarget, q: Hierarchical, found: Links) -> tuple[di
 
 def augmented_links(target: NativeTarget, q: Hierarchical) -> Links:
     """Who depends on whom in log p(x, z) together with log r(ψ | z)."""
+    part = target.subsample
+    model = target.model if part is None else part.model.on(part.first())
+    structure = target.structure if part is None else part.structure
+    q = q.at(target.batch())
     point = jnp.zeros(q.dim)
 
     def log_joint(value: Any) -> dict[str, Any]:
-        terms = dict(target.model.log_joint(value))
+        terms = dict(model.log_joint(value))
         if q.importance:
             return terms | {"log q(z | λ) - log q(z)": q.log_ratio(point, value)}
         return terms | q.reverse(point, value)
 
     rows = {name: factor.rows for name, factor in q.likelihood.factors.items()}
-    return links(log_joint, placeholders(target.structure), rows)
+    return links(log_joint, placeholders(structure), rows)

@@ -51,10 +51,7 @@ def starting_family(
 
     `spread` says how far from λ₀ the components of a mixture prior begin, in units of c.
     """
-    scale = {}
-    for name, factor in product.factors.items():
-        information = np.asarray(drawn_leaf(factor.information()), float)
-        scale[name] = jnp.asarray(np.clip(1.0 / np.sqrt(np.maximum(information, 1e-12)), 1e-6, 3.0))
+    scale = _scales(product)
     dim = sum(int(np.size(c)) for c in scale.values())
     kind = prior if prior is not None else ("mixture" if dim <= DENSE else "low_rank")
     found: Any = _prior(kind, dim, num_components, seed, spread) if isinstance(kind, str) else kind
@@ -64,6 +61,34 @@ def starting_family(
     reverse = _auxiliary(form, found, product, inputs, dim, seed) if isinstance(form, str) else form
     _same_size("auxiliary", reverse, int(reverse.dim), dim)
     return h.Hierarchical(product, scale, found, reverse, importance)
+
+
+def _scales(product: Product) -> dict[str, Any]:
+    """Site -> c, one over the root of the information of the leaf that is drawn."""
+    scale = {}
+    for name, factor in product.factors.items():
+        information = np.asarray(drawn_leaf(factor.information()), float)
+        scale[name] = jnp.asarray(np.clip(1.0 / np.sqrt(np.maximum(information, 1e-12)), 1e-6, 3.0))
+    return scale
+
+
+def by_rows(product: Product, axes: Mapping[str, int], importance: int, seed: int) -> h.Hierarchical:
+    """λ of each row by itself: `axes` says along which axis of each site the rows lie."""
+    scale = _scales(product)
+    names = sorted(product.factors)
+    shapes = {name: tuple(np.shape(scale[name])) for name in names}
+    layout = h.RowLayout([(axes[n], shapes[n][: axes[n]] + shapes[n][axes[n] + 1 :]) for n in names])
+    rows = shapes[names[0]][axes[names[0]]]
+    if layout.width > DENSE:
+        raise OptionError(
+            f"A row's latents have {layout.width} parameters to draw; row by row, at most {DENSE} are.",
+            "Option: plate of hvm.",
+            "Leave plate out: λ of all rows then has one prior of low rank.",
+        )
+    inputs = jax.eval_shape(lambda: features(product, _example(product)))
+    count = sum(int(np.prod(x.shape, dtype=int)) for x in inputs.values()) // rows
+    reverse = h.RowGaussian.start(rows, count, layout, seed)
+    return h.Hierarchical(product, scale, h.RowPrior.start(rows, layout), reverse, importance)
 
 
 def _example(product: Product) -> Any:

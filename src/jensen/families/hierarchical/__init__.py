@@ -2,6 +2,7 @@
 
 from jensen.families.hierarchical.auxiliary import AbstractAuxiliary, Factorised, Gaussian, PriorAuxiliary
 from jensen.families.hierarchical.auxiliary_shapes import FlowAuxiliary, MixtureAuxiliary
+from jensen.families.hierarchical.by_row import RowGaussian, RowLayout, RowPrior
 from jensen.families.hierarchical.family import Hierarchical
 from jensen.families.hierarchical.responsibilities import Responsibilities
 
@@ -14,4 +15,7 @@ __all__ = [
     "MixtureAuxiliary",
     "PriorAuxiliary",
     "Responsibilities",
+    "RowGaussian",
+    "RowLayout",
+    "RowPrior",
 ]

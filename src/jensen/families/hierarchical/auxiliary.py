@@ -43,6 +43,16 @@ class AbstractAuxiliary(eqx.Module):
     def draw(self, key: PRNGKey, found: dict[str, Array], prior: Any) -> tuple[Flat, Scalar]:
         """ψ ~ r, reparameterised, and the log density of a choice that was not (zero where there is none)."""
 
+    def at(self, batch: Any) -> "AbstractAuxiliary":
+        """r of a batch's rows; one that is not row by row stays as it is."""
+        del batch
+        return self
+
+    def put(self, part: Any, batch: Any) -> Any:
+        """r with what `at(batch)` gave replaced by `part`."""
+        del batch
+        return part
+
     def scores(self, prior: Any) -> bool:
         """Whether its draws hold a choice that is scored."""
         del prior

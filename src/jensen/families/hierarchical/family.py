@@ -12,7 +12,8 @@ from jensen._errors import OptionError
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar
 from jensen.core import AbstractDensity, AbstractFamily, Draw, total
 from jensen.core.family import stopped
-from jensen.families.hierarchical.auxiliary import AbstractAuxiliary
+from jensen.families.hierarchical.auxiliary import WHOLE, AbstractAuxiliary
+from jensen.families.hierarchical.by_row import RowPrior
 from jensen.families.hierarchical.features import SHARES, drawn_leaf, features, with_drawn_leaf
 from jensen.families.mixture import Mixture, Stratum
 from jensen.families.native import Product
@@ -78,7 +79,25 @@ class Hierarchical(AbstractFamily):
     def given(self, point: Flat) -> Product:
         """Π_i q(z_i | λ_i) at λ = λ₀ + c ∘ ψ."""
         places = self.parameters(point)
-        return Product({n: with_drawn_leaf(f, places[n]) for n, f in self.likelihood.factors.items()})
+        factors = {n: with_drawn_leaf(f, places[n]) for n, f in self.likelihood.factors.items()}
+        return Product(factors, self.likelihood.weights)
+
+    def at(self, batch: Any) -> Self:
+        """The rows of a batch, where λ is row by row."""
+        if batch is None:
+            return self
+        axes = dict(batch.axes)
+        scale = {name: jnp.take(c, batch.rows, axis=axes[name]) for name, c in self.scale.items()}
+        parts = self.likelihood.at(batch), scale, self.prior.at(batch), self.auxiliary.at(batch)
+        return type(self)(*parts, self.importance)
+
+    def put(self, part: Self, batch: Any) -> Self:
+        """With these rows replaced; λ₀ and c stay as they are."""
+        if batch is None:
+            return part
+        likelihood = self.likelihood.put(part.likelihood, batch)
+        prior, auxiliary = self.prior.put(part.prior, batch), self.auxiliary.put(part.auxiliary, batch)
+        return type(self)(likelihood, self.scale, prior, auxiliary, self.importance)
 
     def features(self, value: Latent) -> dict[str, Array]:
         """What r sees of z."""
@@ -102,18 +121,25 @@ class Hierarchical(AbstractFamily):
         """log r(ψ | z) in nats, by term."""
         return self.auxiliary.log_probs(point, self.features(value), self.whole_prior)
 
-    def log_ratio(self, point: Flat, value: Latent) -> Scalar:
-        """log q(ψ) + log q(z | ψ) - log r(ψ | z) in nats."""
+    def log_ratio(self, point: Flat, value: Latent) -> Array:
+        """log q(ψ) + log q(z | ψ) - log r(ψ | z) in nats; where λ is row by row, of each row, (rows,)."""
+        if isinstance(self.prior, RowPrior):
+            likelihood = self.given(point).log_probs(value)
+            own = self.prior.layout.gather([likelihood[name] for name in self.sites]).sum(axis=1)
+            return self.prior.by_row(point) + own - self.reverse(point, value)[WHOLE]
         log_joint = self.prior.log_prob(point) + self.given(point).log_prob(value)
         return log_joint - total(self.reverse(point, value))
 
     def marginal(self, key: PRNGKey, value: Latent, first: Array, count: int) -> tuple[Scalar, Array]:
-        """(log of the mean of `first` and the ratios at `count` draws of r, log densities of scored choices)."""
+        """(log of the mean of `first` and the ratios at `count` draws of r, log densities of scored choices).
+
+        Where λ is row by row, the mean is of each row and the logs are added up.
+        """
         found, prior = self.features(value), self.whole_prior
         points, choices = jax.vmap(lambda k: self.auxiliary.draw(k, found, prior))(jr.split(key, count))
         others = jax.vmap(lambda point: self.log_ratio(point, value))(points)
-        every = jnp.concatenate([jnp.reshape(first, -1), others])
-        return jax.nn.logsumexp(every) - jnp.log(every.size), choices
+        every = jnp.concatenate([first[None], others])
+        return jnp.sum(jax.nn.logsumexp(every, axis=0) - jnp.log(every.shape[0])), choices
 
     # ---- the contract ------------------------------------------------------------------------------------------
 
