@@ -15,6 +15,11 @@ from jensen.estimators.baseline import LeaveOneOut
 from jensen.families.amortised import Amortised, RowFactors
 from jensen.models.rows import Parts, RowModel
 
+PROBES = 4
+"""Hessian-vector products of a natural-gradient step."""
+APART = 3
+"""Folded into a key for the probes, which have to be independent of `split(key, 3)`: of the numbers below it."""
+
 
 class Learned(eqx.Module):
     """q, an `Amortised` or what has its `rows` and `shared`, with the model's parameters, unconstrained, by name."""
@@ -67,6 +72,48 @@ class RowEstimator(eqx.Module):
         key: PRNGKey,
     ) -> tuple[Scalar, Learned]:
         """The bound of these rows, each counting `scale` times, and its gradient: a tree like `learned`."""
+        return self._all(bound, model, learned, data, scale, key, None)[:2]
+
+    def natural(
+        self,
+        bound: AbstractBound,
+        model: RowModel,
+        learned: Learned,
+        data: Mapping[str, Array],
+        scale: Any,
+        key: PRNGKey,
+    ) -> tuple[Scalar, Learned, Array, Array]:
+        """(bound, gradient, whitened slope in the mean of q(β), G of `AbstractNatural`), at the draws of `gradient`.
+
+        The bound as a function of q(β) is E_q(β)[F(β)] with F taken at the rows' factors, and these depend on q(β) in
+        the structured family. Of the first, ∇_Σ = ½ E[∇²F] (Price 1958): Hessian-vector products at the draws
+        themselves, exact for up to `PROBES` coordinates and else with as many random signs. Differences of gradients by
+        β's own noise would not do: they carry the noise of the rows, √(N/B) sds of q(β). Of the second, it is the
+        chain rule. Their sum is the gradient of the bound, not only of its part at fixed factors.
+        """
+        dim = learned.q.shared.dim
+        if dim <= PROBES:
+            probes = jnp.eye(dim)
+        else:
+            probes = jr.rademacher(jr.fold_in(key, APART), (PROBES, dim), jnp.result_type(float)) / jnp.sqrt(PROBES)
+        value, slope, images = self._all(bound, model, learned, data, scale, key, probes)
+        pull, by_rows = learned.q.shared.whitened(slope.q.shared)
+        return value, slope, pull, by_rows + learned.q.shared.excess(probes, images)
+
+    def _all(
+        self,
+        bound: AbstractBound,
+        model: RowModel,
+        learned: Learned,
+        data: Mapping[str, Array],
+        scale: Any,
+        key: PRNGKey,
+        probes: Array | None,
+    ) -> tuple[Scalar, Learned, Array]:
+        """(bound, gradient, products of F's whitened Hessian with probes).
+
+        With probes the draws of β pass on gradients to the mean of q(β) only: the products say the rest.
+        """
         first, second, third = jr.split(key, 3)
         rows, dim = model.rows, model.layout.dim
         noise = jr.normal(first, (self.groups, self.per_row, rows, dim))
@@ -75,7 +122,10 @@ class RowEstimator(eqx.Module):
         def draw(q: Amortised, parameters: dict[str, Array]) -> Drawn:
             factors = q.rows(model, data, parameters)
             point = jax.vmap(jax.vmap(factors.transform))(noise)
-            return Drawn(point, jax.vmap(q.shared.transform)(shared_noise), factors, q.shared)
+            common = q.shared
+            if probes is not None:
+                common = eqx.tree_at(lambda s: s.loc, stopped(common), common.loc)
+            return Drawn(point, jax.vmap(common.transform)(shared_noise), factors, q.shared)
 
         drawn, pull = jax.vjp(draw, learned.q, learned.parameters)
         keys = jr.split(third, (self.groups, self.per_row))
@@ -91,6 +141,8 @@ class RowEstimator(eqx.Module):
             lambda w, c, m: self._total(bound, w, c, m, scale), argnums=(0, 1, 2)
         )(log_w, common, masses)
         to_drawn, to_parameters = back((share, common_share))
+        if probes is not None:  # the score of q(β) has mean zero under every bound: they are linear in log q(β)
+            to_drawn = to_drawn._replace(common=jax.tree.map(jnp.zeros_like, to_drawn.common))
         if stick:
             zero = jax.tree.map(jnp.zeros_like, (to_drawn.rows, to_drawn.common))
             point = to_drawn.point if bound.linear else to_drawn.point * _kept(bound, log_w)[..., None]
@@ -102,7 +154,16 @@ class RowEstimator(eqx.Module):
             _, score_back = jax.vjp(lambda f: jax.vmap(jax.vmap(f.codes_log_prob))(codes), drawn.rows)
             rows_slope = _added(rows_slope, score_back(scale * self._signal(bound, log_w))[0])
         to_q, by_q = pull(Drawn(to_drawn.point, to_drawn.shared, rows_slope, to_drawn.common))
-        return value, Learned(to_q, _added(to_parameters, by_q))
+        slope = Learned(to_q, _added(to_parameters, by_q))
+        if probes is None or not probes.shape[0]:
+            return value, slope, jnp.zeros((0, 0))
+
+        def moved(shift: Array) -> Scalar:
+            shared = jax.vmap(learned.q.shared.transform)(shared_noise + shift)
+            return self._total(bound, *weights(drawn._replace(shared=shared), learned.parameters), masses, scale)
+
+        _, product = jax.linearize(jax.grad(moved), jnp.zeros(probes.shape[1], probes.dtype))
+        return value, slope, jax.vmap(product)(probes)
 
     def _weights(
         self, bound: AbstractBound, model: RowModel, drawn: Drawn, codes: Any, parameters: dict[str, Array]

@@ -7,11 +7,11 @@ import jax.scipy.linalg as jsl
 import numpy as np
 
 from jensen._typing import Array, Flat, Float, Scalar, leaf
-from jensen.families.gaussian import AbstractGaussian, normal_log_prob
+from jensen.families.gaussian import AbstractNatural, normal_log_prob, paced, shortened
 from jensen.math import linalg
 
 
-class FullRank(AbstractGaussian):
+class FullRank(AbstractNatural):
     """q(u) = N(u; m, LLᵀ), L lower triangular with diagonal exp(log_diagonal).
 
     The chart (m, log diag L, strict lower part) is unconstrained and covers every positive definite covariance.
@@ -55,6 +55,31 @@ class FullRank(AbstractGaussian):
     def log_prob(self, value: Flat) -> Scalar:
         """log q(u) in nats."""
         return normal_log_prob(self.whiten(value), self.half_log_det())
+
+    def whitened(self, slope: Self) -> tuple[Array, Array]:
+        """(Lᵀ ∇_m L, G): the gradient in the factor is tril(2 ∇_Σ L), so Lᵀ times it has the lower triangle of G."""
+        factor = self.scale_tril()
+        by_factor = jnp.tril(slope.lower, -1) + jnp.diag(slope.log_diagonal * jnp.exp(-self.log_diagonal))
+        lower = jnp.tril(factor.T @ by_factor)
+        return factor.T @ slope.loc, lower + jnp.tril(lower, -1).T
+
+    def unwhitened(self, slope: Array, excess: Array) -> Self:
+        """The gradient in the factor is tril(2 ∇_Σ L) = tril(L⁻ᵀ G)."""
+        by_factor = jsl.solve_triangular(self.scale_tril(), excess, lower=True, trans=1)
+        return type(self)(slope, jnp.diagonal(by_factor) * jnp.exp(self.log_diagonal), jnp.tril(by_factor, -1))
+
+    def excess(self, probes: Array, images: Array) -> Array:
+        """The symmetric part of Σ G z zᵀ."""
+        found = images.T @ probes
+        return 0.5 * (found + found.T)
+
+    def stepped(self, pull: Array, excess: Array, rho: Scalar) -> Self:
+        """With I - ρ G = U Uᵀ, U upper triangular, L ← L U⁻ᵀ is lower triangular and m ← m + ρ L U⁻ᵀ U⁻¹ Lᵀ ∇_m L."""
+        rho = paced(rho, jnp.linalg.eigvalsh(excess))
+        upper = jnp.linalg.cholesky((jnp.eye(self.dim, dtype=excess.dtype) - rho * excess)[::-1, ::-1])[::-1, ::-1]
+        move = jsl.solve_triangular(upper, jsl.solve_triangular(upper, pull, lower=False), lower=False, trans=1)
+        factor, old = jsl.solve_triangular(upper, self.scale_tril().T, lower=False).T, self.scale_tril()
+        return type(self)(self.loc + old @ (rho * shortened(move)), jnp.log(jnp.diagonal(factor)), jnp.tril(factor, -1))
 
     def factor(self) -> np.ndarray:
         """L on the host."""

@@ -69,6 +69,50 @@ class AbstractGaussian(AbstractReparameterised):
         """log q for rows of points, in NumPy, in nats."""
 
 
+class AbstractNatural(AbstractGaussian):
+    """A Gaussian N(m, SSᵀ) that moves by natural gradients of a bound L, in its own whitened coordinates.
+
+    With G = 2 Sᵀ ∇_Σ L S, which is I + E[Sᵀ ∇² log p S] for the ELBO, and ∇_m L, the step in natural parameters is
+
+        Σ⁻¹ ← S⁻ᵀ (I - ρ G) S⁻¹,     m ← m + ρ Σ ∇_m L  (the new Σ)
+
+    (Khan and Lin 2017; Khan et al. 2018, equations 6 and 7). At ρ = 1 it solves ∇L = 0 where log p is quadratic.
+    """
+
+    @abc.abstractmethod
+    def whitened(self, slope: Self) -> tuple[Array, Array]:
+        """(Sᵀ ∇_m L, G) from the gradient in the family's own parameters, a tree like the family."""
+
+    @abc.abstractmethod
+    def unwhitened(self, slope: Array, excess: Array) -> Self:
+        """The gradient in the family's own parameters from ∇_m L and G."""
+
+    @abc.abstractmethod
+    def excess(self, probes: Array, images: Array) -> Array:
+        """G from its products with probes z, both (probes, dim); exact for Σ z zᵀ = I, unbiased for E[Σ z zᵀ] = I."""
+
+    @abc.abstractmethod
+    def stepped(self, pull: Array, excess: Array, rho: Scalar) -> Self:
+        """The Gaussian after a step with Sᵀ ∇_m L and G; ρ is halved until `paced` lets it pass."""
+
+
+SMALLEST, LARGEST = 0.1, 10.0
+"""Factors between which a natural-gradient step may change the precision in any direction."""
+
+
+def paced(rho: Scalar, eigenvalues: Array) -> Scalar:
+    """ρ halved until the eigenvalues of I - ρ G lie between `SMALLEST` and `LARGEST`, given those of G."""
+    most = jnp.max(eigenvalues, initial=0.0) / (1.0 - SMALLEST)
+    least = jnp.max(-eigenvalues, initial=0.0) / (LARGEST - 1.0)
+    return rho * 2.0 ** -jnp.ceil(jnp.log2(jnp.maximum(rho * jnp.maximum(most, least), 1.0)))
+
+
+def shortened(move: Array) -> Array:
+    """A whitened move, of a length of at most 3 + √D standard deviations."""
+    limit = 3.0 + np.sqrt(move.shape[-1])
+    return limit / jnp.maximum(jnp.sqrt(jnp.sum(move**2)), limit) * move
+
+
 @overload
 def normal_log_prob(whitened: Array, half_log_det: Scalar) -> Scalar: ...
 @overload

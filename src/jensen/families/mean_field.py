@@ -1,13 +1,15 @@
 """The mean-field Gaussian."""
 
+from typing import Self
+
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, Flat, Scalar, leaf
-from jensen.families.gaussian import AbstractGaussian, normal_log_prob
+from jensen.families.gaussian import AbstractNatural, normal_log_prob, paced, shortened
 
 
-class MeanField(AbstractGaussian):
+class MeanField(AbstractNatural):
     """q(u) = Π_d N(u_d; m_d, s_d²), s = exp(log_scale).
 
     Attributes:
@@ -42,6 +44,25 @@ class MeanField(AbstractGaussian):
     def log_prob(self, value: Flat) -> Scalar:
         """log q(u) in nats."""
         return normal_log_prob(self.whiten(value), self.half_log_det())
+
+    def whitened(self, slope: Self) -> tuple[Array, Array]:
+        """(s ∘ ∇_m L, ∂L/∂log s): the diagonal of G is the gradient in log s."""
+        return jnp.exp(self.log_scale) * slope.loc, slope.log_scale
+
+    def unwhitened(self, slope: Array, excess: Array) -> Self:
+        """The gradient in log s is the diagonal of G."""
+        return type(self)(slope, excess)
+
+    def excess(self, probes: Array, images: Array) -> Array:
+        """The diagonal of G (Bekas, Kokiopoulou and Saad 2007, for random signs)."""
+        return jnp.sum(probes * images, axis=0)
+
+    def stepped(self, pull: Array, excess: Array, rho: Scalar) -> Self:
+        """s² ← s² / (1 - ρ G), m ← m + ρ s² ∇_m L."""
+        rho = paced(rho, excess)
+        precision = 1.0 - rho * excess
+        move = rho * shortened(pull / precision)
+        return type(self)(self.loc + jnp.exp(self.log_scale) * move, self.log_scale - 0.5 * jnp.log(precision))
 
     def affine(self, shift: np.ndarray, scale: np.ndarray, dtype: type = np.float64) -> "MeanField":
         """Shift + scale ∘ u, in the same family."""

@@ -65,6 +65,9 @@ def ascend(
     It has converged when two stages in a row gain less than `tolerance` nats a row, on fixed draws, over the best
     before. With `early` a stage also ends when `measure`, then that of held-out rows, has not risen for `PATIENCE`
     chunks, and gives back its best.
+
+    From the second stage on q(β) moves by natural gradients where the family's form says so. Earlier they would take it
+    to the optimum for an encoder that has learned nothing yet: the scale of the rows' latents falls, and stays low.
     """
     size = steps.target.size
     climb, number, rejected = yield from _raced(steps, learned, max_epochs)
@@ -100,7 +103,7 @@ def ascend(
         still = still + 1 if gain < tolerance else 0
         if still == 2:
             return Ascended(best, best_bound, gain, True, steps.epochs, climb.rate, rejected)
-        climb = Climb.at(best, CUT * climb.rate)
+        climb = Climb.at(best, CUT * climb.rate, natural=True)
         if climb.rate < LEAST_RATE:
             break
     watch.look(best, best_bound, last=True)

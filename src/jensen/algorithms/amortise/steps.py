@@ -18,8 +18,8 @@ from jensen.math.programs import Program
 from jensen.models.rows import RowModel, RowTarget
 
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.999)
-SHARED = 10.0
-"""Shared factors move so many times the step size, at most 0.1, in units of their own sds."""
+SHARED, MOST = 10.0, 0.1
+"""Shared factors move so many times the step size, at most `MOST`: in their own sds, or as ρ of natural steps."""
 RECENT = 3.0
 """η of polynomial averaging: iterate t of a stage enters with weight (η + 1) / (t + η) (Shamir and Zhang 2013)."""
 
@@ -54,10 +54,12 @@ class Steps:
         self._order = order[wanted:]
         return order[:wanted].reshape(self.count, self.batch).astype(np.int32)
 
-    def __call__(self, learned: Learned, average: Learned, state: Any, done: int, rate: float, number: int) -> Any:
+    def __call__(
+        self, learned: Learned, average: Learned, state: Any, done: int, rate: float, natural: bool, number: int
+    ) -> Any:
         """(state of everything after the chunk, bounds of the steps, which of them were finite)."""
         kind = float_type(self.target.precision)
-        given = (self.rows(), key_data(self.count, self.seed, number), kind(rate), kind(done))
+        given = (self.rows(), key_data(self.count, self.seed, number), kind(rate), kind(done), natural)
         found = self._program(self.model, self._data, learned, average, state, *given)
         self.target.gradients += self.count * self.batch * self.estimator.num_draws
         self.epochs += self.count * self.batch / self.target.size
@@ -88,8 +90,10 @@ def _chunk(
     keys: Any,
     rate: Any,
     done: Any,
+    natural: Any,
 ) -> Any:
-    scale = size / model.rows
+    scale, pace = size / model.rows, jnp.minimum(SHARED * rate, MOST)
+    structured = learned.q.form.natural
     start, back = ravel_pytree(learned)  # one vector: a step is then a few operations, however many arrays there are
 
     def body(carry: Any, item: Any) -> Any:
@@ -97,13 +101,22 @@ def _chunk(
         rows, key = item
         own = {name: value[rows] for name, value in data.items()}
         now = back(flat)
-        value, slope = estimator.gradient(bound, model.at(own), now, own, scale, key_of(key))
-        unit, pace = units(now), jnp.minimum(SHARED * rate, 0.1) / rate
-        unit = ravel_pytree(unit)[0]
-        paces = eqx.tree_at(lambda x: x.q.shared, ones, jax.tree.map(lambda u: pace * u, ones.q.shared))
+        given, shared = (bound, model.at(own), now, own, scale, key_of(key)), now.q.shared
+        if structured:
+            value, slope, pull, excess = estimator.natural(*given)
+            slope = eqx.tree_at(lambda x: x.q.shared, slope, shared.unwhitened(slope.q.shared.loc, excess))
+            moved = shared.stepped(pull, excess, pace)
+        else:
+            (value, slope), moved = estimator.gradient(*given), None
+        unit = ravel_pytree(units(now))[0]
+        paces = eqx.tree_at(lambda x: x.q.shared, ones, jax.tree.map(lambda u: pace / rate * u, ones.q.shared))
         stepped: Any = ADAM.update(ravel_pytree(slope)[0] * unit / size, state)
         update, new_state = stepped
         new = flat + rate * ravel_pytree(paces)[0] * unit * update
+        if moved is not None:
+            after = back(new)
+            chosen = jax.tree.map(lambda a, b: jnp.where(natural, a, b), moved, after.q.shared)
+            new = ravel_pytree(eqx.tree_at(lambda x: x.q.shared, after, chosen))[0]
         fine = jnp.isfinite(value) & jnp.isfinite(new).all() & jnp.isfinite(new_state.nu).all()
         flat, state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), (new, new_state), (flat, state))
         weight = jnp.minimum(1.0, (RECENT + 1.0) / (t + RECENT))
@@ -125,28 +138,30 @@ class Climb:
     """Steps of one size from one place: where they are, their average, Adam's state, and the bounds of the last chunk.
 
     Attributes:
-        rate: the step size. done: steps so far. values, fine: bounds of the last chunk's steps, and which were finite.
+        rate: the step size. natural: whether what rows share takes natural-gradient steps, if its form has them.
+        done: steps so far. values, fine: bounds of the last chunk's steps, and which were finite.
     """
 
     rate: float
     current: Learned
     average: Learned
     state: Any
+    natural: bool = False
     done: int = 0
     values: np.ndarray = field(default_factory=lambda: np.zeros(0))
     fine: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
     @classmethod
-    def at(cls, learned: Learned, rate: float) -> "Climb":
+    def at(cls, learned: Learned, rate: float, natural: bool = False) -> "Climb":
         """Before the first step."""
-        return cls(rate, learned, learned, fresh(learned))
+        return cls(rate, learned, learned, fresh(learned), natural)
 
     def after(self, steps: Steps, number: int) -> "Climb":
         """One chunk later, with the draws of this number."""
         current, average, state, values, fine = steps(
-            self.current, self.average, self.state, self.done, self.rate, number
+            self.current, self.average, self.state, self.done, self.rate, self.natural, number
         )
-        return Climb(self.rate, current, average, state, self.done + steps.count, values, fine)
+        return Climb(self.rate, current, average, state, self.natural, self.done + steps.count, values, fine)
 
     @property
     def rejected(self) -> int:

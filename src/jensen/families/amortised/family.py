@@ -9,7 +9,7 @@ from jensen._typing import Array
 from jensen.families.amortised.encoder import Encoder
 from jensen.families.amortised.form import AbstractForm, Direct
 from jensen.families.amortised.row_factors import RowFactors, Shape
-from jensen.families.gaussian import AbstractGaussian
+from jensen.families.gaussian import AbstractNatural
 from jensen.models.rows import RowModel
 
 
@@ -23,7 +23,7 @@ class Amortised(eqx.Module):
     """
 
     encoder: Encoder
-    shared: AbstractGaussian
+    shared: AbstractNatural
     shape: Shape = eqx.field(static=True)
     form: AbstractForm = eqx.field(static=True, default=Direct())
 

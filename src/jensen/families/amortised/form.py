@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class AbstractForm(abc.ABC):
-    """From the encoder's numbers for some rows to those of their factors."""
+    """From the encoder's numbers for some rows to those of their factors.
+
+    `natural`: whether q(β) moves by natural gradients, once the first step size has brought the encoder near.
+    """
+
+    natural: ClassVar[bool] = False
 
     @abc.abstractmethod
     def numbers(self, q: "Amortised", model: RowModel, raw: Array, parameters: Mapping[str, Any]) -> Array:
@@ -44,6 +49,8 @@ class Structured(AbstractForm):
     Attributes:
         noise: (draws, noise_dim) standard normal, for β.
     """
+
+    natural: ClassVar[bool] = True
 
     def __init__(self, noise: np.ndarray):
         self.noise = noise
