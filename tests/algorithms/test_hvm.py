@@ -64,6 +64,7 @@ def test_falling_back_to_mean_field_is_said():
     assert fit.elbo.value == pytest.approx(0.0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_gaussian_posterior_is_reached():
     """q(z) = N(m, Σ + diag s²) with a Gaussian r: the bound is tight to 1e-3."""
     precision = np.array([[2.0, 1.2], [1.2, 1.5]])
