@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jensen._errors import UndefinedError
 from jensen._typing import Array, PRNGKey
 
 SMALL = 64
@@ -84,12 +85,12 @@ class AbstractFactor(eqx.Module):
 
     def nodes(self) -> Array:
         """Values of every row at which a function of it is looked at to be interpolated, (statistics + 1, *value)."""
-        raise NotImplementedError
+        raise UndefinedError(f"A {type(self).__name__} factor has no nodes: functions of it are not interpolated.")
 
     def statistics(self, value: Array) -> Array:
         """Functions of each row's value whose means under q are zero, rows + (m,): sufficient statistics, centred."""
         del value
-        raise NotImplementedError
+        raise UndefinedError(f"A {type(self).__name__} factor has no statistics: functions of it are not interpolated.")
 
     def tempered(self, power: float) -> Self:
         """A relative with heavier flanks, about q^power normalised (power < 1); where there is none, itself."""
