@@ -1,7 +1,8 @@
 """Which entry of which term of the log joint depends on which row of which latent, read off the traced program."""
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import jax
@@ -22,11 +23,16 @@ Rows: TypeAlias = dict[str, np.ndarray]
 class Links:
     """`rows[term][site]`: for each entry of the term the one row of the site that it depends on (flat index).
 
-    Sites that a term does not depend on are left out. Compared by identity, so that compiled programs are found again.
+    Sites that a term does not depend on are left out. Rows on several axes (the topics of each document, say) form
+    blocks, those that agree in some of the axes: `blocks[term][site]` has, for axes as the key, the one block that an
+    entry depends on, where it depends on several rows.
+
+    Compared by identity, so that compiled programs are found again.
     """
 
     rows: dict[str, Rows]
     shapes: dict[str, tuple[int, ...]]
+    blocks: dict[str, dict[str, dict[tuple[int, ...], np.ndarray]]] = field(default_factory=dict)
 
     def touching(self, site: str) -> list[str]:
         """The terms that depend on a site: its Markov blanket's densities."""
@@ -35,6 +41,42 @@ class Links:
     def separable(self, site: str) -> bool:
         """Whether no entry of any term depends on two rows of the site: its rows are independent given the rest."""
         return all((found[site] != MANY).all() for found in self.rows.values() if site in found)
+
+    def common(self, site: str) -> tuple[int, ...]:
+        """Axes of its rows such that no entry depends on two blocks that differ in them, for the smallest such blocks.
+
+        All of them where the rows are independent given the rest; none where any two of them may depend on each other.
+        """
+        terms = [term for term in self.rows if site in self.rows[term]]
+        for axes in self.by_size(site):
+            if not axes or all((self.by_block(term, site, axes) != MANY).all() for term in terms):
+                return axes
+        return ()
+
+    def together(self, site: str) -> int:
+        """Rows in each block of `common`: so many have to be looked at one by one, 1 where they are independent."""
+        shape, axes = self.shapes[site], self.common(site)
+        return int(np.prod([size for axis, size in enumerate(shape) if axis not in axes], dtype=int))
+
+    def by_size(self, site: str) -> list[tuple[int, ...]]:
+        """Sets of axes of its rows, those with the smallest blocks first."""
+        return _sets(self.shapes[site])
+
+    def by_block(self, term: str, site: str, axes: tuple[int, ...]) -> np.ndarray:
+        """For each entry the one block, of rows that agree in these axes, that it depends on (flat index)."""
+        index, shape = self.rows[term][site], self.shapes[site]
+        where = np.unravel_index(np.maximum(index, 0), shape) if shape else ()
+        block = np.zeros_like(index)
+        for axis in axes:
+            block = block * shape[axis] + where[axis]
+        block = np.where(index >= 0, block, index) if axes else np.where(index == NONE, NONE, 0)
+        known = self.blocks.get(term, {}).get(site, {})
+        return np.where(index == MANY, known[axes], block) if axes in known else block
+
+
+def _sets(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    sets = [axes for n in range(len(shape) + 1) for axes in itertools.combinations(range(len(shape)), n)]
+    return sorted(sets, key=lambda axes: (-int(np.prod([shape[a] for a in axes], dtype=int)), axes))
 
 
 def links(
@@ -47,28 +89,37 @@ def links(
     depending on everything that enters it. What is left out is therefore never a dependence. Nothing is compiled.
     """
     traced, shape = jax.make_jaxpr(log_joint, return_shape=True)(dict(latents))
-    start = [
-        {
-            name: _own(
-                rows[name], np.shape(latents[name]) if not hasattr(latents[name], "shape") else latents[name].shape
-            )
-        }
-        for name in sorted(latents)
-    ]
-    found = _run(traced.jaxpr, list(traced.consts), [None] * len(start), start)
-    out = jax.tree.unflatten(jax.tree.structure(shape), [index for _, index in found])
-    keep = {term: {site: ids for site, ids in deps.items() if (ids != NONE).any()} for term, deps in _terms(out, shape)}
-    return Links(keep, {name: tuple(rows[name]) for name in latents})
+
+    shapes = {name: tuple(rows[name]) for name in latents}
+
+    def followed(axes: Mapping[str, tuple[int, ...]]) -> dict[str, Rows]:
+        """The blocks of rows by these axes."""
+        start = [{name: _own(shapes[name], axes[name], np.shape(latents[name]))} for name in sorted(latents)]
+        found = _run(traced.jaxpr, list(traced.consts), [None] * len(start), start)
+        out = jax.tree.unflatten(jax.tree.structure(shape), [index for _, index in found])
+        return {t: {site: ids for site, ids in deps.items() if (ids != NONE).any()} for t, deps in _terms(out, shape)}
+
+    whole = {name: tuple(range(len(own))) for name, own in shapes.items()}
+    keep, blocks = followed(whole), {}
+    several = {site for deps in keep.values() for site, ids in deps.items() if (ids == MANY).any()}
+    open_sets = {site: [axes for axes in _sets(shapes[site]) if axes and axes != whole[site]] for site in several}
+    for i in range(max(map(len, open_sets.values()), default=0)):
+        now = {site: sets[i] for site, sets in open_sets.items() if i < len(sets)}
+        wider = followed(whole | now)
+        for term, site in [(t, s) for t in keep for s in now if s in keep[t]]:
+            blocks.setdefault(term, {}).setdefault(site, {})[now[site]] = wider[term][site]
+    return Links(keep, shapes, blocks)
 
 
 def _terms(out: Any, shape: Mapping[str, Any]) -> list[tuple[str, Rows]]:
     return [(name, {s: np.broadcast_to(i, shape[name].shape) for s, i in out[name].items()}) for name in shape]
 
 
-def _own(rows: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """The row of each entry of the value itself."""
-    index = np.arange(int(np.prod(rows, dtype=int)), dtype=np.int32).reshape(rows)
-    return np.broadcast_to(index.reshape(rows + (1,) * (len(shape) - len(rows))), shape)
+def _own(rows: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """The block of each entry of the value itself, of rows that agree in these axes."""
+    kept = [size if axis in axes else 1 for axis, size in enumerate(rows)]
+    index = np.arange(int(np.prod(kept, dtype=int)), dtype=np.int32).reshape(kept)
+    return np.broadcast_to(index.reshape(index.shape + (1,) * (len(shape) - len(rows))), shape)
 
 
 def _run(jaxpr: Any, consts: list[Any], values: list[Any], deps: list[Rows]) -> list[tuple[Any, Rows]]:
@@ -128,7 +179,7 @@ def _site(eqn: Any, name: str, inputs: list[Any], deps: list[Rows], ids: list[np
     shapes = [v.aval.shape for v in eqn.outvars]
     if name in ELEMENTWISE:
         return [merge(*(np.broadcast_to(i, shapes[0]) for i in ids))]
-    if name in MOVEMENT and not any(deps[MOVEMENT[name] :]):
+    if name in MOVEMENT and not (MOVEMENT[name] and any(deps[MOVEMENT[name] :])):
         return moved(eqn, inputs, ids, MOVEMENT[name])
     if (name.startswith("reduce_") and "axes" in eqn.params) or name in ("argmax", "argmin"):
         return [reduced(merge(*ids), tuple(eqn.params["axes"]))]
