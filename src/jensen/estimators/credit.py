@@ -65,7 +65,8 @@ class Blanket(AbstractCredit):
         sites = q.touched(factor)
         if sites == (factor,):
             for name in self.links.touching(factor):
-                out = out + to_rows(terms[name], self.links.rows[name][factor], shape)
+                for members, index in self.links.layers(name, factor):
+                    out = out + to_rows(terms[name], index, members)
         else:
             for name in dict.fromkeys(name for site in sites for name in self.links.touching(site)):
                 out = out + _summed(terms[name], shape)
@@ -81,17 +82,19 @@ def _summed(values: Array, shape: tuple[int, ...]) -> Array:
     return jnp.sum(values.reshape(draws, -1), axis=1).reshape((draws,) + (1,) * len(shape))
 
 
-def to_rows(values: Array, index: np.ndarray, shape: tuple[int, ...]) -> Array:
-    """Sums of the entries (draws, *term) over each row (draws, *shape) that they depend on."""
-    draws, count = values.shape[0], int(np.prod(shape, dtype=int))
+def to_rows(values: Array, index: np.ndarray, members: np.ndarray) -> Array:
+    """Sums of the entries (draws, *term) over each row of a group (draws, *rows) that they depend on."""
+    shape = members.shape
+    draws, count = values.shape[0], members.size
     flat, rows = values.reshape(draws, -1), index.reshape(-1)
     if rows.size == count and np.array_equal(rows, np.arange(count)):
         return flat.reshape(draws, *shape)
-    several = rows == MANY
-    shared = jnp.sum(jnp.where(several, flat, 0.0), axis=1, keepdims=True) if several.any() else jnp.zeros((draws, 1))
-    single = rows >= 0
+    several, single = rows == MANY, rows >= 0
     own = jnp.zeros((draws, count), values.dtype)
     if single.any():
         where = np.flatnonzero(single)
         own = jax.vmap(lambda v: jax.ops.segment_sum(v[where], jnp.asarray(rows[where]), count))(flat)
-    return (own + shared).reshape(draws, *shape)
+    if several.any():
+        shared = jnp.sum(jnp.where(several, flat, 0.0), axis=1, keepdims=True)
+        own = own + jnp.where(members.reshape(-1), shared, 0.0)
+    return own.reshape(draws, *shape)
