@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jensen.core import total
-from jensen.estimators.credit import to_rows
+from jensen.estimators.credit import by_blocks
 from jensen.estimators.expectation import surrogate_terms
 from jensen.families.native import Bernoulli, Product
 from jensen.math.precision import working
@@ -62,7 +62,7 @@ def test_a_rows_credit_changes_as_the_log_joint_does():
 
     def credit(value, site):
         stacked = {name: term[None] for name, term in terms(value).items()}
-        return sum(np.asarray(to_rows(stacked[t], found, t, site)[0]) for t in found.touching(site))
+        return sum(np.asarray(by_blocks(stacked[t], found, t, site)[0]) for t in found.touching(site))
 
     for site, shape in SHAPES.items():
         before = credit(value, site)
@@ -70,8 +70,8 @@ def test_a_rows_credit_changes_as_the_log_joint_does():
             other = {**value, site: value[site].at[at].set(1 - value[site][at])}
             by_hand = float(total(terms(other)) - total(terms(value)))
             assert credit(other, site)[at] - before[at] == pytest.approx(by_hand, abs=1e-12)
-    words = Links({"words": found.rows["words"]}, found.shapes, found.blocks)
-    own = np.asarray(to_rows(terms(value)["words"][None], words, "words", "z")[0])
+    words = Links({"words": found.rows["words"]}, found.shapes, blocks=found.blocks)
+    own = np.asarray(by_blocks(terms(value)["words"][None], words, "words", "z")[0])
     np.testing.assert_allclose(own, np.repeat(np.asarray(terms(value)["words"]).sum(1), 2).reshape(4, 2))
 
 

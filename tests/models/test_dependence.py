@@ -6,6 +6,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 
 from jensen.math.precision import working
 from jensen.models import build
@@ -80,6 +81,19 @@ def chain(y):
     numpyro.sample("y", dist.Normal(path, 1).to_event(1), obs=y)
 
 
+def series(y):
+    """A chain in one site, two states beside each other, and something that adds up along it."""
+
+    def step(carry, item):
+        before, total = carry
+        with numpyro.plate("state", 2):
+            x = numpyro.sample("x", dist.Normal(0.9 * before, 1.0 + 0.1 * jnp.abs(total)))
+        numpyro.sample("y", dist.Normal(x[0] - x[1], 1), obs=item)
+        return (x, total + 0.5), None
+
+    scan(step, (jnp.zeros(2), 0.0), y)
+
+
 def branch(y):
     switch = numpyro.sample("switch", dist.Bernoulli(0.5))
     a, b = numpyro.sample("a", dist.Normal(0, 1)), numpyro.sample("b", dist.Normal(0, 1))
@@ -118,6 +132,7 @@ CASES = {
     "logistic": (logistic, {"y": Y, "x": X}),
     "per-row products": (per_row_products, {"y": Y, "x": X}),
     "chain": (chain, {"y": Y}),
+    "series": (series, {"y": Y}),
     "branch": (branch, {"y": Y}),
     "local tables": (local_tables, {"y": Y}),
     "side by side": (side_by_side, {"y": Y}),
@@ -156,6 +171,12 @@ def test_no_dependence_is_missed(name):
                         kept = [shape[axis] for axis in axes]
                         block = np.ravel_multi_index([at[axis] for axis in axes], kept)
                         assert np.isin(blocks[moved], [block, MANY]).all(), (term, site, row, axes)
+                    if site in known.rows[term]:  # and exactly one group of rows says so
+                        said = [
+                            (found[moved] == row) | ((found[moved] == MANY) & members[at])
+                            for members, found in known.layers(term, site)
+                        ]
+                        assert (np.sum(said, axis=0) == 1).all(), (term, site, row)
 
 
 def test_index_lookups_and_neighbours():
@@ -167,6 +188,10 @@ def test_index_lookups_and_neighbours():
     _, known = found(*CASES["crossing"])
     assert (known.rows["y"]["z"] == MANY).all()
     assert not known.separable("z")
+    assert [index.tolist() for _, index in known.layers("y", "z")] == [[0, 0, 2, 2, 4, 4], [5, 1, 1, 3, 3, 5]]
+    _, known = found(*CASES["series"])
+    assert len(known.split["x"]) == 4  # even and odd steps of either state
+    assert not any((index == MANY).any() for term in known.rows for _, index in known.layers(term, "x"))
     _, known = found(*CASES["mixture"])
     assert known.separable("z")
     assert not known.separable("mean")

@@ -82,7 +82,7 @@ class PlatedSweeps:
         rounds = ROUNDS if self.parts.carried else 1
         statistics, entropy, _ = self._statistics(interface, arrays, size, self.cold(size), rounds)
         own = sum(self.model.factor(n, natural).entropy() for n, natural in naturals.items())
-        return self._energy(moments, arrays, statistics, 1.0) + entropy + own
+        return self._energy(moments, arrays, statistics, 1.0)[0] + entropy + own
 
     def _rows_program(self, size: int, rounds: int, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Any:
         return self._statistics(self.parts.interface(moments, arrays), arrays, size, carried, rounds)
@@ -113,33 +113,31 @@ class PlatedSweeps:
         entropy: Any,
         weight: Any,
     ) -> Any:
-        def bound(moments: Moments, entropies: dict[str, Any]) -> Any:
-            return self._energy(moments, arrays, statistics, weight) + weight * entropy + sum(entropies.values())
+        def energy(name: str, own: Any) -> tuple[Any, Any]:
+            """(the expected log joint, Σ |terms|), in nats, as a function of one global block."""
+            return self._energy({**moments, name: own}, arrays, statistics, weight)
 
-        before, gains, inside = bound(moments, entropies), [], []
+        gains, inside = [], []
+        local = weight * entropy
+        before = None
         for name in self.order:
-            factor = self.model.factor(name, self._message(name, moments, arrays, statistics, weight))
-            update = updated(factor, moments[name], entropies[name])
+            (value, _), message = jax.value_and_grad(partial(energy, name), has_aux=True)(moments[name])
+            before = value + local + sum(entropies.values()) if before is None else before
+            update = updated(self.model.factor(name, message), moments[name], entropies[name])
             gains.append(update.gain)
             inside.append(update.inside)
             moments, naturals = {**moments, name: update.mean}, {**naturals, name: update.natural}
             entropies = {**entropies, name: update.entropy}
-        bounds = (before, bound(moments, entropies))
-        pairs = zip(statistics, self.parts.interface(moments, arrays), strict=True)
-        magnitude = weight * sum(jnp.abs(_paired(s, g)) for s, g in pairs)
-        magnitude = magnitude + jnp.abs(self.parts.rest_energy(moments, arrays))
+        value, magnitude = self._energy(moments, arrays, statistics, weight)
+        bounds = before, value + local + sum(entropies.values())
         return moments, naturals, entropies, bounds, magnitude, jnp.stack(gains), jnp.stack(inside)
 
-    def _energy(self, at: Moments, arrays: Any, statistics: Interface, weight: Any) -> Any:
-        """The expected log joint as a function of the globals, given the statistics."""
-        pairs = zip(statistics, self.parts.interface(at, arrays), strict=True)
-        return weight * sum(_paired(s, g) for s, g in pairs) + self.parts.rest_energy(at, arrays)
-
-    def _message(self, name: str, moments: Moments, arrays: Any, statistics: Interface, weight: Any) -> Any:
-        def energy(own: Any) -> Any:
-            return self._energy({**moments, name: own}, arrays, statistics, weight)
-
-        return jax.grad(energy)(moments[name])
+    def _energy(self, at: Moments, arrays: Any, statistics: Interface, weight: Any) -> tuple[Any, Any]:
+        """(the expected log joint, Σ |terms|) at these globals, given the statistics, in nats."""
+        pairs = list(zip(statistics, self.parts.interface(at, arrays), strict=True))
+        rest = self.parts.rest_energy(at, arrays)
+        size = weight * sum(jnp.abs(_paired(s, g)) for s, g in pairs) + jnp.abs(rest)
+        return weight * sum(_paired(s, g) for s, g in pairs) + rest, size
 
     def _statistics(
         self,
