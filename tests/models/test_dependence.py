@@ -6,6 +6,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 
 from jensen.math.precision import working
 from jensen.models import build
@@ -80,6 +81,19 @@ def chain(y):
     numpyro.sample("y", dist.Normal(path, 1).to_event(1), obs=y)
 
 
+def series(y):
+    """A chain in one site, two states beside each other, and something that adds up along it."""
+
+    def step(carry, item):
+        before, total = carry
+        with numpyro.plate("state", 2):
+            x = numpyro.sample("x", dist.Normal(0.9 * before, 1.0 + 0.1 * jnp.abs(total)))
+        numpyro.sample("y", dist.Normal(x[0] - x[1], 1), obs=item)
+        return (x, total + 0.5), None
+
+    scan(step, (jnp.zeros(2), 0.0), y)
+
+
 def branch(y):
     switch = numpyro.sample("switch", dist.Bernoulli(0.5))
     a, b = numpyro.sample("a", dist.Normal(0, 1)), numpyro.sample("b", dist.Normal(0, 1))
@@ -93,6 +107,22 @@ def local_tables(y):
         numpyro.sample("y", dist.Normal(z * 1.0, 1), obs=y)
 
 
+def layers(y, x):
+    with numpyro.plate("row", len(y), dim=-2), numpyro.plate("unit", 2, dim=-1):
+        z = numpyro.sample("z", dist.Bernoulli(0.5))
+    with numpyro.plate("row", len(y), dim=-2), numpyro.plate("word", 3, dim=-1):
+        numpyro.sample("y", dist.Normal(z @ x[:3].T, 1), obs=jnp.broadcast_to(y[:, None], (len(y), 3)))
+
+
+def side_by_side(y):
+    """Latents put together in one array."""
+    with numpyro.plate("row", len(y)):
+        a = numpyro.sample("a", dist.Normal(0, 1))
+        b = numpyro.sample("b", dist.Bernoulli(0.5))
+        both = jnp.stack([a, b * 1.0], axis=1)
+        numpyro.sample("y", dist.Normal(both @ jnp.array([1.0, -2.0]), 1), obs=y)
+
+
 X = np.random.default_rng(1).normal(size=(6, 2))
 CASES = {
     "mixture": (mixture, {"y": Y}),
@@ -102,8 +132,11 @@ CASES = {
     "logistic": (logistic, {"y": Y, "x": X}),
     "per-row products": (per_row_products, {"y": Y, "x": X}),
     "chain": (chain, {"y": Y}),
+    "series": (series, {"y": Y}),
     "branch": (branch, {"y": Y}),
     "local tables": (local_tables, {"y": Y}),
+    "side by side": (side_by_side, {"y": Y}),
+    "layers": (layers, {"y": Y, "x": X}),
 }
 
 
@@ -134,6 +167,16 @@ def test_no_dependence_is_missed(name):
                     moved = np.asarray(before[term] != after[term])
                     ids = known.rows[term].get(site, np.full(moved.shape, NONE))
                     assert np.isin(ids[moved], [row, MANY]).all(), (term, site, row)
+                    for axes, blocks in known.blocks.get(term, {}).get(site, {}).items():
+                        kept = [shape[axis] for axis in axes]
+                        block = np.ravel_multi_index([at[axis] for axis in axes], kept)
+                        assert np.isin(blocks[moved], [block, MANY]).all(), (term, site, row, axes)
+                    if site in known.rows[term]:  # and exactly one group of rows says so
+                        said = [
+                            (found[moved] == row) | ((found[moved] == MANY) & members[at])
+                            for members, found in known.layers(term, site)
+                        ]
+                        assert (np.sum(said, axis=0) == 1).all(), (term, site, row)
 
 
 def test_index_lookups_and_neighbours():
@@ -145,6 +188,10 @@ def test_index_lookups_and_neighbours():
     _, known = found(*CASES["crossing"])
     assert (known.rows["y"]["z"] == MANY).all()
     assert not known.separable("z")
+    assert [index.tolist() for _, index in known.layers("y", "z")] == [[0, 0, 2, 2, 4, 4], [5, 1, 1, 3, 3, 5]]
+    _, known = found(*CASES["series"])
+    assert len(known.split["x"]) == 4  # even and odd steps of either state
+    assert not any((index == MANY).any() for term in known.rows for _, index in known.layers(term, "x"))
     _, known = found(*CASES["mixture"])
     assert known.separable("z")
     assert not known.separable("mean")
@@ -153,3 +200,6 @@ def test_index_lookups_and_neighbours():
     np.testing.assert_array_equal(known.rows["y"]["w"], np.arange(6))
     _, known = found(*CASES["local tables"])
     np.testing.assert_array_equal(known.rows["z"]["logits"], np.arange(6))
+    _, known = found(*CASES["side by side"])
+    np.testing.assert_array_equal(known.rows["y"]["a"], np.arange(6))
+    np.testing.assert_array_equal(known.rows["y"]["b"], np.arange(6))

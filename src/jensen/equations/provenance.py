@@ -8,8 +8,8 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jensen.equations.expression import Apply, Element, Equal, Expr, Index, Number, power, product, sum_of, total
-from jensen.models.conjugacy.folding import bind
 from jensen.models.conjugacy.terms import Axis
+from jensen.models.folding import bind
 
 Places = tuple[Expr, ...]
 """One index expression for each axis of an array."""

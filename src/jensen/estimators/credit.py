@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen._typing import Array, LogWeights
 from jensen.core import AbstractFamily
-from jensen.models.dependence import MANY, Links
+from jensen.models.dependence import MANY, NONE, Links
 
 Stacked = dict[str, Array]
 """Term or factor name -> array that leads with the draws."""
@@ -65,7 +65,11 @@ class Blanket(AbstractCredit):
         sites = q.touched(factor)
         if sites == (factor,):
             for name in self.links.touching(factor):
-                out = out + to_rows(terms[name], self.links.rows[name][factor], shape)
+                if factor not in self.links.split:
+                    out = out + by_blocks(terms[name], self.links, name, factor)
+                    continue
+                for members, index in self.links.layers(name, factor):
+                    out = out + to_rows(terms[name], index, members)
         else:
             for name in dict.fromkeys(name for site in sites for name in self.links.touching(site)):
                 out = out + _summed(terms[name], shape)
@@ -81,17 +85,47 @@ def _summed(values: Array, shape: tuple[int, ...]) -> Array:
     return jnp.sum(values.reshape(draws, -1), axis=1).reshape((draws,) + (1,) * len(shape))
 
 
-def to_rows(values: Array, index: np.ndarray, shape: tuple[int, ...]) -> Array:
-    """Sums of the entries (draws, *term) over each row (draws, *shape) that they depend on."""
-    draws, count = values.shape[0], int(np.prod(shape, dtype=int))
+def to_rows(values: Array, index: np.ndarray, members: np.ndarray) -> Array:
+    """Sums of the entries (draws, *term) over each row of a group (draws, *rows) that they depend on."""
+    shape = members.shape
+    draws, count = values.shape[0], members.size
     flat, rows = values.reshape(draws, -1), index.reshape(-1)
     if rows.size == count and np.array_equal(rows, np.arange(count)):
         return flat.reshape(draws, *shape)
-    several = rows == MANY
-    shared = jnp.sum(jnp.where(several, flat, 0.0), axis=1, keepdims=True) if several.any() else jnp.zeros((draws, 1))
-    single = rows >= 0
+    several, single = rows == MANY, rows >= 0
     own = jnp.zeros((draws, count), values.dtype)
     if single.any():
         where = np.flatnonzero(single)
         own = jax.vmap(lambda v: jax.ops.segment_sum(v[where], jnp.asarray(rows[where]), count))(flat)
-    return (own + shared).reshape(draws, *shape)
+    if several.any():
+        shared = jnp.sum(jnp.where(several, flat, 0.0), axis=1, keepdims=True)
+        own = own + jnp.where(members.reshape(-1), shared, 0.0)
+    return own.reshape(draws, *shape)
+
+
+def by_blocks(values: Array, links: Links, term: str, site: str) -> Array:
+    """Sums of a term's entries, (draws, *term), over each row (draws, *rows) of a site that they depend on.
+
+    An entry that depends on several rows counts for the rows of the smallest block that holds them all.
+    """
+    shape, draws = links.shapes[site], values.shape[0]
+    flat, index = values.reshape(draws, -1), links.rows[term][site].reshape(-1)
+    if np.array_equal(index, np.arange(int(np.prod(shape, dtype=int)))):
+        return flat.reshape(draws, *shape)
+    out, left = jnp.zeros((draws, *shape), values.dtype), index != NONE
+    for axes in links.by_size(site):
+        block = links.by_block(term, site, axes).reshape(-1)
+        where = np.flatnonzero(left & (block >= 0))
+        left = left & (block < 0)
+        if len(where):
+            kept = tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
+            sums = _by_block(flat[:, where], jnp.asarray(block[where]), int(np.prod(kept, dtype=int)))
+            out = out + sums.reshape(draws, *kept)
+    return out
+
+
+def _by_block(values: Array, blocks: Array, count: int) -> Array:
+    """(draws, count): sums of the columns of each block."""
+    if count == 1:
+        return jnp.sum(values, axis=1, keepdims=True)
+    return jax.vmap(lambda v: jax.ops.segment_sum(v, blocks, count))(values)

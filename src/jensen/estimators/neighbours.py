@@ -10,7 +10,7 @@ import numpy as np
 from jensen._typing import Array
 from jensen.core.family import stopped
 from jensen.families.native import AbstractFactor, Product
-from jensen.models.dependence import Links
+from jensen.models.dependence import MANY, Links
 
 Terms: TypeAlias = Mapping[str, Array]
 """Term -> entries, (draws, *term)."""
@@ -30,8 +30,8 @@ def averaged(
     exact expectation over z_j; elsewhere the better, the nearer the interpolant. (A control variate in the place of
     the local expectation of Titsias and Lázaro-Gredilla 2015 for supports that cannot be listed.)
 
-    Cost: the terms at m + 1 values of each site, all rows of it together. Entries that depend on several rows of a site
-    are left alone.
+    Cost: the terms at m + 1 values of each site, all rows of it together, or group by group where entries depend on one
+    row of each (the even and the odd states of a chain). Entries that depend on several rows of a group are left alone.
 
     The factors are held constant. `terms` is the log joint of stacked values, `values` the draws (those of `names` held
     constant), `links` says who depends on whom.
@@ -42,34 +42,46 @@ def averaged(
         nodes = factor.nodes()
         weights = _weights(factor, nodes, stopped(values[name]))  # (draws, rows, nodes)
 
-        def at(node: Array, name: str = name) -> dict[str, Array]:
-            fixed = jnp.broadcast_to(node, values[name].shape).astype(values[name].dtype)
-            changed = terms({**values, name: fixed})
-            return {term: changed[term] for term in shared_terms(links, name)}
-
         found[name] = {}
-        for term, entries in jax.vmap(at)(nodes).items():
-            index = links.rows[term][name]
-            own = jnp.where((index >= 0)[..., None], weights[:, np.maximum(index, 0)], 0.0)
-            # Where a node is outside the support the entry stays as drawn; the draw of this site has no say in that.
-            known = jnp.all(jnp.isfinite(entries), axis=0)
-            added = jnp.moveaxis(own, -1, 0) * jnp.where(known, entries, 0.0)
-            found[name][term] = jnp.sum(added, axis=0)
+        for members in links.groups(name):
+
+            def at(node: Array, name: str = name, members: np.ndarray = members) -> dict[str, Array]:
+                fixed = jnp.broadcast_to(node, values[name].shape).astype(values[name].dtype)
+                if not members.all():  # the other rows stay as drawn
+                    of_row = members.reshape(members.shape + (1,) * (fixed.ndim - 1 - members.ndim))
+                    fixed = jnp.where(of_row, fixed, values[name])
+                changed = terms({**values, name: fixed})
+                return {term: changed[term] for term in shared_terms(links, name)}
+
+            for term, entries in jax.vmap(at)(nodes).items():
+                index = links.of_group(term, name, members)
+                own = jnp.where((index >= 0)[..., None], weights[:, np.maximum(index, 0)], 0.0)
+                # Where a node is outside the support the entry stays as drawn; the draw of this site has no say in it.
+                known = jnp.all(jnp.isfinite(entries), axis=0)
+                added = jnp.sum(jnp.moveaxis(own, -1, 0) * jnp.where(known, entries, 0.0), axis=0)
+                found[name][term] = found[name].get(term, 0.0) + added
     return found
 
 
 def shared_terms(links: Links, name: str) -> list[str]:
-    """The terms that depend on this site, by single rows somewhere, and on another one."""
-    return [term for term in links.touching(name) if len(links.rows[term]) > 1 and (links.rows[term][name] >= 0).any()]
+    """The terms that depend on this site, by single rows of a group somewhere, and on another row or site."""
+
+    def several(term: str) -> bool:
+        return len(links.rows[term]) > 1 or bool((links.rows[term][name] == MANY).any())
+
+    def single(term: str) -> bool:
+        return any(bool((index >= 0).any()) for _, index in links.layers(term, name))
+
+    return [term for term in links.touching(name) if several(term) and single(term)]
 
 
 def neighbours(q: Product, links: Links, name: str) -> list[str]:
-    """The sites whose draws can be averaged out of the terms of this one."""
+    """The sites whose draws can be averaged out of the terms of this one; itself where its rows are each other's."""
     return [
         other
         for other, factor in q.factors.items()
-        if other != name
-        and factor.interpolated
+        if factor.interpolated
+        and (other in links.split if other == name else True)
         and any(name in links.rows[term] for term in shared_terms(links, other))
     ]
 

@@ -11,6 +11,7 @@ from jensen._typing import Array, Flat, Float, PRNGKey, Scalar, leaf
 from jensen.core import AbstractDensity, Draw
 from jensen.core.family import stopped
 from jensen.families.full_rank import FullRank
+from jensen.math.gamma_draws import log_gamma_draw
 
 
 class StudentT(AbstractDensity):
@@ -71,7 +72,7 @@ class StudentT(AbstractDensity):
         """m + L ε √(ν / 2g)."""
         first, second = jr.split(key)
         df = self.df
-        log_gamma = jr.loggamma(second, 0.5 * df)
+        log_gamma = log_gamma_draw(second, 0.5 * df)
         stretch = jnp.exp(0.5 * (jnp.log(0.5 * df) - log_gamma))
         value = self.gaussian().transform(stretch * jr.normal(first, (self.dim,), self.loc.dtype))
         if not pathwise:

@@ -10,7 +10,7 @@ COSTLY = {
     **dict.fromkeys(("erf", "erf_inv", "erfc", "random_bits", "threefry2x32"), 40.0),
     **dict.fromkeys(("lgamma", "digamma"), 100.0),
     **dict.fromkeys(("polygamma", "igamma", "random_gamma", "regularized_incomplete_beta"), 600.0),
-    "random_gamma_grad": 1500.0,
+    "random_gamma_grad": 15000.0,
     **dict.fromkeys(("bessel_i0e", "bessel_i1e", "random_gamma_p"), 40.0),
     **dict.fromkeys(("reshape", "squeeze", "broadcast_in_dim", "stop_gradient", "copy", "random_wrap"), 0.0),
 }

@@ -12,6 +12,7 @@ from jensen.core import AbstractModel
 from jensen.models.bijection import AbstractChart
 from jensen.models.discrete import DiscreteLayout, complete, log_terms, marginals
 from jensen.models.frozen import Frozen
+from jensen.models.scans import AtOnce
 
 
 class NumPyroModel(AbstractModel):
@@ -38,7 +39,8 @@ class NumPyroModel(AbstractModel):
         del batch
         if self.discrete is not None:
             return log_terms(self, latent)
-        return compute_log_probs(seeded(self.fn), (), self.kwargs, latent, sum_log_prob=False)[0]
+        with AtOnce():
+            return compute_log_probs(seeded(self.fn), (), self.kwargs, latent, sum_log_prob=False)[0]
 
     def constrain(self, point: Flat) -> Latent:
         """Continuous latents at u, and the deterministic sites that they determine."""

@@ -10,12 +10,13 @@ from jax.scipy.special import betaln, digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.native.contract import COORDINATES, AbstractFactor, three, trigamma
+from jensen.math.gamma_draws import log_gamma_draw
 
 
 class Gamma(AbstractFactor):
     """low + Gamma(shape k, mean m) in the orthogonal chart (log m, log k), on (low, ∞).
 
-    Draws are implicitly reparameterised: ∂z/∂λ = -∂_λF / q (Figurnov, Mohamed and Mnih 2018), by JAX's own sampler.
+    Draws are implicitly reparameterised: ∂z/∂λ = -∂_λF / q (Figurnov, Mohamed and Mnih 2018).
     """
 
     reparameterised: ClassVar[bool] = True
@@ -33,7 +34,7 @@ class Gamma(AbstractFactor):
     def sample(self, key: PRNGKey) -> Array:
         """low + m / k · gamma(k)."""
         shape = jnp.exp(self.log_shape)
-        scaled = jnp.exp(jax.random.loggamma(key, shape) + self.log_mean - self.log_shape)
+        scaled = jnp.exp(log_gamma_draw(key, shape) + self.log_mean - self.log_shape)
         return self.low + jnp.maximum(scaled, jnp.finfo(scaled.dtype).tiny)
 
     def log_prob(self, value: Array) -> Array:
@@ -112,7 +113,7 @@ class Beta(AbstractFactor):
     def sample(self, key: PRNGKey) -> Array:
         """Of two gamma draws, kept a rounding error inside the interval."""
         a, b = self._concentrations()
-        logs = jax.random.loggamma(key, jnp.stack([a, b]))
+        logs = log_gamma_draw(key, jnp.stack([a, b]))
         difference = logs[0] - logs[1]
         eps = jnp.finfo(difference.dtype).eps
         return self.low + self.width * jnp.clip(jax.nn.sigmoid(difference), eps, 1.0 - eps)
@@ -198,7 +199,7 @@ class Dirichlet(AbstractFactor):
 
     def sample(self, key: PRNGKey) -> Array:
         """Normalised gamma draws, kept a rounding error inside the simplex."""
-        logs = jax.random.loggamma(key, self._concentration())
+        logs = log_gamma_draw(key, self._concentration())
         value = jax.nn.softmax(logs, axis=-1)
         return jnp.maximum(value, jnp.finfo(value.dtype).tiny)
 

@@ -10,10 +10,10 @@ from jax.core import Tracer
 from jax.extend.core import Literal
 
 from jensen.models.conjugacy.arrays import is_concrete, namespace
-from jensen.models.conjugacy.folding import NUMPY, bind, fold, in_numpy
 from jensen.models.conjugacy.primitives import RULES, apply_rule
 from jensen.models.conjugacy.terms import EXPLICIT, LOOKED_UP
 from jensen.models.conjugacy.value import Opaque, Value, lift
+from jensen.models.folding import NUMPY, bind, fold, in_numpy
 from jensen.models.user_code import is_user_file
 
 LAZY = frozenset(NUMPY) | {"convert_element_type", "integer_pow", "select_n", "rsqrt", "stop_gradient", "copy"}

@@ -7,9 +7,9 @@ import numpy as np
 
 from jensen.models.conjugacy import value as algebra
 from jensen.models.conjugacy.arrays import is_concrete, namespace
-from jensen.models.conjugacy.folding import fold
 from jensen.models.conjugacy.movement import indexed, moved, relabelled
 from jensen.models.conjugacy.value import Opaque, Value, log_of_case, power, times, total
+from jensen.models.folding import fold
 
 Rule: TypeAlias = Callable[[list[Value], dict[str, Any], tuple[int, ...]], Value]
 RULES: dict[str, Rule] = {}
