@@ -1,9 +1,10 @@
 """Which family a posterior needs: bounds of families chosen by hand, and of what `auto` chose, in nats.
 
-    python benchmarks/families.py [--only NAME] [--seed 0]
+    python benchmarks/families.py [--only NAME] [--seeds 5]
 
 The densities are normalised, so that a bound is minus KL(q | p); eight schools is compared by the bounds alone.
-"within" says that `auto` is at most 0.1 nat below the best of the hand-chosen families and not below mean field.
+A line for each target has medians over the seeds. "within" says that the median of `auto` is at most 0.1 nat below the
+best median of a family chosen by hand, and that at no seed `auto` was below mean field by more than 0.01 nat.
 `auto` stays with a Gaussian that importance weights can mend, `eager` (escalate=True) does not.
 """
 
@@ -90,32 +91,43 @@ BY_HAND = {
 AUTO = {"auto": jn.auto(), "eager": jn.auto(escalate=True)}
 
 
+def bounds_of(model, data, seed):
+    """({method: bound}, {method: CPU seconds}, the family that `auto` kept)."""
+    bounds, seconds, kept = {}, {}, ""
+    for label, method in (BY_HAND | AUTO).items():
+        start = time.process_time()
+        fit = jn.fit(model, data, method, seed=seed)
+        seconds[label] = time.process_time() - start
+        bounds[label] = fit.elbo.value
+        if label == "auto":
+            kept = next((row["family"] for row in fit.outcome.stages if row["kept"]), "")
+    return bounds, seconds, kept
+
+
 def main():
     """A line for each target."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     print(f"{'target':<17}" + "".join(f"{name:>12}" for name in [*BY_HAND, *AUTO]) + "   auto against the best by hand")
     for name, (model, data) in TARGETS.items():
         if args.only not in name:
             continue
-        bounds, seconds, kept = {}, {}, ""
-        for label, method in (BY_HAND | AUTO).items():
-            start = time.process_time()
-            fit = jn.fit(model, data, method, seed=args.seed)
-            seconds[label] = time.process_time() - start
-            bounds[label] = fit.elbo.value
-            if label == "auto":
-                kept = next((row["family"] for row in fit.outcome.stages if row["kept"]), "")
-        short = max(bounds[label] for label in BY_HAND) - bounds["auto"]
-        good = short < 0.1 and bounds["auto"] > bounds["mean field"] - 0.01
+        found = [bounds_of(model, data, seed) for seed in range(args.seeds)]
+        middle = {label: np.median([bounds[label] for bounds, _, _ in found]) for label in BY_HAND | AUTO}
+        seconds = [np.median([seconds[label] for _, seconds, _ in found]) for label in BY_HAND | AUTO]
+        short = max(middle[label] for label in BY_HAND) - middle["auto"]
+        above = min(bounds["auto"] - bounds["mean field"] for bounds, _, _ in found)
+        worst = min(bounds["auto"] for bounds, _, _ in found)
+        kept = ", ".join(sorted({family for _, _, family in found}))
         print(
             f"{name:<17}"
-            + "".join(f"{value:>12.3f}" for value in bounds.values())
-            + f"   {kept}, {short:+.3f} short: {'within' if good else 'MISSED'}",
+            + "".join(f"{value:>12.3f}" for value in middle.values())
+            + f"   {short:+.3f} short (worst seed {worst:.3f}), at least {above:+.3f} above mean field: "
+            + f"{'within' if short < 0.1 and above > -0.01 else 'MISSED'}; kept {kept}",
         )
-        print(f"{'  CPU s':<17}" + "".join(f"{value:>12.1f}" for value in seconds.values()), flush=True)
+        print(f"{'  CPU s':<17}" + "".join(f"{value:>12.1f}" for value in seconds), flush=True)
 
 
 if __name__ == "__main__":

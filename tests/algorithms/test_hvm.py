@@ -116,7 +116,9 @@ BAD_ROWS = {
     "no such plate": ({"plate": "rwo"}, "Did you mean 'row'"),
     "a latent outside": ({"plate": "row"}, "'top' is not inside the plate 'row'"),
     "another prior": ({"plate": "row", "prior": "mixture"}, "prior out"),
-    "importance": ({"batch_size": 2, "importance": 3}, "importance out"),
+    "a bound of all rows together": ({"plate": "row", "bound": jn.ImportanceWeighted(2)}, "bound out"),
+    "r of their own, amortised": ({"plate": "row", "auxiliary": "gaussian", "amortised": True}, "auxiliary out"),
+    "nothing to amortise": ({"amortised": True}, "Only priors of rows"),
 }
 
 

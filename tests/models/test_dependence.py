@@ -107,6 +107,22 @@ def local_tables(y):
         numpyro.sample("y", dist.Normal(z * 1.0, 1), obs=y)
 
 
+def layers(y, x):
+    with numpyro.plate("row", len(y), dim=-2), numpyro.plate("unit", 2, dim=-1):
+        z = numpyro.sample("z", dist.Bernoulli(0.5))
+    with numpyro.plate("row", len(y), dim=-2), numpyro.plate("word", 3, dim=-1):
+        numpyro.sample("y", dist.Normal(z @ x[:3].T, 1), obs=jnp.broadcast_to(y[:, None], (len(y), 3)))
+
+
+def side_by_side(y):
+    """Latents put together in one array."""
+    with numpyro.plate("row", len(y)):
+        a = numpyro.sample("a", dist.Normal(0, 1))
+        b = numpyro.sample("b", dist.Bernoulli(0.5))
+        both = jnp.stack([a, b * 1.0], axis=1)
+        numpyro.sample("y", dist.Normal(both @ jnp.array([1.0, -2.0]), 1), obs=y)
+
+
 X = np.random.default_rng(1).normal(size=(6, 2))
 CASES = {
     "mixture": (mixture, {"y": Y}),
@@ -119,6 +135,8 @@ CASES = {
     "series": (series, {"y": Y}),
     "branch": (branch, {"y": Y}),
     "local tables": (local_tables, {"y": Y}),
+    "side by side": (side_by_side, {"y": Y}),
+    "layers": (layers, {"y": Y, "x": X}),
 }
 
 
@@ -149,6 +167,10 @@ def test_no_dependence_is_missed(name):
                     moved = np.asarray(before[term] != after[term])
                     ids = known.rows[term].get(site, np.full(moved.shape, NONE))
                     assert np.isin(ids[moved], [row, MANY]).all(), (term, site, row)
+                    for axes, blocks in known.blocks.get(term, {}).get(site, {}).items():
+                        kept = [shape[axis] for axis in axes]
+                        block = np.ravel_multi_index([at[axis] for axis in axes], kept)
+                        assert np.isin(blocks[moved], [block, MANY]).all(), (term, site, row, axes)
                     if site in known.rows[term]:  # and exactly one group of rows says so
                         said = [
                             (found[moved] == row) | ((found[moved] == MANY) & members[at])
@@ -178,3 +200,6 @@ def test_index_lookups_and_neighbours():
     np.testing.assert_array_equal(known.rows["y"]["w"], np.arange(6))
     _, known = found(*CASES["local tables"])
     np.testing.assert_array_equal(known.rows["z"]["logits"], np.arange(6))
+    _, known = found(*CASES["side by side"])
+    np.testing.assert_array_equal(known.rows["y"]["a"], np.arange(6))
+    np.testing.assert_array_equal(known.rows["y"]["b"], np.arange(6))

@@ -15,6 +15,7 @@ from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.families.native import AbstractFactor, Product
+from jensen.math.keys import purpose_key
 from jensen.math.precision import Precision, working
 from jensen.models.log_density import LogDensity
 from jensen.models.native import NativeTarget, native_target
@@ -103,12 +104,12 @@ class BBVI(AbstractAlgorithm):
         with working(native.precision):
             q = starting_product(native, seed, self.families)
             if learn is not None:
-                return (yield from learn.reported(self._ascend(native, q, seed, learn)))
+                return (yield from learn.reported(self.ascend(native, q, seed, learn)))
             whole = self.estimator is None and self.batch_size is None
             if self.tabulate and whole and table.joint_states(q):
                 yield Progress("table", 0, -np.inf, q)
                 return self._on_table(native, q, seed)
-            return (yield from self._ascend(native, q, seed))
+            return (yield from self.ascend(native, q, seed))
 
     def _on_table(self, target: NativeTarget, q: Product, seed: int) -> Outcome:
         found = table.ascend(table.tabulate(target, q), np.random.default_rng(seed))
@@ -121,7 +122,8 @@ class BBVI(AbstractAlgorithm):
         certificate = {"elbo": found.bounds[0], "gain": found.gain, "share_elsewhere": share / (1.0 + share)}
         return Outcome(table.as_product(q, found.marginals), True, status, certificate, restarts=found.bounds)
 
-    def _ascend(self, target: NativeTarget, q: Any, seed: int, learn: LearnedTarget | None = None) -> Run:
+    def ascend(self, target: NativeTarget, q: Any, seed: int, learn: LearnedTarget | None = None) -> Run:
+        """From this product, by stochastic gradients."""
         key = jr.key(seed)
         part = q.at(target.batch())
         links = target.links({name: factor.rows for name, factor in part.factors.items()})
@@ -166,7 +168,7 @@ class BBVI(AbstractAlgorithm):
         found = []
         for start in range(self.num_starts):
             begin: Any = q if start == 0 else _elsewhere(q, seed + start)
-            key = jr.fold_in(jr.key(seed), start)
+            key = purpose_key(seed, f"start {start}")
             _, _, average, values, fine = steps(begin, 0.1, ascent.ADAM.init(begin), key, 200)
             tail = values[100:][fine[100:]]
             reached = float(tail.mean()) if len(tail) else -np.inf

@@ -10,18 +10,21 @@ import jax.random as jr
 import numpy as np
 
 from jensen._errors import OptionError, nearest
+from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.blackbox import ascent
 from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget, learned_target
 from jensen.algorithms.blackbox.start import starting_product
 from jensen.algorithms.hierarchical.estimator import estimator_for, recipes_for
 from jensen.algorithms.hierarchical.moments import Plain, moments
 from jensen.algorithms.hierarchical.race import Flattened, race, spread
+from jensen.algorithms.hierarchical.rows import back_to_mean_field, row_inputs
 from jensen.algorithms.hierarchical.scouts import sighted
 from jensen.algorithms.hierarchical.start import at_optima, by_rows, check_names, starting_family
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome
 from jensen.core.algorithm import Run
 from jensen.families.native import AbstractFactor, native_factor
+from jensen.math.keys import purpose_key
 from jensen.math.precision import Precision, working
 from jensen.models.log_density import LogDensity
 from jensen.models.native import NativeTarget, native_target
@@ -48,8 +51,11 @@ class HVM(AbstractAlgorithm):
         families: site -> native factor, in the place of the family of its support.
         estimator, bound: one's own instead of the choices above; with `jn.ImportanceWeighted(M)` and `importance` the
             bound is sampled doubly.
-        plate: one whose rows each get a prior of their own for their λ (full rank, with a Gaussian r), independent of
-            other rows': for local latents. Every latent must be inside it.
+        plate: one whose rows each get a prior of their own for their λ (full rank, r by Bayes' rule or "gaussian"),
+            independent of other rows': for local latents. Every latent must be inside it. Unless parameters are
+            learned, mean field comes first, and a row whose bound does not rise above it stays there.
+        amortised: whether the rows' priors come from a network that sees the rows' data, and r from one they share,
+            so that what is learned does not grow with the rows; with `plate` or `batch_size`.
         batch_size: rows of `plate` (the largest one unless told otherwise) in each step, each standing for N / B; the
             parameters of all rows are kept. The bound that a fit reports, and its checks, are on all rows.
         num_starts: short runs from different starts before the best goes on.
@@ -69,6 +75,7 @@ class HVM(AbstractAlgorithm):
     bound: AbstractBound = ELBO()
     plate: str | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
+    amortised: bool = eqx.field(static=True, default=False)
     num_starts: int = eqx.field(static=True, default=4)
     rate: float = eqx.field(static=True, default=0.05)
     max_steps: int = eqx.field(static=True, default=30_000)
@@ -90,17 +97,21 @@ class HVM(AbstractAlgorithm):
 
     def _check_rows(self) -> None:
         if self.plate is None and self.batch_size is None:
+            if self.amortised:
+                raise OptionError(
+                    "Only priors of rows can be amortised.", "Option: amortised of hvm.", "Name the rows' plate=."
+                )
             return
         given = {
             "prior": self.prior not in (None, "full_rank"),
-            "auxiliary": self.auxiliary not in (None, "gaussian"),
-            "importance": self.importance > 0,
+            "auxiliary": self.auxiliary not in (None, *(() if self.amortised else ("gaussian",))),
             "bound": not self.bound.linear,
         }
         for option, other in given.items():
             if other:
                 raise OptionError(
-                    "Row by row, λ has a full-rank Gaussian prior and r is Gaussian, under the hierarchical bound.",
+                    "Row by row, λ has a full-rank Gaussian prior and r is Gaussian, under a bound that is linear in "
+                    "the log weights.",
                     f"Options: plate, batch_size, {option} of hvm.",
                     f"Leave {option} out, or plate and batch_size.",
                 )
@@ -110,7 +121,7 @@ class HVM(AbstractAlgorithm):
     ) -> NativeTarget:
         """The model on its own supports, discrete latents allowed."""
         target = native_target(model, data, precision, batch_size=self.batch_size, plate=self.plate)
-        self._row_axes(target)
+        self._look_at_rows(model, data, target)
         sites = {site.name: site for site in target.structure.latents}
         for name, factor in self.families.items():
             if name not in sites:
@@ -123,8 +134,16 @@ class HVM(AbstractAlgorithm):
     ) -> LearnedTarget:
         """The model on its own supports, at its parameters' starting values."""
         found = learned_target(fn, parameters, data, precision, self.batch_size, self.plate)
-        self._row_axes(found.native)
+        self._look_at_rows(fn, data, found.native)
         return found
+
+    def _look_at_rows(self, fn: Any, data: Mapping[str, Any] | None, target: NativeTarget) -> None:
+        """Refuse latents outside the rows; see what the data say of each row where that is asked for."""
+        self._row_axes(target)
+        plate = self.plate if target.subsample is None else target.subsample.plate
+        if self.amortised and plate is not None:
+            with working(target.precision):
+                target.row_inputs = row_inputs(fn, data, target, plate)
 
     def _row_axes(self, target: NativeTarget) -> dict[str, int]:
         """Site -> the axis of the rows whose λ is their own; empty where λ has one prior. Refuses latents outside."""
@@ -153,8 +172,15 @@ class HVM(AbstractAlgorithm):
     def _run(self, target: NativeTarget, seed: int, learn: LearnedTarget | None) -> Run:
         with working(target.precision):
             product = starting_product(target, seed, self.families)
-            axes = self._row_axes(target)
-            starts: list[Any] = [by_rows(product, axes, 0, seed)] if axes else self._starts(target, product, seed)
+            axes, budget = self._row_axes(target), self.max_steps
+            alone = bool(axes) and learn is None and not self.amortised
+            if alone:
+                first = BBVI(num_starts=self.num_starts, max_steps=max(200, budget // 2))
+                product = (yield from first.ascend(target, product, seed)).q
+                budget -= min(budget // 2, first.max_steps)
+            starts: list[Any] = [self._rows(target, product, axes, seed)] if axes else []
+            starts = starts or self._starts(target, product, seed)
+            begin = starts[0]
             estimator = self.estimator or estimator_for(target, starts[0], self.bound, self.num_draws)
             move: Any = Plain()
             if learn is not None:
@@ -164,32 +190,41 @@ class HVM(AbstractAlgorithm):
             steps = ascent.Chunks(view, estimator, self.bound, move, quick=0)
             q, reached = yield from race(steps, view, starts, self.rate, seed)
             epoch = 1 if target.subsample is None else target.subsample.epoch
-            chunk = max(1000, 20 * epoch)
+            chunk = max(200 if axes else 1000, 20 * epoch)
             fit = yield from ascent.ascend(
                 steps,
                 q,
-                jr.fold_in(jr.key(seed), 1000),
+                purpose_key(seed, "ascent"),
                 rate=self.rate,
                 chunk=chunk,
-                max_chunks=max(1, self.max_steps // chunk),
+                max_chunks=max(1, budget // chunk),
                 tolerance=self.tolerance,
                 phase="ascent",
                 patience=2,
                 epoch=epoch,
             )
-            found = moments(fit.q if learn is None else fit.q.q, 4096, seed, covariance=False)
+            q, plain = (fit.q, 0) if not alone else back_to_mean_field(target, fit.q, begin, axes, seed)
+            found = moments(q if learn is None else fit.q.q, 4096, seed, covariance=False)
         end = (
             f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
             if fit.converged
             else f"Stopped at {self.max_steps} steps; the last averages still differ by {fit.shift:.2g} posterior sd."
         )
+        if plain:
+            size = begin.prior.num_rows
+            end = f"{end} Of {size} rows {plain} are as mean field left them: dependence did not raise their bound."
         certificate = {
             "shift_in_sd": fit.shift,
             "rejected_steps": float(fit.rejected),
             "information": found.information,
             "information_se": found.information_se,
         }
-        return Outcome(fit.q, fit.converged, end, certificate, restarts=reached)
+        return Outcome(q, fit.converged, end, certificate, restarts=reached)
+
+    def _rows(self, target: NativeTarget, product: Any, axes: Mapping[str, int], seed: int) -> Any:
+        inputs = target.row_inputs if self.amortised else None
+        q = by_rows(product, axes, int(self.importance), seed, self.auxiliary, inputs)
+        return jax.tree.map(jnp.asarray, q)
 
     def _starts(self, target: NativeTarget, product: Any, seed: int) -> list[Any]:
         """Of a mixture prior every other one has its components at the optima of single products."""

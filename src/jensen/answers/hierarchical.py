@@ -7,12 +7,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jensen.algorithms.hierarchical.moments import Moments, moments
+from jensen.algorithms.hierarchical.weights import weighed_draws
 from jensen.answers.contract import Draws
 from jensen.answers.native import NativeAnswer
 from jensen.answers.packing import packed, unpacked
@@ -25,6 +25,7 @@ from jensen.diagnostics.moments import flatten
 from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture, hierarchical, native
 from jensen.families.hierarchical import Hierarchical
 from jensen.math.precision import working
+from jensen.math.programs import Program
 from jensen.models.native import NativeTarget
 
 LAMBDAS = 31
@@ -64,8 +65,8 @@ class HierarchicalAnswer(NativeAnswer):
         """Draws of z and the estimates of log q(z) that go with them."""
         with working(self.target.precision):
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed)
-            draws, log_q = jax.device_get(_drawn(self.q, jax.random.split(key, count), self._count))
-        return {name: np.asarray(value) for name, value in draws.items()}, np.asarray(log_q, float)
+            draws, log_q = weighed_draws(self.q, key, count, self._count)
+        return draws, log_q
 
     def _draws(self, q: Any, count: int, seed: int, label: int) -> Draws:
         return self._weighed(count, seed, label)[0]
@@ -170,7 +171,8 @@ class Marginal:
         """
         with working(self.precision):
             values = {name: jnp.asarray(draws[name]) for name in self.q.likelihood.factors}
-            logs = np.asarray(jax.device_get(_ratios(self.q, values, jax.random.key(seed), num_draws)), float)
+            run = Program(functools.partial(_ratios, num_draws))
+            logs = np.asarray(jax.device_get(run(self.q, values, jax.random.key(seed))), float)
         top = logs.max(axis=1, keepdims=True)
         weights = np.exp(logs - top)
         mean = weights.mean(axis=1)
@@ -181,19 +183,7 @@ class Marginal:
         return found, error
 
 
-@eqx.filter_jit
-def _drawn(q: Hierarchical, keys: Any, count: int) -> Any:
-    def one(key: Any) -> Any:
-        first, second, third = jax.random.split(key, 3)
-        point = q.mix(first).value
-        value = q.given(point).values(second, pathwise=False)
-        return value, q.marginal(third, value, q.log_ratio(point, value), count)[0]
-
-    return jax.lax.map(one, keys, batch_size=64)
-
-
-@eqx.filter_jit
-def _ratios(q: Hierarchical, values: Any, key: Any, count: int) -> Any:
+def _ratios(count: int, q: Hierarchical, values: Any, key: Any) -> Any:
     def one(item: Any) -> Any:
         value, index = item
         found, keys = q.features(value), jax.random.split(jax.random.fold_in(key, index), count)

@@ -1,16 +1,17 @@
 """How far an approximation is from a product: correlations, total correlation, and a sentence when there is none."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
 from jensen.diagnostics.check import Check, Report
 from jensen.families.hierarchical import Hierarchical
+from jensen.math.programs import Program
 
 COLLAPSED = 0.02
 """Total correlation in nats, and correlation, below which q is mean field for every purpose."""
@@ -81,13 +82,13 @@ def total_correlation(
     q: Hierarchical, draws: Mapping[str, np.ndarray], log_q: np.ndarray, seed: int, count: int = 1024
 ) -> tuple[float, float]:
     """E[log q(z) - Σ_i log q(z_i)] over draws with their log q(z); the marginals by `count` fresh draws of λ."""
-    marginals = np.asarray(jax.device_get(_marginals(q, dict(draws), jax.random.key(seed + 77), count)), float)
+    run = Program(functools.partial(_marginals, count))
+    marginals = np.asarray(jax.device_get(run(q, dict(draws), jax.random.key(seed + 77))), float)
     values = log_q - marginals
     return float(values.mean()), float(values.std() / np.sqrt(len(values)))
 
 
-@eqx.filter_jit
-def _marginals(q: Hierarchical, draws: Any, key: Any, count: int) -> Any:
+def _marginals(count: int, q: Hierarchical, draws: Any, key: Any) -> Any:
     points = jax.vmap(lambda k: q.mix(k).value)(jax.random.split(key, count))
 
     def one(value: Any) -> Any:

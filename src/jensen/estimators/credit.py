@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jensen._typing import Array, LogWeights
 from jensen.core import AbstractFamily
 from jensen.estimators.by_row import to_rows
-from jensen.models.dependence import Links
+from jensen.models.dependence import NONE, Links
 
 Stacked = dict[str, Array]
 """Term or factor name -> array that leads with the draws."""
@@ -64,6 +64,9 @@ class Blanket(AbstractCredit):
         sites = q.touched(factor)
         if sites == (factor,):
             for name in self.links.touching(factor):
+                if factor not in self.links.split:
+                    out = out + by_blocks(terms[name], self.links, name, factor)
+                    continue
                 for members, index in self.links.layers(name, factor):
                     out = out + to_rows(terms[name], index, members)
         else:
@@ -79,3 +82,31 @@ def _summed(values: Array, shape: tuple[int, ...]) -> Array:
     """(draws, *anything) summed over all but the draws, as (draws, 1, ..., 1)."""
     draws = values.shape[0]
     return jnp.sum(values.reshape(draws, -1), axis=1).reshape((draws,) + (1,) * len(shape))
+
+
+def by_blocks(values: Array, links: Links, term: str, site: str) -> Array:
+    """Sums of a term's entries, (draws, *term), over each row (draws, *rows) of a site that they depend on.
+
+    An entry that depends on several rows counts for the rows of the smallest block that holds them all.
+    """
+    shape, draws = links.shapes[site], values.shape[0]
+    flat, index = values.reshape(draws, -1), links.rows[term][site].reshape(-1)
+    if np.array_equal(index, np.arange(int(np.prod(shape, dtype=int)))):
+        return flat.reshape(draws, *shape)
+    out, left = jnp.zeros((draws, *shape), values.dtype), index != NONE
+    for axes in links.by_size(site):
+        block = links.by_block(term, site, axes).reshape(-1)
+        where = np.flatnonzero(left & (block >= 0))
+        left = left & (block < 0)
+        if len(where):
+            kept = tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
+            sums = _by_block(flat[:, where], jnp.asarray(block[where]), int(np.prod(kept, dtype=int)))
+            out = out + sums.reshape(draws, *kept)
+    return out
+
+
+def _by_block(values: Array, blocks: Array, count: int) -> Array:
+    """(draws, count): sums of the columns of each block."""
+    if count == 1:
+        return jnp.sum(values, axis=1, keepdims=True)
+    return jax.vmap(lambda v: jax.ops.segment_sum(v, blocks, count))(values)

@@ -51,23 +51,49 @@ def expected_terms(
     return out, rest
 
 
-def surrogate_terms(q: Product, name: str, log_joint: LogJoint, values: Any) -> Scalar:
-    """Σ_rows Σ_k q_row(k) E[log p(x, z_row = k, rest)] as a function of q whose value is zero, row by row."""
+def surrogate_terms(q: Product, name: str, log_joint: LogJoint, values: Any, links: Links | None = None) -> Scalar:
+    """Σ_rows Σ_k q_row(k) E[log p(x, z_row = k, rest)] as a function of q whose value is zero, row by row.
+
+    With links, blocks of rows that no term joins change together: one row of each at a time.
+    """
     factor: AbstractFactor = q.factors[name]
     support = factor.support()
     assert support is not None
-    rows = int(np.prod(factor.rows, dtype=int))
-    masses = jnp.exp(factor.log_masses()).reshape(rows, -1)
+    shape = factor.rows
+    axes = links.common(name) if links is not None else ()
+    apart = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    within = [1 if axis in axes else size for axis, size in enumerate(shape)]
+    masses = jnp.exp(factor.log_masses())
 
     def energies(value: Any) -> Array:
-        flat = value[name].reshape(rows)
-
         def at(row: Array, k: Array) -> Array:
-            moved = flat.at[row].set(k.astype(flat.dtype)).reshape(value[name].shape)
-            return total(dict(log_joint({**value, name: moved})))
+            own = (jnp.arange(int(np.prod(within, dtype=int))) == row).reshape(within)
+            moved = jnp.where(own, k.astype(value[name].dtype), value[name])
+            terms = dict(log_joint({**value, name: moved}))
+            if not axes or links is None:
+                return total(terms).reshape(1)
+            return _by_block(terms, links, name, axes, int(np.prod(apart, dtype=int)))
 
-        table = jax.vmap(lambda row: jax.vmap(lambda k: at(row, k))(support))(jnp.arange(rows))
-        return table - jnp.mean(table, axis=1, keepdims=True)
+        rows = jnp.arange(int(np.prod(within, dtype=int)))
+        table = jax.vmap(lambda row: jax.vmap(lambda k: at(row, k))(support))(rows)  # (rows of a block, K, blocks)
+        placed = jnp.moveaxis(table, 1, -1).reshape(*within, *apart, -1)
+        both = jnp.transpose(placed, _interleaved(len(shape))).reshape(*shape, -1)
+        return both - jnp.mean(both, axis=-1, keepdims=True)
 
     mean = jnp.mean(jax.vmap(energies)(stopped(values)), axis=0)
     return jnp.sum((masses - stopped(masses)) * stopped(mean))
+
+
+def _interleaved(count: int) -> list[int]:
+    """Axis i of the one beside axis i of the other, of which one has a single entry; values last."""
+    return [place for axis in range(count) for place in (axis, count + axis)] + [2 * count]
+
+
+def _by_block(terms: Mapping[str, Array], links: Links, name: str, axes: tuple[int, ...], count: int) -> Array:
+    """The sums over the entries that depend on each block, (count,)."""
+    out = jnp.zeros(count)
+    for term in links.touching(name):
+        block = links.by_block(term, name, axes).reshape(-1)
+        where = np.flatnonzero(block >= 0)
+        out = out + jax.ops.segment_sum(jnp.ravel(terms[term])[where], jnp.asarray(block[where]), count)
+    return out

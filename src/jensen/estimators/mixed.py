@@ -142,7 +142,7 @@ class Mixed(AbstractEstimator):
         surrogate = bound(log_w) + others
         for name in looked_at:
             if name not in together:
-                surrogate = surrogate + surrogate_terms(q, name, log_joint, values)
+                surrogate = surrogate + surrogate_terms(q, name, log_joint, values, recipes[name].links)
         for name, score in log_score.items():
             recipe = recipes[name]
             own_terms = stopped(terms if recipe.averages is None else without(terms, quiet, name))

@@ -15,6 +15,9 @@ from jensen.estimators.mixed import Mixed
 from jensen.estimators.score_function import check
 from jensen.families.hierarchical import Hierarchical
 
+GAIN = "log q(z | λ) - log q(z)"
+"""The term of the log joint that stands for the prior and r together, where draws of r beside ψ enter the bound."""
+
 
 class Augmented(eqx.Module):
     """log p(x, z) with what z adds to the bound through λ, as one more term of the log joint.
@@ -34,7 +37,7 @@ class Augmented(eqx.Module):
             return terms | self.q.reverse(self.point, value)
         own = self.q.log_ratio(self.point, value)
         bound, _ = self.q.marginal(self.key, value, own, self.q.importance)
-        return terms | {"log q(z | λ) - log q(z)": self.q.given(self.point).log_prob(value) - bound}
+        return terms | {GAIN: self.q.row_weight * (self.q.log_given(self.point, value) - bound)}
 
 
 class Nested(AbstractEstimator):

@@ -1,5 +1,6 @@
 """Which entry of which term of the log joint depends on which row of which latent, read off the traced program."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -28,13 +29,17 @@ class Links:
     """`rows[term][site]`: for each entry of the term the one row of the site that it depends on (flat index).
 
     Sites that a term does not depend on are left out. `split[site]` are groups of rows of which an entry sees fewer
-    than of all: the even and the odd states of a chain, say. Compared by identity, so that compiled programs are found
-    again.
+    than of all: the even and the odd states of a chain, say. Rows on several axes (the topics of each document) also
+    form blocks, those that agree in some of the axes: `blocks[term][site]` has, for axes as the key, the one block that
+    an entry depends on, where it depends on several rows.
+
+    Compared by identity, so that compiled programs are found again.
     """
 
     rows: dict[str, Rows]
     shapes: dict[str, tuple[int, ...]]
     split: dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = field(default_factory=dict)
+    blocks: dict[str, dict[str, dict[tuple[int, ...], np.ndarray]]] = field(default_factory=dict)
 
     def touching(self, site: str) -> list[str]:
         """The terms that depend on a site: its Markov blanket's densities."""
@@ -61,6 +66,42 @@ class Links:
             return [(np.ones(self.shapes[site], bool), self.rows[term][site])]
         return [(members, found[term]) for members, found in self.split[site] if term in found]
 
+    def common(self, site: str) -> tuple[int, ...]:
+        """Axes of its rows such that no entry depends on two blocks that differ in them, for the smallest such blocks.
+
+        All of them where the rows are independent given the rest; none where any two of them may depend on each other.
+        """
+        terms = [term for term in self.rows if site in self.rows[term]]
+        for axes in self.by_size(site):
+            if not axes or all((self.by_block(term, site, axes) != MANY).all() for term in terms):
+                return axes
+        return ()
+
+    def together(self, site: str) -> int:
+        """Rows in each block of `common`: so many have to be looked at one by one, 1 where they are independent."""
+        shape, axes = self.shapes[site], self.common(site)
+        return int(np.prod([size for axis, size in enumerate(shape) if axis not in axes], dtype=int))
+
+    def by_size(self, site: str) -> list[tuple[int, ...]]:
+        """Sets of axes of its rows, those with the smallest blocks first."""
+        return _sets(self.shapes[site])
+
+    def by_block(self, term: str, site: str, axes: tuple[int, ...]) -> np.ndarray:
+        """For each entry the one block, of rows that agree in these axes, that it depends on (flat index)."""
+        index, shape = self.rows[term][site], self.shapes[site]
+        where = np.unravel_index(np.maximum(index, 0), shape) if shape else ()
+        block = np.zeros_like(index)
+        for axis in axes:
+            block = block * shape[axis] + where[axis]
+        block = np.where(index >= 0, block, index) if axes else np.where(index == NONE, NONE, 0)
+        known = self.blocks.get(term, {}).get(site, {})
+        return np.where(index == MANY, known[axes], block) if axes in known else block
+
+
+def _sets(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    sets = [axes for n in range(len(shape) + 1) for axes in itertools.combinations(range(len(shape)), n)]
+    return sorted(sets, key=lambda axes: (-int(np.prod([shape[a] for a in axes], dtype=int)), axes))
+
 
 def links(
     log_joint: Callable[[Any], Mapping[str, Any]], latents: Mapping[str, Any], rows: Mapping[str, tuple[int, ...]]
@@ -70,13 +111,15 @@ def links(
     `latents` gives shape and type of every site's value, `rows` the leading shape that counts as its rows. Elementwise
     operations, data movement with known indices, sums and products are followed exactly; a loop or a solve counts as
     depending on everything that enters it. What is left out is therefore never a dependence. Where an entry sees
-    several rows of a site, groups of rows (every second one along an axis, each position of a short axis) are followed
-    apart. Nothing is compiled.
+    several rows of a site, groups of rows (every second one along an axis, each position of a short axis) and blocks of
+    them are followed apart. Nothing is compiled.
     """
     traced, shape = jax.make_jaxpr(log_joint, return_shape=True)(dict(latents))
     program, _ = dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars), instantiate=True)
     tree, sites = jax.tree.structure(shape), sorted(latents)
-    start = {name: _own(rows[name], _shape(latents[name])) for name in sites}
+    shapes = {name: tuple(rows[name]) for name in latents}
+    whole = {name: tuple(range(len(own))) for name, own in shapes.items()}
+    start = {name: _own(shapes[name], whole[name], _shape(latents[name])) for name in sites}
 
     def followed(given: list[Rows]) -> dict[str, Rows]:
         found = _run(program, list(traced.consts), [None] * len(given), given)
@@ -84,7 +127,7 @@ def links(
         return {t: {s: i for s, i in deps.items() if (i != NONE).any()} for t, deps in _terms(out, shape)}
 
     keep = followed([{name: start[name]} for name in sites])
-    known = Links(keep, {name: tuple(rows[name]) for name in latents})
+    known = Links(keep, shapes)
     split = {}
     for name in sites:
         if int(np.prod(rows[name], dtype=int)) > 2 and not known.separable(name):
@@ -102,7 +145,15 @@ def links(
             layers = _groups(rows[name], parts, [found[name] for found in keep.values() if name in found])
             if layers:
                 split[name] = layers
-    return replace(known, split=split)
+    blocks: dict[str, dict[str, dict[tuple[int, ...], np.ndarray]]] = {}
+    several = {site for deps in keep.values() for site, ids in deps.items() if (ids == MANY).any()}
+    open_sets = {site: [axes for axes in _sets(shapes[site]) if axes and axes != whole[site]] for site in several}
+    for i in range(max(map(len, open_sets.values()), default=0)):
+        now = {site: sets[i] for site, sets in open_sets.items() if i < len(sets)}
+        wider = followed([{s: _own(shapes[s], now.get(s, whole[s]), _shape(latents[s]))} for s in sites])
+        for term, site in [(t, s) for t in keep for s in now if s in keep[t]]:
+            blocks.setdefault(term, {}).setdefault(site, {})[now[site]] = wider[term][site]
+    return replace(known, split=split, blocks=blocks)
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -136,10 +187,11 @@ def _terms(out: Any, shape: Mapping[str, Any]) -> list[tuple[str, Rows]]:
     return [(name, {s: np.broadcast_to(i, shape[name].shape) for s, i in out[name].items()}) for name in shape]
 
 
-def _own(rows: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """The row of each entry of the value itself."""
-    index = np.arange(int(np.prod(rows, dtype=int)), dtype=np.int32).reshape(rows)
-    return np.broadcast_to(index.reshape(rows + (1,) * (len(shape) - len(rows))), shape)
+def _own(rows: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """The block of each entry of the value itself, of rows that agree in these axes."""
+    kept = [size if axis in axes else 1 for axis, size in enumerate(rows)]
+    index = np.arange(int(np.prod(kept, dtype=int)), dtype=np.int32).reshape(kept)
+    return np.broadcast_to(index.reshape(index.shape + (1,) * (len(shape) - len(rows))), shape)
 
 
 def _run(jaxpr: Any, consts: list[Any], values: list[Any], deps: list[Rows]) -> list[tuple[Any, Rows]]:

@@ -33,6 +33,7 @@ class NativeTarget:
         precision: of the computation.
         differentiable: whether gradients in the continuous latents exist.
         subsample: batches of one plate's rows, where a fit works on them.
+        row_inputs: what the data say of each row, (rows, F), where a fit asks for it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class NativeTarget:
         self.subsample = subsample
         self.precision: Precision = precision
         self.gradients = self.values = 0
+        self.row_inputs: np.ndarray | None = None
 
     @property
     def supports(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jensen.models.native import NativeTarget
 
 REPLICATES = 24
 LOOKUPS = 512
-"""Evaluations of the log joint for each draw up to which every value of every row is looked at."""
+"""Evaluations of the log joint for each draw up to which every value of every row of a block is looked at."""
 
 
 QUIET = 0.01
@@ -70,10 +70,8 @@ def candidates(name: str, q: Product, links: Links, differentiable: bool) -> dic
     """The gradients that a factor can have, by name."""
     factor = q.factors[name]
     support = factor.support()
-    if support is not None:
-        together = links.separable(name)
-        if together or int(np.prod(factor.rows, dtype=int)) * support.shape[0] <= LOOKUPS:
-            return {"local expectation": Expected(links)}
+    if support is not None and (links.separable(name) or links.together(name) * support.shape[0] <= LOOKUPS):
+        return {"local expectation": Expected(links)}
     blanket, quiet = Blanket(links), bool(neighbours(q, links, name))
     if factor.reparameterised and differentiable:
         found: dict[str, AbstractRecipe] = {"path derivative": Reparameterised(stick=True)}

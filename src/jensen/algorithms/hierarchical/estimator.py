@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jensen.core import AbstractBound
 from jensen.estimators import (
@@ -18,13 +17,14 @@ from jensen.estimators import (
     StickingTheLanding,
     Stratified,
 )
+from jensen.estimators.nested import GAIN
 from jensen.families.hierarchical import Hierarchical
 from jensen.models.analysis import placeholders
 from jensen.models.dependence import Links, links
 from jensen.models.native import NativeTarget
 
 LOOKUPS = 256
-"""Values of all rows of a site up to which each of them is looked at, for every draw."""
+"""Values of a block's rows of a site up to which each of them is looked at, for every draw."""
 LEAST, SCORED = 4, 4
 """Draws of λ for each component, at least; of z for each λ where some of it is scored."""
 
@@ -43,7 +43,7 @@ def estimator_for(target: NativeTarget, q: Hierarchical, bound: AbstractBound, n
     if reverse_scored:
         inner = ScoreFunction(max(4, outer), pathwise=target.differentiable)
     elif smooth:
-        inner = Pathwise(outer) if q.auxiliary.by_component else StickingTheLanding(outer)
+        inner = Pathwise(outer) if q.auxiliary.follows else StickingTheLanding(outer)
     else:
         inner = nested(target, q, outer)
     return Stratified(inner) if strata > 1 else inner
@@ -53,7 +53,7 @@ def nested(target: NativeTarget, q: Hierarchical, num_draws: int) -> Nested:
     """Sums over small supports, reparameterisation, and scores with leave-one-out baselines for what is left."""
     recipes, inside = recipes_for(target, q, augmented_links(target, q))
     # r that moves with the prior cancels log q(ψ) draw by draw only if both are differentiated in full.
-    return Nested(Mixed(recipes, inside), max(LEAST, num_draws // 2), stick=not q.auxiliary.by_component)
+    return Nested(Mixed(recipes, inside), max(LEAST, num_draws // 2), stick=not q.auxiliary.follows)
 
 
 def recipes_for(target: NativeTarget, q: Hierarchical, found: Links) -> tuple[dict[str, Any], int]:
@@ -61,8 +61,7 @@ def recipes_for(target: NativeTarget, q: Hierarchical, found: Links) -> tuple[di
     recipes: dict[str, Any] = {}
     for name, factor in q.likelihood.factors.items():
         support = factor.support()
-        rows = int(np.prod(factor.rows, dtype=int))
-        if support is not None and (found.separable(name) or rows * support.shape[0] <= LOOKUPS):
+        if support is not None and (found.separable(name) or found.together(name) * support.shape[0] <= LOOKUPS):
             recipes[name] = Expected(found)
         elif factor.reparameterised and target.differentiable:
             recipes[name] = Reparameterised()
@@ -83,7 +82,7 @@ def augmented_links(target: NativeTarget, q: Hierarchical) -> Links:
     def log_joint(value: Any) -> dict[str, Any]:
         terms = dict(model.log_joint(value))
         if q.importance:
-            return terms | {"log q(z | λ) - log q(z)": q.log_ratio(point, value)}
+            return terms | {GAIN: q.log_given(point, value) - q.log_ratio(point, value)}
         return terms | q.reverse(point, value)
 
     rows = {name: factor.rows for name, factor in q.likelihood.factors.items()}

@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
+import optax
 
 from jensen.algorithms.blackbox.ascent import ADAM, AbstractMove
 from jensen.core import total
 from jensen.families.hierarchical import Hierarchical
+from jensen.families.hierarchical.by_row import AbstractRowPrior
+from jensen.math.keys import purpose_key
+from jensen.math.programs import Program
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ NETWORKS, SLOWER = ("arrays", "network"), 0.1
 FOLLOWING = {"auxiliary": 0.1, "logits": 0.3}
 """Likewise where r follows the prior by itself and holds corrections only: noise in them is all loss. Components that
 do not fit yet lose their shares more slowly, and may find a place meanwhile."""
+STEADY = optax.scale_by_adam(b1=0.9, b2=0.99, eps=0.1)
+"""Adam that does not move what the bound hardly depends on. λ is in units of the factors' sds, so that a slope far
+below 0.1 nats is nothing but noise, on which rows of next to nothing would walk until their tail is all there is."""
 LISTED = 400
 """Scalars up to which their covariance is formed."""
 
 
-@eqx.filter_jit
 def _measured(q: Hierarchical, keys: Any) -> Any:
     def one(key: Any) -> Any:
         first, second = jr.split(key)
@@ -62,7 +67,7 @@ def _measured(q: Hierarchical, keys: Any) -> Any:
 
 def moments(q: Hierarchical, count: int, seed: int, covariance: bool = True) -> Moments:
     """From `count` draws of λ; the factors' own moments are exact."""
-    means, variances, gain = jax.device_get(_measured(q, jr.split(jr.key(seed), count)))
+    means, variances, gain = jax.device_get(Program(_measured)(q, jr.split(purpose_key(seed, "moments"), count)))
     average = {name: np.asarray(m, float).mean(axis=0) for name, m in means.items()}
     spread = {
         name: np.asarray(variances[name], float).mean(axis=0) + np.asarray(m, float).var(axis=0)
@@ -82,8 +87,9 @@ class Plain(AbstractMove):
     def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
         """One step."""
         del estimator
-        update, state = ADAM.update(slope, state)
-        following = FOLLOWING if getattr(getattr(q, "auxiliary", None), "by_component", False) else {}
+        rowwise = isinstance(getattr(q, "prior", None), AbstractRowPrior)
+        update, state = (STEADY if rowwise else ADAM).update(slope, state)
+        following = FOLLOWING if getattr(getattr(q, "auxiliary", None), "follows", False) else {}
 
         def moved(path: Any, x: Any, u: Any) -> Any:
             names = [getattr(part, "name", "") for part in path]

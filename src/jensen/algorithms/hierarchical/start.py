@@ -72,8 +72,13 @@ def _scales(product: Product) -> dict[str, Any]:
     return scale
 
 
-def by_rows(product: Product, axes: Mapping[str, int], importance: int, seed: int) -> h.Hierarchical:
-    """λ of each row by itself: `axes` says along which axis of each site the rows lie."""
+def by_rows(
+    product: Product, axes: Mapping[str, int], importance: int, seed: int, auxiliary: Any = None, inputs: Any = None
+) -> h.Hierarchical:
+    """λ of each row by itself, close to the product: `axes` says along which axis of each site the rows lie.
+
+    With `inputs`, (rows, F), the prior is amortised over them.
+    """
     scale = _scales(product)
     names = sorted(product.factors)
     shapes = {name: tuple(np.shape(scale[name])) for name in names}
@@ -85,10 +90,12 @@ def by_rows(product: Product, axes: Mapping[str, int], importance: int, seed: in
             "Option: plate of hvm.",
             "Leave plate out: λ of all rows then has one prior of low rank.",
         )
-    inputs = jax.eval_shape(lambda: features(product, _example(product)))
-    count = sum(int(np.prod(x.shape, dtype=int)) for x in inputs.values()) // rows
-    reverse = h.RowGaussian.start(rows, count, layout, seed)
-    return h.Hierarchical(product, scale, h.RowPrior.start(rows, layout), reverse, importance)
+    seen = jax.eval_shape(lambda: features(product, _example(product)))
+    count = sum(int(np.prod(x.shape, dtype=int)) for x in seen.values()) // rows
+    reverse = (h.RowGaussian if auxiliary == "gaussian" else h.RowBayes).start(rows, count, layout, seed)
+    if inputs is None:
+        return h.Hierarchical(product, scale, h.RowPrior.start(rows, layout, WIDTH), reverse, importance)
+    return h.Hierarchical(product, scale, h.EncodedPrior.start(inputs, layout, WIDTH, seed), reverse, importance)
 
 
 def _example(product: Product) -> Any:

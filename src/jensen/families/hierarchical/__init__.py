@@ -2,12 +2,15 @@
 
 from jensen.families.hierarchical.auxiliary import AbstractAuxiliary, Factorised, Gaussian, PriorAuxiliary
 from jensen.families.hierarchical.auxiliary_shapes import FlowAuxiliary, MixtureAuxiliary
-from jensen.families.hierarchical.by_row import RowGaussian, RowLayout, RowPrior
+from jensen.families.hierarchical.by_row import EncodedPrior, RowPrior, RowsOf
 from jensen.families.hierarchical.family import Hierarchical
+from jensen.families.hierarchical.layout import RowLayout
 from jensen.families.hierarchical.responsibilities import Responsibilities
+from jensen.families.hierarchical.row_auxiliary import RowBayes, RowGaussian
 
 __all__ = [
     "AbstractAuxiliary",
+    "EncodedPrior",
     "Factorised",
     "FlowAuxiliary",
     "Gaussian",
@@ -15,7 +18,9 @@ __all__ = [
     "MixtureAuxiliary",
     "PriorAuxiliary",
     "Responsibilities",
+    "RowBayes",
     "RowGaussian",
     "RowLayout",
     "RowPrior",
+    "RowsOf",
 ]

@@ -25,10 +25,14 @@ class AbstractAuxiliary(eqx.Module):
     Attributes:
         local: whether log r is a sum of terms that see one site each.
         by_component: whether it asks for `features.SHARES`, which only a mixture prior has.
+        expands: whether it asks for `features.SLOPE` and `features.INFORMATION`, at the mean of the prior.
+        follows: whether it depends on the prior itself, its own parameters being corrections.
     """
 
     local: eqx.AbstractClassVar[bool]
     by_component: ClassVar[bool] = False
+    expands: ClassVar[bool] = False
+    follows: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod

@@ -1,5 +1,7 @@
-"""Local latents with their own λ: the variational prior and r as products over the rows of a plate."""
+"""Local latents with their own λ: the variational prior as a product over the rows of a plate."""
 
+import abc
+import dataclasses
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -11,62 +13,96 @@ import numpy as np
 from jensen._typing import Array, Flat, PRNGKey, Scalar
 from jensen.core import AbstractDensity, Draw
 from jensen.families.full_rank import FullRank
-from jensen.families.hierarchical.auxiliary import WHOLE, AbstractAuxiliary, Gaussian
-from jensen.families.hierarchical.features import SHARES
+from jensen.families.hierarchical.features import Network
+from jensen.families.hierarchical.layout import RowLayout
 
 
-def _pairs(parts: Any) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    return tuple((int(axis), tuple(int(n) for n in np.ravel(shape))) for axis, shape in parts)
+class RowsOf(eqx.Module):
+    """Some rows, each counting once: their indices and the axis of each site that they lie along."""
+
+    rows: Array
+    axes: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    weight: ClassVar[float] = 1.0
 
 
-class RowLayout(eqx.Module):
-    """Where the rows are in ψ, which lists λ site by site: for each site the axis of its rows and its other axes.
-
-    Example:
-        >>> import numpy as np
-        >>> RowLayout([(0, (2,)), (0, ())]).split(np.arange(6.0)).tolist()  # two rows: of (2, 2) and of (2,)
-        [[0.0, 1.0, 4.0], [2.0, 3.0, 5.0]]
-    """
-
-    sites: tuple[tuple[int, tuple[int, ...]], ...] = eqx.field(static=True, converter=_pairs)
-
-    @property
-    def width(self) -> int:
-        """Entries of ψ in a row."""
-        return sum(int(np.prod(shape, dtype=int)) for _, shape in self.sites)
-
-    def split(self, point: Any) -> Any:
-        """ψ as (rows, width)."""
-        rows, start, parts = point.shape[0] // self.width, 0, []
-        for axis, rest in self.sites:
-            size = rows * int(np.prod(rest, dtype=int))
-            whole = point[start : start + size].reshape((*rest[:axis], rows, *rest[axis:]))
-            parts.append(jnp.moveaxis(whole, axis, 0).reshape(rows, -1))
-            start += size
-        return jnp.concatenate(parts, axis=1)
-
-    def join(self, table: Array) -> Flat:
-        """The inverse of `split`."""
-        start, parts = 0, []
-        for axis, rest in self.sites:
-            size = int(np.prod(rest, dtype=int))
-            own = table[:, start : start + size].reshape((table.shape[0], *rest))
-            parts.append(jnp.reshape(jnp.moveaxis(own, 0, axis), -1))
-            start += size
-        return jnp.concatenate(parts)
-
-    def gather(self, arrays: list[Array]) -> Array:
-        """Arrays over the sites' λ, each with further axes behind, as (rows, ...)."""
-        moved = [jnp.moveaxis(array, axis, 0) for array, (axis, _) in zip(arrays, self.sites, strict=True)]
-        return jnp.concatenate([jnp.reshape(array, (array.shape[0], -1)) for array in moved], axis=1)
-
-
-class RowPrior(AbstractDensity):
-    """q(ψ) = Π_n N(ψ_n; m_n, L_n L_nᵀ): each row has parameters of its own.
+class AbstractRows(eqx.Module):
+    """What has a row for each row of a plate.
 
     Attributes:
-        each: a full-rank Gaussian whose leaves lead with the rows. layout: where the rows are in ψ.
-        weight: how often each row counts in log q, where the rows stand for others in a minibatch.
+        layout: where the rows are in ψ. weight: how often each row counts, where rows stand for others in a minibatch.
+    """
+
+    layout: eqx.AbstractVar[RowLayout]
+    weight: eqx.AbstractVar[float]
+
+    @abc.abstractmethod
+    def own(self) -> Any:
+        """The arrays that lead with the rows, as a tree."""
+
+    @abc.abstractmethod
+    def with_own(self, own: Any, weight: float) -> Self:
+        """With these in their place."""
+
+    def at(self, batch: Any) -> Self:
+        """The rows of a batch."""
+        if batch is None:
+            return self
+        return self.with_own(jax.tree.map(lambda x: jnp.take(x, batch.rows, axis=0), self.own()), batch.weight)
+
+    def put(self, part: Self, batch: Any) -> Self:
+        """With these rows replaced, and what rows share."""
+        if batch is None:
+            return part
+        placed = jax.tree.map(lambda x, new: x.at[batch.rows].set(new), self.own(), part.own())
+        return part.with_own(placed, self.weight)
+
+
+class AbstractRowPrior(AbstractRows, AbstractDensity):
+    """q(ψ) = Π_n N(ψ_n; m_n, L_n L_nᵀ)."""
+
+    @abc.abstractmethod
+    def gaussians(self) -> FullRank:
+        """Full-rank Gaussians, whose leaves lead with the rows."""
+
+    @property
+    def loc(self) -> Flat:
+        """The mean of ψ."""
+        return self.layout.join(self.gaussians().loc)
+
+    @property
+    def dim(self) -> int:
+        """D, over all rows."""
+        return self.num_rows * self.layout.width
+
+    @property
+    @abc.abstractmethod
+    def num_rows(self) -> int:
+        """N, or the rows of a batch."""
+
+    def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
+        """Every row, reparameterised."""
+        del pathwise
+        each = self.gaussians()
+        judges = each if scored_by is None else scored_by.gaussians()
+        keys = jr.split(key, self.num_rows)
+        found = jax.vmap(lambda own, judge, k: own.draw(k, scored_by=judge))(each, judges, keys)
+        log_prob = self.weight * jnp.sum(found.log_prob)
+        return Draw(self.layout.join(found.value), log_prob, jnp.zeros(()), jnp.zeros(()))
+
+    def by_row(self, value: Flat) -> Array:
+        """log q of each row, (rows,), each counted once."""
+        return jax.vmap(lambda own, row: own.log_prob(row))(self.gaussians(), self.layout.split(value))
+
+    def log_prob(self, value: Flat) -> Scalar:
+        """log q(ψ) in nats."""
+        return self.weight * jnp.sum(self.by_row(value))
+
+
+class RowPrior(AbstractRowPrior):
+    """Each row has parameters of its own.
+
+    Attributes:
+        each: Gaussians, whose leaves lead with the rows.
     """
 
     each: FullRank
@@ -74,99 +110,73 @@ class RowPrior(AbstractDensity):
     weight: float = eqx.field(static=True, default=1.0)
 
     @classmethod
-    def start(cls, rows: int, layout: RowLayout) -> "RowPrior":
-        """Standard normal rows."""
+    def start(cls, rows: int, layout: RowLayout, width: float = 1.0) -> "RowPrior":
+        """Independent entries of mean 0 and this sd."""
         size = layout.width
-        each = FullRank(jnp.zeros((rows, size)), jnp.zeros((rows, size)), jnp.zeros((rows, size, size)))
-        return cls(each, layout)
+        wide = jnp.full((rows, size), np.log(width))
+        return cls(FullRank(jnp.zeros((rows, size)), wide, jnp.zeros((rows, size, size))), layout)
+
+    def gaussians(self) -> FullRank:
+        """As they are."""
+        return self.each
 
     @property
-    def dim(self) -> int:
-        """D, over all rows."""
-        return int(np.prod(self.each.loc.shape))
+    def num_rows(self) -> int:
+        """N."""
+        return self.each.loc.shape[0]
 
-    def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
-        """Every row, reparameterised."""
-        del pathwise
-        judges = self.each if scored_by is None else scored_by.each
-        keys = jr.split(key, self.each.loc.shape[0])
-        found = jax.vmap(lambda own, judge, k: own.draw(k, scored_by=judge))(self.each, judges, keys)
-        log_prob = self.weight * jnp.sum(found.log_prob)
-        return Draw(self.layout.join(found.value), log_prob, jnp.zeros(()), jnp.zeros(()))
+    def own(self) -> FullRank:
+        """The Gaussians."""
+        return self.each
 
-    def by_row(self, value: Flat) -> Array:
-        """log q of each row, (rows,), each counted once."""
-        return jax.vmap(lambda own, row: own.log_prob(row))(self.each, self.layout.split(value))
-
-    def log_prob(self, value: Flat) -> Scalar:
-        """log q(ψ) in nats."""
-        return self.weight * jnp.sum(self.by_row(value))
-
-    def at(self, batch: Any) -> Self:
-        """The rows of a batch."""
-        if batch is None:
-            return self
-        return type(self)(_taken(self.each, batch), self.layout, batch.weight)
-
-    def put(self, part: Self, batch: Any) -> Self:
-        """With these rows replaced."""
-        return part if batch is None else type(self)(_placed(self.each, part.each, batch), self.layout)
+    def with_own(self, own: Any, weight: float) -> Self:
+        """Other Gaussians."""
+        return dataclasses.replace(self, each=own, weight=weight)
 
 
-class RowGaussian(AbstractAuxiliary):
-    """r(ψ | z) = Π_n r_n(ψ_n | z_n), each a `Gaussian` with parameters of its own, as the prior's rows have.
+class EncodedPrior(AbstractRowPrior):
+    """(m_n, L_n) = b + V x_n + net(x_n): amortised, what rows share is all there is to learn.
 
-    Its one term is over the rows, so that a latent is credited with its own row alone.
+    Attributes:
+        inputs: x, (rows, F), from the data of each row; not trained. bias, linear, network: the outputs are m, then
+            log diag L, then the entries of L, of which the strict lower triangle is used.
     """
 
-    local: ClassVar[bool] = False
-    each: Gaussian
+    inputs: Array
+    bias: Array
+    linear: Array
+    network: dict[str, Array]
     layout: RowLayout
     weight: float = eqx.field(static=True, default=1.0)
 
     @classmethod
-    def start(cls, rows: int, inputs: int, layout: RowLayout, seed: int, width: int = 16) -> "RowGaussian":
-        """Standard normal rows; `inputs` features each."""
-        parts = [Gaussian.start(layout.width, inputs, seed + row, width) for row in range(rows)]
-        return cls(jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), layout)
+    def start(cls, inputs: Array, layout: RowLayout, width: float, seed: int, hidden: int = 32) -> "EncodedPrior":
+        """Independent entries of mean 0 and this sd, whatever the row."""
+        size, count = layout.width, np.shape(inputs)[1]
+        outputs = size * (2 + size)
+        bias = jnp.zeros(outputs).at[size : 2 * size].set(np.log(width))
+        network = Network.start(np.random.default_rng(seed), count, hidden, outputs)
+        return cls(jnp.asarray(inputs), bias, jnp.zeros((outputs, count)), network, layout)
+
+    def gaussians(self) -> FullRank:
+        """One pass of the network for each row."""
+        size = self.layout.width
+
+        def one(x: Array) -> FullRank:
+            out = self.bias + self.linear @ x + Network.at(self.network, x)
+            return FullRank(out[:size], out[size : 2 * size], out[2 * size :].reshape(size, size))
+
+        return jax.vmap(one)(jax.lax.stop_gradient(self.inputs))
 
     @property
-    def dim(self) -> int:
-        """D, over all rows."""
-        return int(np.prod(self.each.bias.shape))
+    def num_rows(self) -> int:
+        """N."""
+        return self.inputs.shape[0]
 
-    def _rows(self, found: dict[str, Array]) -> Array:
-        return self.layout.gather([found[name] for name in sorted(found) if name != SHARES])
+    def own(self) -> Array:
+        """The inputs."""
+        return self.inputs
 
-    def log_probs(self, point: Flat, found: dict[str, Array], prior: Any) -> dict[str, Array]:
-        """One term, over the rows."""
-
-        def one(own: Gaussian, row: Array, seen: Array) -> Array:
-            return own.log_probs(row, {"": seen}, prior)[WHOLE]
-
-        return {WHOLE: self.weight * jax.vmap(one)(self.each, self.layout.split(point), self._rows(found))}
-
-    def draw(self, key: PRNGKey, found: dict[str, Array], prior: Any) -> tuple[Flat, Scalar]:
-        """Every row."""
-        seen = self._rows(found)
-        keys = jr.split(key, seen.shape[0])
-        rows = jax.vmap(lambda own, k, x: own.draw(k, {"": x}, prior)[0])(self.each, keys, seen)
-        return self.layout.join(rows), jnp.zeros(())
-
-    def at(self, batch: Any) -> Self:
-        """The rows of a batch."""
-        if batch is None:
-            return self
-        return type(self)(_taken(self.each, batch), self.layout, batch.weight)
-
-    def put(self, part: Self, batch: Any) -> Self:
-        """With these rows replaced."""
-        return part if batch is None else type(self)(_placed(self.each, part.each, batch), self.layout)
-
-
-def _taken(each: Any, batch: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.take(x, batch.rows, axis=0), each)
-
-
-def _placed(each: Any, part: Any, batch: Any) -> Any:
-    return jax.tree.map(lambda x, new: x.at[batch.rows].set(new), each, part)
+    def with_own(self, own: Any, weight: float) -> Self:
+        """The same network at other rows."""
+        return dataclasses.replace(self, inputs=own, weight=weight)

@@ -9,12 +9,13 @@ import jax.random as jr
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar
+from jensen._typing import Array, Flat, Latent, PRNGKey
 from jensen.core import AbstractDensity, AbstractFamily, Draw, total
 from jensen.core.family import stopped
-from jensen.families.hierarchical.auxiliary import WHOLE, AbstractAuxiliary
-from jensen.families.hierarchical.by_row import RowPrior
-from jensen.families.hierarchical.features import SHARES, drawn_leaf, features, with_drawn_leaf
+from jensen.families.hierarchical.auxiliary import AbstractAuxiliary
+from jensen.families.hierarchical.by_row import AbstractRowPrior
+from jensen.families.hierarchical.features import SHARES, drawn_leaf, expansion, features, with_drawn_leaf
+from jensen.families.hierarchical.row_auxiliary import AbstractRowAuxiliary
 from jensen.families.mixture import Mixture, Stratum
 from jensen.families.native import Product
 
@@ -102,6 +103,9 @@ class Hierarchical(AbstractFamily):
     def features(self, value: Latent) -> dict[str, Array]:
         """What r sees of z."""
         found = features(stopped(self.likelihood), value)
+        if self.auxiliary.expands:
+            middle = self.given(self.prior.loc)
+            found |= expansion(middle, {name: stopped(c) for name, c in self.scale.items()}, value)
         if not self.auxiliary.by_component:
             return found
         prior = cast(Mixture, self.whole_prior)
@@ -121,25 +125,36 @@ class Hierarchical(AbstractFamily):
         """log r(ψ | z) in nats, by term."""
         return self.auxiliary.log_probs(point, self.features(value), self.whole_prior)
 
-    def log_ratio(self, point: Flat, value: Latent) -> Array:
-        """log q(ψ) + log q(z | ψ) - log r(ψ | z) in nats; where λ is row by row, of each row, (rows,)."""
-        if isinstance(self.prior, RowPrior):
-            likelihood = self.given(point).log_probs(value)
-            own = self.prior.layout.gather([likelihood[name] for name in self.sites]).sum(axis=1)
-            return self.prior.by_row(point) + own - self.reverse(point, value)[WHOLE]
-        log_joint = self.prior.log_prob(point) + self.given(point).log_prob(value)
-        return log_joint - total(self.reverse(point, value))
+    def log_given(self, point: Flat, value: Latent) -> Array:
+        """log q(z | ψ) in nats; where λ is row by row, of each row, (rows,), counted once."""
+        product = self.given(point)
+        if not isinstance(self.prior, AbstractRowPrior):
+            return product.log_prob(value)
+        each = [product.factors[name].log_prob(value[name]) for name in self.sites]
+        return self.prior.layout.gather(each).sum(axis=1)
 
-    def marginal(self, key: PRNGKey, value: Latent, first: Array, count: int) -> tuple[Scalar, Array]:
+    def log_ratio(self, point: Flat, value: Latent) -> Array:
+        """log q(ψ) + log q(z | ψ) - log r(ψ | z) in nats; where λ is row by row, of each row, counted once."""
+        if isinstance(self.prior, AbstractRowPrior):
+            reverse = cast(AbstractRowAuxiliary, self.auxiliary).by_row(point, self.features(value), self.prior)
+            return self.prior.by_row(point) + self.log_given(point, value) - reverse
+        return self.prior.log_prob(point) + self.log_given(point, value) - total(self.reverse(point, value))
+
+    @property
+    def row_weight(self) -> float:
+        """How often each row counts, where λ is row by row and rows stand for others."""
+        return self.prior.weight if isinstance(self.prior, AbstractRowPrior) else 1.0
+
+    def marginal(self, key: PRNGKey, value: Latent, first: Array, count: int) -> tuple[Array, Array]:
         """(log of the mean of `first` and the ratios at `count` draws of r, log densities of scored choices).
 
-        Where λ is row by row, the mean is of each row and the logs are added up.
+        Where λ is row by row, the mean and its log are of each row, (rows,), counted once.
         """
         found, prior = self.features(value), self.whole_prior
         points, choices = jax.vmap(lambda k: self.auxiliary.draw(k, found, prior))(jr.split(key, count))
         others = jax.vmap(lambda point: self.log_ratio(point, value))(points)
         every = jnp.concatenate([first[None], others])
-        return jnp.sum(jax.nn.logsumexp(every, axis=0) - jnp.log(every.shape[0])), choices
+        return jax.nn.logsumexp(every, axis=0) - jnp.log(every.shape[0]), choices
 
     # ---- the contract ------------------------------------------------------------------------------------------
 
@@ -156,9 +171,9 @@ class Hierarchical(AbstractFamily):
             terms = {name: -term for name, term in self.reverse(mixed.value, within.value).items()}
             log_prob = {**within.log_prob, PRIOR: mixed.log_prob, **terms}
             return Draw(within.value, log_prob, log_score, jax.tree.map(jnp.zeros_like, log_prob))
-        own = self.prior.log_prob(mixed.value) + self.given(mixed.value).log_prob(within.value)
-        own = own - total(self.reverse(mixed.value, within.value))
-        bound, choices = self.marginal(third, within.value, own, self.importance)
+        own = self.log_ratio(mixed.value, within.value)
+        each, choices = self.marginal(third, within.value, own, self.importance)
+        bound = self.row_weight * jnp.sum(each)
         if self.auxiliary.scores(self.whole_prior):
             log_score[REVERSE] = choices
         # What was scored counts as constant in log_prob; here it is one of several summands, so its slope is removed.

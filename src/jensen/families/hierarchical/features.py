@@ -46,9 +46,28 @@ SHARES = " log π_k q(z | λ_k)"
 """Beside the sites' features: the log joint of each component's centre with z; no site has a name that is no word."""
 
 
+SLOPE, INFORMATION = " slope of log q(z | λ)", " information on λ"
+"""Beside the sites' features: the slope of log q(z | λ) in ψ at the prior's mean, and its Fisher information there."""
+EXTRA = (SHARES, SLOPE, INFORMATION)
+
+
 def flat(found: dict[str, Array]) -> Array:
     """All features in one vector."""
-    return jnp.concatenate([jnp.reshape(found[name], -1) for name in sorted(found) if name != SHARES])
+    return jnp.concatenate([jnp.reshape(found[name], -1) for name in sorted(found) if name not in EXTRA])
+
+
+def expansion(likelihood: Product, scale: dict[str, Array], value: Latent) -> dict[str, Array]:
+    """`SLOPE` and `INFORMATION` of factors whose drawn leaves are λ₀ + c ∘ ψ, each (D,), site by site."""
+    slopes, information = [], []
+    for name in sorted(likelihood.factors):
+        factor, each = likelihood.factors[name], scale[name]
+
+        def log_prob(place: Array, factor: AbstractFactor = factor, name: str = name) -> Array:
+            return jnp.sum(with_drawn_leaf(factor, place).log_prob(value[name]))
+
+        slopes.append(jnp.reshape(each * jax.grad(log_prob)(drawn_leaf(factor)), -1))
+        information.append(jnp.reshape(each**2 * drawn_leaf(factor.information()), -1))
+    return {SLOPE: jnp.concatenate(slopes), INFORMATION: jnp.concatenate(information)}
 
 
 class Network:

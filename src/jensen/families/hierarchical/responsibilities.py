@@ -27,6 +27,7 @@ class Responsibilities(AbstractComponents):
     """
 
     by_component: ClassVar[bool] = True
+    follows: ClassVar[bool] = True
 
     @classmethod
     def start(cls, count: int, dim: int, inputs: int, seed: int, width: int = WIDTH) -> "Responsibilities":
