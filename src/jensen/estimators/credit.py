@@ -4,7 +4,9 @@ import abc
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, LogWeights
 from jensen.core import AbstractFamily
