@@ -7,9 +7,16 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
+from jensen.algorithms.coordinate.ascent import Ascent
+from jensen.algorithms.coordinate.collapse import Collapse, collapses
+from jensen.algorithms.coordinate.starts import random_start
 from jensen.algorithms.coordinate.weighing import Weigher, gap
 from jensen.families.exponential import GammaPower, Normal, Product, draw_many
 from jensen.math.precision import working
+from jensen.math.programs import Program
+from jensen.models.conjugacy import build_conjugate
+
+from .zoo import ZOO
 
 X = np.random.default_rng(0).normal(1.5, 2.0, 12)
 
@@ -19,6 +26,20 @@ def normal(x):
     tau = numpyro.sample("tau", dist.Gamma(2.0, 1.0))
     with numpyro.plate("row", len(x)):
         numpyro.sample("x", dist.Normal(mu, 1 / jnp.sqrt(tau)), obs=x)
+
+
+GROWTH = np.random.default_rng(1).normal(3.0, 1.0, (6, 4))
+
+
+def growth(y):
+    """Lines with an intercept and a slope for each row: priors share no term with each other's coefficients."""
+    mu_a, mu_b = numpyro.sample("mu_a", dist.Normal(0, 10)), numpyro.sample("mu_b", dist.Normal(0, 10))
+    tau, tau_a, tau_b = (numpyro.sample(name, dist.Gamma(2, 1)) for name in ("tau", "tau_a", "tau_b"))
+    with numpyro.plate("row", len(y)):
+        a = numpyro.sample("a", dist.Normal(mu_a, tau_a**-0.5))
+        b = numpyro.sample("b", dist.Normal(mu_b, tau_b**-0.5))
+        line = a[:, None] + b[:, None] * jnp.arange(4.0)
+        numpyro.sample("y", dist.Normal(line, tau**-0.5).to_event(1), obs=y)
 
 
 def log_evidence(x) -> float:
@@ -86,3 +107,32 @@ def test_draws_in_chunks_follow_the_factors(product):
         assert len(np.unique(drawn["b"])) == 5000  # no chunk repeats another
         np.testing.assert_array_equal(draw_many(product, 2000, 0)["a"], drawn["a"][:2000])
         assert not np.any(draw_many(product, 2000, 1)["b"] == drawn["b"][:2000])
+
+
+def conditional_by_bayes(plan, values, arrays):
+    """log p(x, g) = log p(x, g, C) - Σ_C log p(C | x, g), with the conditionals of what leaves, one by one."""
+    model = plan.model
+    found = Collapse(model, tuple(model.blocks), ()).log_joint(values, arrays)
+    for name, natural in plan.conditionals(values, arrays).items():
+        sites = (values[site] for site in model.blocks[name].sites)
+        found = found - jnp.sum(model.factor(name, natural).log_prob(*sites))
+    return found
+
+
+@pytest.mark.parametrize("name", ["growth", "two_discrete_sites"])
+def test_what_leaves_leaves_by_bayes_rule(name):
+    """Whatever value the blocks that leave have; blocks that depend on each other cannot leave together."""
+    fn, data = (growth, {"y": GROWTH}) if name == "growth" else ZOO[name]
+    with working("double"):
+        model = build_conjugate(fn, data)
+        ascent = Ascent(model)
+        state = ascent.begin(random_start(model, np.random.default_rng(0), seeds=False))
+        blocks = tuple((n, model.blocks[n].sites) for n in model.blocks)
+        drawn = draw_many(Product({n: model.factor(n, state.naturals[n]) for n in model.blocks}, blocks), 2, 0)
+        plans = collapses(model, None)
+        for plan in plans:
+            both = Program(lambda v, a, p=plan: (p.log_joint(v, a), conditional_by_bayes(p, v, a)))
+            for i in range(2):
+                found, expected = both({site: value[i] for site, value in drawn.items()}, model.energy.arrays)
+                assert float(found) == pytest.approx(float(expected), abs=1e-8)
+    assert all(plan.out for plan in plans)

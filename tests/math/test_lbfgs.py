@@ -161,3 +161,22 @@ def test_inverse_curvature_along_a_path_of_a_quadratic():
     # The secant condition H y = s holds for the last pair whatever the function.
     step, change = path.points[-1] - path.points[-2], path.gradients[-2] - path.gradients[-1]
     np.testing.assert_allclose(estimate @ change, step, rtol=1e-6, atol=1e-12)
+
+
+def test_no_trial_goes_beyond_reach():
+    """A function that never returns far away is not asked there; the optimum is found all the same."""
+    seen = []
+
+    def evaluate(x):
+        seen.append(x.copy())
+        return quadratic(np.diag([1.0, 1e-4]), np.array([3.0, 20.0]))(x)
+
+    (path,) = maximise(evaluate, [[0.0, 0.0]], reach=1.0)
+    np.testing.assert_allclose(path.points[-1], [3.0, 20.0], atol=1e-3)
+    steps = np.abs(np.diff(np.array(path.points), axis=0))
+    assert steps.max() <= 1.0 + 1e-12
+    accepted = np.array(path.points)
+    for trial in np.concatenate(seen[1:]):
+        assert np.abs(accepted - trial).max(axis=1).min() <= 1.0 + 1e-12
+    (free,) = maximise(evaluate, [[0.0, 0.0]])
+    assert np.abs(np.diff(np.array(free.points), axis=0)).max() > 1.0

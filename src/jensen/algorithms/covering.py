@@ -25,7 +25,7 @@ def all_modes(target: Target, found: Survey, seed: int, most: int = 16) -> tuple
     chance of a new species).
     """
     known = [mode for mode in found.modes if mode.regular]
-    if target.heavy or not known:
+    if target.heavy or not known or np.isfinite(target.reach):
         return tuple(known), 0.0
     rng = np.random.default_rng([seed, 41])
     centre = np.stack([mode.point for mode in known])
@@ -34,7 +34,7 @@ def all_modes(target: Target, found: Survey, seed: int, most: int = 16) -> tuple
     starts = np.concatenate([wide, find_starts(target, seed + 41, CLIMBS // 2)])
     values, gradients = target.value_and_grad(starts)
     starts = starts[np.isfinite(values) & np.isfinite(gradients).all(axis=1)]
-    *_, paths = lbfgs.maximise(target.value_and_grad, starts, max_steps=200, tolerance=1e-6, eps=target.eps)
+    *_, paths = target.climbs(starts, max_steps=200, tolerance=1e-6)
     ends = [p for p in paths if np.isfinite(p.best[1]) and p.stopped != lbfgs.RAN_AWAY]
     visits: dict[int, int] = {}
     for path in sorted(ends, key=lambda p: -p.best[1]):

@@ -50,9 +50,7 @@ def climb(
     paths: list[lbfgs.Path] = []
     # Where a gradient is dear, Newton steps take over earlier.
     tolerance = 1.0 if target.heavy else 1e-9
-    for step, paths in enumerate(
-        lbfgs.maximise(target.value_and_grad, starts, max_steps=max_steps, tolerance=tolerance, eps=target.eps)
-    ):
+    for step, paths in enumerate(target.climbs(starts, max_steps, tolerance)):
         if step % 5 == 0:
             yield Progress("climbing", step, max(path.best[1] for path in paths))
     if all(path.stopped == lbfgs.RAN_AWAY for path in paths):
@@ -223,7 +221,8 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
     around the mode found; they come back to it when it is the only one.
     """
     mode = settle(target, paths[0])
-    further = [] if target.heavy or not mode.regular else _climb_from_afar(target, mode)
+    near = target.heavy or not mode.regular or np.isfinite(target.reach)
+    further = [] if near else _climb_from_afar(target, mode)
     ends: list[lbfgs.Path] = []
     for path in sorted([*paths[1:], *further], key=lambda p: -p.best[1]):
         point = path.best[0]
@@ -283,7 +282,7 @@ def _climb_from_afar(target: Target, mode: Mode, pairs: int = 8) -> list[lbfgs.P
     lengths = np.sqrt(target.dim) + np.geomspace(4.0, 30.0, pairs)
     moves = (lengths[:, None] * directions) @ mode.factor.T
     starts = np.concatenate([mode.point + moves, mode.point - moves])
-    *_, paths = lbfgs.maximise(target.value_and_grad, starts, max_steps=100, tolerance=1e-6, eps=target.eps)
+    *_, paths = target.climbs(starts, max_steps=100, tolerance=1e-6)
     return [p for p in paths if np.isfinite(p.best[1]) and np.isfinite(p.best[0]).all() and p.stopped != lbfgs.RAN_AWAY]
 
 

@@ -87,13 +87,15 @@ def maximise(
     history: int = 20,
     tolerance: float = 1e-9,
     eps: float = 2.2e-16,
+    reach: float = np.inf,
 ) -> Iterator[list[Path]]:
     """Maximise from every start (rows of `starts`), yielding the paths at the start and after each common step.
 
     A start has converged when the predicted further rise, gᵀH⁻¹g/2, falls below `tolerance` nats (relative to the
     rounding error of the value, `eps` being that of the arithmetic), and stops when no representable step rises any
     more. The prediction is only as good as the curvature learned on the way: a caller who needs a certificate takes
-    Newton steps from there. Step lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013).
+    Newton steps from there. Step lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013); no
+    trial moves a coordinate by more than `reach`, for functions that may take forever far away.
     """
     values, gradients = evaluate(starts)
     paths = [Path([x], [float(v)], [g]) for x, v, g in zip(starts, values, gradients, strict=True)]
@@ -105,7 +107,7 @@ def maximise(
         active = [path for path in paths if not path.stopped]
         if not active:
             return
-        _line_search(evaluate, active, [path.direction(history) for path in active], tolerance, eps)
+        _line_search(evaluate, active, [path.direction(history) for path in active], tolerance, eps, reach)
         for path in active:
             if np.abs(path.points[-1]).max() > RUNAWAY:
                 path.stopped = RAN_AWAY
@@ -115,7 +117,7 @@ def maximise(
 
 
 def _line_search(
-    evaluate: Evaluate, paths: list[Path], directions: list[np.ndarray], tolerance: float, eps: float
+    evaluate: Evaluate, paths: list[Path], directions: list[np.ndarray], tolerance: float, eps: float, reach: float
 ) -> None:
     """One accepted step for every path, all trial points evaluated together."""
     count = len(paths)
@@ -133,6 +135,9 @@ def _line_search(
             pending.append(i)
         else:
             pending.append(i)
+    with np.errstate(divide="ignore"):
+        longest = np.array([reach / np.abs(d).max() for d in directions])
+    length = np.minimum(length, longest)
     for _ in range(40):
         if not pending:
             return
@@ -145,12 +150,12 @@ def _line_search(
             finite = np.isfinite(value) and np.isfinite(gradient).all()
             if not finite or value < start + 1e-4 * length[i] * slopes[i] - slack:
                 high[i] = length[i]
-            elif gradient @ directions[i] > 0.9 * slopes[i]:
+            elif gradient @ directions[i] > 0.9 * slopes[i] and length[i] < longest[i]:
                 low[i] = length[i]
             else:
                 paths[i].accept(point, float(value), gradient)
                 continue
-            length[i] = 0.5 * (low[i] + high[i]) if np.isfinite(high[i]) else 2.0 * low[i]
+            length[i] = 0.5 * (low[i] + high[i]) if np.isfinite(high[i]) else min(2.0 * low[i], longest[i])
             left.append(i)
         pending = left
     for i in pending:

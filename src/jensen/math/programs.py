@@ -154,6 +154,18 @@ def fingerprint(jaxpr: Jaxpr) -> Hashable:
     return (len(inputs), tuple(equations), tuple(place(v) for v in jaxpr.outvars))
 
 
+def primitives(jaxpr: Jaxpr) -> set[str]:
+    """Names of all primitives, those of inner programs included."""
+    found = set()
+    for eqn in jaxpr.eqns:
+        found.add(eqn.primitive.name)
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(inner, (Jaxpr, ClosedJaxpr)):
+                    found |= primitives(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+    return found
+
+
 def equal_outputs(jaxpr: Jaxpr) -> list[int]:
     """For each output the first one that the same equations compute from the same inputs; equations have no effects."""
     numbers: dict[Any, int] = {}

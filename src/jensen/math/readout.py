@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from jensen.math.precision import stored_in
 from jensen.math.programs import Program
@@ -20,7 +21,7 @@ def readout(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     @wraps(fn)
     def read(tree: Any) -> Any:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
             return fn(tree)
         with stored_in(tree):
             return program(tree)

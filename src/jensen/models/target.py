@@ -1,12 +1,16 @@
 """The log density over R^D as the host sees it: NumPy in, NumPy out, compiled once, counted and timed."""
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
 from jensen.core import AbstractModel
+from jensen.math import lbfgs
 from jensen.math.precision import Precision, float_type, working
+from jensen.math.programs import primitives
 from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 
@@ -75,6 +79,23 @@ class Target:
     def eps(self) -> float:
         """Rounding error of the working precision."""
         return float(np.finfo(float_type(self.precision)).eps)
+
+    @cached_property
+    def reach(self) -> float:
+        """How far a climb may move a coordinate at once: not far where the density has loops without a known end.
+
+        An adaptive solver takes as many steps as its equation is stiff, which far out can be for ever, and a running
+        program cannot be stopped.
+        """
+        with working(self.precision):
+            traced = _value_and_grad.trace(self.model, np.zeros((self.wide, self.dim), float_type(self.precision)))
+        return 1.0 if "while" in primitives(traced.jaxpr.jaxpr) else np.inf
+
+    def climbs(self, starts: np.ndarray, max_steps: int, tolerance: float) -> Iterator[list[lbfgs.Path]]:
+        """L-BFGS from every row of `starts`, step by step (`jensen.math.lbfgs.maximise`)."""
+        return lbfgs.maximise(
+            self.value_and_grad, starts, max_steps=max_steps, tolerance=tolerance, eps=self.eps, reach=self.reach
+        )
 
     def _pad(self, points: np.ndarray) -> tuple[np.ndarray, int]:
         rows = len(points)

@@ -128,7 +128,9 @@ def collapses(model: ConjugateModel, parts: PlateSplit | None) -> list[Collapse]
     found: list[Collapse] = []
     for first in ranked[:1] if model.blocks[ranked[0]].discrete else ranked:
         out = [first]
-        out += [n for n in ranked if n != first and not any(n in joined[chosen] or n == chosen for chosen in out)]
+        for name in ranked:
+            if name not in out and not joined[name] & set(out):
+                out.append(name)
         kept = tuple(n for n in names if n not in out)
         if all(set(kept) != set(other.kept) for other in found):
             found.append(Collapse(model, kept, tuple(n for n in names if n in out)))

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jensen._typing import Latent
 from jensen.families.exponential.contract import AbstractExponentialFactor
 from jensen.families.exponential.product import Product
 from jensen.math.programs import Program
@@ -21,12 +20,12 @@ NUMBERS = 2**24
 """Scalars of a factor that one call draws."""
 
 
-def draw_many(q: Product, count: int, seed: int) -> Latent:
+def draw_many(q: Product, count: int, seed: int) -> dict[str, np.ndarray]:
     """`count` independent draws: site -> array (count, ...), on the host.
 
     The same seed gives the same draws, and more draws begin with the same ones while the chunks are equally long.
     """
-    values: Latent = {}
+    values: dict[str, np.ndarray] = {}
     root = np.asarray(jax.random.key_data(jax.random.key(seed)))
     for place, (name, factor) in enumerate(q.factors.items()):
         length = _chunk(factor, count)
