@@ -130,7 +130,7 @@ class BBVI(AbstractAlgorithm):
         first, key = jr.split(key)
         how, estimator = "", self.estimator
         if estimator is None:
-            chosen = recipes.choose(target, part, links, self.num_draws, first)
+            chosen = recipes.choose(target, q, links, self.num_draws, first)
             how, estimator = str(chosen), chosen.estimator()
         reached: tuple[float, ...] = ()
         discrete = any(factor.discrete for factor in q.factors.values())

@@ -10,7 +10,8 @@ import numpy as np
 
 from jensen._typing import Array, LogWeights
 from jensen.core import AbstractFamily
-from jensen.models.dependence import MANY, NONE, Links
+from jensen.estimators.by_row import to_rows
+from jensen.models.dependence import NONE, Links
 
 Stacked = dict[str, Array]
 """Term or factor name -> array that leads with the draws."""
@@ -83,24 +84,6 @@ def _summed(values: Array, shape: tuple[int, ...]) -> Array:
     """(draws, *anything) summed over all but the draws, as (draws, 1, ..., 1)."""
     draws = values.shape[0]
     return jnp.sum(values.reshape(draws, -1), axis=1).reshape((draws,) + (1,) * len(shape))
-
-
-def to_rows(values: Array, index: np.ndarray, members: np.ndarray) -> Array:
-    """Sums of the entries (draws, *term) over each row of a group (draws, *rows) that they depend on."""
-    shape = members.shape
-    draws, count = values.shape[0], members.size
-    flat, rows = values.reshape(draws, -1), index.reshape(-1)
-    if rows.size == count and np.array_equal(rows, np.arange(count)):
-        return flat.reshape(draws, *shape)
-    several, single = rows == MANY, rows >= 0
-    own = jnp.zeros((draws, count), values.dtype)
-    if single.any():
-        where = np.flatnonzero(single)
-        own = jax.vmap(lambda v: jax.ops.segment_sum(v[where], jnp.asarray(rows[where]), count))(flat)
-    if several.any():
-        shared = jnp.sum(jnp.where(several, flat, 0.0), axis=1, keepdims=True)
-        own = own + jnp.where(members.reshape(-1), shared, 0.0)
-    return own.reshape(draws, *shape)
 
 
 def by_blocks(values: Array, links: Links, term: str, site: str) -> Array:

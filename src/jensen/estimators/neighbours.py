@@ -9,6 +9,7 @@ import numpy as np
 
 from jensen._typing import Array
 from jensen.core.family import stopped
+from jensen.estimators.by_row import at_entries
 from jensen.families.native import AbstractFactor, Product
 from jensen.models.dependence import MANY, Links
 
@@ -55,7 +56,7 @@ def averaged(
 
             for term, entries in jax.vmap(at)(nodes).items():
                 index = links.of_group(term, name, members)
-                own = jnp.where((index >= 0)[..., None], weights[:, np.maximum(index, 0)], 0.0)
+                own = at_entries(weights, index)
                 # Where a node is outside the support the entry stays as drawn; the draw of this site has no say in it.
                 known = jnp.all(jnp.isfinite(entries), axis=0)
                 added = jnp.sum(jnp.moveaxis(own, -1, 0) * jnp.where(known, entries, 0.0), axis=0)

@@ -75,6 +75,14 @@ class NativeTarget:
         """One batch at random; `None` where steps are on all rows."""
         return None if self.subsample is None else self.subsample.first(seed)
 
+    def batches(self, count: int, mixed: bool) -> Any:
+        """`count` batches side by side: the same each time, or each another; `None` where steps are on all rows."""
+        if self.subsample is None:
+            return None
+        if mixed:
+            return self.subsample.batches(np.random.default_rng(1), count)
+        return jax.tree.map(lambda rows: np.broadcast_to(rows, (count, *np.shape(rows))), self.batch())
+
     def periodic(self, name: str) -> bool:
         """Whether the log joint is the same at both ends of a circular latent: gradients through its draws need it.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
 
@@ -26,33 +27,60 @@ class AtOnce(Messenger):
     The carry of a Markov chain is its last state, which is given: then no step waits for another, and time is one more
     axis. What the carry accumulates from step to step (a running variance) is computed first, in a scan of its own.
     With `alternating`, the first step, odd ones and even ones are evaluated apart, so that within each part the states
-    of a chain have the same parity everywhere. Enter it before the other handlers.
+    of a chain have the same parity everywhere; `parts` are then the log densities of the scans' sites in these parts,
+    (steps, ...) each, and `log_probs` in order. Enter it before the other handlers.
     """
 
     def __init__(self, fn: Callable[..., Any] | None = None, alternating: bool = False):
         self.alternating = alternating
+        self.log_probs: dict[str, Any] = {}
+        self.parts: dict[str, tuple[Any, ...]] = {}
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Take the place of a scan's own loop."""
         if msg["type"] != "control_flow" or msg["fn"] is not scan_wrapper or msg["value"] is not None:
             return
-        run = partial(scan_wrapper, *msg["args"], **msg["kwargs"])
+        body, *rest = msg["args"]
+        run = partial(scan_wrapper, _judged(body) if self.alternating else body, *rest, **msg["kwargs"])
         closed, shape = jax.make_jaxpr(run, return_shape=True)()
         values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        parts: dict[Any, tuple[Any, ...]] = {}
 
         def read(atom: Any) -> Any:
             return atom.val if isinstance(atom, Literal) else values[atom]
 
         for eqn in closed.jaxpr.eqns:
             inputs = [read(v) for v in eqn.invars]
-            out = None
-            if eqn.primitive.name == "scan":
-                out = scanned(eqn.params, inputs, self.alternating)
-            values.update(
-                zip(eqn.outvars, bind(eqn.primitive, eqn.params, inputs) if out is None else out, strict=True)
-            )
-        msg["value"] = jax.tree.unflatten(jax.tree.structure(shape), [read(v) for v in closed.jaxpr.outvars])
+            found = scanned(eqn.params, inputs, self.alternating) if eqn.primitive.name == "scan" else None
+            out = bind(eqn.primitive, eqn.params, inputs) if found is None else found[0]
+            values.update(zip(eqn.outvars, out, strict=True))
+            if found is not None:
+                parts.update(zip(eqn.outvars[len(out) - len(found[1]) :], found[1], strict=True))
+        tree = jax.tree.structure(shape)
+        last, (trace, ys) = jax.tree.unflatten(tree, [read(v) for v in closed.jaxpr.outvars])
+        if self.alternating:
+            ys, own = ys
+            self.log_probs.update(own)
+            apart = jax.tree.unflatten(tree, [parts.get(v) for v in map(_hashable, closed.jaxpr.outvars)])[1][1][1]
+            self.parts.update({name: part for name, part in apart.items() if part is not None})
+        msg["value"] = last, (trace, ys)
+
+
+def _hashable(atom: Any) -> Any:
+    return None if isinstance(atom, Literal) else atom
+
+
+def _judged(body: Callable[..., Any]) -> Callable[..., Any]:
+    """The step, which also says the log density of each of its sites."""
+
+    def step(carry: Any, x: Any) -> Any:
+        with handlers.trace() as sites:
+            carry, y = body(carry, x)
+        samples = {name: site for name, site in sites.items() if site["type"] == "sample"}
+        return carry, (y, {name: site["fn"].log_prob(jnp.asarray(site["value"])) for name, site in samples.items()})
+
+    return step
 
 
 @dataclass(frozen=True)
@@ -71,8 +99,10 @@ class WaitError(Exception):
     """A step does something that has to wait for the one before, or that is not the same for all steps."""
 
 
-def scanned(params: dict[str, Any], inputs: list[Any], alternating: bool) -> list[Any] | None:
-    """The outputs of a `scan`, its steps evaluated together; `None` where they have to wait for each other."""
+def scanned(
+    params: dict[str, Any], inputs: list[Any], alternating: bool
+) -> tuple[list[Any], list[tuple[Any, ...]]] | None:
+    """(outputs of a `scan`, the stacked ones in parts), evaluated together; `None` where steps wait for each other."""
     try:
         return _Scan(params, inputs).outputs(alternating)
     except WaitError:
@@ -98,8 +128,8 @@ class _Scan:
             self.xs = [jnp.flip(x, 0) for x in self.xs]
         self.carries: list[Any] = list(self.body.invars[count : count + carries])
 
-    def outputs(self, alternating: bool) -> list[Any]:
-        """Last carries and stacked outputs."""
+    def outputs(self, alternating: bool) -> tuple[list[Any], list[tuple[Any, ...]]]:
+        """Last carries and stacked outputs, and the parts of the latter."""
         steps = range(self.length)
         if self.length == 0:
             raise WaitError
@@ -108,11 +138,12 @@ class _Scan:
         parts = [part for part in parts if len(part)]
         wanted = self.body.outvars[len(self.carries) :]
         found = [self._evaluate(part, wanted) for part in parts]
-        ys = [_joined(one) for one in zip(*found, strict=True)] if wanted else []
+        apart = list(zip(*found, strict=True)) if wanted else []
+        ys = [_joined(one) for one in apart]
         if self.params["reverse"]:
             ys = [jnp.flip(y, 0) for y in ys]
         end = [self.last[i] if i in self.last else self._end(i) for i in range(len(self.carries))]
-        return [*end, *ys]
+        return [*end, *ys], [] if self.params["reverse"] else apart
 
     def _end(self, leaf: int) -> Any:
         return self._evaluate(range(self.length)[-1:], [self.body.outvars[leaf]])[0][0]

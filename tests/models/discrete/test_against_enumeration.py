@@ -1,14 +1,19 @@
 """Sums, derivatives, marginals and draws against a list of all joint states under NumPyro's own log joint."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 from scipy import stats
 
 from jensen.math.precision import working
+from jensen.math.programs import quick_options
 from jensen.models import build
 from tests.models.discrete.zoo import MODELS, assignments, joint_weights
 
@@ -94,3 +99,28 @@ def test_single_precision():
     target = build(*MODELS["hidden Markov"], "single")
     reference, point, *_ = answers("hidden Markov")
     assert target.value(point[None])[0] == pytest.approx(reference.value(point[None])[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_chains_of_a_few_steps(steps):
+    """Where there is no odd step, no even one after the first, or one of each."""
+    y, rows = np.array([0.3, -1.2, 2.0])[:steps], np.array([[0.8, 0.2], [0.3, 0.7]])
+
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+
+        def step(z, now):
+            z = numpyro.sample("z", dist.Categorical(jnp.asarray(rows)[z]))
+            numpyro.sample("y", dist.Normal(mu * (2.0 * z - 1.0), 1.0), obs=now)
+            return z, None
+
+        scan(step, 1, y)
+
+    with working("double"):
+        target = build(model, {"y": y}, "double")
+        found = jax.jit(lambda u: target.model.log_density(u), compiler_options=quick_options())(np.array([0.7]))
+    masses = []
+    for path in itertools.product(range(2), repeat=steps):
+        steps_taken = rows[(1, *path[:-1]), path]
+        masses.append(np.prod(steps_taken * stats.norm.pdf(y, 0.7 * (2.0 * np.array(path) - 1.0))))
+    np.testing.assert_allclose(found, np.log(np.sum(masses)) + stats.norm.logpdf(0.7), rtol=1e-12)

@@ -29,18 +29,24 @@ def cost(estimator: Mixed, target: NativeTarget, q: Product) -> float:
     return operations(jax.make_jaxpr(gradient)(target.step_model, q, target.batch(), jr.key(0)))
 
 
-def whitened_variance(gradients: Any, factor: AbstractFactor) -> float:
-    """Σ Var(g) / F over a factor's coordinates."""
+def whitened_variance(gradients: Any, factor: AbstractFactor, count: float = 1.0) -> float:
+    """Σ Var(g) / F over a factor's coordinates, g as a step sees it: of rows that count once."""
     pairs = zip(jax.tree.leaves(gradients), jax.tree.leaves(factor.information()), strict=True)
     return float(
-        sum(np.sum(np.var(np.asarray(g), axis=0, ddof=1) / np.maximum(np.asarray(f), 1e-12)) for g, f in pairs)
+        sum(np.sum(np.var(np.asarray(g) / count, axis=0, ddof=1) / np.maximum(np.asarray(f), 1e-12)) for g, f in pairs)
     )
 
 
-def replicates(estimators: Any, model: Any, q: Any, batch: Any, keys: Any) -> Any:
-    """Gradients of each estimator, (replicates, ...), all from the same draws: samplers are what is slow to compile."""
+def replicates(estimators: Any, model: Any, q_all: Any, batches: Any, keys: Any) -> Any:
+    """Gradients of each estimator, (replicates, ...), all from the same draws: samplers are what is slow to compile.
 
-    def one(key: Any) -> Any:
+    `batches` are as many as there are keys, or `None`; the gradients are those in the factors of a batch.
+    """
+
+    def one(item: Any) -> Any:
+        key, batch = item
+        q = q_all.at(batch)
+
         def draw(q: Any) -> tuple[Any, Any]:
             values = estimators[0].values(q, key)
             return eqx.partition(values, eqx.is_inexact_array)
@@ -63,7 +69,7 @@ def replicates(estimators: Any, model: Any, q: Any, batch: Any, keys: Any) -> An
             jax.tree.map(lambda direct, moved, i=i: direct + moved[i], f[0], through) for i, f in enumerate(found)
         )
 
-    return jax.lax.map(one, keys, batch_size=8)
+    return jax.lax.map(one, (keys, batches), batch_size=8)
 
 
 __all__ = ["coordinates", "cost", "replicates", "whitened_variance"]

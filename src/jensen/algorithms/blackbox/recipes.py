@@ -104,14 +104,16 @@ def planned(factor: AbstractFactor, differentiable: bool) -> str:
     return f"{family}: the score gradient, with controls by measured variance and work"
 
 
-def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: Any) -> Chosen:
+def choose(target: NativeTarget, q_all: Product, links: Links, num_draws: int, key: Any) -> Chosen:
     """For each factor the gradient of least variance × work at this q: its own variance, the operations of a step.
 
     Factors share draws and evaluations of the log joint, so that the work of one's gradient depends on the others':
     factors choose in turn, the others being as they are, until none changes. Variances come from `REPLICATES` gradients
-    of each candidate, those of different factors side by side, one of each in every program. Operations are counted in
-    the traced program, so that a seed gives the same choice everywhere.
+    of each candidate, those of different factors side by side, one of each in every program; where steps are on batches
+    those in what all rows share are each on another batch, whose noise no gradient of these rows is without. Operations
+    are counted in the traced program, so that a seed gives the same choice everywhere.
     """
+    q = q_all.at(target.batch())
     options = {}
     for name, factor in q.factors.items():
         smooth = target.differentiable and (not factor.circular or target.periodic(name))
@@ -119,6 +121,7 @@ def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: 
     rounds = max(len(found) for found in options.values())
     enough = max([num_draws, *(r.least(q.factors[n]) for n, found in options.items() for r in found.values())])
     variance: dict[str, dict[str, float]] = {name: dict.fromkeys(found, 0.0) for name, found in options.items()}
+    floor: dict[str, float] = {}
     if rounds > 1:
         turns = [
             {name: list(found.items())[min(turn, len(found) - 1)] for name, found in options.items()}
@@ -126,13 +129,22 @@ def choose(target: NativeTarget, q: Product, links: Links, num_draws: int, key: 
         ]
         estimators = tuple(Mixed({name: recipe for name, (_, recipe) in t.items()}, enough) for t in turns)
         measure = Program(functools.partial(replicates, estimators))
-        gradients = measure(target.step_model, q, target.batch(), jr.split(key, REPLICATES))
-        target.gradients += rounds * REPLICATES * enough
-        for picked, found in zip(turns, gradients, strict=True):
-            for name, (label, _) in picked.items():
-                found_here = enough * whitened_variance(found.factors[name], q.factors[name])
-                variance[name][label] = found_here if np.isfinite(found_here) else np.inf
-    plan, weighed = settled(options, variance, target, q, num_draws)
+        counts = dict(q.weights)
+        for mixed in (False, True) if target.subsample is not None else (False,):
+            batches = target.batches(REPLICATES, mixed)
+            gradients = measure(target.step_model, q_all, batches, jr.split(key, REPLICATES))
+            target.gradients += rounds * REPLICATES * enough
+            for picked, found in zip(turns, gradients, strict=True):
+                for name, (label, _) in picked.items():
+                    if mixed and name in counts:
+                        continue  # other rows, so that their gradients differ by more than noise
+                    seen = whitened_variance(found.factors[name], q.factors[name], counts.get(name, 1.0))
+                    if mixed:
+                        others = max(0.0, seen - variance[name][label] / enough)
+                        floor[name] = min(floor.get(name, np.inf), others)
+                    else:  # as that of one draw
+                        variance[name][label] = enough * seen if np.isfinite(seen) else np.inf
+    plan, weighed = settled(options, variance, target, q, num_draws, floor)
     choices = []
     for name, found in options.items():
         least = min(max(variance[name][plan[name]], 1e-300), 1e300)
@@ -146,9 +158,18 @@ Variance = dict[str, dict[str, float]]
 
 
 def settled(
-    options: Options, variance: Variance, target: NativeTarget, q: Product, num_draws: int
+    options: Options,
+    variance: Variance,
+    target: NativeTarget,
+    q: Product,
+    num_draws: int,
+    floor: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, str], Variance]:
-    """(label of each factor's gradient, variance × work of its candidates over the chosen one's)."""
+    """(label of each factor's gradient, variance × work of its candidates over the chosen one's).
+
+    `floor` is the variance that all gradients of a factor have beside that of the draws: from batch to batch.
+    """
+    beside = dict(floor or {})
     known: dict[tuple[str, ...], tuple[float, int]] = {}
 
     def step(plan: dict[str, str]) -> tuple[float, int]:
@@ -161,7 +182,7 @@ def settled(
         return known[labels]
 
     def noise(name: str, label: str, draws: int) -> float:
-        return QUIET + variance[name][label] / (draws * max(1, coordinates(q.factors[name])))
+        return QUIET + (beside.get(name, 0.0) + variance[name][label] / draws) / max(1, coordinates(q.factors[name]))
 
     def least(name: str, label: str) -> int:
         return max(num_draws, options[name][label].least(q.factors[name]))

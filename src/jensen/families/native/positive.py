@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import betaln, digamma, gammaln
 
 from jensen._typing import Array, PRNGKey
-from jensen.families.native.contract import COORDINATES, AbstractFactor, three, trigamma
+from jensen.families.native.contract import COORDINATES, AbstractFactor, middle_and_spread, three, trigamma
 from jensen.math.gamma_draws import log_gamma_draw
 
 
@@ -85,9 +85,10 @@ class Gamma(AbstractFactor):
         return type(self)(self.log_mean, self.log_shape + np.log(power), self.low)
 
     def around(self, draws: np.ndarray) -> Self:
-        """With the median as its mean."""
-        above = np.maximum(np.median(draws, axis=0) - self.low, 1e-6)
-        return type(self)(jnp.asarray(np.clip(np.log(above), -6.0, 6.0)), self.log_shape, self.low)
+        """With the median as its mean, half as wide as the logs of the draws if that is narrower than this member."""
+        middle, spread = middle_and_spread(np.log(np.maximum(draws - self.low, 1e-6)))
+        log_shape = np.maximum(np.asarray(self.log_shape), -2.0 * np.log(0.5 * spread))
+        return type(self)(jnp.asarray(np.clip(middle, -6.0, 6.0)), jnp.asarray(log_shape), self.low)
 
 
 class Beta(AbstractFactor):

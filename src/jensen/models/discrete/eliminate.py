@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jensen.models.discrete.chain import forward
 from jensen.models.discrete.interpret import TooManyStatesError
 from jensen.models.discrete.layout import DiscreteLayout, DiscreteSite, Mode
 from jensen.models.discrete.program import ELEMENTS, STATES, Piece
@@ -60,8 +61,8 @@ def eliminate(
             involved = [piece for piece in leaf if set(axes) & set(piece.table.axes)]
             rest += [piece for piece in leaf if piece not in involved]
             whole = _combine(involved, layout)
-            step = _forward(whole, layout, axes, reduce, next_key()) if chain else None
-            new = [step or _sum_out(whole, axes[0], reduce, next_key())]
+            step = forward(involved, whole, layout, axes, reduce, next_key()) if chain else None
+            new = [step or _sum_out(whole, involved, axes[0], reduce, next_key(), layout)]
         else:
             new = [_product(piece, layout) for piece in leaf]
         new = [_settle(piece, layout, scales) for piece in new]
@@ -129,11 +130,18 @@ class ScaleError(Exception):
         super().__init__(str(names))
 
 
-def _sum_out(piece: Piece, axis: int, reduce: Reduce, key: Any) -> Piece:
-    where = piece.table.axes.index(axis)
-    array = jnp.squeeze(reduce(piece.table.array, where, key), where)
-    axes = tuple(a for a in piece.table.axes if a != axis)
-    return Piece(piece.names, Table(array, axes), piece.shape, piece.scale)
+def _sum_out(piece: Piece, involved: list[Piece], axis: int, reduce: Reduce, key: Any, layout: DiscreteLayout) -> Piece:
+    def summed(table: Table) -> Table:
+        where = table.axes.index(axis)
+        array = jnp.squeeze(reduce(table.array, where, key), where)
+        return Table(array, tuple(a for a in table.axes if a != axis))
+
+    parts = None
+    if all(one.parts is not None and len(one.shape) == len(piece.shape) for one in involved):
+        sums = [add(list(tables)) for tables in zip(*(one.parts or () for one in involved), strict=True)]
+        if all(axis in table.axes for table in sums):
+            parts = tuple(summed(table) for table in sums)
+    return Piece(piece.names, summed(piece.table), piece.shape, piece.scale, parts)
 
 
 def _product(piece: Piece, layout: DiscreteLayout) -> Piece:
@@ -143,56 +151,14 @@ def _product(piece: Piece, layout: DiscreteLayout) -> Piece:
     if outer == piece.dims:
         raise CouplingError(max(sites, key=lambda site: len(site.shape)), piece.names)
     gone = [len(piece.shape) + position for position, size in piece.dims - outer]
-    table, ndim = full(piece.table, piece.shape, gone), len(piece.table.axes)
     shape = tuple(1 if i in gone else n for i, n in enumerate(piece.shape))
-    lead = len(piece.shape) - len(table.natural)
-    array = jnp.sum(table.array, axis=tuple(ndim + i - lead for i in gone), keepdims=True)
-    return Piece(piece.names, Table(array, table.axes), shape, piece.scale)
 
+    def product(table: Table) -> Table:
+        table, ndim = full(table, piece.shape, gone), len(table.axes)
+        lead = len(piece.shape) - len(table.natural)
+        array = jnp.sum(table.array, axis=tuple(ndim + i - lead for i in gone), keepdims=True)
+        return Table(array, table.axes)
 
-def _swapped(array: Any, pairs: list[tuple[int, int]]) -> Any:
-    for even, odd in pairs:
-        array = jnp.swapaxes(array, even, odd)
-    return array
-
-
-def _forward(piece: Piece, layout: DiscreteLayout, axes: tuple[int, ...], reduce: Reduce, key: Any) -> Piece:
-    """The forward recursion along a chain: α_t(b) = log Σ_a exp(α_{t-1}(a) + F_t(a, b)), then the sum over b.
-
-    A table holds F_t with the value of even steps on one axis and that of odd steps on the other; swapping them at even
-    steps puts the previous state on the first and the current one on the second. Cost: K² for each step.
-    """
-    sites = layout.owners(axes)
-    site, own = sites[0], piece.table.axes
-    time = site.time
-    assert time is not None
-    pairs = [(own.index(s.axes[0]), own.index(s.axes[1])) for s in sites]
-    table = full(piece.table, piece.shape, [len(piece.shape) + time[0]])
-    array = table.array
-    where = np.ndim(array) + time[0]
-    even = (np.arange(time[1]) % 2 == 0).reshape((-1,) + (1,) * (-time[0] - 1))
-    array = jnp.moveaxis(jnp.where(even, _swapped(array, pairs), array), where, 0)
-    first = array[0]
-    for previous, _ in pairs:
-        first = jnp.take(first, jnp.array([0]), axis=previous)
-
-    def step(carry: tuple[Any, Any], factor: Any) -> tuple[tuple[Any, Any], None]:
-        alpha, key = carry
-        total = factor + _swapped(alpha, pairs)
-        for previous, _ in pairs:
-            key, own_key = (None, None) if key is None else jax.random.split(key)
-            total = reduce(total, previous, own_key)
-        return (total, key), None
-
-    (alpha, key), _ = jax.lax.scan(step, (first, key), array[1:])
-    gone = []
-    for previous, current in pairs:
-        key, own_key = (None, None) if key is None else jax.random.split(key)
-        alpha = reduce(alpha, current, own_key)
-        gone += [previous, current]
-    alpha = jnp.squeeze(alpha, tuple(gone))
-    kept = tuple(axis for axis in own if axis not in axes)
-    # The time axis went with the recursion; put back one of size one.
-    alpha = jnp.expand_dims(alpha, np.ndim(alpha) + time[0] + 1)
-    shape = tuple(1 if i == len(piece.shape) + time[0] else n for i, n in enumerate(piece.shape))
-    return Piece(piece.names, Table(alpha, kept), shape, piece.scale)
+    apart = piece.parts is not None and 0 not in gone  # parts are along the first axis
+    parts = tuple(product(part) for part in piece.parts or ()) if apart else None
+    return Piece(piece.names, product(piece.table), shape, piece.scale, parts)

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from jensen.models.discrete.gather import plan_lookup
-from jensen.models.discrete.table import Table, full, lift, union
+from jensen.models.discrete.table import Alternating, Table, full, lift, union
 
 # fmt: off
 ELEMENTWISE = frozenset([
@@ -162,6 +162,10 @@ def _transpose(eqn: Any, tables: list[Table], limits: Limits) -> Table:
 
 def _slice(eqn: Any, tables: list[Table], limits: Limits) -> Table:
     table, out = tables[0], table_slices(eqn)
+    if isinstance(table, Alternating) and len(steps := range(*out[0].indices(eqn.invars[0].aval.shape[0]))) > 0:
+        whole = [have == n for have, n in zip(eqn.outvars[0].aval.shape[1:], eqn.invars[0].aval.shape[1:], strict=True)]
+        if all(whole) and (len(steps) == 1 or steps.step % 2 == 0):
+            return table.every_second(steps.start)
     parts = [slice(None) if have == 1 else part for have, part in zip(tables[0].natural, out, strict=True)]
     return Table(table.array[(slice(None),) * len(table.axes) + tuple(parts)], table.axes)
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.models.discrete.table import Table
+from jensen.models.discrete.table import Alternating, Table
 
 
 class Mode(enum.Enum):
@@ -53,7 +53,9 @@ class DiscreteSite:
             return Table(values.reshape((-1,) + (1,) * ndim), self.axes)
         if self.mode is Mode.CHAIN:
             even, odd = values.reshape((-1, 1) + (1,) * ndim), values.reshape((1, -1) + (1,) * ndim)
-            return Table(jnp.where(self.even(), even, odd), self.axes)
+            own = values.reshape((-1,) + (1,) * ndim)
+            pair = Table(own, self.axes[:1]), Table(own, self.axes[1:])
+            return Alternating(jnp.where(self.even(), even, odd), self.axes, pair)
         each = [values.reshape([-1 if i == j else 1 for i in range(count)] + [1]) for j in range(count)]
         shape = (*(len(self.values),) * count, 1)
         stacked = jnp.concatenate([jnp.broadcast_to(one, shape) for one in each], axis=-1)

@@ -14,6 +14,7 @@ from numpyro import handlers
 from jensen.models.discrete.interpret import Limits, evaluate
 from jensen.models.discrete.layout import DiscreteLayout
 from jensen.models.discrete.table import Table, lift, union
+from jensen.models.scans import AtOnce
 
 STATES, ELEMENTS = 1_000_000, 2**28
 """Largest number of joint states of the latents that one factor may depend on, and of elements of a table."""
@@ -23,13 +24,16 @@ STATES, ELEMENTS = 1_000_000, 2**28
 class Piece:
     """A factor, or several already combined: log densities over enumerated axes and the batch axes `shape`.
 
-    `names` are the sites it came from; `scale` is a power it is still to be raised to, with its name.
+    `names` are the sites it came from; `scale` is a power it is still to be raised to, with its name. `parts` say the
+    same as the table of a factor inside a scan: its first step, the odd steps, and the even ones after the first (the
+    first axis).
     """
 
     names: tuple[str, ...]
     table: Table
     shape: tuple[int, ...]
     scale: tuple[Any, Table] | None = None
+    parts: tuple[Table, ...] | None = None
 
     @property
     def dims(self) -> frozenset[tuple[int, int]]:
@@ -45,18 +49,22 @@ class Run:
     scales: dict[str, Any] = field(default_factory=dict)
     masks: dict[str, Any] = field(default_factory=dict)
     scale_names: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 def run(fn: Callable[..., Any], kwargs: dict[str, Any], values: dict[str, Any]) -> Run:
     """Log densities of all sites with the latents at `values`, scales and the masks of latents apart."""
     seeded = handlers.seed(fn, rng_seed=0)
-    trace = handlers.trace(handlers.substitute(seeded, data=values)).get_trace(**kwargs)
-    out = Run()
+    scans = AtOnce(alternating=True)
+    with scans:
+        trace = handlers.trace(handlers.substitute(seeded, data=values)).get_trace(**kwargs)
+    out = Run(parts=scans.parts)
     for name, site in trace.items():
         if site["type"] != "sample":
             continue
         # NumPyro's support checks do not take a NumPy value beside a traced bound.
-        out.log_probs[name] = site["fn"].log_prob(jnp.asarray(site["value"]))
+        own = scans.log_probs.get(name)
+        out.log_probs[name] = site["fn"].log_prob(jnp.asarray(site["value"])) if own is None else own
         scale = site["scale"]
         if scale is not None:
             concrete = isinstance(scale, (int, float, np.number, np.ndarray)) and np.ndim(scale) == 0
@@ -92,7 +100,7 @@ def pieces_of(
         done = run(fn, {**data, **fixed}, {**latent, **discrete})
         names.update(done.scale_names)
         masks = {name: mask for name, mask in done.masks.items() if name in sites}
-        return {"log_prob": done.log_probs, "scale": done.scales, "mask": masks}
+        return {"log_prob": done.log_probs, "scale": done.scales, "mask": masks, "parts": done.parts}
 
     discrete = {name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(int)) for name, site in sites.items()}
     closed, tree = jax.make_jaxpr(factors, return_shape=True)(latent, discrete, data)
@@ -113,7 +121,8 @@ def pieces_of(
         scale = (names[name], found["scale"][name]) if name in names else None
         if name in found["mask"]:
             table = _masked(table, found["mask"][name], len(sites[name].values), limits)
-        pieces.append(Piece((name,), table, shapes[name], scale))
+        parts = found["parts"].get(name) if scale is None and name not in found["mask"] else None
+        pieces.append(Piece((name,), table, shapes[name], scale, parts))
     order = {name: i for i, name in enumerate(names_in_order(pieces, sites))}
     return sorted(pieces, key=lambda piece: order.get(piece.names[0], 0)), names
 

@@ -25,6 +25,20 @@ class Table:
         return np.shape(self.array)[len(self.axes) :]
 
 
+@dataclass(frozen=True, eq=False)
+class Alternating(Table):
+    """A chain's value: that of even steps over one enumerated axis, `pair[0]`, that of odd ones over another.
+
+    The steps are the first natural axis. Where only every second one is looked at, a table of one axis says it all.
+    """
+
+    pair: tuple[Table, Table] = (Table(None), Table(None))
+
+    def every_second(self, start: int) -> Table:
+        """The steps from `start` on that have its parity."""
+        return self.pair[start % 2]
+
+
 def union(tables: Sequence[Table]) -> tuple[int, ...]:
     """The enumerated axes of several tables together."""
     return tuple(sorted({axis for table in tables for axis in table.axes}))
