@@ -151,8 +151,6 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     k̂ is infinite when a weight is not finite from above, fewer than 25 draws have any weight, or the tail cannot be
     fitted; constant weights, which have no tail, count as k̂ = -1.
     """
-    from arviz_stats.base.array import array_stats
-
     finite = np.isfinite(log_weights)
     if finite.sum() < 25 or np.isposinf(log_weights).any():
         weights = np.where(finite, 1.0, 0.0)
@@ -164,29 +162,35 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     floor = logs[finite].max() - 700.0
     if len(np.unique(logs[finite])) < finite.sum():  # a tail of ties cannot be fitted
         logs = logs + 1e-9 * spread * np.random.default_rng(len(logs)).uniform(size=len(logs))
-    try:
-        smoothed, khat = array_stats.psislw(-np.where(logs > floor, logs, floor))
-    except ValueError:  # ties over the whole tail
+    smoothed, khat = _psis(np.where(logs > floor, logs, floor))
+    if smoothed is None:
         weights = np.where(finite, np.exp(np.where(finite, logs, floor) - logs[finite].max()), 0.0)
         return weights / weights.sum(), np.inf
     raw = np.exp(np.where(logs > floor, logs, floor) - logs[finite].max())
     if raw.max() > 0.1 * raw.sum():
-        khat = max(float(np.asarray(khat)), 1.0)  # one draw outweighs what smoothing may level: another mode, say
-    weights = np.exp(np.asarray(smoothed, float) - np.max(smoothed))
+        khat = max(khat, 1.0)  # one draw outweighs what smoothing may level: another mode, say
+    weights = np.exp(smoothed - np.max(smoothed))
     weights = np.where(finite, weights, 0.0)
-    return weights / weights.sum(), float(np.asarray(khat))
+    return weights / weights.sum(), khat
+
+
+def _psis(logs: np.ndarray) -> tuple[np.ndarray | None, float]:
+    """(smoothed log weights, k̂); (None, ∞) where the whole tail consists of ties, and k̂ = ∞ where it has no value."""
+    from arviz_stats.base.array import array_stats
+
+    try:
+        with np.errstate(all="ignore"):
+            smoothed, khat = array_stats.psislw(-logs)
+    except ValueError:
+        return None, np.inf
+    khat = float(np.asarray(khat))
+    return np.asarray(smoothed, float), np.inf if np.isnan(khat) else khat
 
 
 def tail_shape(values: np.ndarray) -> float:
     """Pareto k̂ of positive values; infinite where it cannot be fitted."""
-    from arviz_stats.base.array import array_stats
-
     logs = np.log(np.maximum(values, 1e-300))
-    try:
-        _, khat = array_stats.psislw(-np.maximum(logs, logs.max() - 700.0))
-    except ValueError:  # ties over the whole tail
-        return np.inf
-    return float(np.asarray(khat))
+    return _psis(np.maximum(logs, logs.max() - 700.0))[1]
 
 
 def even(log_weights: np.ndarray) -> bool:
