@@ -70,9 +70,9 @@ def test_interchangeable_states(name):
 
 
 def test_the_verdict_names_the_labellings_and_trusts_one():
-    fit = jn.fit(mixture, {"y": Y})
+    fit = jn.fit(mixture, {"y": Y[::2]})
     report = fit.check()
     assert report.verdict == "trusted", report
     assert "6 equivalent labellings" in report.reasons[0]
     assert fit.outcome.certificate["share_elsewhere"] < 1e-6
-    assert "labellings" not in str(jn.fit(ordered_prior, {"y": Y}).check())
+    assert "labellings" not in str(jn.fit(ordered_prior, {"y": Y[::2]}).check())

@@ -1,14 +1,18 @@
 """Hierarchical families: golden values of the importance-weighted bound, total covariance, Gaussian marginals."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from scipy import stats
 
 from jensen._errors import OptionError
 from jensen.algorithms.hierarchical.moments import moments
 from jensen.core import total
+from jensen.estimators.nested import GAIN, Augmented
 from jensen.families import Flow, FullRank, MeanField, Mixture
 from jensen.families import hierarchical as h
 from jensen.families.native import Bernoulli, Normal, Product
@@ -155,6 +159,91 @@ def test_batches_of_rows_stand_for_all():
         assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), q, back))
     whole = [q.prior.log_prob(point), total(q.reverse(point, value)), q.given(point).log_prob(value)]
     np.testing.assert_allclose(np.mean(found, axis=0), [float(x) for x in whole], rtol=1e-12)
+
+
+def normal_rows():
+    """Three rows of two Gaussian latents of known scale: q(z_n) = N(λ₀ + c m, c L Lᵀ c + diag s²), in closed form."""
+    rng = np.random.default_rng(1)
+    layout = h.RowLayout([(0, ()), (0, ())])
+    scale = {"a": jnp.full(3, 0.8), "b": jnp.full(3, 1.5)}
+    factors = {n: Normal(jnp.asarray(rng.normal(size=3)), jnp.log(jnp.full(3, s))) for n, s in (("a", 0.5), ("b", 2.0))}
+    prior = jax.tree.map(lambda x: jnp.asarray(x + 0.4 * rng.normal(size=np.shape(x))), h.RowPrior.start(3, layout))
+    reverse = h.RowBayes.start(3, 4, layout, 0, width=2)
+    return h.Hierarchical(Product(factors), scale, prior, reverse), reverse
+
+
+def by_hand(q, value):
+    """log q(z_n) of the rows above."""
+    out = []
+    for row in range(3):
+        own = jax.tree.map(lambda x, row=row: np.asarray(x[row]), q.prior.each)
+        c = np.array([float(q.scale[n][row]) for n in "ab"])
+        places = np.array([float(q.likelihood.factors[n].loc[row]) for n in "ab"])
+        factor = c[:, None] * (np.tril(own.lower, -1) + np.diag(np.exp(own.log_diagonal)))
+        covariance = factor @ factor.T + np.diag([0.25, 4.0])
+        z = [float(value[n][row]) for n in "ab"]
+        out.append(stats.multivariate_normal(places + c * own.loc, covariance).logpdf(z))
+    return np.array(out)
+
+
+def test_bayes_rule_is_exact_for_gaussian_rows():
+    """The ratio is log q(z) whatever λ; corrections that are not zero open a gap where z can tell at all."""
+    q, reverse = normal_rows()
+    point, value = q.mix(jr.key(0)).value, q.given(q.mix(jr.key(1)).value).values(jr.key(2))
+    ratio = jax.jit(lambda q, point, value: q.log_ratio(point, value))
+    for at in (point, -point):
+        np.testing.assert_allclose(ratio(q, at, value), by_hand(q, value), atol=1e-12)
+    wrong = dataclasses.replace(q, auxiliary=dataclasses.replace(reverse, bias=reverse.bias + 0.5))
+    assert np.abs(np.asarray(ratio(wrong, point, value)) - by_hand(q, value)).min() > 1e-3
+    still = h.RowPrior.start(3, q.prior.layout, 1e-4)
+    np.testing.assert_allclose(
+        ratio(dataclasses.replace(wrong, prior=still), 1e-4 * point, value),
+        by_hand(dataclasses.replace(q, prior=still), value),
+        atol=1e-6,
+    )
+
+
+def test_each_row_has_an_importance_weighted_bound_of_its_own():
+    """With r exact every draw of it says log q(z_n); the draws of one row do not enter another's mean."""
+    q, _ = normal_rows()
+    point = q.mix(jr.key(0)).value
+    value = q.given(point).values(jr.key(2))
+    marginal = jax.jit(lambda q, value: q.marginal(jr.key(3), value, q.log_ratio(point, value), 3)[0])
+    np.testing.assert_allclose(marginal(q, value), by_hand(q, value), atol=1e-12)
+    rough = dataclasses.replace(q, auxiliary=dataclasses.replace(q.auxiliary, bias=q.auxiliary.bias + 0.5))
+    other = {**value, "b": value["b"].at[1].add(2.0)}
+    assert np.flatnonzero(np.asarray(marginal(rough, value) != marginal(rough, other))).tolist() == [1]
+    weighed = dataclasses.replace(rough, importance=3)
+    term = jax.jit(lambda q, value: Augmented(Nothing(), q, point, jr.key(3)).log_joint(value)[GAIN])(weighed, value)
+    assert term.shape == (3,)
+    given = np.asarray(weighed.log_given(point, value))
+    np.testing.assert_allclose(term, given - np.asarray(marginal(rough, value)), atol=1e-12)
+
+
+class Nothing:
+    """A model without terms."""
+
+    def log_joint(self, value, batch=None):
+        return {}
+
+
+def test_amortised_rows_share_their_network():
+    """A batch has its own rows' inputs and everybody's network; what it learned about that is put back."""
+    layout, inputs = h.RowLayout([(0, (2,))]), np.random.default_rng(0).normal(size=(5, 3))
+    prior = h.EncodedPrior.start(inputs, layout, 0.1, 0, hidden=2)
+    prior = dataclasses.replace(prior, linear=prior.linear + 0.3, network={**prior.network, "last": jnp.ones((8, 2))})
+    batch = RowBatch(jnp.array([3, 1]), (("z", 0),), 2.5)
+    part = prior.at(batch)
+    np.testing.assert_allclose(part.gaussians().loc, prior.gaussians().loc[jnp.array([3, 1])], rtol=1e-12)
+    point = jnp.arange(4.0)
+    whole = prior.by_row(layout.join(jnp.zeros((5, 2)).at[jnp.array([3, 1])].set(layout.split(point))))
+    assert float(part.log_prob(point)) == pytest.approx(2.5 * float(whole[3] + whole[1]), rel=1e-12)
+    slope = jax.grad(lambda prior: prior.log_prob(jnp.ones(10)))(prior)
+    assert float(jnp.abs(slope.inputs).max()) == 0.0 < float(jnp.abs(slope.linear).max())
+    moved = prior.put(dataclasses.replace(part, bias=part.bias + 1.0), batch)
+    np.testing.assert_array_equal(moved.inputs, inputs)
+    np.testing.assert_array_equal(moved.bias, prior.bias + 1.0)
+    assert moved.weight == 1.0
 
 
 FLOWS = [("coupling", 1), ("coupling", 3), pytest.param("autoregressive", 3, marks=pytest.mark.slow)]

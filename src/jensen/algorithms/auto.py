@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms import escalate, natural_gaussian, stochastic
+from jensen.algorithms import dependent, escalate, natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
@@ -47,16 +47,18 @@ class Auto(AbstractAlgorithm):
     Data that come in batches (`jn.Batches`, `jn.Ragged`) are for `svi` with its defaults.
 
     Discrete latents that can be neither summed out nor updated by coordinate ascent (counts without an upper end, too
-    many joint states), and densities outside JAX, are for black-box VI: `bbvi` with its defaults.
+    many joint states), and densities outside JAX, are for black-box VI: `bbvi` with its defaults; and where importance
+    weights show that discrete latents depend on each other, `hvm` is tried.
 
     Args:
         num_starts: climbs from different starting points (a quarter of them where the data are large).
         dense_limit: largest number of coordinates with a full-rank covariance.
         rank: columns of the low-rank factor beyond that.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
-            gap: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates, to mixtures
-            and flows, which take longer. "needed", the default: those only where importance weights cannot mend the
-            gap, or other modes hold evidence; True: for any gap; False: none of it.
+            gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
+            to mixtures and flows, which take longer. "needed", the default: those only for a gap of 0.3 nats that is
+            left, or where other modes hold evidence; True: for 0.2 nats; False: none of it. From a product of factors
+            with discrete latents to hierarchical models, up to 64 parameters unless True.
     """
 
     name: ClassVar[str] = "auto"
@@ -83,6 +85,8 @@ class Auto(AbstractAlgorithm):
             return dataclasses.replace(outcome, status=f"The data come in batches: svi. {outcome.status}")
         if target.native is not None:
             outcome = yield from BBVI().run(target.native, seed)
+            if self.escalate:
+                outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists

@@ -11,10 +11,8 @@ from jensen.algorithms.noncentring import Fit
 from jensen.core import Outcome, Progress
 from jensen.models import Target
 
-GAP = 0.2
-"""Nats by which the importance-weighted bound must lie above the bound for more to be tried."""
-USABLE = 0.05
-"""Part of the draws that importance weights leave effective, from which on they will do, as the verdict asks."""
+GAP, RICHER = 0.2, 0.3
+"""Nats between the bound and the evidence from which on other coordinates are tried; and families that take longer."""
 
 
 def escalate(
@@ -22,10 +20,10 @@ def escalate(
 ) -> Generator[Progress, None, Outcome]:
     """The Gaussian `first`, or what is better, with what was tried among its stages.
 
-    A gap between the bound and its importance-weighted version asks for non-centred coordinates, where the model has
-    sites for them: a Gaussian again, by `fit`. A gap that is left and that importance weights cannot mend (any gap, if
-    `eager`), or several modes with evidence of their own, ask for richer families. Something else than `first` is kept
-    only where its bound on fresh draws is higher by more than twice the error of the difference.
+    A gap between the bound and the evidence, as importance weights see it, asks for non-centred coordinates, where the
+    model has sites for them: a Gaussian again, by `fit`. What is left of it above `RICHER` (`GAP`, if `eager`), or
+    several modes with evidence of their own, ask for richer families. Something else than `first` is kept only where
+    its bound on fresh draws is higher by more than twice the error of the difference.
     """
     gaussian, tried = measure(target, "Gaussian", first.q, seed, first.converged), []
     kept, outcome = gaussian, first
@@ -34,8 +32,7 @@ def escalate(
         if other is not None and other.measured.beats(gaussian):
             target, outcome, found, kept = other.target, other.outcome, other.found, other.measured
             outcome = replace(outcome, status=_gain(kept, gaussian, outcome.status))
-    gap = kept.gap > GAP and (eager or kept.effective < USABLE)
-    if gap or richer.has_other_modes(found):
+    if kept.gap > (GAP if eager else RICHER) or richer.has_other_modes(found):
         more = yield from richer.attempts(target, outcome.q, found, seed)
         tried += more
         best = max(more, key=lambda one: one.bound, default=kept)

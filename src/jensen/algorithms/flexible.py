@@ -5,7 +5,6 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -19,6 +18,7 @@ from jensen.core import Progress, total
 from jensen.estimators import StickingTheLanding, Stratified
 from jensen.families import AbstractGaussian, Flow, FullRank, Mixture
 from jensen.math.precision import float_type, working
+from jensen.math.programs import Program
 from jensen.models import Target
 from jensen.models.views import Linear, Unconstrained
 
@@ -33,24 +33,21 @@ class Free(Plain):
 
     def apart(self, a: Any, b: Any) -> float:
         """Means in sds and log sds, from the same noise; both are smooth in the parameters."""
-        first, second = (np.asarray(_points(q, jr.split(jr.key(0), 2048)), float) for q in (a, b))
+        first, second = (np.asarray(Program(_points)(q, jr.split(jr.key(0), 2048)), float) for q in (a, b))
         sd = np.maximum(second.std(axis=0), 1e-12)
         means = np.abs(first.mean(axis=0) - second.mean(axis=0)) / sd
         scales = np.abs(np.log(np.maximum(first.std(axis=0), 1e-300) / sd))
         return float(max(means.max(), scales.max()))
 
 
-@eqx.filter_jit
 def _points(q: Any, keys: Any) -> Any:
     return jax.lax.map(lambda key: q.draw(key).value, keys, batch_size=256)
 
 
-@eqx.filter_jit
 def _log_probs(q: Any, points: Any) -> Any:
     return jax.lax.map(q.log_prob, points, batch_size=256)
 
 
-@eqx.filter_jit
 def _scored(q: Any, keys: Any) -> Any:
     def one(key: Any) -> Any:
         draw = q.draw(key)
@@ -65,7 +62,8 @@ def scored_draws(q: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
     Not a number where the density of a draw on its way out differs from that found on the way back: a flow that has
     become too steep for the working precision has no density that could be relied on.
     """
-    points, out, back = (np.asarray(x, float) for x in jax.device_get(_scored(q, jr.split(jr.key(seed), count))))
+    found = Program(_scored)(q, jr.split(jr.key(seed), count))
+    points, out, back = (np.asarray(x, float) for x in jax.device_get(found))
     with np.errstate(invalid="ignore"):
         same = np.abs(out - back) < SAME * (1.0 + np.abs(out))
     return points, np.where(same, out, np.nan)
@@ -73,12 +71,12 @@ def scored_draws(q: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 def draws(q: Any, count: int, seed: int) -> np.ndarray:
     """Points of q, (count, D)."""
-    return np.asarray(jax.device_get(_points(q, jr.split(jr.key(seed), count))), float)
+    return np.asarray(jax.device_get(Program(_points)(q, jr.split(jr.key(seed), count))), float)
 
 
 def log_probs(q: Any, points: np.ndarray) -> np.ndarray:
     """log q at points, in nats."""
-    return np.asarray(jax.device_get(_log_probs(q, jnp.asarray(points))), float)
+    return np.asarray(jax.device_get(Program(_log_probs)(q, jnp.asarray(points))), float)
 
 
 @dataclass

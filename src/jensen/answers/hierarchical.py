@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen.algorithms.hierarchical.moments import Moments, moments
-from jensen.algorithms.hierarchical.weights import weighed_draws
+from jensen.algorithms.hierarchical.weights import LAMBDAS, weighed_draws
 from jensen.answers.contract import Draws
 from jensen.answers.native import NativeAnswer
 from jensen.answers.packing import packed, unpacked
@@ -28,8 +28,6 @@ from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models.native import NativeTarget
 
-LAMBDAS = 31
-"""Draws of r, at least, beside the λ that z came from, wherever log q(z) is estimated after a fit."""
 FAMILIES = {cls.__name__: cls for cls in (Flow, FullRank, LowRank, MeanField, Mixture)}
 
 

@@ -31,14 +31,22 @@ class Chunks:
     """Many steps in one program, compiled quickly at first and with every optimisation once the fit proves long.
 
     The change comes after `quick` chunks, not after some time, so that a seed gives the same bits on every machine.
-    `move` is how q moves, `ByInformation()` by default.
+    `move` is how q moves, `ByInformation()` by default; `heavy` how the long program is compiled, as in `Program`.
     """
 
-    def __init__(self, target: Any, estimator: Any, bound: AbstractBound, move: Any = None, quick: int = QUICK_CHUNKS):
+    def __init__(
+        self,
+        target: Any,
+        estimator: Any,
+        bound: AbstractBound,
+        move: Any = None,
+        quick: int = QUICK_CHUNKS,
+        heavy: bool | str = True,
+    ):
         self.target, self.estimator, self.done, self.quick = target, estimator, 0, quick
         self.move = move or ByInformation()
         run = functools.partial(run_chunk, estimator, bound, self.move)
-        self._quick, self._optimised = Program(run), Program(run, heavy=True)
+        self._quick, self._optimised = Program(run), Program(run, heavy=heavy)
 
     def __call__(self, q: Any, rate: float, state: Any, key: Any, count: int) -> Any:
         """What `run_chunk` returns, the values and flags as NumPy arrays."""

@@ -11,7 +11,9 @@ import jax.random as jr
 import numpy as np
 
 from jensen._typing import Array
+from jensen.algorithms.hierarchical.weights import LAMBDAS
 from jensen.families import hierarchical as h
+from jensen.families.native import Product
 from jensen.math.keys import purpose_key
 from jensen.math.programs import Program
 from jensen.models.analysis import placeholders
@@ -23,8 +25,8 @@ from jensen.models.native import NativeTarget
 
 POINT = 1e-3
 """Sd of a row's λ, in units of the factors' information, that is mean field for every purpose."""
-LAMBDAS, DRAWS, LEAST, EFFORT = 31, 1024, 64, 2e6
-"""Draws of r beside ψ; draws of z by which rows are compared, and at least; numbers in them where that is less."""
+DRAWS, LEAST, EFFORT = 1024, 64, 2e6
+"""Draws of z by which rows are compared, and at least; numbers in them where that is less."""
 
 
 def row_inputs(fn: Callable[..., Any], data: Mapping[str, Any] | None, target: NativeTarget, plate: str) -> np.ndarray:
@@ -39,9 +41,9 @@ def row_inputs(fn: Callable[..., Any], data: Mapping[str, Any] | None, target: N
     return np.arcsinh((table - table.mean(axis=0)) / np.maximum(table.std(axis=0), 1e-6))
 
 
-def rows_of_terms(target: NativeTarget, q: h.Hierarchical, axes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
+def rows_of_terms(target: NativeTarget, product: Product, axes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
     """Term -> for each entry the row that it belongs to, -1 for none; `None` where some entry sees several rows."""
-    rows = {name: factor.rows for name, factor in q.likelihood.factors.items()}
+    rows = {name: factor.rows for name, factor in product.factors.items()}
     known = links(target.model.log_joint, placeholders(target.structure), rows)
     found = {}
     for term, sites in known.rows.items():
@@ -63,7 +65,7 @@ def back_to_mean_field(
     prior, width = start.prior, q.prior.layout.width
     point = h.RowPrior.start(prior.num_rows, prior.layout, POINT)
     plain = dataclasses.replace(start, prior=point, auxiliary=q.auxiliary)
-    index = rows_of_terms(target, q, axes)
+    index = rows_of_terms(target, q.likelihood, axes)
     count = int(np.clip(EFFORT / (prior.num_rows * width**2), LEAST, DRAWS))
     keys = jr.split(purpose_key(seed, "rows against mean field"), count)
     measure = Program(functools.partial(_by_row, index))

@@ -10,6 +10,8 @@ import numpy as np
 from jensen.families.hierarchical import Hierarchical
 from jensen.math.programs import Program
 
+LAMBDAS = 31
+"""Draws of r, at least, beside the λ that z came from, wherever log q(z) is estimated after a fit."""
 CHUNK = 512
 """Draws of one call, so that every number of draws shares its program."""
 
