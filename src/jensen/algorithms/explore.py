@@ -15,6 +15,8 @@ from jensen.math import lbfgs, linalg
 from jensen.math.quasi_newton import inverse_hessian
 from jensen.models import Target
 
+LONGEST = 500
+"""Steps of a climb; in few dimensions fewer do."""
 FLAT = 1e8
 """A standard deviation of an unconstrained coordinate beyond which its direction counts as flat."""
 
@@ -43,9 +45,14 @@ class Mode:
 
 
 def climb(
-    target: Target, seed: int, num_starts: int, max_steps: int = 500
+    target: Target, seed: int, num_starts: int, max_steps: int | None = None
 ) -> Generator[Progress, None, list[lbfgs.Path]]:
-    """L-BFGS from `num_starts` points; the paths, highest first. Raises if no start has a finite density."""
+    """L-BFGS from `num_starts` points; the paths, highest first. Raises if no start has a finite density.
+
+    A path that is longer than climbs usually are is cut: on the ridge of a hierarchical scale at zero it would rise for
+    ever, and Newton steps settle any other.
+    """
+    max_steps = max_steps or min(LONGEST, 100 + 5 * target.dim)
     starts = find_starts(target, seed, num_starts)
     paths: list[lbfgs.Path] = []
     # Where a gradient is dear, Newton steps take over earlier.

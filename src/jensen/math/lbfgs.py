@@ -14,6 +14,8 @@ Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 RUNAWAY = 1e12
 RAN_AWAY = "ran away: the function has no maximum in reach"
+TRIALS, ENOUGH = 40, 12
+"""Trial points of a line search, and after how many one that rises is taken although the slope is still steep there."""
 
 
 @dataclass
@@ -138,7 +140,8 @@ def _line_search(
     with np.errstate(divide="ignore"):
         longest = np.array([reach / np.abs(d).max() for d in directions])
     length = np.minimum(length, longest)
-    for _ in range(40):
+    risen: dict[int, tuple[np.ndarray, float, np.ndarray]] = {}
+    for attempt in range(1, TRIALS + 1):
         if not pending:
             return
         trial = np.stack([paths[i].points[-1] + length[i] * directions[i] for i in pending])
@@ -151,19 +154,18 @@ def _line_search(
             if not finite or value < start + 1e-4 * length[i] * slopes[i] - slack:
                 high[i] = length[i]
             elif gradient @ directions[i] > 0.9 * slopes[i] and length[i] < longest[i]:
-                low[i] = length[i]
+                low[i], risen[i] = length[i], (point, float(value), gradient)
             else:
                 paths[i].accept(point, float(value), gradient)
+                continue
+            if attempt >= ENOUGH and i in risen:
+                paths[i].accept(*risen[i])
                 continue
             length[i] = 0.5 * (low[i] + high[i]) if np.isfinite(high[i]) else min(2.0 * low[i], longest[i])
             left.append(i)
         pending = left
     for i in pending:
-        if low[i] > 0:  # a rise was found, only the curvature condition was not met
-            point = (paths[i].points[-1] + low[i] * directions[i])[None]
-            value, gradient = evaluate(point)
-            paths[i].accept(point[0], float(value[0]), gradient[0])
-        elif paths[i]._pairs:
+        if paths[i]._pairs:
             paths[i].forget()  # once more along the plain gradient before giving up
         else:
             paths[i].stopped = "no step along the gradient rises"
