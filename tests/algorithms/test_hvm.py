@@ -94,18 +94,26 @@ def pairs(tables):
         numpyro.factor("table", (jnp.log(tables).reshape(-1, 4) * state).sum(axis=1) + 2 * np.log(2.0))
 
 
+ROWS = {
+    "all rows": {"plate": "row"},
+    "batches": {"batch_size": 2},
+    "importance-weighted": {"plate": "row", "importance": 3},
+    "amortised": {"batch_size": 2, "amortised": True},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [None, 2])
-def test_rows_have_dependence_of_their_own(batch_size):
+@pytest.mark.parametrize("case", ROWS)
+def test_rows_have_dependence_of_their_own(case):
     """The best product is 0.94 nats short; a Gaussian prior for each row leaves a small part of that."""
-    options = {"plate": "row"} if batch_size is None else {"batch_size": batch_size}
-    fit = jn.fit(pairs, {"tables": TABLES}, jn.hvm(**options))
+    fit = jn.fit(pairs, {"tables": TABLES}, jn.hvm(**ROWS[case]))
     assert -0.12 < fit.elbo.value < 3 * fit.elbo.se
     strongest = fit.summary()["max_corr"]
     assert strongest["a[0]"] < -0.4
     assert strongest["a[1]"] > 0.5
     assert abs(strongest["a[2]"]) < 0.1
     assert fit.check().verdict == "trusted"
+    assert ("Of 4 rows 1 are as mean field" in fit.status) == (case != "amortised")  # the one that is a product
     draws = {name: fit.sample(10, raw=True)[name] for name in ("a", "b")}
     values, errors = fit.approximation.log_prob(draws)
     assert values.shape == errors.shape == (10,)

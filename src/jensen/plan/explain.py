@@ -263,6 +263,6 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
             "as the data leave the effects to their prior, kept if its bound is higher."
         )
     if dim <= LARGEST and not target.heavy:
-        out.append("Where importance weights cannot mend the gap: mixtures, then a flow, kept if the bound is higher.")
+        out.append("Where 0.3 nats are missing: mixtures, then a flow, kept if the bound is higher.")
     out.append("A verdict on the result from importance weights and a Hamiltonian test; see fit.check().")
     return tuple(out)

@@ -51,8 +51,9 @@ def test_the_weakest_assumption_that_holds(name, wanted):
     assert modes(*MODELS[name]) == wanted
 
 
-def test_entries_that_meet_take_an_axis_each():
-    assert modes(shifted, {"y": Y}) == {"z": Mode.EACH}
+def test_entries_that_meet_take_an_axis_each_and_picked_ones_share_one():
+    assert modes(shifted, {"y": Y}) == {"z": Mode.GROUPS}
+    assert modes(all_meet, {"y": 1.0, "count": 5}) == {"z": Mode.EACH}
     assert sorted(mode.value for mode in modes(crossed, {"y": Y.reshape(2, 2)}).values()) == ["each", "rows"]
 
 
@@ -68,19 +69,21 @@ def test_a_wrong_assumption_is_contradicted(name):
         assert contradicted(dataclasses.replace(model, discrete=model.discrete), DiscreteLayout({"z": swapped})) == []
 
 
-def all_meet(y):
+def all_meet(y, count=25):
     mu = numpyro.sample("mu", dist.Normal(0, 1))
-    with numpyro.plate("part", 25):
+    with numpyro.plate("part", count):
         z = numpyro.sample("z", dist.Bernoulli(0.3))
     numpyro.sample("y", dist.Normal(mu * z.sum(), 1.0), obs=y)
 
 
-def picked_by_index(y, group):
+def picked_by_index(y, group, other):
+    """Every row sees two entries, of two latents, which data pick."""
     mu = numpyro.sample("mu", dist.Normal(0, 1))
     with numpyro.plate("group", 25):
         c = numpyro.sample("c", dist.Bernoulli(0.3))
+        d = numpyro.sample("d", dist.Bernoulli(0.3))
     with numpyro.plate("row", len(y)):
-        numpyro.sample("y", dist.Normal(mu * c[group], 1.0), obs=y)
+        numpyro.sample("y", dist.Normal(mu * c[group] + d[other], 1.0), obs=y)
 
 
 def many_sites(y):
@@ -116,8 +119,8 @@ REFUSED = {
     ),
     "picked by an index": (
         picked_by_index,
-        {"y": np.zeros(50), "group": np.arange(50) % 25},
-        ["25 entries of 'c' meet", "c[group[n]]", "shape (groups, rows), padded under handlers.mask", "bbvi"],
+        {"y": np.zeros(50), "group": np.arange(50) % 25, "other": np.arange(50) // 2},
+        ["25 entries of '", "meet", "[group[n]], with no other latent of a plate around it", "bbvi"],
     ),
     "sites meet": (many_sites, {"y": 1.0}, ["joint states at once", "'z_0' (2 values)", "bbvi"]),
     "scale": (scaled_partly, {"y": Y}, ["under handlers.scale", "'z', 'y'", "under one scale"]),

@@ -15,6 +15,7 @@ from jensen.algorithms.coordinate.collapse import Weighable
 from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.solution import Solution
 from jensen.families.exponential import Product, draw_many
+from jensen.math.keys import purpose_key
 from jensen.math.precision import working
 from jensen.math.programs import Program
 
@@ -84,7 +85,7 @@ class Weigher:
         """Draws of blocks that left, from their exact conditionals at `count` values of the others."""
         with working(self.solution.precision):
             program = Program(functools.partial(_conditional, self.way, names, self.batch))
-            root = np.asarray(jax.random.key_data(jax.random.key(seed)))
+            root = np.asarray(jax.random.key_data(purpose_key(seed, "conditionals")))
             parts = []
             for start in range(0, count, PILOT):
                 rows = np.minimum(np.arange(start, start + PILOT), count - 1)

@@ -20,6 +20,8 @@ AUXILIARIES = ("factorised", "gaussian", "mixture", "flow", "prior")
 DEFAULTS = {"full_rank": "gaussian", "low_rank": "gaussian", "mean_field": "factorised"}
 WIDTH = 0.1
 """Sd of a component of a mixture prior at the start, in units of the factors' information."""
+OF_ROWS = 0.5
+"""Likewise of a row's prior: mean field is a saddle, of which the slope grows with the width."""
 LEAST, FURTHER = -4.0, -1.0
 """Logits, from the best one's, at which a component at an optimum begins at least, and the further ones begin."""
 DENSE = 64
@@ -94,8 +96,8 @@ def by_rows(
     count = sum(int(np.prod(x.shape, dtype=int)) for x in seen.values()) // rows
     reverse = (h.RowGaussian if auxiliary == "gaussian" else h.RowBayes).start(rows, count, layout, seed)
     if inputs is None:
-        return h.Hierarchical(product, scale, h.RowPrior.start(rows, layout, WIDTH), reverse, importance)
-    return h.Hierarchical(product, scale, h.EncodedPrior.start(inputs, layout, WIDTH, seed), reverse, importance)
+        return h.Hierarchical(product, scale, h.RowPrior.start(rows, layout, OF_ROWS), reverse, importance)
+    return h.Hierarchical(product, scale, h.EncodedPrior.start(inputs, layout, OF_ROWS, seed), reverse, importance)
 
 
 def _example(product: Product) -> Any:

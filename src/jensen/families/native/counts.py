@@ -15,12 +15,31 @@ POISSON = 9.0
 """Log shape from which on a negative binomial is taken for a Poisson: its variance is m (1 + m / 8100)."""
 
 
-class Poisson(AbstractFactor):
-    """low + Poisson(exp(log_rate))."""
+class AbstractCount(AbstractFactor):
+    """A factor on low, low + 1, ..., whose one statistic is the count."""
 
     reparameterised: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
     event_dim: ClassVar[int] = 0
+    low: eqx.AbstractVar[int]
+
+    @property
+    def interpolated(self) -> int:
+        """Statistics."""
+        return 1
+
+    def nodes(self) -> Array:
+        """Two counts an sd apart."""
+        return two_counts(self.mean(), self.variance(), self.low)
+
+    def statistics(self, value: Array) -> Array:
+        """The count less its mean."""
+        return (value - self.mean())[..., None]
+
+
+class Poisson(AbstractCount):
+    """low + Poisson(exp(log_rate))."""
+
     log_rate: Array
     low: int = eqx.field(static=True, default=0)
 
@@ -50,29 +69,13 @@ class Poisson(AbstractFactor):
         """λ."""
         return type(self)(jnp.exp(self.log_rate), self.low)
 
-    @property
-    def interpolated(self) -> int:
-        """Statistics."""
-        return 1
 
-    def nodes(self) -> Array:
-        """Two counts an sd apart."""
-        return two_counts(self.mean(), self.variance(), self.low)
-
-    def statistics(self, value: Array) -> Array:
-        """The count less its mean."""
-        return (value - self.mean())[..., None]
-
-
-class NegativeBinomial(AbstractFactor):
+class NegativeBinomial(AbstractCount):
     """low + Poisson(g), g ~ Gamma(shape r, mean m): over-dispersed counts in the orthogonal chart (log m, log r).
 
     Beyond `POISSON` the shape counts as that: it is the Poisson limit, and differences of log Γ(k + r) lose digits.
     """
 
-    reparameterised: ClassVar[bool] = False
-    discrete: ClassVar[bool] = True
-    event_dim: ClassVar[int] = 0
     log_mean: Array
     log_shape: Array
     low: int = eqx.field(static=True, default=0)
@@ -114,19 +117,6 @@ class NegativeBinomial(AbstractFactor):
         gamma = shape**2 * trigamma(shape) - shape
         return type(self)(mean * shape / (mean + shape), jnp.maximum(gamma * mean / (mean + shape), 0.02), self.low)
 
-    @property
-    def interpolated(self) -> int:
-        """Statistics."""
-        return 1
-
-    def nodes(self) -> Array:
-        """Two counts an sd apart."""
-        return two_counts(self.mean(), self.variance(), self.low)
-
-    def statistics(self, value: Array) -> Array:
-        """The count less its mean."""
-        return (value - self.mean())[..., None]
-
     def tempered(self, power: float) -> Self:
         """The shape times power, at the same mean."""
         return type(self)(self.log_mean, self._log_shape + np.log(power), self.low)
@@ -137,12 +127,9 @@ class NegativeBinomial(AbstractFactor):
         return type(self)(jnp.asarray(np.clip(np.log(above), -2.0, 6.0)), self.log_shape, self.low)
 
 
-class Geometric(AbstractFactor):
+class Geometric(AbstractCount):
     """low + failures before the first success, whose log odds are `logit`."""
 
-    reparameterised: ClassVar[bool] = False
-    discrete: ClassVar[bool] = True
-    event_dim: ClassVar[int] = 0
     logit: Array
     low: int = eqx.field(static=True, default=0)
 
@@ -175,16 +162,3 @@ class Geometric(AbstractFactor):
     def entropy(self) -> Array:
         """-log p - (1 - p) / p log (1 - p)."""
         return jax.nn.softplus(-self.logit) + jnp.exp(-self.logit) * jax.nn.softplus(self.logit)
-
-    @property
-    def interpolated(self) -> int:
-        """Statistics."""
-        return 1
-
-    def nodes(self) -> Array:
-        """Two counts an sd apart."""
-        return two_counts(self.mean(), self.variance(), self.low)
-
-    def statistics(self, value: Array) -> Array:
-        """The count less its mean."""
-        return (value - self.mean())[..., None]

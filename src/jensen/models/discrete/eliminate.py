@@ -7,6 +7,7 @@ outside a plate is therefore summed out after the product over its rows.
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen.models.discrete.chain import forward
+from jensen.models.discrete.groups import CouplingError, by_group, joint_picks, steady_picks
 from jensen.models.discrete.interpret import TooManyStatesError
-from jensen.models.discrete.layout import DiscreteLayout, DiscreteSite, Mode
+from jensen.models.discrete.layout import DiscreteLayout, Mode
 from jensen.models.discrete.program import ELEMENTS, STATES, Piece
 from jensen.models.discrete.reduce import Reduce
 from jensen.models.discrete.table import Table, add, full, lift
@@ -23,19 +25,11 @@ from jensen.models.discrete.table import Table, add, full, lift
 Dims = frozenset[tuple[int, int]]
 
 
-class CouplingError(Exception):
-    """`site` has entries that meet in a factor of the sites `names` in a way its mode does not allow."""
-
-    def __init__(self, site: DiscreteSite, names: tuple[str, ...]):
-        self.site, self.names = site, names
-        super().__init__(f"{site.name}: {names}")
-
-
 def check_dims(pieces: list[Piece], layout: DiscreteLayout) -> None:
     """Raise `CouplingError` for a factor that depends on a latent but lacks one of its batch axes."""
     for piece in pieces:
         for site in layout.owners(piece.table.axes):
-            if not site.dims <= piece.dims:
+            if not site.dims <= piece.dims and not set(site.axes) & set(piece.picks):
                 raise CouplingError(site, piece.names)
 
 
@@ -53,22 +47,42 @@ def eliminate(
     done = [piece for piece in pieces if not piece.table.axes]
     open_pieces = [piece for piece in pieces if piece.table.axes]
     while open_pieces:
-        dims = max((piece.dims for piece in open_pieces), key=len)
-        leaf = [piece for piece in open_pieces if piece.dims == dims]
-        rest = [piece for piece in open_pieces if piece.dims != dims]
-        if found := _cheapest(leaf, layout, dims):
+        leaf, found = _next(open_pieces, layout)
+        rest = [piece for piece in open_pieces if piece not in leaf]
+        if found:
             axes, chain = found
             involved = [piece for piece in leaf if set(axes) & set(piece.table.axes)]
             rest += [piece for piece in leaf if piece not in involved]
             whole = _combine(involved, layout)
+            steady = steady_picks(whole, layout, axes) if chain else {}
             step = forward(involved, whole, layout, axes, reduce, next_key()) if chain else None
-            new = [step or _sum_out(whole, involved, axes[0], reduce, next_key(), layout)]
+            new = [
+                replace(step, picks=steady) if step else _sum_out(whole, involved, axes[0], reduce, next_key(), layout)
+            ]
+        elif any(piece.picks for piece in leaf):
+            new = [one for piece in leaf for one in (by_group(piece, layout) if piece.picks else [piece])]
         else:
             new = [_product(piece, layout) for piece in leaf]
         new = [_settle(piece, layout, scales) for piece in new]
         done += [piece for piece in new if not piece.table.axes]
         open_pieces = rest + [piece for piece in new if piece.table.axes]
     return done
+
+
+def _next(pieces: list[Piece], layout: DiscreteLayout) -> tuple[list[Piece], tuple[tuple[int, ...], bool] | None]:
+    """The pieces of the innermost plates where something can be done, and what `_cheapest` says.
+
+    A latent whose rows are picked by an index elsewhere has to wait until these factors are on its own rows.
+    """
+    waiting = {axis for piece in pieces for axis in piece.picks}
+    order = sorted({piece.dims for piece in pieces}, key=lambda dims: (-len(dims), sorted(dims)))
+    for dims in order:
+        leaf = [piece for piece in pieces if piece.dims == dims]
+        found = _cheapest(leaf, layout, dims, waiting)
+        present = {axis for piece in leaf for axis in piece.table.axes}
+        if found or any(piece.picks for piece in leaf) or not present & waiting:
+            return leaf, found
+    raise AssertionError  # some piece holds the axis that waits
 
 
 def _settle(piece: Piece, layout: DiscreteLayout, scales: Mapping[str, Any]) -> Piece:
@@ -81,14 +95,18 @@ def _settle(piece: Piece, layout: DiscreteLayout, scales: Mapping[str, Any]) -> 
     table = full(piece.table, piece.shape) if scale.natural else piece.table
     ndim = len(piece.shape)
     axes = table.axes
-    return Piece(piece.names, Table(lift(table, axes, ndim) * lift(scale, axes, ndim), axes), piece.shape)
+    raised = Table(lift(table, axes, ndim) * lift(scale, axes, ndim), axes)
+    return Piece(piece.names, raised, piece.shape, picks=piece.picks)
 
 
-def _cheapest(leaf: list[Piece], layout: DiscreteLayout, dims: Dims) -> tuple[tuple[int, ...], bool] | None:
+def _cheapest(
+    leaf: list[Piece], layout: DiscreteLayout, dims: Dims, waiting: set[int]
+) -> tuple[tuple[int, ...], bool] | None:
     """The enumerated axes to sum out next, and whether they are those of chains; latents of these plates only."""
     local = [site for site in layout.owners(axis for piece in leaf for axis in piece.table.axes) if site.dims == dims]
     present = {axis for piece in leaf for axis in piece.table.axes}
-    single = [axis for site in local if site.mode is not Mode.CHAIN for axis in site.axes if axis in present]
+    ready = present - waiting
+    single = [axis for site in local if site.mode is not Mode.CHAIN for axis in site.axes if axis in ready]
     if single:
         sizes = layout.sizes
 
@@ -119,7 +137,13 @@ def _combine(pieces: list[Piece], layout: DiscreteLayout) -> Piece:
     if len(scales) > 1 or (scales and any(piece.scale is None for piece in pieces)):
         raise ScaleError(names)
     shape = np.broadcast_shapes(*(piece.shape for piece in pieces))
-    return Piece(names, add([piece.table for piece in pieces]), shape, next(iter(scales.values()), None))
+    return Piece(
+        names,
+        add([p.table for p in pieces]),
+        shape,
+        next(iter(scales.values()), None),
+        picks=joint_picks(pieces, names, layout),
+    )
 
 
 class ScaleError(Exception):
@@ -141,7 +165,7 @@ def _sum_out(piece: Piece, involved: list[Piece], axis: int, reduce: Reduce, key
         sums = [add(list(tables)) for tables in zip(*(one.parts or () for one in involved), strict=True)]
         if all(axis in table.axes for table in sums):
             parts = tuple(summed(table) for table in sums)
-    return Piece(piece.names, summed(piece.table), piece.shape, piece.scale, parts)
+    return Piece(piece.names, summed(piece.table), piece.shape, piece.scale, parts, piece.picks)
 
 
 def _product(piece: Piece, layout: DiscreteLayout) -> Piece:

@@ -1,8 +1,8 @@
 """How each discrete latent is summed out: the enumerated axes it takes, and its array over them."""
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,24 +15,30 @@ class Mode(enum.Enum):
     """What is assumed about a discrete latent, and checked: which of its entries may meet in one factor.
 
     ROWS: none do (a factor's entry sees the entry of its own row), so all share one enumerated axis.
+    GROUPS: a factor's entry sees one entry, the same each time but not that of its own row: c[group[n]].
     CHAIN: neighbours along the first axis do (the state of a `scan`); even and odd steps take an axis each.
     EACH: any may, so every entry takes an axis of its own.
     """
 
     ROWS = "rows"
+    GROUPS = "groups"
     CHAIN = "chain"
     EACH = "each"
 
 
 @dataclass(frozen=True, eq=False)
 class DiscreteSite:
-    """A discrete latent with its `values` (K,), its `shape`, and the enumerated `axes` it takes."""
+    """A discrete latent with its `values` (K,), its `shape`, and the enumerated `axes` it takes.
+
+    `index` says for a site whose rows are picked which of them each entry of a factor sees (-1: none), by factor.
+    """
 
     name: str
     values: np.ndarray
     shape: tuple[int, ...]
     mode: Mode
     axes: tuple[int, ...]
+    index: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def dims(self) -> frozenset[tuple[int, int]]:
@@ -49,7 +55,7 @@ class DiscreteSite:
     def table(self) -> Table:
         """The site's value as the program sees it, over its enumerated axes."""
         values, ndim, count = jnp.asarray(self.values), len(self.shape), len(self.axes)
-        if self.mode is Mode.ROWS:
+        if self.mode in (Mode.ROWS, Mode.GROUPS):
             return Table(values.reshape((-1,) + (1,) * ndim), self.axes)
         if self.mode is Mode.CHAIN:
             even, odd = values.reshape((-1, 1) + (1,) * ndim), values.reshape((1, -1) + (1,) * ndim)
@@ -67,7 +73,7 @@ class DiscreteSite:
 
     def positions(self, index: Any) -> dict[int, Any]:
         """Enumerated axis -> which of its entries a factor's row sees, when the site's values are `values[index]`."""
-        if self.mode is Mode.ROWS:
+        if self.mode in (Mode.ROWS, Mode.GROUPS):
             return {self.axes[0]: index}
         if self.mode is Mode.CHAIN:
             before = jnp.concatenate([jnp.zeros_like(index[:1]), index[:-1]])
@@ -77,7 +83,7 @@ class DiscreteSite:
 
     def potential(self, values: Any) -> list[Table]:
         """Extra log weights (K, *shape), one for every value of every entry, as tables."""
-        if self.mode is Mode.ROWS:
+        if self.mode in (Mode.ROWS, Mode.GROUPS):
             return [Table(values, self.axes)]
         if self.mode is Mode.CHAIN:
             return [Table(jnp.where(self.even(), values[:, None], values[None, :]), self.axes)]

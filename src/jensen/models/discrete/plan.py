@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import ModelError
+from jensen.models.dependence import Links, links
 from jensen.models.discrete.eliminate import CouplingError, ScaleError, eliminate
 from jensen.models.discrete.interpret import TooManyStatesError
 from jensen.models.discrete.layout import DiscreteLayout, DiscreteSite, Mode
-from jensen.models.discrete.program import STATES, pieces_of
+from jensen.models.discrete.program import STATES, pieces_of, run
 from jensen.models.discrete.reduce import log_sum
 from jensen.models.structure import Site, Structure
 
@@ -37,16 +38,17 @@ def lay_out(
     compares tables with the program at random values. Raises a `ModelError` where sums would be too large.
     """
     modes = {site.name: Mode.ROWS for site in structure.summed}
+    picked = _Picked(fn, structure, data, fixed)
     scanned = {site.name for site in structure.summed if site.scanned}
     latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
     while True:
-        layout = _layout(structure.summed, modes)
+        layout = _layout(structure.summed, modes, picked)
         trial = functools.partial(_trial, fn, fixed, layout)
 
         try:
             jax.eval_shape(trial, latent, data)
         except CouplingError as error:
-            _promote(modes, structure, error.site.name, error.names, scanned)
+            _promote(modes, structure, error.site.name, error.names, scanned, picked)
             continue
         except ScaleError as error:
             raise ModelError(
@@ -62,7 +64,33 @@ def lay_out(
         if not wrong:
             return layout
         for name in wrong:
-            _promote(modes, structure, name, (), scanned)
+            _promote(modes, structure, name, (), scanned, picked)
+
+
+class _Picked:
+    """For a latent of which every entry of a factor sees one row: which one, by factor, where it is not its own."""
+
+    def __init__(self, fn: Callable[..., Any], structure: Structure, data: dict[str, Any], fixed: dict[str, Any]):
+        self.program = fn, structure, data, fixed
+
+    @functools.cached_property
+    def links(self) -> Links:
+        """Read off the traced program, once."""
+        fn, structure, data, fixed = self.program
+        sites = [*structure.latents, *structure.summed]
+        shapes = {s.name: jax.ShapeDtypeStruct(s.shape, int if s.discrete else float) for s in sites}
+        shapes = {n: jax.ShapeDtypeStruct(s.shape, jnp.result_type(s.dtype)) for n, s in shapes.items()}
+        rows = {s.name: s.shape for s in structure.summed} | {s.name: () for s in structure.latents}
+        return links(lambda latents: run(fn, {**data, **fixed}, latents).log_probs, shapes, rows)
+
+    def __call__(self, name: str) -> dict[str, np.ndarray] | None:
+        """`None` where an entry sees several rows."""
+        if not self.links.separable(name):
+            return None
+        found = {factor: rows[name] for factor, rows in self.links.rows.items() if name in rows and factor != name}
+        count = int(np.prod(self.links.shapes[name], dtype=int))
+        own = np.arange(count).reshape(self.links.shapes[name])
+        return {f: np.asarray(i) for f, i in found.items() if i.shape != own.shape or not np.array_equal(i, own)}
 
 
 def _trial(fn: Any, fixed: dict[str, Any], layout: DiscreteLayout, latent: Any, data: Any) -> Any:
@@ -71,24 +99,35 @@ def _trial(fn: Any, fixed: dict[str, Any], layout: DiscreteLayout, latent: Any, 
     return [piece.table.array for piece in eliminate(pieces, layout, scales, log_sum, None)]
 
 
-def _layout(sites: Sequence[Site], modes: dict[str, Mode]) -> DiscreteLayout:
+def _layout(sites: Sequence[Site], modes: dict[str, Mode], picked: "_Picked") -> DiscreteLayout:
     fresh = itertools.count()
     out = {}
     for site in sites:
         assert site.values is not None
         entries = int(np.prod(site.shape, dtype=int))
-        count = {Mode.ROWS: 1, Mode.CHAIN: 2, Mode.EACH: entries}[modes[site.name]]
+        count = {Mode.ROWS: 1, Mode.GROUPS: 1, Mode.CHAIN: 2, Mode.EACH: entries}[modes[site.name]]
         axes = tuple(itertools.islice(fresh, count))
-        out[site.name] = DiscreteSite(site.name, site.values, site.shape, modes[site.name], axes)
+        index = picked(site.name) or {} if modes[site.name] is Mode.GROUPS else {}
+        out[site.name] = DiscreteSite(site.name, site.values, site.shape, modes[site.name], axes, index)
     return DiscreteLayout(out)
 
 
-def _promote(modes: dict[str, Mode], structure: Structure, name: str, partners: tuple[str, ...], scanned: set) -> None:
+def _promote(
+    modes: dict[str, Mode],
+    structure: Structure,
+    name: str,
+    partners: tuple[str, ...],
+    scanned: set[str],
+    picked: "_Picked",
+) -> None:
     """The next weaker assumption for a latent; raises where there is none."""
     site = structure.sites[name]
     assert site.values is not None
     if modes[name] is Mode.ROWS and name in scanned:
         modes[name] = Mode.CHAIN
+        return
+    if modes[name] is Mode.ROWS and picked(name):
+        modes[name] = Mode.GROUPS
         return
     entries = int(np.prod(site.shape, dtype=int))
     states = float(len(site.values)) ** entries
@@ -106,9 +145,9 @@ def _promote(modes: dict[str, Mode], structure: Structure, name: str, partners: 
             f"The {entries} entries of '{name}' meet each other{by}, so {states:.3g} joint states would have to be "
             "summed out.",
             where,
-            "Let each row of what depends on it see its own entry only (the same plate). Rows that pick theirs by an "
-            f"index, {name}[group[n]], go on an axis of their own inside the group's plate: data of shape (groups, "
-            "rows), padded under handlers.mask. Write a chain with numpyro.contrib.control_flow.scan. " + REMEDY,
+            "Let each row of what depends on it see one entry only: its own (the same plate) or one that data pick, "
+            f"{name}[group[n]], with no other latent of a plate around it. Write a chain with "
+            f"numpyro.contrib.control_flow.scan. {REMEDY}",
         )
     modes[name] = Mode.EACH
 

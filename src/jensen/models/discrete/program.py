@@ -1,6 +1,6 @@
 """A NumPyro program's factors as tables over its discrete latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Piece:
 
     `names` are the sites it came from; `scale` is a power it is still to be raised to, with its name. `parts` say the
     same as the table of a factor inside a scan: its first step, the odd steps, and the even ones after the first (the
-    first axis).
+    first axis). `picks` says, for the axis of a site whose rows are picked by an index, which row each entry sees.
     """
 
     names: tuple[str, ...]
@@ -34,6 +34,7 @@ class Piece:
     shape: tuple[int, ...]
     scale: tuple[Any, Table] | None = None
     parts: tuple[Table, ...] | None = None
+    picks: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def dims(self) -> frozenset[tuple[int, int]]:
@@ -122,7 +123,9 @@ def pieces_of(
         if name in found["mask"]:
             table = _masked(table, found["mask"][name], len(sites[name].values), limits)
         parts = found["parts"].get(name) if scale is None and name not in found["mask"] else None
-        pieces.append(Piece((name,), table, shapes[name], scale, parts))
+        picks = {a: sites[n].index[name] for n in sites for a in sites[n].axes if name in sites[n].index}
+        picks = {axis: index for axis, index in picks.items() if axis in table.axes}
+        pieces.append(Piece((name,), table, shapes[name], scale, parts, picks))
     order = {name: i for i, name in enumerate(names_in_order(pieces, sites))}
     return sorted(pieces, key=lambda piece: order.get(piece.names[0], 0)), names
 

@@ -77,6 +77,9 @@ def _compare(model: "NumPyroModel", layout: DiscreteLayout, points: Any, index: 
 def _entry(piece: Piece, positions: dict[int, Any]) -> Any:
     """The table's entry for every row, at the rows' values of the latents."""
     array = full(piece.table, piece.shape).array
-    where = [jnp.broadcast_to(positions[axis], piece.shape) for axis in piece.table.axes]
+    seen: dict[int, Any] = {
+        axis: jnp.reshape(positions[axis], (-1,))[np.maximum(index, 0)] for axis, index in piece.picks.items()
+    }
+    where = [jnp.broadcast_to(seen.get(axis, positions[axis]), piece.shape) for axis in piece.table.axes]
     rows = jnp.meshgrid(*(jnp.arange(n) for n in piece.shape), indexing="ij") if piece.shape else []
     return array[(*where, *rows)]
