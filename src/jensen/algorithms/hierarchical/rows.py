@@ -96,7 +96,7 @@ def _by_row(index: dict[str, np.ndarray] | None, model: Any, q: h.Hierarchical, 
         log_p = jnp.zeros(log_q.shape)
         for name, rows in index.items():
             own = jnp.where(rows >= 0, terms[name], 0.0)
-            log_p = log_p + jax.ops.segment_sum(jnp.ravel(own), np.maximum(rows, 0).ravel(), log_q.shape[0])
+            log_p = log_p + jax.ops.segment_sum(jnp.ravel(jnp.asarray(own)), np.maximum(rows, 0).ravel(), log_q.shape[0])
         return log_p - log_q
 
     return jax.lax.map(one, keys, batch_size=16)
