@@ -95,8 +95,8 @@ def _by_row(index: dict[str, np.ndarray] | None, model: Any, q: h.Hierarchical, 
             return (sum(jnp.sum(term) for term in terms.values()) - jnp.sum(log_q))[None]
         log_p = jnp.zeros(log_q.shape)
         for name, rows in index.items():
-            own = jnp.where(rows >= 0, terms[name], 0.0)
-            log_p = log_p + jax.ops.segment_sum(jnp.ravel(own), np.maximum(rows, 0).ravel(), log_q.shape[0])
+            own = jnp.ravel(jnp.asarray(jnp.where(rows >= 0, terms[name], 0.0)))
+            log_p = log_p + jax.ops.segment_sum(own, np.maximum(rows, 0).ravel(), log_q.shape[0])
         return log_p - log_q
 
     return jax.lax.map(one, keys, batch_size=16)

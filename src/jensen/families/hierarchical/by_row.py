@@ -114,7 +114,7 @@ class RowPrior(AbstractRowPrior):
         """Independent entries of mean 0 and this sd."""
         size = layout.width
         wide = jnp.full((rows, size), np.log(width))
-        return cls(FullRank(jnp.zeros((rows, size)), wide, jnp.zeros((rows, size, size))), layout)
+        return cls(FullRank(jnp.zeros((rows, size)), wide, jnp.zeros((rows, size, size))), layout)  # type: ignore[call-arg]
 
     def gaussians(self) -> FullRank:
         """As they are."""
@@ -156,7 +156,7 @@ class EncodedPrior(AbstractRowPrior):
         outputs = size * (2 + size)
         bias = jnp.zeros(outputs).at[size : 2 * size].set(np.log(width))
         network = Network.start(np.random.default_rng(seed), count, hidden, outputs)
-        return cls(jnp.asarray(inputs), bias, jnp.zeros((outputs, count)), network, layout)
+        return cls(jnp.asarray(inputs), bias, jnp.zeros((outputs, count)), network, layout)  # type: ignore[call-arg]
 
     def gaussians(self) -> FullRank:
         """One pass of the network for each row."""

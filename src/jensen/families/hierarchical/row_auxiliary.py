@@ -49,7 +49,7 @@ class RowGaussian(AbstractRowAuxiliary):
     def start(cls, rows: int, inputs: int, layout: RowLayout, seed: int, width: int = 16) -> "RowGaussian":
         """Standard normal rows; `inputs` features each."""
         parts = [Gaussian.start(layout.width, inputs, seed + row, width) for row in range(rows)]
-        return cls(jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), layout)
+        return cls(jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts), layout)  # type: ignore[call-arg]
 
     @property
     def dim(self) -> int:
@@ -109,7 +109,7 @@ class RowBayes(AbstractRowAuxiliary):
         size = layout.width
         count = inputs + 2 * size
         network = Network.start(np.random.default_rng(seed), count, width, 2 * size)
-        return cls(jnp.zeros(2 * size), jnp.zeros((2 * size, count)), network, layout, rows)
+        return cls(jnp.zeros(2 * size), jnp.zeros((2 * size, count)), network, layout, rows)  # type: ignore[call-arg]
 
     @property
     def dim(self) -> int:

@@ -21,7 +21,6 @@ class AbstractCount(AbstractFactor):
     reparameterised: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
     event_dim: ClassVar[int] = 0
-    low: eqx.AbstractVar[int]
 
     @property
     def interpolated(self) -> int:
@@ -30,7 +29,7 @@ class AbstractCount(AbstractFactor):
 
     def nodes(self) -> Array:
         """Two counts an sd apart."""
-        return two_counts(self.mean(), self.variance(), self.low)
+        return two_counts(self.mean(), self.variance(), self.low)  # type: ignore[attr-defined]
 
     def statistics(self, value: Array) -> Array:
         """The count less its mean."""
