@@ -66,7 +66,7 @@ def ascend(
         fine = np.isfinite(values) & np.isfinite(gradients).all(axis=1)
         log_weights = values + 0.5 * (noise**2).sum(axis=1)
         bound = float(log_weights.mean()) + linalg.log_det_factor(factor) + 0.5 * dim * np.log(2 * np.pi)
-        error = float(log_weights.std()) / np.sqrt(count)
+        error = float(log_weights.std()) / np.sqrt(count) if fine.all() else np.inf
         if not fine.all() or bound < best[0] - 3.0 - 5.0 * error:
             # Off the support or overshot: back to the best q, with a smaller and more careful step.
             rollbacks += 1

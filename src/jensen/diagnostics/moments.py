@@ -51,14 +51,14 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Containe
     part of their variance.
     """
     table, names = flatten(draws)
+    # The correction wants finite moments: heavy proposals reach where exp() overflows, at weight zero.
+    table = np.where(np.isfinite(table), table, 0.0)
     own = np.concatenate([np.full(values[0].size, site in latents) for site, values in draws.items()])
     half = len(weights) // 2
     varying = table.std(axis=0) > 0
     table, own, names = table[:, varying], own[varying], [n for n, keep in zip(names, varying, strict=True) if keep]
     if not names:
         return Agreement(0.0, 1.0, 0.0, 0.0, "", "")
-    # The correction wants finite moments: heavy proposals reach where exp() overflows, at weight zero.
-    table = np.where(np.isfinite(table), table, 0.0)
     mean, sd, error = weighted_moments(table, weights)
     sd = np.maximum(sd, 1e-300)
     raw_mean, raw_sd = table[:half].mean(axis=0), table[:half].std(axis=0)
