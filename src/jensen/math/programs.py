@@ -7,7 +7,7 @@ a second fit of a model, with other data of the same shapes, compiles nothing.
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cache, partial
 from typing import Any
 
@@ -107,14 +107,19 @@ def _forwarded(jaxpr: Jaxpr) -> list[int | None]:
 
 
 def _live(jaxpr: Jaxpr) -> Jaxpr:
-    """The equations that the outputs need."""
-    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    """The program without the equations that its outputs do not need; what has effects stays."""
+    return jaxpr.replace(eqns=needed_equations(jaxpr, jaxpr.outvars, effects=True))
+
+
+def needed_equations(jaxpr: Jaxpr, wanted: Iterable[Any], effects: bool = False) -> list[Any]:
+    """The equations that the `wanted` variables need (and those with effects), in order."""
+    needed = {v for v in wanted if not isinstance(v, Literal)}
     live = []
     for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or any(v in needed for v in eqn.outvars):
+        if (effects and eqn.effects) or any(v in needed for v in eqn.outvars):
             live.append(eqn)
             needed.update(v for v in eqn.invars if not isinstance(v, Literal))
-    return jaxpr.replace(eqns=live[::-1])
+    return live[::-1]
 
 
 @cache

@@ -14,6 +14,7 @@ from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
 
+from jensen.math.programs import needed_equations
 from jensen.models.folding import bind, fold
 
 SEQUENTIAL = frozenset(["cond", "while"])
@@ -190,7 +191,7 @@ class _Scan:
         """The carries of a group on entry to every step, by a loop over what they need."""
         count = len(self.carries)
         keep = [self.body.outvars[i] for i in group]
-        live = _needed(self.body, keep)
+        live = needed_equations(self.body, keep)
         offset = len(self.consts)
 
         def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -231,7 +232,7 @@ class _Scan:
     def _evaluate(self, steps: range, wanted: Iterable[Any]) -> list[Any]:
         """Variables of the body at these steps, (steps, ...)."""
         wanted = list(wanted)
-        live = _needed(self.body, wanted)
+        live = needed_equations(self.body, wanted)
         used = {v for eqn in live for v in eqn.invars if not isinstance(v, Literal)} | {
             v for v in wanted if not isinstance(v, Literal)
         }
@@ -340,17 +341,6 @@ def _sources(jaxpr: Jaxpr) -> dict[Any, set[Any]]:
         union: set[Any] = set().union(*(found.get(v, set()) for v in eqn.invars if not isinstance(v, Literal)))
         found.update((v, union) for v in eqn.outvars)
     return found
-
-
-def _needed(jaxpr: Jaxpr, wanted: list[Any]) -> list[Any]:
-    """The equations that some variables need, in order."""
-    needed = {v for v in wanted if not isinstance(v, Literal)}
-    live = []
-    for eqn in reversed(jaxpr.eqns):
-        if any(v in needed for v in eqn.outvars):
-            live.append(eqn)
-            needed.update(v for v in eqn.invars if not isinstance(v, Literal))
-    return live[::-1]
 
 
 __all__ = ["AtOnce", "scanned"]

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
 
+from jensen.math.programs import needed_equations
 from jensen.models.conjugacy.arrays import is_concrete, namespace
 from jensen.models.conjugacy.primitives import RULES, apply_rule
 from jensen.models.conjugacy.terms import EXPLICIT, LOOKED_UP
@@ -34,7 +35,7 @@ def interpret(jaxpr: Any, consts: Any, arguments: list[Value], memo: dict[Any, A
 
     env.update(zip(jaxpr.constvars, (_constant(c) for c in consts), strict=True))
     env.update(zip(jaxpr.invars, arguments, strict=True))
-    for eqn in live_equations(jaxpr):
+    for eqn in needed_equations(jaxpr, jaxpr.outvars):
         values = [read(v) for v in eqn.invars]
         for variable, value in zip(eqn.outvars, _outputs(eqn, values, memo), strict=True):
             env[variable] = value
@@ -49,17 +50,6 @@ def _constant(const: Any) -> Value:
     if isinstance(const, Value):
         return const
     return lift(const if isinstance(const, Tracer) else np.asarray(const))
-
-
-def live_equations(jaxpr: Any) -> list[Any]:
-    """The equations that the outputs need, in order."""
-    needed = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
-    live = []
-    for eqn in reversed(jaxpr.eqns):
-        if any(v in needed for v in eqn.outvars):
-            live.append(eqn)
-            needed.update(v for v in eqn.invars if not isinstance(v, Literal))
-    return live[::-1]
 
 
 def _outputs(eqn: Any, values: list[Value], memo: dict[Any, Any]) -> list[Value]:

@@ -20,7 +20,7 @@ from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
 from jensen._errors import ModelError
-from jensen.models.conjugacy.interpret import live_equations
+from jensen.math.programs import needed_equations
 from jensen.models.numpyro import seeded
 
 
@@ -253,7 +253,9 @@ def _known_carry(
 
     kept = frozenset(range(count)) - of_state
     live = closed.jaxpr.replace(outvars=[v for i, v in enumerate(closed.jaxpr.outvars) if i in kept])
-    live = live.replace(eqns=live_equations(live))  # states and parameters would make the whole scan depend on them
+    live = live.replace(
+        eqns=needed_equations(live, live.outvars)
+    )  # states and parameters would make the whole scan depend on them
     fillers, run = jax.tree.leaves(here), jaxpr_as_fun(ClosedJaxpr(live, closed.consts))
 
     def advance(carry: list[Any], x: Any) -> Any:
