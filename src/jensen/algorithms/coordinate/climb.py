@@ -1,14 +1,18 @@
 """Gradient ascent with a line search that recognises an objective without maximum."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jensen.algorithms.coordinate.summit import Summit
+
 ARMIJO = 1e-4
+ESCAPES = 10
+"""Ascents at most after the first, each from a higher point beside the end of the last."""
 FAR = 1e10
 """Coordinates beyond this, the objective still rising, count as unbounded."""
 
@@ -23,15 +27,42 @@ class Climb:
     converged: bool
     unbounded: bool
     status: str
+    slope: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def climb(objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance: float) -> Climb:
+    """Ascents from the start and, where one ends at a minimum or saddle, from a higher point nearby, to a maximum.
+
+    `converged` says that the last one ended where the objective rises nowhere around: neither along the axes of
+    largest curvature nor, however slowly, for ever along some ray (the verdict `unbounded` then).
+    """
+    program = jax.jit(jax.value_and_grad(objective))
+    summit, history, point, left = None, np.zeros(0), np.asarray(start, float), ESCAPES
+    while True:
+        found = ascent(program, point, max_steps - len(history), tolerance)
+        path = np.concatenate([history, found.history])
+        if not found.converged:
+            return replace(found, history=path)
+        summit = summit or Summit(objective)
+        axes = summit.axes(found.point)
+        enough = max(10.0 * tolerance, 1e-12 * abs(found.value))
+        above = summit.higher(found.point, found.value, axes[1], enough)
+        if above is None:
+            endless = summit.endless(found.point, found.value, axes, [found.slope, found.point - np.asarray(start)])
+            status = _AT_INFINITY if endless else found.status
+            return replace(found, history=path, converged=not endless, unbounded=endless, status=status)
+        if not left or len(path) >= max_steps:
+            status = "Stopped at a saddle or minimum: the bound is higher nearby. Allow more with max_steps."
+            return replace(found, history=path, converged=False, status=status)
+        history, point, left = path, above, left - 1
+
+
+def ascent(program: Callable[[Any], Any], start: np.ndarray, max_steps: int, tolerance: float) -> Climb:
     """x ← x + ρ ∇f(x), ρ by Armijo's rule from a Barzilai-Borwein first try; f never falls.
 
     Points where f is NaN or -inf are never accepted; f = +inf, or coordinates that run away while f still rises, give
     the verdict `unbounded`, and so does an ascent that only stops where f is no longer finite.
     """
-    program = jax.jit(jax.value_and_grad(objective))
 
     def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = program(jnp.asarray(x))
@@ -48,7 +79,8 @@ def climb(objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance
         if found is None and edge:
             return Climb(x, value, np.array(history), False, True, _NO_MAXIMUM)
         if found is None:
-            return Climb(x, value, np.array(history), True, False, f"Converged after {steps} steps: no ascent is left.")
+            status = f"Converged after {steps} steps: no ascent is left."
+            return Climb(x, value, np.array(history), True, False, status, gradient)
         new, new_value, new_gradient, rate, cut = found
         edge = edge + 1 if cut else 0
         if new_value == np.inf or (np.abs(new).max() > FAR and new_value > value):
@@ -64,12 +96,16 @@ def climb(objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance
             return Climb(x, value, np.array(history), False, True, _NO_MAXIMUM)
         if quiet >= 5 and edge == 0:
             status = f"Converged after {steps} steps: the last five gained less than {tolerance:g} nats each."
-            return Climb(x, value, np.array(history), True, False, status)
+            return Climb(x, value, np.array(history), True, False, status, gradient)
     status = f"Stopped after {max_steps} steps, the bound still rising. Allow more with max_steps."
     return Climb(x, value, np.array(history), False, False, status)
 
 
 _NO_MAXIMUM = "The bound has no maximum: it rises until it is no longer finite. Check its signs and its data."
+
+_AT_INFINITY = (
+    "The bound has no maximum: it goes on rising, ever more slowly, without end. Check its signs and its data."
+)
 
 
 def _step(
