@@ -34,8 +34,8 @@ def in_running_units() -> optax.GradientTransformation:
         del params
         found = jnp.asarray(log_length(updates), state.log_length.dtype)
         some = found > -jnp.inf
-        latest = jnp.where(some, found, state.log_length)
-        known = jnp.where(state.seen, state.log_length, latest)
+        latest: Any = jnp.where(some, found, state.log_length)
+        known: Any = jnp.where(state.seen, state.log_length, latest)
         new = known + PACE * jnp.minimum(latest - known, WIDEST)
         unit = jnp.maximum(new, latest - WIDEST)
         return jax.tree.map(lambda g: g * jnp.exp(-unit).astype(g.dtype), updates), Units(new, state.seen | some)
