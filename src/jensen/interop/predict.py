@@ -13,6 +13,7 @@ from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace
 from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.indices import check_indices
 from jensen.models.numpyro import seeded
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
@@ -74,6 +75,7 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
             arguments[name] = value
     check_names(program.fn, arguments)
     check_missing(arguments, outcomes)
+    check_indices(program.fn, arguments, program.precision)
     return arguments
 
 

@@ -96,28 +96,6 @@ class SupportCheck:
         check_supports(self.sites, jax.device_get(self.program(arrays, _noise(self.sites, SEEDS[0]), SEEDS[0])))
 
 
-def first_outside(index: Any, limit: int) -> tuple[Any, Any, Any]:
-    """(number of indices outside 0..limit, flat position of the first one, its value)."""
-    flat = jnp.ravel(jnp.asarray(index))
-    bad = (flat < 0) | (flat > limit)
-    return jnp.sum(bad), jnp.argmax(bad), flat[jnp.argmax(bad)]
-
-
-def check_lookups(lookups: list[tuple[str, int]], outside: Any, source: str = "") -> None:
-    """Raise a `DataError` for an index outside the latent that it looks up, which JAX would clip in silence.
-
-    `source` names the batch, if the data are one.
-    """
-    for (where, limit), (count, place, value) in zip(lookups, jax.device_get(outside), strict=True):
-        if count:
-            raise DataError(
-                f"{int(count)} indices lie outside 0..{limit}, the entries of the latent that they look up; the first "
-                f"is {int(value) - (limit + 1) if value < 0 else int(value)}, in row {int(place)}.",
-                f"{where.replace(', at', 'At', 1) or 'In the model'}.{source}",
-                "Number the groups 0..K-1, give the latent one entry for each, and fill masked places with 0.",
-            )
-
-
 def _noise(sites: dict[str, SiteInfo], seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     continuous = [s for s in sites.values() if not s.observed and s.values is None]
