@@ -52,7 +52,7 @@ def _evaluated(jaxpr: Any, consts: Any, args: Any, path: Any, operand: int, inde
     values.update(zip(jaxpr.invars, args, strict=True))
 
     def read(atom: Any) -> Any:
-        return jnp.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+        return jnp.asarray(atom.val, getattr(atom.aval, "dtype", None)) if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
         inputs = [read(v) for v in eqn.invars]
