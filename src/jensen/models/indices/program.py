@@ -25,6 +25,7 @@ from jensen.models.indices.named import Named, known, named
 from jensen.models.indices.needed import Needed
 from jensen.models.indices.walk import Walk
 from jensen.models.log_density import LogDensity
+from jensen.models.numpyro import seeded
 
 MOST = 64
 """Traced programs that are kept."""
@@ -152,7 +153,7 @@ def _sites(fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, 
             return None
         return _value(site["fn"].support, site["fn"].shape(), number)
 
-    program = handlers.substitute(handlers.seed(fn, rng_seed=key), substitute_fn=value)
+    program = handlers.substitute(seeded(fn, key), substitute_fn=value)
     found = []
     for site in handlers.trace(program).get_trace(**arrays, **fixed).values():
         if site["type"] == "sample":
