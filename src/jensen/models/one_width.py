@@ -10,6 +10,8 @@ from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
 
+from jensen.models.one_trace import OneTrace
+
 
 class OneWidth(Messenger):
     """Runs a program with the states of its scans and the counts of its distributions in the width at work.
@@ -30,12 +32,17 @@ class OneWidth(Messenger):
 
 def seeded(fn: Callable[..., Any], key: Any = 0) -> Callable[..., Any]:
     """The program with a key, in one width of numbers; the fixed one is for programs that only rearrange data."""
-    return handlers.seed(OneWidth(fn), rng_seed=key)
+    return handlers.seed(watched(fn), rng_seed=key)
+
+
+def watched(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The program in one width of numbers, its sites outside JAX's own loops."""
+    return OneTrace(OneWidth(fn))
 
 
 def _same_types(body: Callable[..., Any]) -> Callable[..., Any]:
     def step(carry: Any, x: Any) -> Any:
-        with OneWidth():
+        with OneTrace(), OneWidth():
             after, y = body(carry, x)
         if jax.tree.structure(after) != jax.tree.structure(carry):
             return after, y  # which the scan refuses in its own words
