@@ -70,7 +70,9 @@ class _Line:
 
     def finish(self) -> None:
         """Leave a line for the phase that is done."""
-        if self.item is not None:
+        if self.item is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk or a closed pipe must not end the fit
             self.console.print(self.text("  ", self.seconds - self.phase_began, done=True))
 
     def render(self) -> "RenderableType":
