@@ -29,8 +29,8 @@ def reporter(progress: bool | Callable[[Progress], None] | None, name: str) -> I
         user = progress
         yield lambda item, seconds: user(item)
         return
-    terminal = sys.stderr.isatty()
-    if progress is False or (progress is None and not terminal):
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if progress is False or sys.stderr is None or (progress is None and not terminal):
         yield lambda item, seconds: None
         return
     from rich.console import Console

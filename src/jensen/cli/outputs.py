@@ -38,7 +38,7 @@ class Outputs:
         if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
             raise typer.BadParameter(f"--plots {self.plots} is not a folder.")
         if self.plots is not None:
-            named |= {f"--plots {self.plots}, in it": self.plots / f"{name}.png" for name in PLOTS}
+            named |= {f"--plots ({name})": self.plots / f"{name}.png" for name in PLOTS}
         taken = {flag: path for flag, path in inputs.items() if path is not None}
         for flag, path in named.items():
             for other, its in taken.items():

@@ -57,7 +57,7 @@ class Session:
     def emit(self, record: dict[str, Any]) -> None:
         """The result, for programs."""
         if self.as_json:
-            sink = self._sink or self.out.file
+            sink: Any = self._sink or self.out.file
             whole = (sink.encoding or "").lower().replace("-", "") == "utf8"
             text = json.dumps(plain(record), indent=2, allow_nan=False, ensure_ascii=not whole)
             self._try(lambda: print(text, file=sink, flush=True))
@@ -75,7 +75,7 @@ class Session:
 
         A reader that closed its pipe has had enough: that is no failure where files hold the result.
         """
-        sink = self._sink or self.out.file
+        sink: Any = self._sink or self.out.file
         self._try(sink.flush)
         if self.lost is None:
             return status

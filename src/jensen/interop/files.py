@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jensen._alone import check_process
 from jensen._errors import SavedFitError
 from jensen.answers import kind_named
 from jensen.core import Estimates, Outcome
@@ -133,6 +134,7 @@ def load(path: str | PathLike[str]) -> Fit:
     another kind, or from a newer version, and needs no more memory than the file's size gives reason for. Nothing in
     the file is executed.
     """
+    check_process()
     where = f"File: {path}."
     remedy = "Save it again with Fit.save."
     try:
@@ -187,7 +189,8 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         "fingerprint": header.get("fingerprint"),
     }
     if header["khats"] is not None:
-        stored["pool"] = Pool(*(arrays[f"pool/{name}"] for name in _POOL), *header["khats"])
+        points, log_joint, log_q, log_proposal, weights = (arrays[f"pool/{name}"] for name in _POOL)
+        stored["pool"] = Pool(points, log_joint, log_q, log_proposal, weights, *header["khats"])
         stored["draws"] = {
             name.removeprefix("draws/"): value.astype(float) if value.dtype.kind == "f" else value.astype(np.int32)
             for name, value in arrays.items()

@@ -84,11 +84,10 @@ def check_same(saved: Mapping[str, Any] | None, answer: AbstractAnswer, structur
     """
     other = fingerprint(answer)
     remedy = "Attach the data that it was fitted to, or fit the new ones."
-    known = saved is not None and saved["data"] is not None and other["data"] is not None
-    if saved is not None and known:
-        differ = differing_data(saved["data"], other["data"])
-        if differ:
-            raise DataError(f"These are not the data of the saved fit: {differ[0]}.", differ[1], remedy)
+    before, now = (saved or {}).get("data"), other["data"]
+    differ = None if before is None or now is None else differing_data(before, now)
+    if differ:
+        raise DataError(f"These are not the data of the saved fit: {differ[0]}.", differ[1], remedy)
     sizes = {plate.name: plate.size for site in answer.structure.sites.values() for plate in site.plates}
     plate, count = (saved or {}).get("rows") or (None, None)
     if plate is not None and sizes.get(plate, count) != count:
@@ -102,7 +101,7 @@ def check_same(saved: Mapping[str, Any] | None, answer: AbstractAnswer, structur
             "Its shape, its plates or its log density at a test point are others.",
             "Attach the model it was fitted with.",
         )
-    return known
+    return before is not None and now is not None
 
 
 def _differing_site(first: Structure, second: Structure) -> str | None:
