@@ -26,8 +26,10 @@ def alone() -> Iterator[None]:
     """Everything that runs a user's program: other threads wait, and NumPyro's stack of handlers is left as it was.
 
     NumPy's floating-point errors are off inside, whatever `np.seterr` says: what is not finite is looked at, not
-    raised. May be entered again by the thread that is inside; works as a decorator, too.
+    raised. May be entered again by the thread that is inside; works as a decorator, too. Raises in a child that was
+    forked after JAX had started threads: they are missing there, and it waits for them.
     """
+    check_process()
     with _LOCK:
         before = list(_PYRO_STACK)
         try:
@@ -60,7 +62,7 @@ class Kept(Generic[T]):
 
 
 def check_process() -> None:
-    """Raise in a child that was forked after JAX had started threads: they are missing there, and it waits for them."""
+    """Raise in a process in which JAX cannot run."""
     if _FORKED:
         raise JensenError(
             "This process was forked from one in which JAX was running, and JAX would stand still here.",

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from jensen._alone import alone, check_process
+from jensen._alone import alone
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Outcome, Progress
@@ -66,7 +66,6 @@ def fit(
         >>> jn.fit(model, {"y": [1.0, 2.0, 3.0]}).check().verdict
         'trusted'
     """
-    check_process()
     watch = Stopwatch()
     algorithm = resolve(method)
     _check(seed, precision)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jensen._alone import Kept, alone, check_process
+from jensen._alone import Kept, alone
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, Estimates, Outcome
 from jensen.math.clock import Stopwatch
@@ -124,7 +124,6 @@ class Fit:
     @Kept
     def answer(self) -> AbstractAnswer:
         """What this kind of approximation can say about itself; see `jensen.answers`."""
-        check_process()
         from jensen.answers import answer_for
 
         return answer_for(self.target, self.outcome, self.seed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jensen._alone import check_process
+from jensen._alone import alone
 from jensen._errors import SavedFitError
 from jensen.answers import kind_named
 from jensen.core import Estimates, Outcome
@@ -126,6 +126,7 @@ def _compact(values: np.ndarray) -> np.ndarray:
     return values.astype(np.result_type(*(np.min_scalar_type(int(end)) for end in ends), np.int8))
 
 
+@alone()
 def load(path: str | PathLike[str]) -> Fit:
     """Read a fit written by `Fit.save`, without its model.
 
@@ -134,7 +135,6 @@ def load(path: str | PathLike[str]) -> Fit:
     another kind, or from a newer version, and needs no more memory than the file's size gives reason for. Nothing in
     the file is executed.
     """
-    check_process()
     where = f"File: {path}."
     remedy = "Save it again with Fit.save."
     try:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from numpyro.distributions import biject_to
 
-from jensen._alone import alone, check_process
+from jensen._alone import alone
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
 from jensen.algorithms.auto import NEGLIGIBLE
@@ -60,7 +60,6 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
         >>> plan.dim, [row.site for row in plan.rows]
         (1, ['mu', 'y'])
     """
-    check_process()
     if isinstance(data, AbstractSource):
         data = data.example().arguments
     plain = isinstance(model, LogDensity)
