@@ -162,3 +162,25 @@ def test_exact_sweeps_after_batches_are_counted_through():
     assert items[0].phase == "minibatch"
     for item in (ascent[0], ascent[-1]):
         assert bound_of(item) == pytest.approx(item.bound, rel=1e-8)
+
+
+def test_learned_parameters_are_those_of_the_sweep():
+    """EM by hand: responsibilities at the parameters, then their weighted means."""
+
+    def model(x):
+        mu = numpyro.param("mu", jnp.array([-1.0, 0.0, 1.0]))
+        with numpyro.plate("i", len(x)):
+            c = numpyro.sample("c", dist.Categorical(jnp.ones(3) / 3))
+            numpyro.sample("x", dist.Normal(mu[c], 1), obs=x)
+
+    seen = []
+    fit = jn.fit(model, {"x": X}, "cavi", progress=seen.append)
+    assert [row["step"] for row in fit.history] == list(range(1, len(seen) + 1))
+    mu = np.array([-1.0, 0.0, 1.0])
+    for item in seen[:4]:
+        logs = -0.5 * (X[:, None] - mu) ** 2
+        r = np.exp(logs - logsumexp(logs, 1, keepdims=True))
+        mu = (r.T @ X) / r.sum(0)
+        np.testing.assert_allclose(item.q().estimates["mu"], mu, rtol=1e-9)
+        expected = (r * (-np.log(3) - 0.5 * np.log(2 * np.pi) - 0.5 * (X[:, None] - mu) ** 2)).sum()
+        assert item.bound == pytest.approx(expected - (r * np.log(np.maximum(r, 1e-300))).sum(), rel=1e-9)
