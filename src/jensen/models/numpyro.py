@@ -7,7 +7,7 @@ import equinox as eqx
 from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
 
-from jensen._typing import Flat, Latent, PRNGKey, Terms
+from jensen._typing import Flat, Latent, PRNGKey, Scalar, Terms
 from jensen.core import AbstractModel
 from jensen.models.bijection import AbstractChart
 from jensen.models.discrete import DiscreteLayout, complete, log_terms, marginals
@@ -42,6 +42,12 @@ class NumPyroModel(AbstractModel):
             return log_terms(self, latent)
         with AtOnce():
             return compute_log_probs(seeded(self.fn), (), self.kwargs, latent, sum_log_prob=False)[0]
+
+    def terms_at(self, point: Flat, batch: Any = None) -> tuple[Terms, Scalar]:
+        """The terms of the log joint at T(u), each as exact as the chart can tell it, and log |det ∂T/∂u|."""
+        latent, log_det, known = self.bijection.placed(point)
+        terms = self.log_joint(latent, batch)
+        return {name: known.get(name, term) for name, term in terms.items()}, log_det
 
     def constrain(self, point: Flat) -> Latent:
         """Continuous latents at u, and the deterministic sites that they determine."""
