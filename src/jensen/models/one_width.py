@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
@@ -64,7 +65,9 @@ def widened(value: Any) -> Any:
     if dtype is None or not _kind(dtype) or dtype == np.uint32:
         return value
     wide = jnp.result_type(float if _kind(dtype) == "float" else int)
-    return jnp.asarray(value, wide) if wide.itemsize > dtype.itemsize else value
+    if wide.itemsize <= dtype.itemsize:
+        return value
+    return jnp.asarray(value, wide) if isinstance(value, Tracer) else np.asarray(value).astype(wide)
 
 
 def _whole(leaf: Any) -> Any:
