@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._errors import OptionError, UndefinedError
-from jensen.core import AbstractAlgorithm, Estimates, Outcome
+from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
 from jensen.math.clock import Stopwatch
 from jensen.models.structure import Structure
 
@@ -62,6 +62,7 @@ class Fit:
     structure: Structure
     target: Any = field(repr=False, default=None)
     stored: dict[str, Any] = field(repr=False, default_factory=dict)
+    checks: tuple[AbstractCheck, ...] = field(repr=False, default=())
 
     @classmethod
     def from_outcome(
@@ -233,11 +234,13 @@ class Fit:
     def _report(self) -> Report:
         if "report" in self.stored:
             return self.stored["report"]
-        report = self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2)
-        if not self.estimates:
-            return report
-        names = ", ".join(map(repr, self.estimates.titles))
-        return replace(report, reasons=(*report.reasons, f"All this is given {names}. {self.estimates.bias}"))
+        return self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2, self.checks)
+
+    def with_checks(self, *checks: AbstractCheck) -> Fit:
+        """The same fit, judged by further checks too: each may rule a verdict out (`jensen.core.AbstractCheck`)."""
+        self._attached("further checks")
+        stored = {name: value for name, value in self.stored.items() if name not in ("report", "summary")}
+        return replace(self, checks=(*self.checks, *checks), stored=stored)
 
     def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.

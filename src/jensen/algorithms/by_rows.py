@@ -8,7 +8,7 @@ import numpy as np
 from jensen._errors import OptionError
 from jensen.algorithms import stochastic
 from jensen.algorithms.explore import climb, diagonal_gaussian, survey
-from jensen.core import AbstractBound, AbstractEstimator, Outcome
+from jensen.core import AbstractBound, AbstractEstimator, Certificate, Outcome
 from jensen.core.algorithm import Run
 from jensen.families import AbstractGaussian
 from jensen.math.precision import Precision, float_type, working
@@ -76,5 +76,5 @@ def fit_by_rows(
         else f"Stopped at the step limit; the last averages still differ by {fit.shift:.2g} posterior sd"
     )
     status = f"{reached}, by batches of {target.subsample.batch_size} of {target.subsample.size} rows."
-    certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
+    certificate = Certificate(shift_in_sd=fit.shift, rejected_steps=float(fit.rejected))
     return Outcome(fit.q, fit.converged, status, certificate)

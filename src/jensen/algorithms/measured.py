@@ -7,6 +7,7 @@ import numpy as np
 from scipy import special
 
 from jensen.algorithms import flexible
+from jensen.core import Certificate
 from jensen.families import AbstractGaussian
 from jensen.math.precision import working
 from jensen.models import Target
@@ -30,7 +31,7 @@ class Measured:
     error: float
     gap: float
     converged: bool = True
-    missed: dict[str, float] | None = None
+    missed: Certificate | None = None
 
     def row(self, kept: bool) -> dict[str, Any]:
         """A line of `Outcome.stages`."""
@@ -44,7 +45,7 @@ class Measured:
 
 
 def measure(
-    target: Target, name: str, q: Any, seed: int, converged: bool = True, missed: dict[str, float] | None = None
+    target: Target, name: str, q: Any, seed: int, converged: bool = True, missed: Certificate | None = None
 ) -> Measured:
     """The bound on fresh draws; -∞ where a draw has no finite density under p or under q.
 

@@ -14,6 +14,7 @@ from jensen.algorithms.coordinate.ascent import Ascent
 from jensen.algorithms.coordinate.climb import Climb, climb
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.solution import Solution
+from jensen.core import Certificate
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
@@ -149,7 +150,7 @@ class Naive(AbstractAlgorithm):
         for step, value in enumerate(found.history):
             yield Progress("ascent", step, float(value), q)
         elbo = float("nan") if found.unbounded else found.value
-        return Outcome(q, found.converged, found.status, {"elbo": elbo, "saddle": 0.0})
+        return Outcome(q, found.converged, found.status, Certificate(elbo=elbo))
 
 
 def _check_start(found: Climb, what: str, remedy: str) -> None:

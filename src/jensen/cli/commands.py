@@ -67,7 +67,7 @@ def run(
         frame, bounds = result.summary(), result.evidence()
     for part in show.result(result, report, frame, bounds):
         session.show(part)
-    if result.outcome.certificate.get("interrupted"):
+    if result.outcome.certificate.interrupted:
         session.err.print(Text("interrupted: this is the best approximation found so far", style="bold yellow"))
     problems: list[str] = []
     files = write(session, result, outputs, problems, listing)

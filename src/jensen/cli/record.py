@@ -22,7 +22,7 @@ def record(
         "reasons": report.reasons,
         "remedy": report.remedy,
         "exit_status": exit_codes.of(report.verdict),
-        "interrupted": bool(fit.outcome.certificate.get("interrupted")),
+        "interrupted": fit.outcome.certificate.interrupted,
         "converged": fit.converged,
         "status": fit.status,
         "method": fit.method,

@@ -16,6 +16,7 @@ from jensen.algorithms.coordinate.refusals import no_maximum
 from jensen.algorithms.coordinate.solution import solution
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.algorithms.svi import SVI
+from jensen.core import Certificate
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates
 from jensen.families.exponential import AtMode
@@ -77,8 +78,8 @@ def run(
         solution(ascent_at, last, known),
         converged and settled,
         f"{kind} for {', '.join(map(repr, kinds))}. {status}{SYMMETRIC if equal else ''}",
-        {"elbo": last.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)} | elsewhere(ascent_at, last, ()),
-        estimates=Estimates(values, kinds, exact, {"gain_of_last_sweep": _last_gain(state)}),
+        Certificate(elbo=last.elbo, sweeps=float(state.sweeps), saddle=saddle) | elsewhere(ascent_at, last, ()),
+        estimates=Estimates(values, kinds, exact, Certificate(gain=_last_gain(state))),
         target=known,
     )
 
@@ -107,7 +108,7 @@ def run_batches(
     last = written(lambda: found.q)
     names = ", ".join(map(repr, kinds))
     kind = "EM" if last.estimates is not None and last.estimates.exact else "Variational EM"
-    certificate = {**found.certificate, **last.certificate}
+    certificate = found.certificate | last.certificate
     status = f"{kind} by minibatches for {names}. {found.status}"
     return replace(last, converged=found.converged, status=status, certificate=certificate)
 
@@ -157,8 +158,10 @@ def _so_far(
     if len(known.model.blocks) > 1:
         state = ascent.advance(state, LAST_SWEEPS)
     exact = len(known.model.blocks) == 1
-    estimates = Estimates(values, kinds, exact, {})
-    return Outcome(solution(ascent, state, known), False, "", {"elbo": state.elbo}, estimates=estimates, target=known)
+    estimates = Estimates(values, kinds, exact)
+    return Outcome(
+        solution(ascent, state, known), False, "", Certificate(elbo=state.elbo), estimates=estimates, target=known
+    )
 
 
 def _runaway(model: ConjugateModel, start: Values, naturals: Any) -> tuple[str, str, str] | None:
