@@ -17,6 +17,7 @@ from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
 from jensen.models import LogDensity
 from jensen.models.learning import check_starts, find_parameters
+from jensen.models.purity import repeatable
 from jensen.progress import reporter
 from jensen.result import Fit
 
@@ -68,9 +69,11 @@ def fit(
     algorithm = resolve(method)
     _check(seed, precision)
     precision = precision or default_precision()
+    model, check_again = repeatable(model, data, precision)
     loop, target = _prepared(algorithm, model, data, learn, precision)
     with reporter(progress, algorithm.name) as report, working(target.precision):
         outcome, history = _drive(loop, target, seed, report, watch)
+    check_again()
     target = target if outcome.target is None else outcome.target
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
 

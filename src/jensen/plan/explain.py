@@ -27,6 +27,7 @@ from jensen.models.log_density import LogDensityModel
 from jensen.models.native import NativeTarget
 from jensen.models.noncentred import movable
 from jensen.models.numpyro import NumPyroModel
+from jensen.models.purity import repeatable
 from jensen.models.sources import AbstractSource
 from jensen.plan.plan import Plan, Row
 from jensen.plan.words import describe_chart, describe_support
@@ -60,6 +61,8 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
     """
     if isinstance(data, AbstractSource):
         data = data.example().arguments
+    if not isinstance(model, Opened):
+        model, _ = repeatable(model, data, default_precision(), evaluable=False)
     plain = isinstance(model, LogDensity)
     function = model.fn if plain else model
     name = getattr(function, "__name__", type(function).__name__)
