@@ -15,9 +15,11 @@ from jensen.algorithms.coordinate.polish import Polished, polished
 from jensen.algorithms.coordinate.shape import not_by_rows, splits
 from jensen.algorithms.coordinate.steps import Steps, steps
 from jensen.algorithms.coordinate.stream import StreamTarget, reached, stream_target
+from jensen.core import Certificate
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
+from jensen.models.indices import checked
 from jensen.models.sources import AbstractSource, Rows, mapped
 
 LOCAL_TOLERANCE = 1e-4
@@ -101,6 +103,8 @@ class SVI(AbstractAlgorithm):
         `data` maps the model's arguments to arrays, or is a source of batches (`Batches`, `Ragged`). Memory-mapped
         arrays are read batch by batch. From a source, q holds the global latents only.
         """
+        if not isinstance(data, AbstractSource) and mapped(data, self.batch_size) is None:
+            data = checked(model, data, precision)
         target = self.prepare(model, data, precision)
         with working(precision):
             return finished(self.run(target, seed))
@@ -180,17 +184,17 @@ class SVI(AbstractAlgorithm):
                 break
             saddle = True
             left = most - found.sweeps
-            more = yield from polished(batches, source, *pushed, scalars, self.tolerance, left, write)
+            more = yield from polished(batches, source, *pushed, scalars, self.tolerance, left, write, found.reported)
             if more.elbo <= found.elbo:
                 break
             found = replace(more, sweeps=found.sweeps + more.sweeps)
-        certificate = {
-            "elbo": found.elbo,
-            "epochs": float(stepped.epochs + found.sweeps),
-            "sweeps": float(found.sweeps),
-            "to_gain": found.to_gain,
-            "saddle": float(saddle),
-        }
+        certificate = Certificate(
+            elbo=found.elbo,
+            epochs=float(stepped.epochs + found.sweeps),
+            sweeps=float(found.sweeps),
+            to_gain=found.to_gain,
+            saddle=saddle,
+        )
         status = _status(stepped.epochs, found, scalars)
         return Outcome(reached(batches, target, found.naturals), found.converged, status, certificate)
 
@@ -204,7 +208,7 @@ def _once(q: Any, stepped: Steps, size: int) -> Outcome:
         f"The data were read once, in steps.{part} One pass cannot show that nothing is left to gain: "
         "pass data that can be read again to sweep to convergence."
     )
-    certificate = {"elbo": float(late.mean()), "elbo_se": error, "epochs": 1.0, "saddle": 0.0, "read_once": 1.0}
+    certificate = Certificate(elbo=float(late.mean()), elbo_se=error, epochs=1.0, read_once=True)
     return Outcome(q, False, status, certificate)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
@@ -17,7 +18,7 @@ from jensen.models.build import build
 from jensen.models.dependence import Links, links
 from jensen.models.host_function import check_points, shown
 from jensen.models.log_density import LogDensity
-from jensen.models.numpyro import NumPyroModel
+from jensen.models.numpyro import NumPyroModel, seeded
 from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 from jensen.models.subsample import Subsample, subsampled
@@ -114,7 +115,8 @@ class NativeTarget:
         """Who depends on whom, by rows: those of a batch where steps are on batches."""
         with working(self.precision):
             if self.subsample is None:
-                return links(self.model.log_joint, placeholders(self.structure), rows)
+                model = jax.tree.map(jnp.asarray, self.model)  # NumPyro compares NumPy data with NumPy's operators
+                return links(model.log_joint, placeholders(self.structure), rows)
             model = self.subsample.model
             first = model.on(self.subsample.first())
             return links(first.log_joint, placeholders(self.subsample.structure), rows)
@@ -134,7 +136,7 @@ class NativeTarget:
         model = self.model
 
         def one(key: Any) -> dict[str, Any]:
-            trace = handlers.trace(handlers.seed(model.fn, key)).get_trace(**model.kwargs)
+            trace = handlers.trace(seeded(model.fn, key)).get_trace(**model.kwargs)
             return {site.name: trace[site.name]["value"] for site in self.structure.latents}
 
         with working(self.precision):

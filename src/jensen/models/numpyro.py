@@ -12,6 +12,7 @@ from jensen.core import AbstractModel
 from jensen.models.bijection import AbstractChart
 from jensen.models.discrete import DiscreteLayout, complete, log_terms, marginals
 from jensen.models.frozen import Frozen
+from jensen.models.one_width import seeded
 from jensen.models.scans import AtOnce
 
 
@@ -68,6 +69,4 @@ class NumPyroModel(AbstractModel):
         return {} if self.discrete is None else marginals(self, point)
 
 
-def seeded(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The program with a fixed key, for programs that ask for one while they only rearrange data."""
-    return handlers.seed(fn, rng_seed=0)
+__all__ = ["NumPyroModel", "seeded"]

@@ -77,17 +77,19 @@ class DiscretisedNormal(AbstractFactor):
         k = jnp.clip(k, 0.0, self._top)
         below, above = (self._even(k) - self.loc) / scale, (self._even(k + 1.0) - self.loc) / scale
         left, right = jnp.where(first, above - 1.0, below), jnp.where(last, below + 1.0, above)
-        ends = jnp.where(first, log_ndtr(right), log_ndtr(-left))
+        ends: Any = jnp.where(first, log_ndtr(right), log_ndtr(-left))
         ends = jnp.where(first & last, 0.0, ends)
-        return jnp.where(inside, jnp.where(first | last, ends, _log_mass(left, right)), -jnp.inf)
+        found: Any = jnp.where(first | last, ends, _log_mass(left, right))
+        return jnp.where(inside, found, -jnp.inf)  # type: ignore[return-value]
 
     def _blocks(self) -> tuple[Array, Array, Array]:
         """(middle of each block of values, its edges on the scale of g in sds, how many values), rows + (BLOCKS,)."""
         loc, scale = jax.lax.stop_gradient((self.loc, self._scale()))
         even = self._cell(loc[..., None] + scale[..., None] * np.linspace(-REACH, REACH, BLOCKS + 1))
         starts = jnp.maximum(even, even[..., :1] + jnp.arange(BLOCKS + 1))  # a block has a value at least
-        edges = (self._even(jnp.minimum(starts, self._top + 1.0)) - loc[..., None]) / scale[..., None]
-        edges = jnp.where(starts > self._top, jnp.inf, edges).at[..., 0].set(-jnp.inf).at[..., -1].set(jnp.inf)
+        edges: Any = (self._even(jnp.minimum(starts, self._top + 1.0)) - loc[..., None]) / scale[..., None]
+        edges = jnp.asarray(jnp.where(starts > self._top, jnp.inf, edges))  # type: ignore[arg-type]
+        edges = edges.at[..., 0].set(-jnp.inf).at[..., -1].set(jnp.inf)
         first, last = starts[..., :-1], jnp.minimum(starts[..., 1:] - 1.0, self._top)
         return 0.5 * (first + jnp.maximum(last, first)), edges, jnp.maximum(last - first + 1.0, 1.0)
 
@@ -109,8 +111,8 @@ class DiscretisedNormal(AbstractFactor):
     def information(self) -> Self:
         """Σ q(k) (∂ log q(k))² for μ and log σ, likewise."""
         _, edges, _ = self._blocks()
-        finite = jnp.where(jnp.isfinite(edges), edges, 0.0)
-        density = jnp.where(jnp.isfinite(edges), jnp.exp(-0.5 * finite**2) / np.sqrt(2.0 * np.pi), 0.0)
+        finite: Any = jnp.where(jnp.isfinite(edges), edges, 0.0)
+        density: Any = jnp.where(jnp.isfinite(edges), jnp.exp(-0.5 * finite**2) / np.sqrt(2.0 * np.pi), 0.0)
         mass = jnp.maximum(jnp.diff(ndtr(edges), axis=-1), 1e-14)
         by_loc = jnp.sum(jnp.diff(density, axis=-1) ** 2 / mass, axis=-1) / self._scale() ** 2
         by_scale = jnp.sum(jnp.diff(finite * density, axis=-1) ** 2 / mass, axis=-1)
@@ -131,8 +133,11 @@ class DiscretisedNormal(AbstractFactor):
         return (value - self.mean())[..., None]
 
     def tempered(self, power: float) -> Self:
-        """The scale over √power."""
-        return type(self)(self.loc, self.log_scale - 0.5 * np.log(power), self.low, self.count)
+        """The scale over √power; a factor that is all on one value reaches its neighbours."""
+        mean = jnp.clip(self.mean() - self.low, 0.0, self._top)
+        cell = self._even(mean + 1.0) - self._even(mean)
+        variance = self._scale() ** 2 / power + cell**2 * (1.0 / power - 1.0)
+        return type(self)(self.loc, 0.5 * jnp.log(variance), self.low, self.count)
 
     def around(self, draws: np.ndarray) -> Self:
         """With the draws' median and spread on the scale of g; not far out where they are vague."""
