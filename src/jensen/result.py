@@ -234,6 +234,8 @@ class Fit:
         if "report" in self.stored:
             return self.stored["report"]
         report = self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2)
+        said = self.answer.labellings(self.pool).sentence
+        report = replace(report, reasons=(said, *report.reasons)) if said else report
         if not self.estimates:
             return report
         names = ", ".join(map(repr, self.estimates.titles))
