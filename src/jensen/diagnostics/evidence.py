@@ -7,7 +7,7 @@ from scipy import special
 
 from jensen.core import total
 from jensen.diagnostics.importance import Pool
-from jensen.diagnostics.labellings import Counted, number
+from jensen.diagnostics.labellings import Counted, count_in_words
 from jensen.diagnostics.limits import lower_limit, upper_excess
 from jensen.families import AbstractGaussian
 from jensen.math.noise import symmetric_draws
@@ -37,6 +37,7 @@ class Evidence:
             (`jensen.diagnostics.limits`); the upper one supposes that the weights' tail goes on as it began, so that
             the draws reach everywhere, and is infinite where that tail may have no mean.
         log_labellings: log of the number of equivalent labellings that these count; 0 where there is one.
+        log_covered: log of how many of them the draws of q were found to cover.
     """
 
     elbo: float
@@ -47,6 +48,12 @@ class Evidence:
     khat: float
     interval: tuple[float, float] = (-np.inf, np.inf)
     log_labellings: float = 0.0
+    log_covered: float = 0.0
+
+    @property
+    def bound(self) -> float:
+        """The ELBO of q averaged over the labellings, a bound on log p(x) too: higher where q covers few of them."""
+        return self.elbo + self.log_labellings - self.log_covered
 
     @property
     def one_labelling(self) -> float:
@@ -54,11 +61,20 @@ class Evidence:
         return self.log_evidence - self.log_labellings
 
     @property
-    def labellings(self) -> str:
-        """What was counted, in words; empty where there is one labelling."""
-        if not self.log_labellings:
-            return ""
-        return f"log p(x) counts {number(self.log_labellings)} equivalent labellings; one of them"
+    def notes(self) -> list[str]:
+        """The interval and what was counted, in words."""
+        low, high = self.interval
+        lines = []
+        if np.isfinite(high):
+            lines.append(f"log p(x) in      [{low:.4f}, {high:.4f}], each end a bound at its 97.5 % confidence limit")
+        elif np.isfinite(low):
+            lines.append(f"log p(x)      ≥ {low:14.4f} at 97.5 % confidence; the weights allow no upper limit")
+        if self.log_labellings:
+            lines.append(
+                f"log p(x) counts {count_in_words(self.log_labellings)} equivalent labellings; one of them has "
+                f"{self.one_labelling:.4f}"
+            )
+        return lines
 
     def __str__(self) -> str:
         lines = [f"ELBO            {self.elbo:14.4f} ± {self.elbo_se:.4f} nats"]
@@ -66,13 +82,7 @@ class Evidence:
         if not np.isnan(self.log_evidence):
             error = f"{self.log_evidence_se:.4f}   (k̂ = {self.khat:.2f})"
             lines.append(f"log p(x)      ≈ {self.log_evidence:14.4f} ± {error}")
-        low, high = self.interval
-        if np.isfinite(high):
-            lines.append(f"log p(x) in      [{low:.4f}, {high:.4f}], each end a bound at its 97.5 % confidence limit")
-        else:
-            lines.append(f"log p(x)      ≥ {low:14.4f} at 97.5 % confidence; the weights allow no upper limit")
-        if self.log_labellings:
-            lines.append(f"{self.labellings}: {self.one_labelling:.4f}")
+        lines += self.notes
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -116,8 +126,8 @@ def evidence(pool: Pool, particles: tuple[int, ...] = (10, 100), counted: Counte
     bounds = {k: _bound(every.log_ratios, k) for k in particles if k <= every.half}
     estimate, error = every.log_evidence
     se = float(own.std(ddof=1) / np.sqrt(len(own))) if np.isfinite(own).all() else np.inf
-    log_count = counted.log_count if counted else 0.0
-    return Evidence(float(own.mean()), se, bounds, estimate, error, every.khat, interval(every), log_count)
+    labels = (counted.log_count, counted.log_covered) if counted else (0.0, 0.0)
+    return Evidence(float(own.mean()), se, bounds, estimate, error, every.khat, interval(every), *labels)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ PROBES = 16
 """Draws at which renumberings are tried."""
 
 
-def number(log_count: float) -> str:
+def count_in_words(log_count: float) -> str:
     """A count of labellings, whose digits may be many."""
     return f"{round(np.exp(log_count)):,}" if log_count < 13.0 else f"10^{log_count / np.log(10.0):.1f}"
 
@@ -82,9 +82,9 @@ class Counted:
         part = "all" if self.log_covered > self.log_count - TOLD else f"about {np.exp(self.log_covered):.2g}"
         covered = "one" if self.log_covered < TOLD else part
         return (
-            f"The posterior has {number(self.log_count)} equivalent labellings (renumbering its interchangeable states "
-            f"leaves the log density as it is). The draws of q cover {covered} of them; `evidence` counts them all, and "
-            f"one holds {self.log_count:.2f} nats less."
+            f"The posterior has {count_in_words(self.log_count)} equivalent labellings (renumbering its interchangeable states "
+            f"leaves the log density as it is). The draws of q cover {covered} of them; `evidence` counts them all, "
+            f"and one holds {self.log_count:.2f} nats less."
         )
 
 
