@@ -68,7 +68,8 @@ def evidence(value: Evidence) -> Table:
     if math.isfinite(high):
         table.add_row("log p(x), at most (97.5 % confidence)", f"{high:,.3f}", "")
     if value.log_labellings:
-        table.add_row(f"of it one of {count_in_words(value.log_labellings)} labellings", f"{value.one_labelling:,.3f}", "")
+        some = count_in_words(value.log_labellings)
+        table.add_row(f"of it one of {some} labellings", f"{value.one_labelling:,.3f}", "")
     return table
 
 

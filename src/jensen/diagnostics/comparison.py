@@ -26,8 +26,8 @@ def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
 
     Columns: elbo, elbo_se (nats); difference, of the bounds with all labellings counted, to the highest; log_evidence,
     log_evidence_se, the estimate by importance sampling of log p(x) with all its labellings, to be believed as far as
-    khat < 0.7; log_labellings, the log number of these (0 where there is one); khat, of p/q; verdict; seconds_compile, seconds_run; gradients, the
-    number of log-density gradients; converged; method.
+    khat < 0.7; log_labellings, the log number of these (0 where there is one); khat, of p/q; verdict; seconds_compile,
+    seconds_run; gradients, the number of log-density gradients; converged; method.
 
     Example:
         >>> import jensen as jn
@@ -47,19 +47,18 @@ def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
     found = [fit.evidence() for fit in fits.values()]
     rows = [_row(fit, bounds) for fit, bounds in zip(fits.values(), found, strict=True)]
     frame = pd.DataFrame(rows, index=pd.Index(list(fits), name="fit"))
-    bound = np.array([one.bound for one in found])
+    bound = np.array([fit.elbo.value - one.elbo + one.bound for fit, one in zip(fits.values(), found, strict=True)])
     frame.insert(2, "difference", bound - np.nanmax(bound, initial=-np.inf))
     return frame.iloc[_order(found, bound)]
 
 
 def _order(found: list[Evidence], bound: np.ndarray) -> list[int]:
     """Highest evidence first; neighbours within two standard errors of each other by their bounds."""
-    known = [np.isfinite(one.interval[1]) and np.isfinite(one.log_evidence_se) for one in found]
-    value = [
-        one.log_evidence if sure else max(one.interval[0], one.bound) for one, sure in zip(found, known, strict=True)
-    ]
-    error = [one.log_evidence_se if sure else 0.0 for one, sure in zip(found, known, strict=True)]
-    value = [-np.inf if np.isnan(v) else v for v in value]
+    value, error = [], []
+    for one in found:
+        known = np.isfinite(one.interval[1]) and np.isfinite(one.log_evidence_se)
+        value.append(one.log_evidence if known else np.nan_to_num(one.interval[0], nan=-np.inf))
+        error.append(one.log_evidence_se if known else 0.0)
     groups: list[list[int]] = []
     for i in sorted(range(len(found)), key=lambda i: -value[i]):
         last = groups[-1][-1] if groups else i
