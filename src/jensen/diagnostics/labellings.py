@@ -89,6 +89,42 @@ class Counted:
         )
 
 
+def counted(pool: Pool, view: View) -> Counted:
+    """Weights of one pool that are unbiased for p(x) with all its labellings.
+
+    Let G be the group of renumberings, H a subgroup, and D a region that H leaves in place and of which the cosets of H
+    tile the space: where the renumbering nearest to a reference lies in H. Then p(x) = |G| / |H| ∫_D p(x, z) dz, and
+    with q_H the average of q over H, |G| / |H| · p / q_H on D and 0 elsewhere has the mean p(x) under q. H holds the
+    orders that draws of q reach. It is exact for every H; of more than `MOST` orders, q itself stands for q_H, which is
+    right where it covers them all.
+    """
+    probes = np.concatenate([np.arange(min(PROBES, pool.half)), pool.half + np.arange(min(PROBES // 4, pool.half))])
+    some = {name: value[probes] for name, value in view.values.items()}
+    found = find_labellings(view.log_joint, some, view.states, view.coded, view.eps, view.frugal) if some else ()
+    if not found:
+        return Counted(pool)
+    own = [_Orders.of(one, view.values, pool.half) for one in found]
+    reached = [orders.reached(0.0) for orders in own]
+    if math.prod(_size(groups) for groups in reached) > MOST or view.densities is None:
+        reached = [orders.reached(SWAPPED if view.densities else 1.0) for orders in own]
+    kept, left = np.ones(len(pool.points), bool), 0.0
+    for orders, groups in zip(own, reached, strict=True):
+        kept &= orders.stays(groups)
+        left += math.log(orders.labelling.count) - math.log(_size(groups))
+    log_q, log_proposal = _averaged(pool, view, found, reached)
+    joint = np.where(kept, pool.log_joint + left, -np.inf)
+    held = kept[: pool.half] & np.isfinite(pool.log_joint[: pool.half])
+    gain = float((pool.log_q - log_q)[: pool.half][held].mean()) if held.any() else 0.0
+    told = [
+        orders.labelling
+        for orders, groups in zip(own, reached, strict=True)
+        if gain > TOLD or _size(groups) < orders.labelling.count or orders.apart
+    ]
+    log_count = sum(math.log(one.count) for one in told)
+    covered = max(log_count - max(left + gain, 0.0), 0.0) if told else 0.0
+    return Counted(weigh(pool.points, joint, log_q, log_proposal), log_count, covered)
+
+
 @dataclass(frozen=True)
 class _Orders:
     """How the draws of a pool number the states, next to a reference."""
