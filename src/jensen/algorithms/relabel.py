@@ -185,8 +185,8 @@ def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
 
     def log_joint(latents: Values) -> np.ndarray:
         points, log_det = target.inverse(latents)
-        fine = np.isfinite(points).all(axis=1)
-        return np.where(fine, target.value(np.where(fine[:, None], points, 0.0)) - log_det, np.nan)
+        lost = ~np.isfinite(points).all(axis=1)
+        return np.where(lost, np.nan, target.value(np.nan_to_num(points, posinf=0.0, neginf=0.0)) - log_det)
 
     return log_joint
 

@@ -51,12 +51,12 @@ class Collapsed:
     def view(self, points: np.ndarray) -> View:
         """The latents with weights, discrete ones by their values too."""
         infos, precision = self.solution.infos, self.solution.precision
-        coded = {site: len(info.values) for site in self.way.weighed if _numbers((info := infos[site]).values)}
+        listed = {site: np.asarray(v) for site in self.way.weighed if (v := infos[site].values) is not None}
         return View(
             self._read(points),
             lambda values: self._weighed(values, len(next(iter(values.values()))))[0],
             lambda values: self._weighed(values, len(next(iter(values.values()))))[1:],
-            coded=coded,
+            coded={site: len(v) for site, v in listed.items() if np.array_equal(v, np.arange(len(v)))},
             eps=float(np.finfo(float_type(precision)).eps),
             frugal=self.weigher.size < 1024,
         )
@@ -79,10 +79,6 @@ class Collapsed:
         if wanted and self.way.plan.exact:
             values |= self.weigher.conditional(wanted, values, len(points), seed)
         return {name: value for name, value in values.items() if name in sites}
-
-
-def _numbers(values: np.ndarray | None) -> bool:
-    return values is not None and np.array_equal(values, np.arange(len(values)))
 
 
 def collapsed(solution: Solution | HybridSolution) -> Collapsed:

@@ -48,6 +48,7 @@ class AbstractAnswer(abc.ABC):
     program: NumPyroProgram | None
     space: str = ""
     partial: ClassVar[bool] = False
+    _counted: tuple[Pool, Counted] | None = None
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -118,11 +119,10 @@ class AbstractAnswer(abc.ABC):
         """The pool with weights that count every equivalent labelling; found once for each pool."""
         from jensen.diagnostics.labellings import Counted, counted
 
-        known = self.__dict__.get("_labellings")
-        if known is None or known[0] is not pool:
+        if self._counted is None or self._counted[0] is not pool:
             view = self.view(pool) if np.isfinite(pool.log_joint).any() else None
-            known = self.__dict__["_labellings"] = (pool, counted(pool, view) if view else Counted(pool))
-        return known[1]
+            self._counted = pool, counted(pool, view) if view else Counted(pool)
+        return self._counted[1]
 
     @abc.abstractmethod
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:

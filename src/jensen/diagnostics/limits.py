@@ -38,7 +38,7 @@ def lower_limit(series: Sequence[np.ndarray], level: float = 0.975) -> float:
     reach = 1.0
     while capital(highest - reach) < 0.0:
         reach *= 2.0
-    return float(optimize.brentq(capital, highest - reach, highest, xtol=1e-8))
+    return optimize.root_scalar(capital, bracket=(highest - reach, highest), xtol=1e-8).root
 
 
 def upper_excess(values: np.ndarray, level: float = 0.975, heaviest: float = 1.0) -> float:
