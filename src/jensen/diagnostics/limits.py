@@ -27,18 +27,23 @@ def lower_limit(series: Sequence[np.ndarray], level: float = 0.975) -> float:
     kept = [logs for logs in series if np.isfinite(logs).any()]
     if not kept:
         return -np.inf
-    highest = max(float(special.logsumexp(logs)) - np.log(len(logs)) for logs in kept)
+    highest = max(_log_sum(logs) - np.log(len(logs)) for logs in kept)
     stakes = _STAKES[:, None]
 
     def capital(mean: float) -> float:
         with np.errstate(divide="ignore"):
             each = [np.log1p(stakes * np.expm1(logs - mean)).sum(axis=1) for logs in kept]
-        return float(special.logsumexp(each)) - np.log(len(series) * len(_STAKES)) + np.log1p(-level)
+        return _log_sum(each) - np.log(len(series) * len(_STAKES)) + np.log1p(-level)
 
     reach = 1.0
     while capital(highest - reach) < 0.0:
         reach *= 2.0
     return optimize.root_scalar(capital, bracket=(highest - reach, highest), xtol=1e-8).root
+
+
+def _log_sum(logs: np.ndarray | list[float]) -> float:
+    """log Σ exp."""
+    return float(np.logaddexp.reduce(np.asarray(logs)))
 
 
 def upper_excess(values: np.ndarray, level: float = 0.975, heaviest: float = 1.0) -> float:
