@@ -140,8 +140,10 @@ class Fit:
         """
         from jensen.answers import kind_named
         from jensen.math.precision import default_precision
+        from jensen.models.door import opened
         from jensen.models.learning import closed_at
 
+        data = opened(model, data, default_precision())
         saved = self.stored.get("answer")
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
         if self.estimates:

@@ -11,8 +11,9 @@ import numpy as np
 
 from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
-from jensen.models.analysis import feasible_trace
-from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.analysis import feasible_trace, traced
+from jensen.models.data_check import check_missing, check_names
+from jensen.models.door import read
 from jensen.models.numpyro import seeded
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
@@ -53,8 +54,18 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
-            out = sampler(jax.random.key(seed), **arguments)
-    return {name: np.asarray(values) for name, values in out.items()}
+            arrays, fixed = _divided(program, arguments)
+            out = jax.jit(lambda key, given: sampler(key, **given, **fixed))(jax.random.key(seed), arrays)
+    found = {name: np.asarray(values) for name, values in out.items()}
+    if new_data is not None and any(values.dtype.kind == "f" and np.isnan(values).any() for values in found.values()):
+        check_missing(arguments, {site.data_key for site in structure.observed})
+    return found
+
+
+def _divided(program: NumPyroProgram, arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(traced arguments, fixed ones), as in the fit; arguments that the fit had not are told by what they hold."""
+    names = {k for k, v in arguments.items() if k in program.fixed or not isinstance(v, (np.ndarray, jax.Array, dict))}
+    return {k: v for k, v in arguments.items() if k not in names}, {k: arguments[k] for k in names}
 
 
 def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
@@ -63,7 +74,7 @@ def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[str, Any]) -> dict[str, Any]:
     """New inputs, with the fit's own scalars where they are not given; observed arrays default to None."""
-    arguments = convert(new_data, program.precision)
+    arguments = read(program.fn, new_data, program.precision)
     outcomes = {site.data_key for site in structure.observed if site.data_key}
     for name, value in program.kwargs.items():
         if name in arguments:
@@ -73,7 +84,6 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
         elif np.ndim(value) == 0:
             arguments[name] = value
     check_names(program.fn, arguments)
-    check_missing(arguments, outcomes)
     return arguments
 
 
@@ -84,13 +94,15 @@ def _matching(
     shapes: dict[str, tuple[int, ...]] = {}
     names = [site.name for site in (*structure.latents, *structure.summed) if site.name in draws]
 
-    def run() -> None:
-        for name, site in feasible_trace(program.fn, arguments).items():
+    arrays, fixed = _divided(program, arguments)
+
+    def run(given: dict[str, Any]) -> None:
+        for name, site in feasible_trace(program.fn, {**given, **fixed}).items():
             if site["type"] == "sample":
                 shapes[name] = np.shape(site["value"])
 
     try:
-        jax.eval_shape(run)
+        traced(run, arrays)
     except Exception as error:
         from jensen.models.user_code import blame
 

@@ -22,7 +22,8 @@ from jensen.models.conjugacy.analysed import Analysis
 from jensen.models.conjugacy.model import batch_target
 from jensen.models.conjugacy.plates import PlateSplit
 from jensen.models.conjugacy.resized import resized
-from jensen.models.data_check import check_missing, convert
+from jensen.models.data_check import check_missing
+from jensen.models.door import read
 from jensen.models.sources import Batch, Piece
 
 LOCAL_ITERATIONS = 100
@@ -68,7 +69,7 @@ class Minibatches:
     def program(self, piece: Piece) -> Shape:
         """The shape of a piece."""
         if piece not in self._known:
-            arguments = convert(piece.arguments, self.precision, place_of(piece))
+            arguments = read(self.fn, piece.arguments, self.precision, place_of(piece))
             self._known[piece] = arguments, self._shape(piece, arguments)
         return self._known[piece][1]
 
@@ -103,7 +104,7 @@ class Minibatches:
 
     def _check_additive(self, piece: Piece, shape: Shape) -> None:
         with working("double"), validation_enabled(False), named(piece):
-            arrays, fixed = shape.analysis.divided(convert(piece.arguments, "double"))
+            arrays, fixed = shape.analysis.divided(read(self.fn, piece.arguments, "double"))
             if shape.additive is None:
                 written = (shape.rows, self.size or shape.rows)
                 what = (shape.model.sites, shape.parts.plate, shape.rows)
@@ -164,7 +165,7 @@ class Minibatches:
         if self.checked:
             return found[: len(found) - shape.analysis.outside], weights
         masked = {s.data_key for s in shape.model.sites.values() if s.masked and s.data_key}
-        check_missing(arguments, masked, place_of(piece))
+        check_missing(arguments, masked, place_of(piece), found[: len(found) - shape.analysis.outside])
         name = f" In {piece.name}." if piece.name else ""
         return shape.analysis.checked(found, name, position_of(piece, shape.parts.plate)), weights
 
