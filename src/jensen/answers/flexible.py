@@ -98,8 +98,7 @@ class FlexibleAnswer(GaussianAnswer):
         observed = {site.name for site in self.target.structure.sites.values() if site.kind != "latent"}
 
         def parts(model: Any, point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            latent, log_det = model.bijection.forward(point)
-            terms = model.log_joint(latent)
+            terms, log_det = model.terms_at(point)
             seen = total({name: term for name, term in terms.items() if name in observed})
             return seen, total(terms) - seen, log_det
 

@@ -14,7 +14,9 @@ from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace, traced
 from jensen.models.data_check import check_missing, check_names
 from jensen.models.door import read
+from jensen.models.indices import check_indices
 from jensen.models.numpyro import seeded
+from jensen.models.one_width import OneWidth
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
@@ -50,7 +52,7 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     with working(program.precision):
         keep = _matching(program, structure, arguments, draws)
         posterior = {name: _as_type(draws[name], dtype) for name in keep}
-        forward = handlers.uncondition(fn)
+        forward = handlers.uncondition(OneWidth(fn))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
@@ -84,6 +86,7 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
         elif np.ndim(value) == 0:
             arguments[name] = value
     check_names(program.fn, arguments)
+    check_indices(program.fn, arguments, program.precision)
     return arguments
 
 

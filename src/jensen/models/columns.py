@@ -60,24 +60,11 @@ def as_array(name: str, value: Any, place: Place | None = None) -> np.ndarray:
     array = np.asarray(array)
     if array.dtype.kind in "OSUmMVc":
         array = _numbers(name, array, value, place)
-    if array.dtype == np.uint64:
-        check_range(name, array, np.iinfo(np.int64), place, "Give it as floats, or count from a smaller number.")
     return array
 
 
-def check_range(name: str, array: np.ndarray, kind: Any, place: Place | None, remedy: str) -> None:
-    """Raise for integers outside the range of a kind of integers, which JAX would wrap around in silence."""
-    if array.size and (array.max() > kind.max or (array.dtype.kind == "i" and array.min() < kind.min)):
-        outside = (array > kind.max) | (array < kind.min if array.dtype.kind == "i" else False)
-        raise DataError(
-            f"'{name}' holds {int(outside.sum())} integers outside {kind.min}..{kind.max}, the range of {kind.dtype}.",
-            first(name, outside, place),
-            remedy,
-        )
-
-
 def first(name: str, bad: np.ndarray, place: Place | None = None) -> str:
-    """`Data key: 'y', first at row 3.`"""
+    """Where the first of them is: `Data key: 'y', first at row 3`."""
     index = tuple(int(i) for i in np.argwhere(bad)[0])
     words = f"row {index[0]}" if len(index) == 1 else f"index {index}" if index else "the scalar"
     if place is not None and index:
@@ -147,9 +134,9 @@ def _numbers(name: str, array: np.ndarray, value: Any, place: Place | None) -> n
                 small = [-(2**63) <= one < 2**63 for one in found]
                 if not all(small):
                     raise DataError(
-                        f"'{name}' holds {small.count(False)} integers outside the range of int64.",
+                        f"'{name}' holds whole numbers beyond 64 bits.",
                         first(name, ~np.reshape(small, array.shape), place),
-                        "Give it as floats, or count from a smaller number.",
+                        "Renumber them, or pass them as floats.",
                     )
             return np.array(found).reshape(array.shape)
         bad = np.array([one is None for one in found]).reshape(array.shape)

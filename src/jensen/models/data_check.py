@@ -8,7 +8,7 @@ import numpy as np
 
 from jensen._errors import DataError, nearest
 from jensen.math.precision import Precision, float_type
-from jensen.models.columns import Place, as_array, check_range, columns_of, first
+from jensen.models.columns import Place, as_array, columns_of, first
 from jensen.models.given import Given, given
 from jensen.models.log_density import LogDensity
 
@@ -95,19 +95,35 @@ def _convert_one(name: str, value: Any, precision: Precision, place: Place | Non
             f"Data key: '{name}', shape {array.shape}.",
             "Leave the key out or pass at least one row.",
         )
+    if array.dtype.kind in "iu":
+        _check_width(name, array, precision, place)
     kind = _kind(array, precision)
-    if precision == "single" and array.dtype.kind in "iu" and array.dtype.itemsize == 8:
-        check_range(name, array, np.iinfo(np.int32), place, "Use precision='double'.")
     with np.errstate(over="ignore"):
         copy = _aligned(array, kind)
-    if kind != array.dtype or array.dtype.kind == "f":
+    if array.dtype.kind == "f":
         _check_finite(name, array, copy, place)
     return given(copy)
 
 
 def _kind(array: np.ndarray, precision: Precision) -> Any:
-    """The type an array has in the working precision."""
-    return np.dtype(float_type(precision)) if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    """The type an array has in the working precision: one width of floats and one of integers, whatever it came in."""
+    if array.dtype.kind in "iu":
+        return np.dtype(np.int64 if precision == "double" else np.int32)
+    return np.dtype(float_type(precision)) if array.dtype.kind == "f" else array.dtype
+
+
+def _check_width(name: str, array: np.ndarray, precision: Precision, place: Place | None) -> None:
+    """Raise for whole numbers that the working precision would wrap around."""
+    limits = np.iinfo(_kind(array, precision))
+    if array.dtype.itemsize > limits.dtype.itemsize or array.dtype.kind == "u":
+        beyond = (array > limits.max) | (array < limits.min)
+        if beyond.any():
+            double = "." if precision == "double" else ", or use precision='double'."
+            raise DataError(
+                f"'{name}' holds whole numbers beyond {limits.bits} bits.",
+                first(name, beyond, place),
+                f"Renumber them, or pass them as floats{double}",
+            )
 
 
 def _check_finite(name: str, array: np.ndarray, copy: np.ndarray, place: Place | None) -> None:

@@ -111,11 +111,11 @@ def links(
 ) -> Links:
     """Follow every row of every latent through the program, entry by entry.
 
-    `latents` gives shape and type of every site's value; `data`, further arguments of `log_joint`, are known. `rows` the leading shape that counts as its rows. Elementwise
-    operations, data movement with known indices, sums and products are followed exactly; a loop or a solve counts as
-    depending on everything that enters it. What is left out is therefore never a dependence. Where an entry sees
-    several rows of a site, groups of rows (every second one along an axis, each position of a short axis) and blocks of
-    them are followed apart. Nothing is compiled.
+    `latents` gives shape and type of every site's value, `rows` the leading shape that counts as its rows; `data`,
+    further arguments of `log_joint`, are known. Elementwise operations, data movement with known indices, sums and
+    products are followed exactly; a loop or a solve counts as depending on everything that enters it. What is left out
+    is therefore never a dependence. Where an entry sees several rows of a site, groups of rows (every second one along
+    an axis, each position of a short axis) and blocks of them are followed apart. Nothing is compiled.
     """
     traced, shape = jax.make_jaxpr(log_joint, return_shape=True)(dict(latents), *data)
     program, _ = dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars), instantiate=True)

@@ -1,6 +1,5 @@
 """The one door through which data go in: tables by their columns, values as arrays, whole numbers as integers."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
