@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from numpyro import handlers
 
 from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace, traced
-from jensen.models.data_check import check_missing, check_names
+from jensen.models.data_check import check_names, missing, refuse_missing
 from jensen.models.door import read
 from jensen.models.indices import check_indices
+from jensen.models.missing import POINTS
 from jensen.models.numpyro import seeded
 from jensen.models.one_width import OneWidth
 from jensen.models.program import NumPyroProgram
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: int) -> dict[str, np.ndarray]:
     """Run the model forward at posterior draws, with NumPyro's own `Predictive`."""
-    from numpyro import handlers
     from numpyro.infer import Predictive
 
     answer = fit._attached("predictions")
@@ -58,10 +59,22 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
             arrays, fixed = _divided(program, arguments)
             out = jax.jit(lambda key, given: sampler(key, **given, **fixed))(jax.random.key(seed), arrays)
-    found = {name: np.asarray(values) for name, values in out.items()}
-    if new_data is not None and any(values.dtype.kind == "f" and np.isnan(values).any() for values in found.values()):
-        check_missing(arguments, {site.data_key for site in structure.observed})
+        found = {name: np.asarray(values) for name, values in out.items()}
+        unfilled = missing(arguments, {site.data_key for site in structure.observed}) if new_data is not None else []
+        if unfilled and _not_a_number(forward, {**posterior, **out}, arrays, fixed):
+            refuse_missing(arguments, unfilled[0])
     return found
+
+
+def _not_a_number(forward: Any, draws: dict[str, Any], arrays: dict[str, Any], fixed: dict[str, Any]) -> bool:
+    """Whether the density of what was drawn is NaN at some of the draws: then it was not drawn from anything."""
+
+    def total(given: dict[str, Any], drawn: dict[str, Any]) -> Any:
+        trace = handlers.trace(handlers.substitute(seeded(forward), data=drawn)).get_trace(**given, **fixed)
+        return sum(site["fn"].log_prob(site["value"]).sum() for site in trace.values() if site["type"] == "sample")
+
+    some = {name: values[:POINTS] for name, values in draws.items()}
+    return not np.isfinite(jax.device_get(jax.jit(jax.vmap(total, (None, 0)))(arrays, some))).all()
 
 
 def _divided(program: NumPyroProgram, arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -88,7 +88,8 @@ def _mask(value: Any) -> np.ndarray | None:
     """Which entries a mask hides; `None` where nothing is masked."""
     if isinstance(value, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(value)
-        return mask if mask.dtype == bool else np.array([any(row) for row in mask.reshape(-1).tolist()])
+        fields: Any = mask.dtype.names
+        return mask if fields is None else np.any([mask[field] for field in fields], axis=0)
     if not isinstance(value, (list, tuple)) and not (isinstance(value, np.ndarray) and value.dtype == object):
         return None
     parts = [] if isinstance(value, np.ndarray) and not value.ndim else [_mask(part) for part in value]
@@ -131,7 +132,7 @@ def _numbers(name: str, array: np.ndarray, value: Any, place: Place | None) -> n
         found = [_number(entry) for entry in array.reshape(-1)]
         if all(one is not None for one in found):
             if all(isinstance(one, (bool, int)) for one in found):
-                small = [-(2**63) <= one < 2**63 for one in found]
+                small = [abs(int(one)) < 2**63 for one in found]  # type: ignore[arg-type]
                 if not all(small):
                     raise DataError(
                         f"'{name}' holds whole numbers beyond 64 bits.",

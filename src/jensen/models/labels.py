@@ -139,7 +139,7 @@ def _run(model: Any, arguments: dict[str, Any]) -> tuple[BaseException | None, l
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         found: list[_Outcome] = []
-        look = _plain if isinstance(model, LogDensity) else _program
+        look: Any = _plain if isinstance(model, LogDensity) else _program
         try:
             jax.eval_shape(lambda a, look=look, c=concrete, f=found: f.extend(look(model, {**a, **c})), arrays)
             return None, found

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
@@ -16,6 +17,16 @@ from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import seeded
 from jensen.models.structure import Site, Structure
 
+LINEAR = frozenset(
+    ["abs", "add", "add_any", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "cumsum", "mul", "neg",
+     "reduce_sum", "reshape", "square", "squeeze", "sub", "transpose"]
+)  # fmt: skip
+"""Operations whose result holds a value that is not finite wherever an operand does."""
+PASSING = LINEAR | frozenset(
+    ["cos", "div", "dot_general", "erf", "exp", "expm1", "integer_pow", "lgamma", "log", "log1p", "logistic", "rsqrt",
+     "sin", "sqrt", "tanh"]
+)  # fmt: skip
+"""Operations whose result holds NaN wherever an operand does."""
 POINTS = 3
 """Points of the unconstrained space at which the density is evaluated."""
 
@@ -23,8 +34,9 @@ POINTS = 3
 def check_filled(model: Any, structure: Structure, arrays: dict[str, Any], fixed: Frozen) -> None:
     """Raise for NaN in any array except those observed at masked sites and those that the model replaces itself.
 
-    What is observed as it is, is refused at once. For any other array the log density and its gradient are evaluated at
-    a few points of the unconstrained space: numbers there are the sign that no NaN reaches them.
+    What is observed as it is, or added up without a choice, is refused at once. For any other array the log density
+    and its gradient are evaluated at a few points of the unconstrained space: numbers are the sign that no NaN reaches
+    them.
     """
     arguments = {**arrays, **fixed.value}
     observed = {site.data_key for site in structure.observed if not site.masked}
@@ -35,28 +47,82 @@ def check_filled(model: Any, structure: Structure, arrays: dict[str, Any], fixed
     if not keys:
         return
     density = _plain(model, structure.latents) if isinstance(model, LogDensity) else _program(model)
-    if _is_number(density, arrays, fixed.value) == (True, True):
+    for key in keys:
+        if _surely_reached(density, arrays, fixed.value, key):
+            refuse_missing(arguments, key)
+    value, gradient = _is_number(density, arrays, fixed.value)
+    if value and gradient:
         return
     for key in keys:
         others = [one for one in keys if one != key]
         value, gradient = _is_number(density, _zeroed(arrays, others), _zeroed(fixed.value, others))
         if not (value and gradient):
             refuse_missing(arguments, key, gradient_only=value)
+    refuse_missing(arguments, keys[0])
 
 
 def _is_number(density: Any, arrays: dict[str, Any], fixed: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether (the log density, its gradient) hold no NaN at a few points."""
-    shapes, value = density
-    rng = np.random.default_rng(0)
-    latents = traced(lambda given: shapes({**given, **fixed}), arrays)
-    points = {name: 0.5 * rng.normal(size=(POINTS, *shape)) for name, shape in latents.items()}
-    points = jax.tree.map(lambda p: jnp.asarray(p, jnp.result_type(float)), points)
+    """Whether (the log density, its gradient) are finite at some of a few points, and NaN at none."""
+    value, points = density[1], _points(density[0], arrays, fixed)
 
     def at(given: dict[str, Any], point: dict[str, Any]) -> Any:
         return jax.value_and_grad(lambda u: jnp.asarray(value(u, {**given, **fixed}), float))(point)
 
     found, slopes = jax.device_get(jax.jit(jax.vmap(at, (None, 0)))(arrays, points))
-    return not np.isnan(found).any(), not any(np.isnan(slope).any() for slope in jax.tree.leaves(slopes))
+    flat = [np.reshape(slope, (POINTS, -1)) for slope in jax.tree.leaves(slopes)]
+    bad = [np.isnan(one[np.isfinite(found)]).any() for one in flat]
+    return bool(np.isfinite(found).any() and not np.isnan(found).any()), not any(bad)
+
+
+def _points(shapes: Any, arrays: dict[str, Any], fixed: dict[str, Any]) -> dict[str, np.ndarray]:
+    rng, kind = np.random.default_rng(0), jnp.result_type(float)
+    latents = traced(lambda given: shapes({**given, **fixed}), arrays)
+    return {name: (0.5 * rng.normal(size=(POINTS, *shape))).astype(kind) for name, shape in latents.items()}
+
+
+def _surely_reached(density: Any, arrays: dict[str, Any], fixed: dict[str, Any], key: str) -> bool:
+    """Whether a NaN of this array makes the log density NaN or infinite by operations that let none drop."""
+    point = {name: values[0] for name, values in _points(density[0], arrays, fixed).items()}
+    closed = jax.make_jaxpr(lambda given, u: density[1](u, {**given, **fixed}))(arrays, point)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(arrays)]
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
+    held = {v: "nan" for v, name in zip(closed.jaxpr.invars, names, strict=False) if name == key}
+    return bool(_reached(closed.jaxpr, held))
+
+
+def _reached(jaxpr: Any, known: dict[Any, str]) -> str:
+    """What the first result holds, given that of other variables: somewhere "nan", somewhere "some" value that is not
+    finite, "all" entries infinite, or "" for anything.
+
+    NumPyro's densities are infinite outside of the support: a choice between two values that are not finite is none.
+    """
+
+    def held(atom: Any) -> str:
+        if isinstance(atom, Literal):
+            return "all" if np.ndim(atom.val) == 0 and np.isinf(np.asarray(atom.val, float)) else ""
+        return known.get(atom, "")
+
+    for eqn in jaxpr.eqns:
+        name, given = eqn.primitive.name, [held(v) for v in eqn.invars]
+        inner = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr") if k in eqn.params), None)
+        out = ""
+        if not any(given) or len(eqn.outvars) != 1 or not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact):
+            continue
+        if inner is not None and name not in ("scan", "while"):
+            inner = getattr(inner, "jaxpr", inner)
+            out = _reached(inner, dict(zip(inner.invars, given, strict=True)))
+        elif name == "select_n":
+            cases = given[1:]
+            alike = all(cases) and cases.count("all") >= len(cases) - 1
+            out = "all" if set(cases) == {"all"} else "some" if alike else ""
+        elif name in PASSING and "nan" in given:
+            out = "nan"
+        elif name in ("broadcast_in_dim", "convert_element_type", "reshape", "neg") and given[0] == "all":
+            out = "all"
+        elif name in LINEAR:
+            out = "some"
+        known[eqn.outvars[0]] = out
+    return held(jaxpr.outvars[0])
 
 
 def _program(fn: Callable[..., Any]) -> Any:
@@ -89,7 +155,7 @@ def _program(fn: Callable[..., Any]) -> Any:
     return shapes, value
 
 
-def _plain(model: LogDensity, latents: tuple[Site, ...]) -> Any:
+def _plain(model: LogDensity, latents: list[Site]) -> Any:
     """The same for a log density."""
     smooth = {site.name: site for site in latents if not site.discrete}
     low = {s.name: jnp.zeros(s.shape, int) + getattr(s.support, "lower_bound", 0) for s in latents if s.discrete}
