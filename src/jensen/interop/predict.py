@@ -18,7 +18,7 @@ from jensen.models.door import read
 from jensen.models.indices import check_indices
 from jensen.models.missing import POINTS
 from jensen.models.numpyro import seeded
-from jensen.models.one_width import OneWidth
+from jensen.models.one_width import watched
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
@@ -53,7 +53,7 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     with working(program.precision):
         keep = _matching(program, structure, arguments, draws)
         posterior = {name: _as_type(draws[name], dtype) for name in keep}
-        forward = handlers.uncondition(OneWidth(fn))
+        forward = handlers.uncondition(watched(fn))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
