@@ -1,6 +1,7 @@
 """The log evidence and the decompositions of the bound."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -165,15 +166,14 @@ def decompose(
     points = q.host_transform(symmetric_draws(count, q.noise_dim, seed))
     observed = {site.name for site in target.structure.sites.values() if site.kind != "latent"}
 
-    def parts(point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        terms, log_det = target.model.terms_at(point)
+    def parts(model: Any, point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        terms, log_det = model.terms_at(point)
         seen = total({name: term for name, term in terms.items() if name in observed})
         return seen, total(terms) - seen, log_det
 
     with working(target.precision):
-        seen, prior, log_det = (
-            np.asarray(a, float) for a in jax.device_get(jax.jit(jax.lax.map, static_argnums=0)(parts, points))
-        )
+        run = jax.jit(lambda model, all_of: jax.lax.map(lambda one: parts(model, one), all_of))
+        seen, prior, log_det = (np.asarray(a, float) for a in jax.device_get(run(target.model, points)))
     log_q = q.host_log_prob(points) - log_det
     energy, entropy = float((seen + prior).mean()), float(-log_q.mean())
     elbo = energy + entropy
