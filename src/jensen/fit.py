@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from jensen._alone import alone
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Outcome, Progress
@@ -16,14 +17,17 @@ from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
 from jensen.models import LogDensity
+from jensen.models.indices import checked
 from jensen.models.learning import check_starts, find_parameters
 from jensen.models.purity import repeatable
+from jensen.models.sources import mapped
 from jensen.progress import reporter
 from jensen.result import Fit
 
 Model = Callable[..., Any] | LogDensity
 
 
+@alone()
 def fit(
     model: Model,
     data: Mapping[str, Any] | AbstractSource | None = None,
@@ -85,6 +89,8 @@ def _prepared(
     streams = issubclass(type(data), AbstractSource)
     if streams:
         _check_streams(algorithm, model, learn)
+    elif not (algorithm.name == "svi" and mapped(data, None)):  # whose batches are checked as they come
+        data = checked(model, data, precision)
     if learn and isinstance(model, LogDensity):
         raise OptionError("A LogDensity has no parameters to learn.", "Argument: learn.", "Write the model in NumPyro.")
     if not learn:

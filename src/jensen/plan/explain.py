@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from numpyro.distributions import biject_to
 
+from jensen._alone import alone
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
 from jensen.algorithms.auto import NEGLIGIBLE
@@ -22,6 +23,7 @@ from jensen.families.native import native_product
 from jensen.math.precision import default_precision, working
 from jensen.models import LogDensity, Site, Structure, Target, build
 from jensen.models.build import with_dependencies
+from jensen.models.indices import checked
 from jensen.models.learning import Opened, find_parameters
 from jensen.models.log_density import LogDensityModel
 from jensen.models.native import NativeTarget
@@ -38,6 +40,7 @@ def _learned(row: Row) -> Row:
     return replace(row, kind="learned", distribution="-", update="maximised with q: a point estimate, no posterior")
 
 
+@alone()
 def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | AbstractSource | None = None) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies, what `method="auto"` will do, its equations.
 
@@ -66,6 +69,7 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
     plain = isinstance(model, LogDensity)
     function = model.fn if plain else model
     name = getattr(function, "__name__", type(function).__name__)
+    data = checked(model, data, default_precision())
     try:
         target = build(model, data, default_precision(), evaluable=False)
     except ParameterSites:  # learned parameters are shown as blocks with a flat prior
