@@ -8,7 +8,7 @@ from jensen.algorithms import noncentring, richer
 from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
 from jensen.algorithms.noncentring import Fit
-from jensen.core import Outcome, Progress
+from jensen.core import Certificate, Outcome, Progress
 from jensen.models import Target
 
 GAP, RICHER = 0.2, 0.3
@@ -37,7 +37,7 @@ def escalate(
         tried += more
         best = max(more, key=lambda one: one.bound, default=kept)
         if best.beats(kept):
-            known = {**outcome.certificate, **(best.missed or {})}
+            known = outcome.certificate | (best.missed or Certificate())
             outcome = replace(outcome, q=best.q, converged=best.converged, certificate=known)
             outcome = replace(outcome, status=_gain(best, gaussian, ""))
             kept = best
