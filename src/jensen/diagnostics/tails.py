@@ -33,7 +33,9 @@ class Tail:
     """The tail of a scalar on one side, beyond its corrected 90 % point, by its marginal density.
 
     Attributes:
-        scalar: its name. index: P(|x| > s) falls like s^-index; the mean is finite above 1, the variance above 2.
+        scalar, level: its name, and the point of this tail, "99 %" or "1 %".
+        index: P(|x| > s) falls like s^-index far out; the mean is finite above 1, the variance above 2. slope: the same
+            between the 90 % and the 99 % point.
         quantile, of_q, corrected: the distance of the 99 % point from the median by the tail, by q's draws, and by the
             corrected draws.
         shift, spread: what the tail adds to the mean (in sd) and to the variance (in variances) of the corrected draws;
@@ -41,7 +43,9 @@ class Tail:
     """
 
     scalar: str
+    level: str
     index: float
+    slope: float
     quantile: float
     of_q: float
     corrected: float
@@ -168,9 +172,10 @@ def _measured(
 
 @dataclass(frozen=True)
 class _Shape:
-    """Of a scalar's distance from its median beyond the anchor: tail index, 99 % point, mean and mean square."""
+    """Of a scalar's distance from its median beyond the anchor: tail index, slope, 99 % point, mean and mean square."""
 
     index: float
+    slope: float
     quantile: float
     mean: float
     square: float
@@ -202,7 +207,8 @@ def _shape(at: np.ndarray, logs: np.ndarray, distances: np.ndarray) -> _Shape | 
     )
     below = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))])
     quantile = float(np.exp(np.interp((1.0 - 0.01 / (1.0 - ANCHOR)) * mass, below, np.log(far))))
-    return _Shape(index, quantile, mean / mass, square / mass)
+    slope = float(-np.log((1.0 - 0.99) / (1.0 - ANCHOR)) / np.log(max(quantile / far[0], 1.0 + 1e-9)))
+    return _Shape(index, slope, quantile, mean / mass, square / mass)
 
 
 def _against(draws: _Draws, column: int, way: float, beyond: np.ndarray, shape: _Shape) -> Tail:
@@ -213,7 +219,9 @@ def _against(draws: _Draws, column: int, way: float, beyond: np.ndarray, shape: 
     mean, square = share @ distances[beyond], share @ distances[beyond] ** 2
     return Tail(
         draws.names[column],
+        "99 %" if way > 0 else "1 %",
         shape.index,
+        shape.slope,
         shape.quantile,
         float(np.quantile(distances[:half], 0.99)),
         float(_quantiles(distances[:, None], weights, 0.99)[0]),
