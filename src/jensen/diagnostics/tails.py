@@ -87,8 +87,8 @@ def tails(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> li
 
 def _drawn(target: Any, points: np.ndarray, weights: np.ndarray) -> _Draws:
     table, names = _scalars(target, points)
-    median = _quantiles(table, weights, 0.5)
-    spread = np.maximum(_quantiles(table, weights, 0.841) - _quantiles(table, weights, 0.159), 1e-300)
+    median = quantiles(table, weights, 0.5)
+    spread = np.maximum(quantiles(table, weights, 0.841) - quantiles(table, weights, 0.159), 1e-300)
     return _Draws(points, weights, table, names, median, 0.5 * spread)
 
 
@@ -101,7 +101,8 @@ def _scalars(target: Any, points: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return np.concatenate(parts, axis=1), names
 
 
-def _quantiles(table: np.ndarray, weights: np.ndarray, level: float) -> np.ndarray:
+def quantiles(table: np.ndarray, weights: np.ndarray, level: float) -> np.ndarray:
+    """The weighted quantile of each column."""
     order = np.argsort(table, axis=0)
     below = np.cumsum(weights[order], axis=0)
     at = np.minimum((below < level * below[-1]).sum(0), len(table) - 1)
@@ -150,7 +151,7 @@ def _measured(
 ) -> list[Tail]:
     coordinates, signs = first.coordinates[flat], np.sign(first.heights[flat])
     outward = draws.points[:, coordinates] * signs
-    middle, anchor = (_quantiles(outward, draws.weights, level) for level in (0.5, ANCHOR))
+    middle, anchor = (quantiles(outward, draws.weights, level) for level in (0.5, ANCHOR))
     at = anchor[:, None] + HEIGHTS * ((anchor - middle) / SD)[:, None]
     scales = np.array([frame.normal(i)[1] for i in coordinates])
     heights = (at * signs[:, None] - frame.mean[coordinates][:, None]) / scales[:, None]
@@ -224,7 +225,7 @@ def _against(draws: _Draws, column: int, way: float, beyond: np.ndarray, shape: 
         shape.slope,
         shape.quantile,
         float(np.quantile(distances[:half], 0.99)),
-        float(_quantiles(distances[:, None], weights, 0.99)[0]),
+        float(quantiles(distances[:, None], weights, 0.99)[0]),
         (1.0 - ANCHOR) * (shape.mean - mean) / np.sqrt(variance),
         (1.0 - ANCHOR) * (shape.square - square) / variance,
     )

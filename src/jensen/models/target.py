@@ -27,6 +27,7 @@ _complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key
 _terms = jax.jit(lambda model, point: model.terms_at(point)[0])
 _forward = jax.jit(lambda model, point: model.bijection.forward(point))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
+_inverse_all = jax.jit(jax.vmap(lambda model, latent: model.bijection.inverse(latent)[0], (None, 0)))
 
 
 @jax.jit
@@ -193,3 +194,8 @@ class Target:
         """u (D,) of one set of latent values."""
         with working(self.precision):
             return np.asarray(_inverse(self.model, latent), float)
+
+    def unconstrain_all(self, latents: dict[str, np.ndarray]) -> np.ndarray:
+        """u (rows, D) of latent values (rows, ...)."""
+        with working(self.precision):
+            return np.asarray(_inverse_all(self.model, latents), float)
