@@ -9,7 +9,7 @@ from jensen.diagnostics.tails import Tail, tails
 from jensen.diagnostics.verdict import Material
 
 FACTOR = 1.3
-"""How far a 1 or 99 % point may be off, in distances from the median; up to `LENIENT` where draws are few."""
+"""By how much a 1 or 99 % point may fall short, in distances from the median; up to `LENIENT` where draws are few."""
 LENIENT = 1.6
 MEAN, VARIANCE = 0.1, 0.2
 """What a tail may add to a mean, in sd, and to a variance, in variances."""
@@ -46,17 +46,20 @@ class Tails(AbstractCheck):
 
 def _found(material: Material) -> list[Tail]:
     where = material.answer.unconstrained(material.pool, material.draws)
-    return [] if where is None else tails(*where, material.seed)
+    if where is None:
+        return []
+    target, points, weights = where
+    return tails(target, points, weights, material.seed)
 
 
 def _quantile(found: list[Tail], which: str, effective: float, blocks: str) -> Finding:
     def factor(tail: Tail) -> float:
         return tail.quantile / max(getattr(tail, which), 1e-300)
 
-    worst = max(found, key=lambda tail: abs(np.log(factor(tail))))
+    worst = max(found, key=factor)
     noise = np.sqrt(99.0 / max(effective, 1.0)) / worst.slope
     limit = min(FACTOR * np.exp(noise), LENIENT)
-    passed = 1.0 / limit < factor(worst) < limit
+    passed = factor(worst) < limit
     whose = "q's draws" if which == "of_q" else "the corrected draws"
     reason = (
         f"The {worst.level} point of {worst.scalar} is {factor(worst):.2g} times as far from the median as {whose} "
@@ -65,7 +68,7 @@ def _quantile(found: list[Tail], which: str, effective: float, blocks: str) -> F
     return Finding(
         f"tail: {worst.level} point / that of {whose}",
         factor(worst),
-        f"in 1/{limit:.3g}..{limit:.3g}",
+        f"< {limit:.3g}",
         bool(passed),
         blocks,  # type: ignore[arg-type]
         "" if passed else reason,
