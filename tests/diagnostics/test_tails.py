@@ -9,8 +9,8 @@ from scipy import stats
 
 import jensen as jn
 from jensen.diagnostics.checks import Tails
-from jensen.diagnostics.profile import Frame, _across, climbed, log_marginals
-from jensen.diagnostics.tails import tails
+from jensen.diagnostics.profile import Frame, across, climbed, log_marginals
+from jensen.diagnostics.tails import reaching, tails
 
 WANTED = np.array([-3.0, 1.0, 4.0])
 
@@ -78,6 +78,16 @@ def test_the_scale_of_three_groups_by_quadrature():
     assert tail.index == pytest.approx(4.0, rel=0.05)
 
 
+def test_another_labelling_is_no_tail():
+    def mixture(x):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 3.0).expand([2]).to_event(1))
+        with numpyro.plate("row", len(x)):
+            numpyro.sample("x", dist.MixtureSameFamily(dist.Categorical(jnp.ones(2) / 2), dist.Normal(mu, 1.0)), obs=x)
+
+    fit = fitted(mixture, {"x": np.random.default_rng(2).normal([-1.5, 1.8], 1.0, (12, 2)).ravel()})
+    assert [f for f in Tails().measure(_material(fit)) if not f.passed or f.note] == []
+
+
 @pytest.mark.parametrize("model", ["normal", "gamma", "beta", "lognormal"])
 def test_tails_that_draws_know_are_no_finding(model):
     def program():
@@ -108,13 +118,13 @@ def test_slices_have_the_marginal_density_of_a_gaussian():
     heights = np.array([0.0, 1.0, 3.0, 8.0])
     where = np.full(4, 2)
     slices = climbed(target, frame, where, heights, rng.normal(size=(4, 4)))
-    logs = log_marginals(target, frame, slices, 0)
+    logs, _ = log_marginals(target, frame, slices, 0)
     np.testing.assert_allclose(logs - logs[0], -0.5 * heights**2, atol=0.01)
     sd = np.linalg.norm(root[2])
     np.testing.assert_allclose(frame.points(slices.white)[:, 2], heights * sd, atol=1e-9)
-    across = _across(frame.normal(2)[0])
-    np.testing.assert_allclose(across.T @ across, np.eye(3), atol=1e-12)
-    np.testing.assert_allclose(across.T @ frame.normal(2)[0], 0.0, atol=1e-12)
+    basis = across(frame.normal(2)[0])
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(basis.T @ frame.normal(2)[0], 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["auto", "bbvi"])
@@ -125,3 +135,21 @@ def test_a_heavy_tail_is_never_trusted_with_quantiles_that_are_too_short(method)
     near = np.abs(np.log(np.quantile(fit.sample(20_000)["x"], [0.01, 0.99]) / exact)).max() < np.log(1.3)
     assert report.verdict == "untrusted" or near
     assert any("The variance of x is not finite" in reason for reason in report.reasons)
+
+
+def test_directed_draws_follow_their_density_and_reach_the_tail():
+    fit = fitted(joint(3.0, 3))
+    proposal = reaching(fit.answer.target, fit.pool.points, fit.pool.weights, 0)
+    assert proposal is not None
+    points = proposal.draw(40_000, 1)
+    logs = proposal.log_prob(points)
+    assert np.isfinite(logs).all()
+    # the volume of a box by draws of the proposal, weighted by 1 / density
+    first = proposal.parts[0]
+    inside = (np.abs(points - 6.0 * first.sign * np.eye(3)[first.coordinate]) < 1.0).all(1)
+    volume = np.where(inside, np.exp(-logs), 0.0)
+    assert volume.mean() == pytest.approx(8.0, abs=4.0 * volume.std() / np.sqrt(len(volume)))
+    ratio = -0.5 * 6.0 * np.log1p((points**2).sum(1) / 3.0) - logs
+    far = np.abs(points).max(1) > 4.0
+    assert far.mean() > 0.2
+    assert 1.0 / np.sum((np.exp(ratio) / np.exp(ratio).sum()) ** 2) > 0.2 * len(points)

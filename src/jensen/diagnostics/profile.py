@@ -103,33 +103,33 @@ def widened(target: Any, frame: Frame, slices: Slices, seed: int) -> np.ndarray:
     return np.where(np.isfinite(wider), np.maximum(wider, 0.0), 0.0)
 
 
-def log_marginals(target: Any, frame: Frame, slices: Slices, seed: int) -> np.ndarray:
-    """log ∫ p over each slice, in nats up to one constant; NaN where it is not known.
+def log_marginals(target: Any, frame: Frame, slices: Slices, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(log ∫ p over each slice, Cholesky factors of its curvature), in nats up to one constant; NaN where not known.
 
     Laplace's method, f + ½ (D - 1) log 2π - ½ log |A| with A the curvature of the slice at its highest point, corrected
     by the mean of p over the Gaussian N(v, A⁻¹) at draws of it.
     """
     rows, dim = slices.white.shape
-    found = np.full(rows, np.nan)
+    found, roots = np.full(rows, np.nan), np.full((rows, dim - 1, dim - 1), np.nan)
     if dim == 1:
-        return np.where(np.isfinite(slices.values), slices.values, np.nan)
+        return np.where(np.isfinite(slices.values), slices.values, np.nan), roots
     noise = np.random.default_rng(seed).normal(size=(DRAWS // 2, dim - 1))
     noise = np.concatenate([noise, -noise])
     points, kept = [], []
     for row in range(rows):
         if not np.isfinite(slices.values[row]):
             continue
-        across = _across(frame.normal(slices.coordinates[row])[0])
+        basis = across(frame.normal(slices.coordinates[row])[0])
         hessian = target.hessian(frame.points(slices.white[row][None])[0])
-        curvature = -across.T @ frame.factor.T @ hessian @ frame.factor @ across
+        curvature = -basis.T @ frame.factor.T @ hessian @ frame.factor @ basis
         if not np.isfinite(curvature).all() or not linalg.is_positive_definite(curvature):
             continue
-        root = linalg.cholesky(curvature)
+        roots[row] = root = linalg.cholesky(curvature)
         found[row] = slices.values[row] - float(np.log(np.diag(root)).sum()) + 0.5 * (dim - 1) * np.log(2 * np.pi)
-        points.append(frame.points(slices.white[row] + np.linalg.solve(root.T, noise.T).T @ across.T))
+        points.append(frame.points(slices.white[row] + np.linalg.solve(root.T, noise.T).T @ basis.T))
         kept.append(row)
     if not kept:
-        return found
+        return found, roots
     values = target.value(np.concatenate(points)).reshape(len(kept), -1)
     ratios = values - slices.values[kept][:, None] + 0.5 * (noise**2).sum(1)
     top = ratios.max(1, keepdims=True)
@@ -138,10 +138,10 @@ def log_marginals(target: Any, frame: Frame, slices: Slices, seed: int) -> np.nd
     total = weights.sum(1)
     effective = total**2 / (weights**2).sum(1) / len(noise)
     found[kept] += np.where(effective > EVEN, top[:, 0] + np.log(total / len(noise)), np.nan)
-    return found
+    return found, roots
 
 
-def _across(normal: np.ndarray) -> np.ndarray:
+def across(normal: np.ndarray) -> np.ndarray:
     """An orthonormal basis (D, D - 1) of the plane across a unit vector: the columns of a reflection."""
     sign = -1.0 if normal[0] > 0 else 1.0
     axis = normal.copy()

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtri
 
+from jensen.diagnostics.directed import Directed, Mixed
 from jensen.diagnostics.profile import Frame, Slices, climbed, log_marginals, widened
 from jensen.models.structure import Structure
 
@@ -24,6 +25,8 @@ HEIGHTS = np.array([0.0, 0.8, 1.5, 2.4, 3.5, 5.0, 7.5, 11.0])
 LEAST = 5
 ROWS, ROWS_HEAVY, SIDES = 128, 32, 12
 """Sides of coordinates that are looked at, and those that are measured: the flattest."""
+SHORT = 1.1
+"""A tail that is longer than that of the draws by this factor, or adds as much to a variance, gets draws of its own."""
 SMALL = 4
 """Scalars of sites that are always looked at."""
 
@@ -66,7 +69,19 @@ class _Draws:
 
 
 def tails(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> list[Tail]:
-    """The tails that fall too slowly to be known from the draws, which are half from q; `weights` sum to one.
+    """The tails that fall too slowly to be known from the draws (`measured`)."""
+    return [tail for tail, _ in measured(target, points, weights, seed)]
+
+
+def reaching(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> Mixed | None:
+    """Proposals for the tails that the draws fall short of; `None` where there are none."""
+    found = measured(target, points, weights, seed)
+    parts = tuple(d for tail, d in found if tail.quantile > SHORT * tail.corrected or tail.spread > SHORT - 1.0)
+    return Mixed(parts) if parts else None
+
+
+def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> list[tuple[Tail, Directed]]:
+    """Tails that fall slowly, with proposals that follow them. The draws are half from q; `weights` sum to one.
 
     For every coordinate u_i of the unconstrained space the rest is maximised where u_i is `REACH` sd out. Where the log
     density has fallen too little there and the scalar that it stands for has moved far, the integral of p over slices
@@ -148,7 +163,7 @@ def _moved(target: Any, frame: Frame, slices: Slices, draws: _Draws) -> tuple[np
 
 def _measured(
     target: Any, frame: Frame, first: Slices, flat: list[int], columns: np.ndarray, draws: _Draws, seed: int
-) -> list[Tail]:
+) -> list[tuple[Tail, Directed]]:
     coordinates, signs = first.coordinates[flat], np.sign(first.heights[flat])
     outward = draws.points[:, coordinates] * signs
     middle, anchor = (quantiles(outward, draws.weights, level) for level in (0.5, ANCHOR))
@@ -158,7 +173,9 @@ def _measured(
     starts = (heights / first.heights[flat][:, None])[..., None] * first.white[flat][:, None]
     repeated = np.repeat(coordinates, len(HEIGHTS))
     slices = climbed(target, frame, repeated, heights.ravel(), starts.reshape(-1, target.dim))
-    logs = log_marginals(target, frame, slices, seed).reshape(at.shape)
+    logs, roots = log_marginals(target, frame, slices, seed)
+    logs, roots = logs.reshape(at.shape), roots.reshape(*at.shape, *roots.shape[1:])
+    white = slices.white.reshape(*at.shape, -1)
     table = _scalars(target, frame.points(slices.white))[0].reshape(*at.shape, -1)
     found = []
     for side, row in enumerate(flat):
@@ -166,20 +183,29 @@ def _measured(
         moves = table[side, :, column] - draws.median[column]
         way = float(np.sign(moves[0]))
         shape = _shape(at[side], logs[side], way * moves)
-        if shape is not None:
-            found.append(_against(draws, column, way, outward[:, side] > anchor[side], shape))
+        if shape is None:
+            continue
+        tail = _against(draws, column, way, outward[:, side] > anchor[side], shape)
+        known = slice(0, shape.known)
+        logs_known = logs[side, known] - logs[side, 0]
+        parts = (at[side, known], logs_known, white[side, known], roots[side, known])
+        found.append((tail, Directed(frame, int(coordinates[side]), float(signs[side]), *parts)))
     return found
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """Of a scalar's distance from its median beyond the anchor: tail index, slope, 99 % point, mean and mean square."""
+    """Of a scalar's distance from its median beyond the anchor: tail index, slope, 99 % point, mean and mean square.
+
+    `known` is how many heights this rests on.
+    """
 
     index: float
     slope: float
     quantile: float
     mean: float
     square: float
+    known: int
 
 
 def _shape(at: np.ndarray, logs: np.ndarray, distances: np.ndarray) -> _Shape | None:
@@ -189,8 +215,9 @@ def _shape(at: np.ndarray, logs: np.ndarray, distances: np.ndarray) -> _Shape | 
     log distance goes on falling as between the last three.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        rising = np.diff(np.log(distances), prepend=-np.inf) > 1e-6
-    known = int(np.cumprod(np.isfinite(logs) & (distances > 0) & rising).sum())
+        onward = np.diff(np.log(distances), prepend=-np.inf) > 1e-6
+        falling = np.diff(logs, prepend=np.inf) < 0.0  # where the density rises again, another mode begins
+    known = int(np.cumprod(np.isfinite(logs) & (distances > 0) & onward & falling).sum())
     if known < LEAST:
         return None
     at, logs, y = at[:known], logs[:known] - logs[0], np.log(distances[:known])
@@ -209,7 +236,7 @@ def _shape(at: np.ndarray, logs: np.ndarray, distances: np.ndarray) -> _Shape | 
     below = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))])
     quantile = float(np.exp(np.interp((1.0 - 0.01 / (1.0 - ANCHOR)) * mass, below, np.log(far))))
     slope = float(-np.log((1.0 - 0.99) / (1.0 - ANCHOR)) / np.log(max(quantile / far[0], 1.0 + 1e-9)))
-    return _Shape(index, slope, quantile, mean / mass, square / mass)
+    return _Shape(index, slope, quantile, mean / mass, square / mass, known)
 
 
 def _against(draws: _Draws, column: int, way: float, beyond: np.ndarray, shape: _Shape) -> Tail:
