@@ -149,10 +149,12 @@ class Fit:
         from jensen.answers import kind_named
         from jensen.interop.fingerprint import check_same
         from jensen.math.precision import default_precision
+        from jensen.models.door import opened
         from jensen.models.indices import checked
         from jensen.models.learning import closed_at
         from jensen.models.sources import AbstractSource
 
+        data = opened(model, data, default_precision())
         saved = self.stored.get("answer")
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
         if self.estimates:

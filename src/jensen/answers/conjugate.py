@@ -21,8 +21,9 @@ from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
 from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks import Integrated
-from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
+from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool
+from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
@@ -86,6 +87,10 @@ class ConjugateAnswer(AbstractAnswer):
         """Half from q, half from its factors at a lower power, weighed with as much integrated out as can be."""
         return self._collapsed.pool(seed)
 
+    def view(self, pool: Pool) -> View | None:
+        """The latents with weights."""
+        return self._collapsed.view(pool.points) if self._collapsed.way.weighed else None
+
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's draws; what was integrated out is drawn from its exact conditional."""
         return self._with_deterministic(self._collapsed.draws(pool.points, self._small(), len(pool.points)))
@@ -140,7 +145,7 @@ class ConjugateAnswer(AbstractAnswer):
 
     def evidence(self, pool: Pool) -> Evidence:
         """The exact ELBO; the other bounds from the pool."""
-        found = evidence(pool)
+        found = super().evidence(pool)
         value, error = self.elbo(0)
         low = max(found.interval[0], value - 2.24 * error - 1e-9 * (1.0 + abs(value)))
         return replace(found, elbo=value, elbo_se=error, interval=(low, found.interval[1]))
