@@ -153,6 +153,7 @@ class Fit:
         from jensen.models.door import opened
         from jensen.models.indices import checked
         from jensen.models.learning import closed_at
+        from jensen.models.purity import repeatable
         from jensen.models.sources import AbstractSource
 
         data = opened(model, data, default_precision())
@@ -160,6 +161,7 @@ class Fit:
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
         if self.estimates:
             model, data = closed_at(model, data, self.estimates)
+        model, _ = repeatable(model, data, default_precision())
         options = self.options if encoder is None else {**self.options, "encoder": encoder}
         if not isinstance(data, AbstractSource):
             checked(model, data, default_precision())
@@ -219,7 +221,13 @@ class Fit:
     def _pool_draws(self) -> dict[str, np.ndarray]:
         if "draws" in self.stored:
             return self.stored["draws"]
-        return self._attached("new draws").draws_of(self.pool)
+        return self._whole(self._attached("new draws").draws_of(self.pool), self.seed)
+
+    def _whole(self, draws: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """The draws with what an `obs_mask` leaves unobserved."""
+        from jensen.models.imputed import with_imputed
+
+        return with_imputed(self.answer.program, self.structure, draws, seed) if self.target is not None else draws
 
     @alone()
     def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
@@ -242,8 +250,8 @@ class Fit:
             if self.target is None:
                 whole = {name: self.structure.sites[name].shape for name in self._pool_draws}
                 return {n: v[indices] for n, v in self._pool_draws.items() if v.shape[1:] == whole[n]}
-            return self.answer.resampled(self.pool, self._pool_draws, indices, seed)
-        return self.answer.sample(num_draws, seed)
+            return self._whole(self.answer.resampled(self.pool, self._pool_draws, indices, seed), seed)
+        return self._whole(self.answer.sample(num_draws, seed), seed)
 
     @alone()
     def marginals(self, num_draws: int = 500, *, seed: int = 0) -> dict[str, xr.DataArray]:
