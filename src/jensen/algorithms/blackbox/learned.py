@@ -70,7 +70,6 @@ class JointMove(AbstractMove):
 
     def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
         """Both."""
-
         units, adam = state
 
         def part(pick: Callable[[Any], Any]) -> Any:
