@@ -157,21 +157,22 @@ def examples(draw, dear: float = 0.02):
 
 
 def run(example: Any) -> str:
-    """"fit" or "refused"; whatever else comes of it, a warning included, is raised."""
+    """ "fit" or "refused"; whatever else comes of it, a warning included, is raised."""
     program, faults, whole, method, options, keywords, swapped, calls = example
+    data: Any = dict(FITTED[program])
+    with np.errstate(all="ignore"):
+        for key, fault in faults:
+            if isinstance(data[key], np.ndarray) and data[key].dtype.kind in "iuf" and data[key].ndim == 1:
+                data[key] = CHANGES[fault](data[key]) if data[key].size > 2 else data[key]
+        if whole:
+            data = WHOLE[whole](data)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            data: Any = dict(FITTED[program])
-            for key, fault in faults:
-                if isinstance(data[key], np.ndarray) and data[key].ndim == 1 and data[key].size > 2:
-                    data[key] = CHANGES[fault](data[key])
-            data = WHOLE[whole](data) if whole else data
             chosen = getattr(jn, method)(**options) if options else method
             pair = (data, program) if swapped else (program, data)
             fit = jn.fit(*pair, chosen, **{"progress": False, **keywords})
-        except jn.JensenError as error:
-            assert str(error).strip().endswith((".", ")", "'", "?")), error
+        except jn.JensenError:
             return "refused"
         assert isinstance(fit, jn.Fit)
         for call, odd in calls:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     """One row per scalar; weighted moments of the pool where the verdict says usable, plain ones of q otherwise."""
+    var_names = _listed(var_names)
     if "summary" in fit.stored:
         return _rows(fit.stored["summary"]["raw" if raw else "best"], var_names)
     pool, draws = fit.pool, fit._pool_draws
@@ -66,6 +67,13 @@ def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     if report.verdict == "untrusted" or stopped:
         frame.columns.name = words
     return frame
+
+
+def _listed(var_names: Any) -> list[str] | None:
+    names = [var_names] if isinstance(var_names, str) else var_names
+    if names is None or (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
+        return None if names is None else list(names)
+    raise OptionError(f"var_names must be a list of names, got {var_names!r}.", "Argument: var_names.", "Write ['mu'].")
 
 
 def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> None:
