@@ -15,6 +15,7 @@ from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.weighing import gap
 from jensen.algorithms.explore import Survey, climb, diagonal_gaussian, survey
+from jensen.algorithms.on_target import on_target
 from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome, Progress
@@ -88,6 +89,9 @@ class Auto(AbstractAlgorithm):
             if self.escalate:
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
+        if target.nested is not None:
+            outcome = yield from on_target(target.nested, self.gaussian(target.nested, seed))
+            return dataclasses.replace(outcome, target=target.nested, status=f"{_nested(target.nested)} {outcome.status}")
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))
@@ -178,6 +182,11 @@ class Auto(AbstractAlgorithm):
             tuple(p.best[1] for p in paths),
             tuple(stage.row() for stage in stages),
         )
+
+
+def _nested(target: Target) -> str:
+    names = ", ".join(f"'{site.name}'" for site in target.structure.conditional)
+    return f"Given the other latents, {names} integrated out group by group."
 
 
 def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float]:

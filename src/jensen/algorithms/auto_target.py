@@ -15,8 +15,13 @@ from jensen.models import LogDensity, Target, build
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import as_mapping, check_names, convert
+from jensen.models.nested import integrated
 from jensen.models.native import NativeTarget, native_target
 from jensen.models.sources import AbstractSource
+
+
+MANY, FEW = 16, 100
+"""Latents from which on groups of them are looked for, and at most so many that may be left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +29,7 @@ class AutoTarget:
     """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
+    `nested` is the density of θ where most latents fall into small groups that can be integrated out given θ.
     `native`, the model on its own supports, stands alone: where neither of the others is
     possible, for the reason `why`. So does `stream`, where the data come in batches.
     """
@@ -33,6 +39,7 @@ class AutoTarget:
     native: NativeTarget | None = None
     why: str = ""
     stream: StreamTarget | None = None
+    nested: Target | None = None
 
     @property
     def precision(self) -> Precision:
@@ -56,10 +63,19 @@ def prepared(model: Any, data: Mapping[str, Any] | AbstractSource | None, precis
     if conjugate is not None:
         return AutoTarget(conjugate, build(model, data, precision))
     try:
-        return AutoTarget(None, build(model, data, precision))
+        density = build(model, data, precision)
+        return AutoTarget(None, density, nested=worthwhile(density))
     except ModelError as error:
         native, why = black_box(model, data, precision, error)
         return AutoTarget(None, None, native, why)
+
+
+def worthwhile(density: Target) -> Target | None:
+    """The nested density where it leaves few latents of many; `None` where it does not."""
+    if density.dim < MANY:
+        return None
+    nested = integrated(density)
+    return nested if nested is not None and nested.dim <= min(FEW, density.dim // 2) else None
 
 
 def black_box(

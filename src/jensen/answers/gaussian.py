@@ -20,6 +20,7 @@ from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
+from jensen.models.nested import integrated, nodes_of
 from jensen.models.noncentred import centring, noncentred
 
 FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
@@ -28,6 +29,9 @@ FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
 
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
+
+INTEGRATED = "integrated"
+"""What the quadrature nodes along each latent are saved under, by site that is integrated out."""
 
 
 class GaussianAnswer(AbstractAnswer):
@@ -71,8 +75,8 @@ class GaussianAnswer(AbstractAnswer):
         return self.target.constrain(pool.points)
 
     def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
-        """With exact draws of the discrete latents that were summed out, given each row's continuous ones."""
-        if not self.structure.summed:
+        """With draws of the latents that were summed or integrated out, given each row's others."""
+        if not self.structure.conditional:
             return super().resampled(pool, draws, rows, seed)
         return self.target.complete(pool.points[rows], seed)
 
@@ -82,11 +86,13 @@ class GaussianAnswer(AbstractAnswer):
 
     def pointwise(self, draws: Draws, names: list[str]) -> Draws:
         """With discrete latents summed out row by row where that leaves one observed site, else given their draws."""
-        if not self.structure.summed or self.program is None:
+        if not self.structure.conditional or self.program is None:
             return super().pointwise(draws, names)
+        if not self.structure.summed:
+            return self.program.pointwise({s.name: draws[s.name] for s in self.structure.drawn}, names)
         summed = summed_likelihood(self.target, draws, names)
         rest = [name for name in names if name not in summed]
-        latents = {site.name: draws[site.name] for site in (*self.structure.latents, *self.structure.summed)}
+        latents = {site.name: draws[site.name] for site in self.structure.drawn}
         return {**summed, **(self.program.pointwise(latents, rest) if rest else {})}
 
     def sample(self, count: int, seed: int) -> Draws:
@@ -119,12 +125,18 @@ class GaussianAnswer(AbstractAnswer):
         return {f"{family}/{name}": np.asarray(value) for name, value in vars(self.q).items()} | self._chart()
 
     def _chart(self) -> dict[str, np.ndarray]:
-        """How far sites are centred, where the coordinates are not the model's own."""
+        """How far sites are centred and which are integrated out, where the coordinates are not the model's own."""
+        per_axis = nodes_of(self.target)
+        if per_axis:
+            return {f"{INTEGRATED}/{site.name}": np.asarray(per_axis) for site in self.structure.conditional}
         return {f"{CENTRED}/{name}": np.asarray(value) for name, value in centring(self.target).items()}
 
     @staticmethod
     def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
-        """The target in non-centred coordinates, where q was fitted in such."""
+        """The target in non-centred coordinates, or with sites integrated out, where q was fitted in such."""
+        known = [value for name, value in parameters.items() if name.startswith(f"{INTEGRATED}/")]
+        if known:
+            return integrated(target, int(known[0])) or target
         start = f"{CENTRED}/"
         centred = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
         return noncentred(target, centred) if centred else target
@@ -133,7 +145,7 @@ class GaussianAnswer(AbstractAnswer):
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> AbstractGaussian:
         """The Gaussian with these arrays; it needs no model."""
         del target
-        own = {name: value for name, value in parameters.items() if not name.startswith(f"{CENTRED}/")}
+        own = {name: value for name, value in parameters.items() if not name.startswith((f"{CENTRED}/", f"{INTEGRATED}/"))}
         family = next(iter(own), "").partition("/")[0]
         return FAMILIES[family](**{name.partition("/")[2]: value for name, value in own.items()})
 
