@@ -16,7 +16,10 @@ from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
 from jensen.models import LogDensity
+from jensen.models.indices import checked
 from jensen.models.learning import check_starts, find_parameters
+from jensen.models.purity import repeatable
+from jensen.models.sources import mapped
 from jensen.progress import reporter
 from jensen.result import Fit
 
@@ -68,9 +71,11 @@ def fit(
     algorithm = resolve(method)
     _check(seed, precision)
     precision = precision or default_precision()
+    model, check_again = repeatable(model, data, precision)
     loop, target = _prepared(algorithm, model, data, learn, precision)
     with reporter(progress, algorithm.name) as report, working(target.precision):
         outcome, history = _drive(loop, target, seed, report, watch)
+    check_again()
     target = target if outcome.target is None else outcome.target
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
 
@@ -82,6 +87,8 @@ def _prepared(
     streams = issubclass(type(data), AbstractSource)
     if streams:
         _check_streams(algorithm, model, learn)
+    elif not (algorithm.name == "svi" and mapped(data, None)):  # whose batches are checked as they come
+        data = checked(model, data, precision)
     if learn and isinstance(model, LogDensity):
         raise OptionError("A LogDensity has no parameters to learn.", "Argument: learn.", "Write the model in NumPyro.")
     if not learn:

@@ -140,13 +140,17 @@ class Fit:
         """
         from jensen.answers import kind_named
         from jensen.math.precision import default_precision
+        from jensen.models.indices import checked
         from jensen.models.learning import closed_at
+        from jensen.models.sources import AbstractSource
 
         saved = self.stored.get("answer")
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
         if self.estimates:
             model, data = closed_at(model, data, self.estimates)
         options = self.options if encoder is None else {**self.options, "encoder": encoder}
+        if not isinstance(data, AbstractSource):
+            checked(model, data, default_precision())
         target = kind.prepared(model, data, default_precision(), options)
         for name, site in self.structure.sites.items():
             other = target.structure.sites.get(name)

@@ -69,11 +69,17 @@ CASES = {
         ModelError,
         ["input.py", "x (4,)"],
     ),
-    "class label too large": (classes, {"y": np.array([0, 1, 3])}, DataError, ["'y'", "upper_bound=2", "row 2", HERE]),
-    "negative class label": (classes, {"y": np.array([0, -1, 2])}, DataError, ["'y'", "row 1", HERE]),
+    "class label too large": (classes, {"y": np.array([0, 1, 3])}, DataError, ["'y'", "0..2", "row 2", "support"]),
+    "negative class label": (classes, {"y": np.array([0, -1, 2])}, DataError, ["'y'", "row 1", "is -1"]),
     "half a class": (classes, {"y": np.array([0, 1.5, 2])}, DataError, ["'y'", "row 1"]),
     "group index too large": (groups, {"y": Y, "g": np.array([0, 1, 2])}, DataError, ["0..1", "is 2", "row 2", HERE]),
     "group index too small": (groups, {"y": Y, "g": np.array([0, -3, 1])}, DataError, ["0..1", "is -3", "row 1", HERE]),
+    "group index of a missing category": (
+        groups,
+        {"y": Y, "g": np.array([0, -1, 1])},
+        DataError,
+        ["'g'", "0..1", "is -1", "row 1", "missing category"],
+    ),
     "negative count": (counts, {"y": np.array([1, -2, 3])}, DataError, ["'y'", "row 1", "Poisson", HERE]),
     "infinite": (counts, {"y": np.array([1.0, np.inf])}, DataError, ["'y'", "infinite", "row 1"]),
     "missing": (counts, {"y": np.array([1.0, np.nan])}, DataError, ["'y'", "NaN", "row 1", "mask"]),
@@ -91,9 +97,15 @@ def test_refused_with_words(case):
         assert word in str(raised.value)
 
 
-def test_python_style_negative_indices_are_theirs():
+def last_twice(y):
+    b = numpyro.sample("b", dist.Normal(0, 1).expand([2]).to_event(1))
+    with numpyro.plate("row", 3):
+        numpyro.sample("y", dist.Normal(b[np.array([0, -1, -1])], 1), obs=y)
+
+
+def test_negative_indices_written_in_the_program_count_from_the_end():
     forward = CAVI().fit_conjugate(groups, {"y": Y, "g": np.array([0, 1, 1])})
-    backward = CAVI().fit_conjugate(groups, {"y": Y, "g": np.array([0, -1, -1])})
+    backward = CAVI().fit_conjugate(last_twice, {"y": Y})
     np.testing.assert_allclose(forward.means()["b"], backward.means()["b"])
 
 

@@ -204,7 +204,7 @@ BAD = [
         classes,
         {"y": COUNTS % 3, "group": ZEROS},
         {"y": COUNTS % 3, "group": ZEROS + 2},
-        ["indices lie outside 0..1", "batch 1", "bias[group]"],
+        ["'group' gives 8 indices outside 0..1", "row 0 of batch 1", "bias[group]"],
     ),
 ]
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from scipy import stats
 
 from jensen.math.precision import working
 from jensen.models import LogDensity, build
@@ -84,3 +85,26 @@ def test_fully_centred_is_the_chart_itself_and_fully_non_centred_the_prior_in_st
     assert np.log(latent["gain"]) == pytest.approx(latent["top"] + latent["wide"] * at["gain"], abs=1e-12)
     factor = latent["scales"][:, None] * ROOT
     np.testing.assert_allclose(latent["slope"], at["slope"] @ factor.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("centred", [0.0, 0.4, 0.8])
+def test_a_scale_below_the_spacing_of_its_location_does_not_make_the_effect_vanish(centred):
+    """log p(v) = -½ s^(-2c) (v - c m)² - c log s + the rest, down to s = 1e-30 about a location of 3."""
+
+    def model():
+        s = numpyro.sample("s", dist.LogNormal(0.0, 10.0))
+        numpyro.sample("wide", dist.LogNormal(3.0, s).expand([2]).to_event(1).mask(jnp.array(True)))
+        with numpyro.plate("rows", 2):
+            numpyro.sample("heavy", dist.StudentT(3.0, 3.0, s).mask(jnp.array([True, False])))
+
+    target = build(model, {}, "double")
+    moved = noncentred(target, {"wide": np.full(2, centred), "heavy": np.full(2, centred)})
+    log_s, v = np.array([0.0, -20.0, -50.0, -69.0]), 3.0 * centred + np.array([1e-3, -0.7])
+    at = {"s": log_s[:, None], "wide": np.tile(v, (4, 1)), "heavy": np.tile(v, (4, 1))}
+    points = np.concatenate([at[name] for name in target.structure.offsets], axis=1)
+    z = (v - 3.0 * centred) * np.exp(-centred * log_s)[:, None]
+    normal = (-0.5 * z**2 - 0.5 * np.log(2 * np.pi) - centred * log_s[:, None]).sum(1)
+    heavy = stats.t(3.0).logpdf(z[:, 0]) - centred * log_s + (1.0 - centred) * log_s  # the other is masked
+    np.testing.assert_allclose(
+        moved.value(points), stats.norm(0, 10).logpdf(log_s) + normal + heavy, rtol=1e-9, atol=1e-6
+    )

@@ -192,15 +192,10 @@ class ADVI(AbstractContinuous):
             seed,
             phase=self.family.replace("_", " "),
         )
-        status = (
-            f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
-            if fit.converged
-            else f"Stopped at the step limit; the last averages still differ by {fit.shift:.2g} posterior sd."
-        )
         return Outcome(
             fit.q,
             fit.converged,
-            status,
+            stochastic.describe(fit),
             {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)},
             restarts=restarts,
         )

@@ -15,19 +15,23 @@ from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.weighing import gap
 from jensen.algorithms.explore import Survey, climb, diagonal_gaussian, survey
+from jensen.algorithms.measured import Measured
 from jensen.algorithms.on_target import on_target
+from jensen.algorithms.resolved import resolved
 from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.estimators import StickingTheLanding
-from jensen.families import AbstractGaussian, LowRank
+from jensen.families import AbstractGaussian, FullRank, LowRank
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target
 
 NEGLIGIBLE = 0.05
 """Nats between bound and evidence that are not worth another family."""
+DENSE, DENSE_STEPS = 600, 100
+"""Coordinates up to which a full covariance is tried after what is cheaper, and its natural-gradient steps."""
 
 
 class Auto(AbstractAlgorithm):
@@ -91,7 +95,9 @@ class Auto(AbstractAlgorithm):
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
         if target.nested is not None:
             outcome = yield from on_target(target.nested, self.gaussian(target.nested, seed))
-            return dataclasses.replace(outcome, target=target.nested, status=f"{_nested(target.nested)} {outcome.status}")
+            return dataclasses.replace(
+                outcome, target=target.nested, status=f"{_nested(target.nested)} {outcome.status}"
+            )
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))
@@ -105,8 +111,9 @@ class Auto(AbstractAlgorithm):
         if missing + 2.0 * doubt < NEGLIGIBLE:
             return factors
         first, found = yield from self._gaussian(density, seed)
-        bound, error = _measured(density, first.q, seed)
-        better = bound > exact + 2.0 * error
+        bound, error, spread = _measured(density, first.q, seed)
+        there = Measured("Gaussian", first.q, bound, error, np.inf, spread=spread)
+        better = bound > exact + 2.0 * error and not there.contradicted(exact + missing + 2.0 * doubt, 0.0)
         own = {"family": "conjugate factors", "elbo": exact, "se": 0.0, "kept": not better}
         if not better:
             row = {"family": "Gaussian", "elbo": bound, "se": error, "kept": False}
@@ -159,7 +166,7 @@ class Auto(AbstractAlgorithm):
         return Outcome(best.q, converged, status, certificate, None, restarts, rows), found
 
     def _large(self, target: Target, seed: int, starts: int) -> Run:
-        """Mean field and low rank on fresh draws; no D × D matrix is formed."""
+        """Mean field and low rank on fresh draws; full rank too where they leave much and matrices can be afforded."""
         paths = yield from climb(target, seed, starts)
         mean_field = diagonal_gaussian(target, paths[0].best[0])
         first = yield from stochastic.ascend(
@@ -168,16 +175,26 @@ class Auto(AbstractAlgorithm):
         wide = LowRank.around(first.q, min(self.rank, target.dim), seed)
         second = yield from stochastic.ascend(target, wide, ELBO(), StickingTheLanding(8), seed + 1, phase="low rank")
         stages = [_Stage("mean field", first.q, first.converged), _Stage("low rank", second.q, second.converged)]
+        fits: list[Any] = [first, second]
         bound = _compare(target, stages, seed)
-        best = stages[_choose(stages)]
-        fit = first if best.q is first.q else second
+        begin = max(stages, key=lambda stage: stage.bound)
+        if self.escalate and target.dim <= DENSE and not begin.gap() < escalate.GAP:
+            # Data that say much in many directions take variance away; mean field and low rank can only add it.
+            dense = FullRank.from_factor(np.asarray(begin.q.loc, float), begin.q.factor())
+            fits.append((yield from natural_gaussian.ascend(target, dense, seed, max_steps=DENSE_STEPS)))
+            stages.append(_Stage("full rank", fits[2].q, fits[2].converged))
+            bound = _compare(target, stages, seed)
+        chosen = _choose(stages)
+        best, fit = stages[chosen], fits[chosen]
         yield Progress("comparing families", 0, bound, best.q)
-        status = f"The {best.name} Gaussian was kept; averages at two step sizes agree to {fit.shift:.2g} posterior sd."
+        how = natural_gaussian.describe(target, fit) if chosen == 2 else stochastic.describe(fit)
+        status = f"The {best.name} Gaussian was kept. {how}"
+        rejected = float(sum(one.rejected for one in (first, second)))
         return Outcome(
             best.q,
             fit.converged,
             status,
-            {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)},
+            {"shift_in_sd": fit.shift, "rejected_steps": rejected},
             None,
             tuple(p.best[1] for p in paths),
             tuple(stage.row() for stage in stages),
@@ -191,11 +208,15 @@ def _nested(target: Target) -> str:
 
 def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float]:
     """The bound on fresh mirrored draws and its standard error, in nats."""
+
+
+def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float, float]:
+    """The bound on fresh mirrored draws, its standard error and the sd of its log weights, in nats."""
     stage = _Stage("", q)
     _compare(target, [stage], seed + 1)
     assert stage.log_weights is not None  # just filled in
     pairs = stage.log_weights.reshape(2, -1).mean(axis=0)
-    return stage.bound, float(pairs.std() / np.sqrt(len(pairs)))
+    return stage.bound, float(pairs.std() / np.sqrt(len(pairs))), float(stage.log_weights.std())
 
 
 class _Stage:
@@ -210,12 +231,18 @@ class _Stage:
     def bound(self) -> float:
         return float(np.mean(self.log_weights)) if self.log_weights is not None else -np.inf
 
+    def gap(self) -> float:
+        """How far the importance-weighted bound of these draws is above their bound, in nats."""
+        if self.log_weights is None:
+            return np.nan
+        return float(np.logaddexp.reduce(self.log_weights) - np.log(len(self.log_weights)) - self.bound)
+
     def row(self) -> dict[str, Any]:
         weights = self.log_weights if self.log_weights is not None else np.array([np.nan])
         return {
             "family": self.name,
             "elbo": self.bound,
-            "se": float(weights.std() / np.sqrt(len(weights))),
+            "se": float(weights.std() / np.sqrt(len(weights))) if np.isfinite(weights).all() else np.inf,
             "kept": self.kept,
         }
 
@@ -227,7 +254,10 @@ def _compare(target: Target, stages: list[_Stage], seed: int) -> float:
         if stage.log_weights is None:
             noise = symmetric_draws(count, stage.q.noise_dim, seed + 104729)
             points = stage.q.host_transform(noise)
-            stage.log_weights = target.value(points) - stage.q.host_log_prob(points)
+            values = target.value(points)
+            stage.log_weights = values - stage.q.host_log_prob(points)
+            if not resolved(target, stage.q.host_log_prob, points, values):
+                stage.log_weights = np.full(count, -np.inf)
     return max(stage.bound for stage in stages)
 
 
@@ -243,10 +273,12 @@ def _choose(stages: list[_Stage]) -> int:
             best = index
             continue
         assert own is not None  # filled in by `_compare`
+        if not np.isfinite(stage.bound):
+            continue
         gain = own - leading
         pairs = gain.reshape(2, -1).mean(axis=0)
         error = 0.0 if type(stage.q) is type(stages[best].q) else 2.0 * pairs.std() / np.sqrt(len(pairs))
-        if np.isfinite(stage.bound) and gain.mean() > error:
+        if gain.mean() > error:
             best = index
     stages[best].kept = True
     return best

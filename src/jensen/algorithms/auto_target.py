@@ -15,10 +15,9 @@ from jensen.models import LogDensity, Target, build
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import as_mapping, check_names, convert
-from jensen.models.nested import integrated
 from jensen.models.native import NativeTarget, native_target
+from jensen.models.nested import integrated
 from jensen.models.sources import AbstractSource
-
 
 MANY, FEW = 16, 100
 """Latents from which on groups of them are looked for, and at most so many that may be left."""

@@ -70,11 +70,7 @@ def fit_by_rows(
         phase="batches of rows",
     )
     target.gradients += part.gradients
-    reached = (
-        f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd"
-        if fit.converged
-        else f"Stopped at the step limit; the last averages still differ by {fit.shift:.2g} posterior sd"
-    )
-    status = f"{reached}, by batches of {target.subsample.batch_size} of {target.subsample.size} rows."
+    how = f"Steps were on batches of {target.subsample.batch_size} of {target.subsample.size} rows."
+    status = f"{stochastic.describe(fit)} {how}"
     certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
     return Outcome(fit.q, fit.converged, status, certificate)

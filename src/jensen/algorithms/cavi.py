@@ -20,6 +20,7 @@ from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.partial import hybrid_target
 from jensen.models.conjugacy.target import HybridTarget
+from jensen.models.indices import checked
 
 WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
@@ -87,7 +88,7 @@ class CAVI(AbstractAlgorithm):
         leave the rest conjugate get a Gaussian on their unconstrained space (`elbo` is then an average over fresh
         draws). Raises a `ModelError` naming site, term, source line and remedy where nothing conjugate is left.
         """
-        target = self.prepare(model, data, precision)
+        target = self.prepare(model, checked(model, data, precision), precision)
         with working(target.precision):
             return finished(self.run(target, seed, init=init))
 

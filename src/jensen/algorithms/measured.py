@@ -1,5 +1,6 @@
 """Families on common terms: the bound on fresh draws, its error, and what importance weights could still mend."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,12 +8,15 @@ import numpy as np
 from scipy import special
 
 from jensen.algorithms import flexible
+from jensen.algorithms.resolved import resolved
 from jensen.families import AbstractGaussian
 from jensen.math.precision import working
 from jensen.models import Target
 
 DRAWS, FEW, EFFORT = 2048, 256, 2e7
 """Draws by which families are compared, and at least; data values read for them where that is less."""
+ABOVE, STEADY, WILD = 3.0, 3.0, 5.0
+"""Nats by which a bound may exceed the evidence that steady weights of another family see; sds of log weights."""
 TAIL, BLOCKS = 4.0, 8
 """Degrees of freedom of the heavier draws that a Gaussian's evidence is estimated with; blocks of all draws."""
 
@@ -21,7 +25,7 @@ TAIL, BLOCKS = 4.0, 8
 class Measured:
     """A family with its bound, standard error and the gap to the evidence as importance weights see it, in nats.
 
-    `missed` is what the verdict hears about modes.
+    `missed` is what the verdict hears about modes; `spread` the sd of the log weights of its own draws.
     """
 
     name: str
@@ -31,22 +35,32 @@ class Measured:
     gap: float
     converged: bool = True
     missed: dict[str, float] | None = None
+    spread: float = 0.0
 
     def row(self, kept: bool) -> dict[str, Any]:
         """A line of `Outcome.stages`."""
         return {"family": self.name, "elbo": self.bound, "se": self.error, "kept": kept}
 
     def beats(self, other: "Measured") -> bool:
-        """Whether its bound is higher by more than twice the error of the difference."""
+        """Whether its bound is higher by more than twice the error of the difference, and not contradicted."""
         if not np.isfinite(other.bound):
             return bool(np.isfinite(self.bound))
-        return bool(self.bound - other.bound > 2.0 * np.hypot(self.error, other.error))
+        higher = self.bound - other.bound > 2.0 * np.hypot(self.error, other.error)
+        return bool(higher) and not self.contradicted(other.bound + other.gap, other.spread)
+
+    def contradicted(self, evidence: float, spread: float) -> bool:
+        """Whether the bound of wild weights lies above the evidence that steady weights (sd `spread`) see.
+
+        By Markov's inequality honest weights w = p / q exceed the evidence by t nats in a share of at most e^-t of
+        draws, so that a wild q far above is a matter of rounding, or of a q that has not been seen enough.
+        """
+        return bool(self.bound > evidence + ABOVE and self.spread > WILD and spread < STEADY)
 
 
 def measure(
     target: Target, name: str, q: Any, seed: int, converged: bool = True, missed: dict[str, float] | None = None
 ) -> Measured:
-    """The bound on fresh draws; -∞ where a draw has no finite density under p or under q.
+    """The bound on fresh draws; -∞ where a draw has no finite density under p or q, or none told by its numbers.
 
     The gap of a Gaussian is measured on as many draws of a Student-t of its location and scatter besides, weighted by
     p / (½ q + ½ t) (Veach and Guibas 1995): its own weights have tails that make a large gap look like a small one, or
@@ -64,10 +78,12 @@ def measure(
     else:
         with working(target.precision):
             points, log_q = flexible.scored_draws(q, count, seed + 31)
-    weights = target.value(points) - log_q
-    if not np.isfinite(weights).all():
+    values = target.value(points)
+    weights = values - log_q
+    log_density = q.host_log_prob if heavier is not None else functools.partial(_log_probs, target, q)
+    if not np.isfinite(weights).all() or not resolved(target, log_density, points, values):
         return Measured(name, q, -np.inf, np.inf, np.inf, converged, missed)
-    bound, error = float(weights.mean()), float(weights.std() / np.sqrt(count))
+    bound, spread = float(weights.mean()), float(weights.std())
     if heavier is not None:
         both = np.concatenate([points, heavier])
         log_p = np.concatenate([weights + log_q, target.value(heavier)])
@@ -75,7 +91,12 @@ def measure(
         weights = np.nan_to_num(log_p - log_both, nan=-np.inf, posinf=-np.inf)
     parts = weights.reshape(-1, BLOCKS)  # in each as many draws of either kind
     gap = float(np.median(np.logaddexp.reduce(parts, axis=0) - np.log(len(parts)))) - bound
-    return Measured(name, q, bound, error, gap, converged, missed)
+    return Measured(name, q, bound, spread / np.sqrt(count), gap, converged, missed, spread)
+
+
+def _log_probs(target: Target, q: Any, points: np.ndarray) -> np.ndarray:
+    with working(target.precision):
+        return flexible.log_probs(q, points)
 
 
 def student_log_prob(q: AbstractGaussian, points: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from jensen.algorithms.coordinate.solution import Solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
+from jensen.models.indices import checked
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Naive(AbstractAlgorithm):
         Coordinate ascent itself reaches the same stationary points in far fewer steps.
         """
         with working(precision):
-            return finished(self.run(self.prepare(model, data, precision), seed, init=init))
+            return finished(self.run(self.prepare(model, checked(model, data, precision), precision), seed, init=init))
 
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> ConjugateTarget:
         """The expected log joint with its blocks."""

@@ -17,7 +17,7 @@ from jensen.families import AbstractGaussian
 from jensen.math.precision import float_type, working
 from jensen.models import Target
 from jensen.models.views import Affine, Unconstrained
-from jensen.rules import Gradient
+from jensen.rules import Gradient, in_running_units
 
 
 class Ascent(eqx.Module):
@@ -34,8 +34,19 @@ class Ascent(eqx.Module):
         return self.rule.step(q, lambda family: self.estimator(self.bound, model, family, batch, key), state)
 
 
-_ADAM = Gradient(optax.inject_hyperparams(optax.adam)(learning_rate=0.1))
+_ADAM = Gradient(
+    optax.inject_hyperparams(lambda learning_rate: optax.chain(in_running_units(), optax.adam(learning_rate)))(
+        learning_rate=0.1
+    )
+)
 """One object for all fits, so that compiled steps are found again."""
+
+FIRST = 0.1
+"""The first step size, in standard deviations."""
+FAR = 1.0
+"""Log ratio of a standard deviation to the unit of its coordinate from which on the units are chosen anew."""
+STILL = 1e-3
+"""Movement in a chunk, in step sizes, below which q stands still."""
 
 
 @eqx.filter_jit
@@ -46,7 +57,7 @@ def _many(
 
     def one(q: Any, state: Any, key: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
         new, value, new_state = ascent.step(model, q, state, key, batch)
-        fine = finite(value, new)
+        fine = finite(value, (new, new_state))
         return *chosen(fine, (new, new_state), (q, state)), value, fine
 
     q, state, average, values, fine = averaged(one, q, state, keys, batches)
@@ -64,6 +75,45 @@ class StochasticFit:
     rejected: int
 
 
+class _Scaled:
+    """Adam from some q, in coordinates scaled by it: one unit is one of its standard deviations."""
+
+    def __init__(self, target: Target, ascent: Ascent, q: AbstractGaussian):
+        self.target, self.ascent, self.dtype = target, ascent, float_type(target.precision)
+        self.shift, self.scale = np.asarray(q.loc, self.dtype), q.scales().astype(self.dtype)
+        base = target.model if target.subsample is None else target.subsample.model
+        self.model = Unconstrained(model=base, bijection=Affine(leaf(self.shift), leaf(self.scale)))
+        self.q = q.affine(-self.shift / self.scale, 1.0 / self.scale, self.dtype)
+        with working(target.precision):
+            self.state = ascent.rule.init(self.q)
+
+    def __call__(self, rate: float, keys: jax.Array, batches: Any) -> tuple[AbstractGaussian, np.ndarray, bool]:
+        """The average of a chunk in the model's coordinates, its bounds, and whether q could move.
+
+        A bound is NaN where its step was not finite and taken back.
+        """
+        before = jax.tree.leaves(self.q)
+        with working(self.target.precision):
+            self.state.hyperparams["learning_rate"] = np.asarray(rate, self.dtype)
+            done = _many(self.ascent, self.model, self.q, self.state, keys, batches)
+            self.q, self.state, average, (values, fine) = jax.device_get(done)
+        after = jax.tree.leaves(self.q)
+        moved = max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(after, before, strict=True))
+        pulled = bool(self.state.inner_state[0].seen)  # some gradient was not zero
+        free = fine.mean() > 0.5 and bool(moved > STILL * rate or not pulled)
+        values = np.where(fine, np.asarray(values, float), np.nan)
+        return average.affine(self.shift, self.scale), values, free
+
+    def far(self) -> bool:
+        """Whether q has left the units of its coordinates behind."""
+        spread = self.q.scales()
+        return bool((np.abs(np.log(spread)) > FAR).any() or (np.abs(np.asarray(self.q.loc)) > 10.0 * spread).any())
+
+    def anew(self) -> "_Scaled":
+        """The same q in units of its own, with an optimiser that remembers nothing."""
+        return _Scaled(self.target, self.ascent, self.q.affine(self.shift, self.scale))
+
+
 def ascend(
     target: Target,
     start: AbstractGaussian,
@@ -78,56 +128,73 @@ def ascend(
 ) -> Generator[Progress, None, StochasticFit]:
     """Adam on fresh draws in coordinates scaled by the starting q, halving the step size until the average settles.
 
-    In those coordinates one unit is one posterior standard deviation, so the first step size (0.1) suits every model.
-    At each step size chunks run until the bound no longer rises by more than twice its error; then the averages of two
-    successive step sizes are compared (means in sd, log scales) and it ends when they agree to `tolerance`. Compare
-    Welandawe et al. (2022), which models the same decay. Steps that are not finite are taken back. A target with a
-    `subsample` is seen by batches of rows.
+    In those coordinates one unit is one posterior standard deviation, so the first step size (0.1) suits every model;
+    where q has come far they are chosen anew. At each step size the optimiser starts afresh and chunks run until the
+    bound no longer rises by more than twice its error, both by medians; then the averages of two successive step sizes
+    are compared (means in sd, log scales). Where they agree to `tolerance`, and q could move, it all starts again from
+    there at the first step size: small steps also agree on a slope that is long and gentle. It ends where both times
+    led to the same q. Compare Welandawe et al. (2022), which models the same decay. Steps that are not finite are taken
+    back. A target with a `subsample` is seen by batches of rows.
     """
     part = target.subsample
     epoch = 1 if part is None else part.epoch
     block = epoch if 4 * epoch <= chunk else 1  # batches differ by much more than passes over all of them
     rng = np.random.default_rng(seed)
-    dtype = float_type(target.precision)
-    shift, scale = np.asarray(start.loc, dtype), start.scales().astype(dtype)
-    base = target.model if part is None else part.model
-    model = Unconstrained(model=base, bijection=Affine(leaf(shift), leaf(scale)))
-    q = start.affine(-shift / scale, 1.0 / scale, dtype)
-    ascent = Ascent(bound, estimator, _ADAM)
+    steps = _Scaled(target, Ascent(bound, estimator, _ADAM), start)
     num_draws: int = getattr(estimator, "num_draws", 1)
     history: list[float] = []
-    previous, rejected, change, chunks = None, 0, np.inf, 0
+    average, previous, settled, rejected, change, chunks, rate = start, None, None, 0, np.inf, 0, FIRST
     with working(target.precision):
         key = jr.key(seed)
-        state = ascent.rule.init(q)
-    rate = 0.1
     while chunks < max_chunks:
-        last = -np.inf
-        average = q
+        last, free = -np.inf, False
         while chunks < max_chunks:
             with working(target.precision):
                 key, sub = jr.split(key)
-                state.hyperparams["learning_rate"] = np.asarray(rate, dtype)
-                batches = None if part is None else part.batches(rng, chunk)
-                done = _many(ascent, model, q, state, jr.split(sub, chunk), batches)
-                q, state, average, (values, fine) = jax.device_get(done)
+                keys = jr.split(sub, chunk)
+            average, values, free = steps(rate, keys, None if part is None else part.batches(rng, chunk))
             chunks += 1
             target.gradients += chunk * num_draws
-            rejected += int((~fine).sum())
-            tail = np.asarray(values, float)[fine][chunk // 2 :]
-            mean = float(tail.mean()) if len(tail) else -np.inf
+            rejected += int(np.isnan(values).sum())
+            tail = values[chunk // 2 :]
+            tail = tail[~np.isnan(tail)]
             means = tail[: len(tail) // block * block].reshape(-1, block).mean(axis=1)
-            error = float(means.std() / np.sqrt(len(means))) if len(means) else np.inf
-            history.append(mean)
-            yield Progress(phase, chunks * chunk, mean, average.affine(shift, scale))
-            if mean < last + 2.0 * error or not np.isfinite(mean):
+            middle, error = _middle(means)
+            history.append(float(tail.mean()) if len(tail) else -np.inf)
+            yield Progress(phase, chunks * chunk, history[-1], average)
+            far = steps.far()
+            if far:
+                steps = steps.anew()
+            if not np.isfinite(middle) or (middle < last + 2.0 * error and not far):
                 break
-            last = mean
-        if previous is not None:
-            spread = average.scales()
-            moved = np.abs(np.asarray(average.loc) - np.asarray(previous.loc)) / spread
-            change = float(max(moved.max(), np.abs(np.log(spread / previous.scales())).max()))
+            last = middle
+        previous, rate, change = average, 0.5 * rate, np.inf if previous is None else apart(average, previous)
+        if change < tolerance and free:
+            change = np.inf if settled is None else max(change, apart(average, settled))
             if change < tolerance:
-                return StochasticFit(average.affine(shift, scale), True, change, tuple(history), rejected)
-        previous, q, rate = average, average, 0.5 * rate
-    return StochasticFit(average.affine(shift, scale), False, change, tuple(history), rejected)
+                return StochasticFit(average, True, change, tuple(history), rejected)
+            previous, settled, rate = None, average, FIRST
+        steps = _Scaled(target, steps.ascent, average)
+    return StochasticFit(average, False, change, tuple(history), rejected)
+
+
+def describe(fit: StochasticFit) -> str:
+    """Why the ascent stopped, in a sentence."""
+    if fit.converged:
+        return f"Averages at two step sizes, and of a second run from there, agree to {fit.shift:.2g} posterior sd."
+    return "Stopped at the step limit; averages at two step sizes, or of a second run from there, do not agree."
+
+
+def apart(a: AbstractGaussian, b: AbstractGaussian) -> float:
+    """The largest difference of means, in sds of `a`, and of log sds."""
+    spread = a.scales()
+    means = np.abs(np.asarray(a.loc) - np.asarray(b.loc)) / spread
+    return float(max(means.max(), np.abs(np.log(spread / b.scales())).max()))
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    """The median and its standard error: bounds on draws far out have no usable mean."""
+    if not len(values):
+        return -np.inf, np.inf
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return float(middle), float(1.25 * (high - low) / 1.35 / np.sqrt(len(values)))

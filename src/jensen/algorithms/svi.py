@@ -18,6 +18,7 @@ from jensen.algorithms.coordinate.stream import StreamTarget, reached, stream_ta
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
+from jensen.models.indices import checked
 from jensen.models.sources import AbstractSource, Rows, mapped
 
 LOCAL_TOLERANCE = 1e-4
@@ -101,6 +102,8 @@ class SVI(AbstractAlgorithm):
         `data` maps the model's arguments to arrays, or is a source of batches (`Batches`, `Ragged`). Memory-mapped
         arrays are read batch by batch. From a source, q holds the global latents only.
         """
+        if not isinstance(data, AbstractSource) and mapped(data, self.batch_size) is None:
+            data = checked(model, data, precision)
         target = self.prepare(model, data, precision)
         with working(precision):
             return finished(self.run(target, seed))

@@ -99,8 +99,7 @@ class FlexibleAnswer(GaussianAnswer):
         model = self.target.model
 
         def parts(point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            latent, log_det = model.bijection.forward(point)
-            terms = model.log_joint(latent)
+            terms, log_det = model.terms_at(point)
             seen = total({name: term for name, term in terms.items() if name in observed})
             return seen, total(terms) - seen, log_det
 

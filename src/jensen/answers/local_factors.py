@@ -17,6 +17,8 @@ from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.plates import PlateSplit
+from jensen.models.data_check import convert
+from jensen.models.indices import check_indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +91,11 @@ def local_factors(
     single = lengths == {1}
     if single:  # a plate of one row cannot be told from what all rows share: the row is taken twice
         new = {k: np.repeat(np.asarray(v), 2, 0) if np.ndim(v) and rows(k, known[k]) else v for k, v in new.items()}
+    whole = convert({**known, **new}, precision)
+    check_indices(fitted.program.fn, whole, precision)
     with working(precision):
         blocks = tuple(block.sites for block in fitted.model.blocks.values() if len(block.sites) > 1)
-        target = conjugate_target(fitted.program.fn, {**known, **new}, blocks=blocks, precision=precision)
+        target = conjugate_target(fitted.program.fn, whole, blocks=blocks, precision=precision)
         return _optimal(held, target, single)
 
 

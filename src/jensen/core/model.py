@@ -48,8 +48,13 @@ class AbstractModel(eqx.Module):
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """log p(x, T(u)) + log |det ∂T/∂u|: the log joint (of a batch) as a density over R^D, in nats."""
+        terms, log_det = self.terms_at(point, batch)
+        return total(terms) + log_det
+
+    def terms_at(self, point: Flat, batch: Any = None) -> tuple[Terms, Scalar]:
+        """The terms of the log joint at T(u), in nats, and log |det ∂T/∂u|."""
         latent, log_det = self.bijection.forward(point)
-        return total(self.log_joint(latent, batch)) + log_det
+        return self.log_joint(latent, batch), log_det
 
     @abc.abstractmethod
     def constrain(self, point: Flat) -> Latent:

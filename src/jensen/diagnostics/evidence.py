@@ -110,8 +110,7 @@ def decompose(
     observed = {site.name for site in target.structure.sites.values() if site.kind != "latent"}
 
     def parts(point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        latent, log_det = target.model.bijection.forward(point)
-        terms = target.model.log_joint(latent)
+        terms, log_det = target.model.terms_at(point)
         seen = total({name: term for name, term in terms.items() if name in observed})
         return seen, total(terms) - seen, log_det
 

@@ -13,7 +13,9 @@ from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace
 from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.indices import check_indices
 from jensen.models.numpyro import seeded
+from jensen.models.one_width import OneWidth
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
@@ -49,7 +51,7 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     with working(program.precision):
         keep = _matching(program, structure, arguments, draws)
         posterior = {name: _as_type(draws[name], dtype) for name in keep}
-        forward = handlers.uncondition(fn)
+        forward = handlers.uncondition(OneWidth(fn))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
@@ -74,6 +76,7 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
             arguments[name] = value
     check_names(program.fn, arguments)
     check_missing(arguments, outcomes)
+    check_indices(program.fn, arguments, program.precision)
     return arguments
 
 

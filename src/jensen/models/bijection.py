@@ -8,7 +8,7 @@ from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.util import sum_rightmost
 
 from jensen._errors import ModelError
-from jensen._typing import Flat, Latent, Scalar
+from jensen._typing import Flat, Latent, Scalar, Terms
 from jensen.core import AbstractBijection
 from jensen.models.structure import Site, Structure
 
@@ -22,6 +22,10 @@ class AbstractChart(AbstractBijection):
 
     structure: eqx.AbstractVar[Structure]
     bounds: eqx.AbstractVar[dict[str, Any]]
+
+    def placed(self, point: Flat) -> tuple[Latent, Scalar, Terms]:
+        """z, log |det ∂z/∂u| and the log densities of sites that the chart knows better than the value tells them."""
+        return (*self.forward(point), {})
 
 
 class SiteBijection(AbstractChart):

@@ -106,6 +106,8 @@ def _convert_one(name: str, value: Any, precision: Precision, place: Place | Non
             )
         array = _aligned(array, float_type(precision))
         _OURS[id(array)] = array
+    elif array.dtype.kind in "iu":
+        array = _whole(name, array, precision, place)
     return array
 
 
@@ -117,6 +119,21 @@ def _aligned(array: np.ndarray, kind: type) -> np.ndarray:
     copy = memory[start : start + size].view(kind).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+def _whole(name: str, array: np.ndarray, precision: Precision, place: Place | None) -> np.ndarray:
+    """Whole numbers in the one width of the precision at work, whatever width they came in."""
+    kind = np.int64 if precision == "double" else np.int32
+    if array.dtype.itemsize > np.dtype(kind).itemsize or array.dtype.kind == "u":
+        limits = np.iinfo(kind)
+        beyond = (array > limits.max) | (array < limits.min)
+        if beyond.any():
+            raise DataError(
+                f"'{name}' holds whole numbers beyond {limits.bits} bits.",
+                _first(name, beyond, place),
+                "Renumber them, or pass them as floats" + ("." if kind is np.int64 else ", or use precision='double'."),
+            )
+    return array.astype(kind, copy=False)
 
 
 def _numbers(name: str, array: np.ndarray) -> np.ndarray:

@@ -48,13 +48,13 @@ def _rem(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 NUMPY: dict[str, Callable[..., Any]] = {
-    "abs": np.abs, "add": np.add, "and": np.logical_and, "ceil": np.ceil, "cos": np.cos, "div": np.divide,
+    "abs": np.abs, "add": np.add, "and": np.bitwise_and, "ceil": np.ceil, "cos": np.cos, "div": np.divide,
     "eq": np.equal, "exp": np.exp, "floor": np.floor, "ge": np.greater_equal, "gt": np.greater, "le": np.less_equal,
     "log": np.log, "log1p": np.log1p, "lt": np.less, "max": np.maximum, "min": np.minimum, "mul": np.multiply,
-    "ne": np.not_equal, "neg": np.negative, "not": np.logical_not, "or": np.logical_or, "pow": np.power, "rem": _rem,
+    "ne": np.not_equal, "neg": np.negative, "not": np.invert, "or": np.bitwise_or, "pow": np.power, "rem": _rem,
     "sign": np.sign, "sin": np.sin, "sqrt": np.sqrt, "square": np.square, "sub": np.subtract, "tanh": np.tanh,
     "digamma": digamma, "erf": erf, "erfc": erfc, "lgamma": gammaln,
-    "expm1": np.expm1, "is_finite": np.isfinite, "xor": np.logical_xor,
+    "expm1": np.expm1, "is_finite": np.isfinite, "xor": np.bitwise_xor,
 }  # fmt: skip
 """Elementwise primitives without parameters that matter; they broadcast, so compact arrays stay compact."""
 

@@ -17,7 +17,7 @@ from jensen.models.build import build
 from jensen.models.dependence import Links, links
 from jensen.models.host_function import check_points, shown
 from jensen.models.log_density import LogDensity
-from jensen.models.numpyro import NumPyroModel
+from jensen.models.numpyro import NumPyroModel, seeded
 from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 from jensen.models.subsample import Subsample, subsampled
@@ -134,7 +134,7 @@ class NativeTarget:
         model = self.model
 
         def one(key: Any) -> dict[str, Any]:
-            trace = handlers.trace(handlers.seed(model.fn, key)).get_trace(**model.kwargs)
+            trace = handlers.trace(seeded(model.fn, key)).get_trace(**model.kwargs)
             return {site.name: trace[site.name]["value"] for site in self.structure.latents}
 
         with working(self.precision):

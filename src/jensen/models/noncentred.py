@@ -12,9 +12,10 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.util import sum_rightmost
 from numpyro.ops.provenance import eval_provenance
 
-from jensen._typing import Array, Flat, Latent, Scalar
+from jensen._typing import Array, Flat, Latent, Scalar, Terms
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import placeholders
 from jensen.models.bijection import AbstractChart, SiteBijection
@@ -33,7 +34,9 @@ class NonCentred(AbstractChart):
     where the mean of its c is above a half. All other sites keep their charts.
 
     Whatever m and s are, this is a bijection of R^D with its Jacobian in every density: how well they describe the
-    prior decides how simple the density over v is, and nothing else.
+    prior decides how simple the density over v is, and nothing else. A moved site's prior is evaluated at its offset
+    u - m = s^(1 - c) (v - c m) as that stands: found from u and m it would be 0 for an s below the spacing of
+    floating-point numbers around m, and the Jacobian would rise with nothing against it.
 
     Attributes:
         structure, bounds: those of `inner`, the chart of each site by itself.
@@ -60,16 +63,24 @@ class NonCentred(AbstractChart):
 
     def forward(self, point: Flat) -> tuple[Latent, Scalar]:
         """z and log |det ∂z/∂v|."""
+        return self.placed(point)[:2]
+
+    def placed(self, point: Flat) -> tuple[Latent, Scalar, Terms]:
+        """z, log |det ∂z/∂v| and the log prior of every moved site at its offset."""
         extra: list[Scalar] = []
+        priors: Terms = {}
         moved: dict[str, Array] = {}
 
         def place(site: dict[str, Any]) -> Any:
             name = site["name"]
             if name not in self.centred or site["type"] != "sample":
                 return _stand_in(site)
-            value, log_det = _moved(location_scale(site["fn"]), point[self._where(name)], self.centred[name])
-            moved[name] = value
+            place = location_scale(site["fn"])
+            offset, log_det = _moved(place, point[self._where(name)], self.centred[name])
+            moved[name] = value = place[0] + offset  # type: ignore[index]
             extra.append(log_det)
+            prior = _at_offset(site["fn"], value, offset)
+            priors[name] = prior if site["scale"] is None else site["scale"] * prior
             return biject_to(site["fn"].support)(value)
 
         known, _ = self.inner.forward(point)
@@ -78,7 +89,7 @@ class NonCentred(AbstractChart):
         for name, value in moved.items():
             point = point.at[self._where(name)].set(jnp.reshape(value, -1))
         latent, log_det = self.inner.forward(point)
-        return latent, log_det + sum(extra, start=jnp.zeros(()))
+        return latent, log_det + sum(extra, start=jnp.zeros(())), priors
 
     def inverse(self, latent: Latent) -> tuple[Flat, Scalar]:
         """v and log |det ∂z/∂v| at v."""
@@ -179,15 +190,30 @@ def location_scale(fn: Any) -> tuple[Any, Any] | None:
 
 
 def _moved(place: Any, flat: Array, centred: Array) -> tuple[Array, Scalar]:
-    """U and log |det ∂u/∂v|."""
+    """U - m and log |det ∂u/∂v|."""
     loc, scale = place
     value = jnp.reshape(flat, jnp.shape(centred))
     if jnp.ndim(scale) == value.ndim:
         log_scale = (1.0 - centred) * jnp.log(scale)
-        return loc + jnp.exp(log_scale) * (value - centred * loc), jnp.sum(log_scale)
+        return jnp.exp(log_scale) * (value - centred * loc), jnp.sum(log_scale)
     stays, log_det = _of_a_vector(scale, centred)
-    moved: Any = jnp.where(stays, value, loc + jnp.einsum("...ij,...j->...i", scale, value))
-    return moved, log_det
+    offset: Any = jnp.where(stays, value - loc, jnp.einsum("...ij,...j->...i", scale, value))
+    return offset, log_det
+
+
+def _at_offset(fn: Any, value: Array, offset: Array) -> Array:
+    """The log density of a site with location and scale, given u and u - m, as `log_prob` is of its value."""
+    if isinstance(fn, dist.Independent):
+        return sum_rightmost(_at_offset(fn.base_dist, value, offset), fn.reinterpreted_batch_ndims)
+    if isinstance(fn, dist.ExpandedDistribution):
+        return _at_offset(fn.base_dist, value, offset)
+    if isinstance(fn, dist.MaskedDistribution):
+        return jnp.where(fn._mask, _at_offset(fn.base_dist, value, offset), 0.0)
+    if isinstance(fn, dist.TransformedDistribution):
+        return _at_offset(fn.base_dist, value, offset) - value  # only that of a logarithm has a location and a scale
+    about_zero: Any = copy.copy(fn)
+    about_zero.loc = jnp.zeros_like(fn.loc)
+    return about_zero.log_prob(offset)
 
 
 def _moved_back(place: Any, flat: Array, centred: Array) -> tuple[Array, Scalar]:

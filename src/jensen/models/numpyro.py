@@ -7,11 +7,12 @@ import equinox as eqx
 from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
 
-from jensen._typing import Flat, Latent, PRNGKey, Terms
+from jensen._typing import Flat, Latent, PRNGKey, Scalar, Terms
 from jensen.core import AbstractModel
 from jensen.models.bijection import AbstractChart
 from jensen.models.discrete import DiscreteLayout, complete, log_terms, marginals
 from jensen.models.frozen import Frozen
+from jensen.models.one_width import seeded
 from jensen.models.scans import AtOnce
 
 
@@ -42,6 +43,12 @@ class NumPyroModel(AbstractModel):
         with AtOnce():
             return compute_log_probs(seeded(self.fn), (), self.kwargs, latent, sum_log_prob=False)[0]
 
+    def terms_at(self, point: Flat, batch: Any = None) -> tuple[Terms, Scalar]:
+        """The terms of the log joint at T(u), each as exact as the chart can tell it, and log |det ∂T/∂u|."""
+        latent, log_det, known = self.bijection.placed(point)
+        terms = self.log_joint(latent, batch)
+        return {name: known.get(name, term) for name, term in terms.items()}, log_det
+
     def constrain(self, point: Flat) -> Latent:
         """Continuous latents at u, and the deterministic sites that they determine."""
         latent, _ = self.bijection.forward(point)
@@ -62,6 +69,4 @@ class NumPyroModel(AbstractModel):
         return {} if self.discrete is None else marginals(self, point)
 
 
-def seeded(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The program with a fixed key, for programs that ask for one while they only rearrange data."""
-    return handlers.seed(fn, rng_seed=0)
+__all__ = ["NumPyroModel", "seeded"]

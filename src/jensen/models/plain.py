@@ -26,7 +26,7 @@ def analyse_plain(
     if not model.shapes_or_init:
         raise ModelError("The log density has no sites.", "", "Pass shapes_or_init={'name': shape}.")
     sites = {
-        name: _site(name, shape, model.supports.get(name, constraints.real), discrete)
+        name: site_of(name, shape, model.supports.get(name, constraints.real), discrete)
         for name, shape in model.shapes_or_init.items()
     }
     structure = Structure(sites, {})
@@ -93,7 +93,8 @@ def _file(fn: Any) -> str:
         return "built-in"
 
 
-def _site(name: str, shape_or_init: Any, support: Any, discrete: bool) -> Site:
+def site_of(name: str, shape_or_init: Any, support: Any, discrete: bool) -> Site:
+    """A latent as it was declared."""
     if isinstance(shape_or_init, (int, np.integer)):
         shape: tuple[int, ...] = (int(shape_or_init),)
     elif isinstance(shape_or_init, tuple):

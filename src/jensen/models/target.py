@@ -24,7 +24,7 @@ _value_and_grad = jax.jit(jax.vmap(jax.value_and_grad(_log_density, argnums=1), 
 _value = jax.jit(jax.vmap(_log_density, (None, 0)))
 _constrain = jax.jit(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
 _complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
-_terms = jax.jit(lambda model, point: model.log_joint(model.bijection.forward(point)[0]))
+_terms = jax.jit(lambda model, point: model.terms_at(point)[0])
 _forward = jax.jit(lambda model, point: model.bijection.forward(point))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
 

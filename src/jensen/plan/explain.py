@@ -22,11 +22,13 @@ from jensen.families.native import native_product
 from jensen.math.precision import default_precision, working
 from jensen.models import LogDensity, Site, Structure, Target, build
 from jensen.models.build import with_dependencies
+from jensen.models.indices import checked
 from jensen.models.learning import Opened, find_parameters
 from jensen.models.log_density import LogDensityModel
 from jensen.models.native import NativeTarget
 from jensen.models.noncentred import movable
 from jensen.models.numpyro import NumPyroModel
+from jensen.models.purity import repeatable
 from jensen.models.sources import AbstractSource
 from jensen.plan.plan import Plan, Row
 from jensen.plan.words import describe_chart, describe_support
@@ -60,9 +62,12 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
     """
     if isinstance(data, AbstractSource):
         data = data.example().arguments
+    if not isinstance(model, Opened):
+        model, _ = repeatable(model, data, default_precision(), evaluable=False)
     plain = isinstance(model, LogDensity)
     function = model.fn if plain else model
     name = getattr(function, "__name__", type(function).__name__)
+    data = checked(model, data, default_precision())
     try:
         target = build(model, data, default_precision(), evaluable=False)
     except ParameterSites:  # learned parameters are shown as blocks with a flat prior

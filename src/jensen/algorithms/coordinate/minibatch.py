@@ -23,6 +23,7 @@ from jensen.models.conjugacy.model import batch_target
 from jensen.models.conjugacy.plates import PlateSplit
 from jensen.models.conjugacy.resized import resized
 from jensen.models.data_check import check_missing, convert
+from jensen.models.indices import IndexCheck, index_check
 from jensen.models.sources import Batch, Piece
 
 LOCAL_ITERATIONS = 100
@@ -52,6 +53,7 @@ class Minibatches:
         self.tolerance, self.iterations = tolerance, iterations
         self.programs: dict[Any, Shape] = {}
         self.arrays: dict[Shape, tuple[Any, ...]] = {}
+        self.indices: dict[Shape, IndexCheck] = {}
         self._known: WeakKeyDictionary[Piece, tuple[dict[str, Any], Shape]] = WeakKeyDictionary()
         self.averaged = _AVERAGED
         self._constant: Sums | None = None
@@ -69,8 +71,17 @@ class Minibatches:
         """The shape of a piece."""
         if piece not in self._known:
             arguments = convert(piece.arguments, self.precision, place_of(piece))
-            self._known[piece] = arguments, self._shape(piece, arguments)
+            shape = self._shape(piece, arguments)
+            if not self.checked:
+                self._check_indices(piece, shape, arguments)
+            self._known[piece] = arguments, shape
         return self._known[piece][1]
+
+    def _check_indices(self, piece: Piece, shape: Shape, arguments: dict[str, Any]) -> None:
+        with working(self.precision), named(piece):
+            if shape not in self.indices:
+                self.indices[shape] = index_check(shape.analysis.fn, arguments)
+            self.indices[shape].run(arguments, place_of(piece))
 
     def _shape(self, piece: Piece, arguments: dict[str, Any]) -> Shape:
         key = tuple((k, *kind_of(v)) for k, v in sorted(arguments.items()))
@@ -165,8 +176,7 @@ class Minibatches:
             return found[: len(found) - shape.analysis.outside], weights
         masked = {s.data_key for s in shape.model.sites.values() if s.masked and s.data_key}
         check_missing(arguments, masked, place_of(piece))
-        name = f" In {piece.name}." if piece.name else ""
-        return shape.analysis.checked(found, name, position_of(piece, shape.parts.plate)), weights
+        return shape.analysis.checked(found, position_of(piece, shape.parts.plate)), weights
 
     def rows_of(self, piece: Piece) -> int:
         """Rows of a piece."""

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import compute_log_probs
 
@@ -22,6 +21,7 @@ from jensen._errors import ModelError
 from jensen.math.programs import Program
 from jensen.models.conjugacy.resized import resized
 from jensen.models.conjugacy.trace import SiteInfo
+from jensen.models.one_width import seeded
 from jensen.models.structure import plate_axis
 from jensen.models.user_code import user_frame
 
@@ -132,8 +132,7 @@ class Additivity:
 
     def _terms(self, fn: Callable[..., Any], arrays: dict[str, Any], values: dict[str, Any]) -> Any:
         """(Σ, Σ |.|) of every site's log density."""
-        seeded = handlers.seed(fn, rng_seed=0)
-        terms, _ = compute_log_probs(seeded, (), {**arrays, **self.fixed}, values, sum_log_prob=False)
+        terms, _ = compute_log_probs(seeded(fn), (), {**arrays, **self.fixed}, values, sum_log_prob=False)
         return {n: jnp.sum(t) for n, t in terms.items()}, {n: jnp.sum(jnp.abs(t)) for n, t in terms.items()}
 
     def _axis(self, info: SiteInfo) -> int:

@@ -22,12 +22,9 @@ from jensen.models.conjugacy.resized import resized
 from jensen.models.conjugacy.selfcheck import (
     SelfCheck,
     SupportCheck,
-    check_lookups,
     check_supports,
-    first_outside,
     outside_supports,
 )
-from jensen.models.conjugacy.terms import LOOKED_UP
 from jensen.models.conjugacy.trace import SiteInfo, find_sites
 from jensen.models.data_check import convert, fixings
 from jensen.models.frozen import Frozen, signature
@@ -44,16 +41,14 @@ class Analysis:
     Attributes:
         fn: the program. sites: its sample sites. skeleton: its terms.
         fixed: names of the arguments that the model needs concretely, whose content the analysis depends on.
-        lookups: where latents are indexed by data, with the largest index allowed.
         program: the compiled run from the other arguments to the arrays of the energy; where `outside`, what lies
-            outside of lookups and supports follows.
+            outside of the supports follows.
     """
 
     fn: Callable[..., Any]
     sites: dict[str, SiteInfo]
     skeleton: Skeleton
     fixed: tuple[str, ...]
-    lookups: list[tuple[str, int]]
     outside: bool
     program: Program
 
@@ -66,14 +61,13 @@ class Analysis:
         """The energy at arguments of these shapes."""
         return Energy(self.checked(self.program(self.divided(arguments)[0])), self.skeleton)
 
-    def checked(self, found: Any, source: str = "", place: Any = None) -> tuple[Any, ...]:
+    def checked(self, found: Any, place: Any = None) -> tuple[Any, ...]:
         """The arrays of the energy among the program's outputs; raises a `DataError` for values outside.
 
-        `source` names the batch and `place` its rows, if the data are one.
+        `place` names the rows of a batch, if the data are one.
         """
         if self.outside:
-            *found, (lookups, supports) = found
-            check_lookups(self.lookups, lookups, source)
+            *found, supports = found
             check_supports(self.sites, jax.device_get(supports), place)
         return tuple(found)
 
@@ -89,18 +83,11 @@ def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = F
         def prepare(arrays: dict[str, Any], fixed: dict[str, Any] = fixed, found: dict[str, Any] = found) -> Any:
             kwargs = {**arrays, **fixed}
             found["sites"] = find_sites(fn, kwargs)
-            token = LOOKED_UP.set([])
-            try:
-                found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
-                lookups = LOOKED_UP.get() or []
-            finally:
-                LOOKED_UP.reset(token)
-            found["lookups"] = [(where, limit) for where, limit, _ in lookups]
-            outside = tuple(first_outside(index, limit) for _, limit, index in lookups)
+            found["skeleton"], known = reduced(site_terms(fn, found["sites"], kwargs), by_row)
             # Other data are checked by `Checks`; a batch is checked by the program that takes it up.
             supports = outside_supports(feasible_trace(fn, kwargs), found["sites"]) if by_row else {}
-            found["outside"] = bool(outside or supports)
-            return (*known, (outside, supports)) if found["outside"] else tuple(known)
+            found["outside"] = bool(supports)
+            return (*known, supports) if found["outside"] else tuple(known)
 
         try:
             closed, out = jax.make_jaxpr(prepare, return_shape=True)(arrays)
@@ -113,9 +100,7 @@ def analysed(fn: Callable[..., Any], arguments: dict[str, Any], by_row: bool = F
             raise
         except Exception as error:
             raise blame(error, fn, arguments) from error
-        result = Analysis(
-            fn, found["sites"], found["skeleton"], tuple(fixed), found["lookups"], found["outside"], program
-        )
+        result = Analysis(fn, found["sites"], found["skeleton"], tuple(fixed), found["outside"], program)
         return result, Energy(result.checked(known), found["skeleton"])
     assert needed is not None
     raise blame(needed, fn, arguments) from needed

@@ -12,7 +12,7 @@ from jax.extend.core import Literal
 from jensen.math.programs import needed_equations
 from jensen.models.conjugacy.arrays import is_concrete, namespace
 from jensen.models.conjugacy.primitives import RULES, apply_rule
-from jensen.models.conjugacy.terms import EXPLICIT, LOOKED_UP
+from jensen.models.conjugacy.terms import EXPLICIT
 from jensen.models.conjugacy.value import Opaque, Value, lift
 from jensen.models.folding import NUMPY, bind, fold, in_numpy
 from jensen.models.user_code import is_user_file
@@ -62,8 +62,6 @@ def _outputs(eqn: Any, values: list[Value], memo: dict[Any, Any]) -> list[Value]
     why = next((v.why for v in values if v.why is not None), None)
     if why is None:
         try:
-            if eqn.primitive.name == "gather":
-                _note_lookup(eqn, values)
             results = apply_rule(eqn, values)
         except Opaque as reason:
             results = [Value(shape, why=str(reason)) for shape in shapes]
@@ -72,17 +70,6 @@ def _outputs(eqn: Any, values: list[Value], memo: dict[Any, Any]) -> list[Value]
                 result.why += source(eqn)
         return results
     return [Value(shape, why=why) for shape in shapes]
-
-
-def _note_lookup(eqn: Any, values: list[Value]) -> None:
-    """Keep the indices of a lookup, one row per index axis, for the check that JAX, which clips them, does not make."""
-    noted, (operand, starts) = LOOKED_UP.get(), values
-    if noted is None or not starts.is_known:
-        return
-    sizes, axes = eqn.params["slice_sizes"], eqn.params["dimension_numbers"].start_index_map
-    for i, axis in enumerate(axes):
-        full = starts.known if starts.known.shape[-1] == len(axes) else starts.full()
-        noted.append((source(eqn), int(operand.shape[axis] - sizes[axis]), full[..., i]))
 
 
 def _known_outputs(eqn: Any, values: list[Value], memo: dict[Any, Any]) -> list[Value]:

@@ -20,6 +20,7 @@ from jensen.math.programs import Program
 from jensen.models.conjugacy.energy import Energy, Lookup, at_point
 from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo
+from jensen.models.one_width import seeded
 from jensen.models.user_code import blame
 
 SEEDS = (11, 12)
@@ -41,8 +42,8 @@ class SelfCheck:
             def at(values: dict[str, Any]) -> Energy:
                 return energy(arrays, values) if energy is not None else given  # type: ignore[return-value]
 
-            seeded, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
-            return outside_supports(trace, sites), _compare(seeded, trace, at, sites, {**arrays, **fixed})
+            program, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
+            return outside_supports(trace, sites), _compare(program, trace, at, sites, {**arrays, **fixed})
 
         self.program = Program(program)
 
@@ -96,28 +97,6 @@ class SupportCheck:
         check_supports(self.sites, jax.device_get(self.program(arrays, _noise(self.sites, SEEDS[0]), SEEDS[0])))
 
 
-def first_outside(index: Any, limit: int) -> tuple[Any, Any, Any]:
-    """(number of indices outside 0..limit, flat position of the first one, its value)."""
-    flat = jnp.ravel(jnp.asarray(index))
-    bad = (flat < 0) | (flat > limit)
-    return jnp.sum(bad), jnp.argmax(bad), flat[jnp.argmax(bad)]
-
-
-def check_lookups(lookups: list[tuple[str, int]], outside: Any, source: str = "") -> None:
-    """Raise a `DataError` for an index outside the latent that it looks up, which JAX would clip in silence.
-
-    `source` names the batch, if the data are one.
-    """
-    for (where, limit), (count, place, value) in zip(lookups, jax.device_get(outside), strict=True):
-        if count:
-            raise DataError(
-                f"{int(count)} indices lie outside 0..{limit}, the entries of the latent that they look up; the first "
-                f"is {int(value) - (limit + 1) if value < 0 else int(value)}, in row {int(place)}.",
-                f"{where.replace(', at', 'At', 1) or 'In the model'}.{source}",
-                "Number the groups 0..K-1, give the latent one entry for each, and fill masked places with 0.",
-            )
-
-
 def _noise(sites: dict[str, SiteInfo], seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     continuous = [s for s in sites.values() if not s.observed and s.values is None]
@@ -129,12 +108,12 @@ def _traced(
 ) -> tuple[Any, Any]:
     """(the seeded program, its trace at the point that the noise gives); discrete latents are drawn."""
     point = {name: biject_to(sites[name].support)(jnp.asarray(u)) for name, u in noise.items()}
-    seeded = handlers.seed(fn, jax.random.key(seed))
-    return seeded, handlers.trace(handlers.substitute(seeded, data=point)).get_trace(**kwargs)
+    program = seeded(fn, jax.random.key(seed))
+    return program, handlers.trace(handlers.substitute(program, data=point)).get_trace(**kwargs)
 
 
 def _compare(
-    seeded: Any,
+    program: Any,
     trace: Any,
     energy_at: Callable[[dict[str, Any]], Energy],
     sites: dict[str, SiteInfo],
@@ -142,7 +121,7 @@ def _compare(
 ) -> tuple[dict[str, Any], ...]:
     """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
     values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed and not site.auxiliary}
-    expected, _ = compute_log_probs(seeded, (), kwargs, values, sum_log_prob=True)
+    expected, _ = compute_log_probs(program, (), kwargs, values, sum_log_prob=True)
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}
     energy = energy_at(values)
     lookup = _with_shares(at_point(values, kinds), energy, [site for site in sites.values() if site.auxiliary])

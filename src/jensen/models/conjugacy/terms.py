@@ -20,8 +20,6 @@ PRODUCTS: ContextVar[dict[Any, tuple[Any, ...]] | None] = ContextVar("PRODUCTS",
 """Products of known arrays found so far in the analysis under way."""
 EXPLICIT: ContextVar[bool] = ContextVar("EXPLICIT", default=False)
 """Whether the analysis is for reading: Σ_n c over a plate stays a sum instead of N c, and nothing is compiled."""
-LOOKED_UP: ContextVar[list[Any] | None] = ContextVar("LOOKED_UP", default=None)
-"""(where, size, indices) of every lookup into a latent in the analysis under way, to be checked afterwards."""
 
 
 @dataclass(eq=False)

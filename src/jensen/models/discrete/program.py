@@ -14,6 +14,7 @@ from numpyro import handlers
 from jensen.models.discrete.interpret import Limits, evaluate
 from jensen.models.discrete.layout import DiscreteLayout
 from jensen.models.discrete.table import Table, lift, union
+from jensen.models.one_width import seeded
 from jensen.models.scans import AtOnce
 
 STATES, ELEMENTS = 1_000_000, 2**28
@@ -55,10 +56,9 @@ class Run:
 
 def run(fn: Callable[..., Any], kwargs: dict[str, Any], values: dict[str, Any]) -> Run:
     """Log densities of all sites with the latents at `values`, scales and the masks of latents apart."""
-    seeded = handlers.seed(fn, rng_seed=0)
     scans = AtOnce(alternating=True)
     with scans:
-        trace = handlers.trace(handlers.substitute(seeded, data=values)).get_trace(**kwargs)
+        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
     out = Run(parts=scans.parts)
     for name, site in trace.items():
         if site["type"] != "sample":

@@ -11,6 +11,7 @@ from jensen.models.discrete.eliminate import eliminate
 from jensen.models.discrete.program import Piece, pieces_of
 from jensen.models.discrete.reduce import Reduce, log_sum, sampling_log_sum
 from jensen.models.discrete.table import full
+from jensen.models.one_width import seeded
 
 if TYPE_CHECKING:
     from jensen.models.numpyro import NumPyroModel
@@ -67,11 +68,11 @@ def complete(model: "NumPyroModel", point: Flat, key: PRNGKey) -> Latent:
     """One exact draw of all discrete latents from p(z | θ, x), and the deterministic sites that depend on them."""
     layout = _layout(model)
     weights = _weights(model, point, sampling_log_sum, key)
-    values = {name: jnp.asarray(site.values, jnp.int32) for name, site in layout.sites.items()}
+    values = {name: jnp.asarray(site.values, int) for name, site in layout.sites.items()}
     drawn = {name: values[name][jnp.argmax(one, 0)] for name, one in weights.items()}
     if not layout.computed:
         return drawn
     latent, _ = model.bijection.forward(point)
-    program = handlers.substitute(handlers.seed(model.fn, rng_seed=0), data={**latent, **drawn})
+    program = handlers.substitute(seeded(model.fn), data={**latent, **drawn})
     trace = handlers.trace(program).get_trace(**model.kwargs)
     return {**drawn, **{name: trace[name]["value"] for name in layout.computed}}

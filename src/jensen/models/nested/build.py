@@ -10,8 +10,8 @@ from jensen.models.bijection import SiteBijection
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.quadrature import nodes
-from jensen.models.nested.target import NestedTarget
 from jensen.models.nested.search import find_groups
+from jensen.models.nested.target import NestedTarget
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.structure import Structure
 from jensen.models.target import Target

@@ -12,6 +12,7 @@ from jensen.math.programs import Program
 from jensen.models.build import build
 from jensen.models.cut import Cut, check_alone, cut_along
 from jensen.models.data_check import as_mapping, check_names, convert
+from jensen.models.indices import check_indices
 from jensen.models.learning import LEARNED, Charts, Closed, Parameter
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.program import NumPyroProgram
@@ -110,6 +111,8 @@ class RowTarget:
             arguments[name] = np.asarray(arguments[name], self.data[name].dtype)
         if len(set(counts.values())) > 1:
             raise DataError("New rows differ in number.", f"Rows: {counts}.", "Give every argument as many rows.")
+        learned = {LEARNED: self.initial} if self.parameters else {}
+        check_indices(self.fn, {**self.data, **arguments, **learned}, self.precision)
         return arguments, next(iter(counts.values()))[0]
 
     def check_rows(self, seed: int = 0) -> None:

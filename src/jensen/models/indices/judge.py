@@ -1,0 +1,212 @@
+"""Whether an index lies within the axis that it looks up, and what to say where it does not."""
+
+import ast
+import linecache
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jensen._errors import DataError, ModelError
+from jensen.models.data_check import Place
+from jensen.models.indices.known import Known, origin
+from jensen.models.indices.positions import scatter_sizes
+from jensen.models.indices.walk import Lookup
+from jensen.models.user_code import is_user_file
+
+MOST = 100
+"""Bad entries that are looked at until one comes from the data."""
+OBSERVED = "values observed at "
+"""Begins the name scope of a site's log density, where an index is a category that was observed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outside:
+    """Entries of an index that lie outside 0..limit.
+
+    Attributes:
+        lookup: where. column: which of the axes that the index gives. limit: the largest start allowed.
+        values: the index as the program wrote it, its columns last; bad: which of its entries in the column are meant.
+    """
+
+    lookup: Lookup
+    column: int
+    limit: int
+    values: Known
+    bad: np.ndarray
+
+    def entries(self) -> Iterator[tuple[Known, int, Any]]:
+        """(array, flat position, value) of the bad entries, before the moves that made the index of it."""
+        columns = self.values.array.reshape(*self.bad.shape, -1).shape[-1]
+        for place in np.flatnonzero(self.bad):
+            source, flat = self.values, int(place) * columns + self.column
+            value = source.array.flat[flat]
+            while source.moved and source.back is not None:
+                found = source.back(flat)
+                if found is None:
+                    break
+                source, flat = found
+            yield source, flat, value
+
+
+def outside(lookup: Lookup) -> list[Outside]:
+    """What of an index lies outside; an index that the program clips or fills on purpose is left alone."""
+    values = lookup.index.before or lookup.index
+    array = values.array
+    if array.dtype.kind not in "iu":
+        return []
+    scalar = lookup.eqn.primitive.name.startswith("dynamic")
+    array = array[..., None] if scalar else array
+    seen = lookup.index.seen
+    found = []
+    for column, limit in enumerate(_limits(lookup)):
+        entries = array[..., column]
+        negative, beyond = entries < 0, entries > limit
+        if not scalar:
+            negative, beyond = _meant(lookup, negative, beyond)
+        if beyond.any() and not scalar and asks_for_mode(lookup.eqn):
+            beyond = np.zeros_like(beyond)
+            negative = negative if lookup.index.before is not None else beyond
+        bad = negative | beyond
+        bad = bad if seen is None else bad & seen.reshape(array.shape)[..., column]
+        if bad.any():
+            found.append(Outside(lookup, column, limit, values, bad))
+    return found
+
+
+def _limits(lookup: Lookup) -> list[int]:
+    eqn, shape = lookup.eqn, lookup.eqn.invars[0].aval.shape
+    name = eqn.primitive.name
+    if name == "gather":
+        axes = eqn.params["dimension_numbers"].start_index_map
+        return [shape[axis] - eqn.params["slice_sizes"][axis] for axis in axes]
+    if name.startswith("scatter"):
+        sizes = scatter_sizes(eqn)
+        return [shape[axis] - sizes[axis] for axis in eqn.params["dimension_numbers"].scatter_dims_to_operand_dims]
+    updated = name == "dynamic_update_slice"
+    axis = lookup.operand - (2 if updated else 1)
+    sizes = eqn.invars[1].aval.shape if updated else eqn.params["slice_sizes"]
+    return [shape[axis] - sizes[axis]]
+
+
+def _meant(lookup: Lookup, negative: Any, beyond: Any) -> tuple[Any, Any]:
+    """What is an error: not what mode="clip" or a fill value allow, which the program asked for."""
+    params = lookup.eqn.params
+    mode, counted = params["mode"].name, lookup.index.before is not None
+    signed = lookup.index.array.dtype.kind == "i"
+    none = np.zeros_like(negative)
+    if mode == "CLIP" and not counted and signed:
+        return none, none
+    fill = params.get("fill_value")
+    if mode == "FILL_OR_DROP" and fill is not None and not np.isnan(fill):
+        return (negative if counted else none), none
+    return negative, beyond
+
+
+def error_for(found: Outside, place: Place | None) -> DataError | ModelError | None:
+    """The error that names the data and the row, or the line of the program; `None` for a legal constant."""
+    for number, (source, flat, value) in enumerate(found.entries()):
+        if source.keys:
+            return _of_data(found, source, flat, int(value), place)
+        if int(value) > found.limit and found.lookup.eqn.primitive.name == "gather":
+            return ModelError(
+                f"The program looks up entry {int(value)} of an axis that has {found.limit + 1}, 0..{found.limit}.",
+                _line(found.lookup.eqn) or "In the model.",
+                "Number the entries from 0, or give the axis more of them.",
+            )
+        if number == MOST:
+            break
+    return None
+
+
+def _of_data(found: Outside, source: Known, flat: int, value: int, place: Place | None) -> DataError:
+    leaf, at = origin(source, flat)
+    key = leaf.name or sorted(source.keys)[0]
+    many = int(found.bad.sum())
+    given = leaf.array.flat[at] if leaf.name else None
+    first = f"the first is {given}" if given is not None else f"the first is {value}"
+    if given is not None and given != value:
+        first += f", of which the program makes {value}"
+    where = f"Data key: '{key}'"
+    if leaf.name is not None and leaf.array.ndim:
+        where += f", first at {_row(leaf, at, place)}"
+    site = _observed(found.lookup)
+    if site is not None:
+        values = f"{many} values of '{site[0]}' lie" if many > 1 else f"A value of '{site[0]}' lies"
+        return DataError(
+            f"{values} outside 0..{found.limit}, the support of {site[1]}; {first}.",
+            f"Site '{site[0]}'. {where}.",
+            f"Number the categories 0..{found.limit}; correct or remove the other rows.",
+        )
+    what = f"'{key}' gives {many} indices" if many > 1 else f"'{key}' gives an index"
+    line = _line(found.lookup.eqn)
+    return DataError(
+        f"{what} outside 0..{found.limit}, the entries of the axis that is looked up; {first}.",
+        f"{where}. {line}",
+        _remedy(found, value),
+    )
+
+
+def _observed(lookup: Lookup) -> tuple[str, str] | None:
+    """(site, distribution) where the index is the value observed at a site."""
+    scope = str((lookup.path or (lookup.eqn,))[0].source_info.name_stack)
+    start = scope.find(OBSERVED)
+    if start < 0:
+        return None
+    name, _, kind = scope[start + len(OBSERVED) :].partition("|")
+    return name, kind.split("/")[0]
+
+
+def _row(leaf: Known, flat: int, place: Place | None) -> str:
+    index = tuple(int(i) for i in np.unravel_index(flat, leaf.array.shape))
+    if place is not None:
+        return place(str(leaf.name), index[0]) + (f", entry {index[1:]}" if len(index) > 1 else "")
+    return f"row {index[0]}" if len(index) == 1 else f"index {index}"
+
+
+def _remedy(found: Outside, value: int) -> str:
+    array = found.values.array
+    entries = array if found.lookup.eqn.primitive.name.startswith("dynamic") else array[..., found.column]
+    low, high = int(entries.min()), int(entries.max())
+    if value == -1:
+        return (
+            "-1 is the code of a missing category: leave these rows out, or give the missing ones an entry of their "
+            "own. (An entry counted from the end is written x[-1] in the program.)"
+        )
+    if low >= 1 and high == found.limit + 1:
+        return f"Number the groups from 0: subtract 1, so that they run over 0..{found.limit}."
+    return f"Number the groups 0..{found.limit} without gaps, or give the axis one entry for each."
+
+
+def _line(eqn: Any) -> str:
+    """`At model.py line 12: y = ...` of the innermost frame of the user's own code; empty if there is none."""
+    frame = _frame(eqn)
+    if frame is None:
+        return ""
+    line = linecache.getline(frame.file_name, frame.line_num).strip()
+    return f"At {Path(frame.file_name).name} line {frame.line_num}: {line}."
+
+
+def _frame(eqn: Any) -> Any:
+    frames = getattr(getattr(eqn.source_info, "traceback", None), "frames", ())
+    return next((frame for frame in frames if is_user_file(frame.file_name)), None)
+
+
+def asks_for_mode(eqn: Any) -> bool:
+    """Whether the user's own statement says what happens outside: x.at[i].add(y, mode="drop"), say."""
+    frame = _frame(eqn)
+    if frame is None:
+        return False
+    try:
+        tree = ast.parse("".join(linecache.getlines(frame.file_name)))
+    except SyntaxError:
+        return False
+    inside = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and node.lineno <= frame.line_num <= (node.end_lineno or node.lineno)
+    ]
+    words = [word.value for node in inside for word in node.keywords if word.arg == "mode"]
+    return any(getattr(word, "value", None) != "promise_in_bounds" for word in words)

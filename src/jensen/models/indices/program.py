@@ -1,0 +1,179 @@
+"""The check of a program's indices: traced once for the shapes of its arguments, run on any data of these shapes."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+from numpyro import handlers
+from numpyro.distributions import biject_to
+
+from jensen.math.precision import Precision, working
+from jensen.models.analysis import CONCRETE_NEEDED
+from jensen.models.conjugacy.identity import program_key
+from jensen.models.data_check import Place, as_mapping, convert, fixings
+from jensen.models.frozen import signature
+from jensen.models.indices.influence import matters
+from jensen.models.indices.judge import OBSERVED, error_for, outside
+from jensen.models.indices.known import Known
+from jensen.models.indices.named import Named, known, named
+from jensen.models.indices.needed import Needed
+from jensen.models.indices.walk import Walk
+from jensen.models.log_density import LogDensity
+from jensen.models.numpyro import seeded
+
+MOST = 64
+"""Traced programs that are kept."""
+_KNOWN: "OrderedDict[Hashable, IndexCheck]" = OrderedDict()
+
+
+@dataclass(frozen=True, eq=False)
+class IndexCheck:
+    """A traced program: inputs are the arrays in the order of `names`, a number that all latents depend on, and a key.
+
+    There is none where the program cannot be traced. `made` are the arrays that NumPy made
+    of those the program needs concretely, `fixed`.
+    """
+
+    closed: ClosedJaxpr | None = None
+    names: tuple[str, ...] = ()
+    made: list[Named] = field(default_factory=list)
+    fixed: tuple[str, ...] = ()
+    needed: Needed = field(default_factory=Needed)
+
+    def run(self, arguments: Mapping[str, Any], place: Place | None = None) -> None:
+        """Raise a `DataError` naming key, row, value and range for an index of the data outside the axis it looks up.
+
+        `place` says what a row of a batch is called.
+        """
+        if self.closed is None:
+            return
+        jaxpr = self.closed.jaxpr
+        if not self.needed(jaxpr, frozenset()).equations:
+            return
+        arrays = [np.asarray(a) for a in jax.tree.leaves({k: v for k, v in arguments.items() if k not in self.fixed})]
+        leaves = {n: Known(a, frozenset([n]), name=n) for n, a in zip(self.names, arrays, strict=True)}
+        held = {n: v for n, v in arguments.items() if n in self.fixed and isinstance(v, np.ndarray)}
+        concrete = {n: Known(v, frozenset([n]), name=n) for n, v in held.items()}
+        consts = [known(c, self.made, concrete) for c in self.closed.consts] if self.made else self.closed.consts
+        walk = Walk(self.needed)
+        walk.run(jaxpr, consts, [*leaves.values(), None, None], frozenset())
+        for lookup in walk.lookups:
+            for found in outside(lookup):
+                error = error_for(found, place)
+                if error is not None and matters(self.closed, [*arrays, *_point()], found):
+                    raise error
+
+
+def _point() -> tuple[Any, Any]:
+    """A number that the latents depend on, and a key."""
+    return np.asarray(0.7, jnp.result_type(float)), np.array([0, 11], np.uint32)
+
+
+def checked(
+    model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+) -> dict[str, Any]:
+    """The data as the model will see them, their indices checked."""
+    arguments = convert(as_mapping(data), precision)
+    check_indices(model, arguments, precision)
+    return arguments
+
+
+def check_indices(
+    model: Callable[..., Any] | LogDensity, arguments: dict[str, Any], precision: Precision, place: Place | None = None
+) -> None:
+    """Raise a `DataError` for an index computed from the data that lies outside the axis it looks up.
+
+    JAX clamps such an index, and counts a negative one from the end, without a word. `arguments` are converted data.
+    Only what feeds an index is evaluated, in NumPy; a program that cannot be traced is left to its analysis.
+    """
+    with working(precision):
+        index_check(model, arguments).run(arguments, place)
+
+
+def index_check(model: Any, arguments: dict[str, Any]) -> IndexCheck:
+    """The check of a program at the shapes of its arguments; to be called at the working precision."""
+    plain = isinstance(model, LogDensity)
+    if not callable(model.fn if plain else model) or (plain and not model.differentiable):
+        return IndexCheck()
+    content = None if plain else program_key(model)
+    if content is None:
+        return _traced(model, arguments)
+    key = (content, signature(arguments), jnp.result_type(float).name)
+    if key not in _KNOWN:
+        found = _traced(model, arguments)
+        if found.made:  # the content of concrete arrays is part of what was traced
+            return found
+        _KNOWN[key] = found
+        if len(_KNOWN) > MOST:
+            _KNOWN.popitem(last=False)
+    return _KNOWN[key]
+
+
+def _traced(model: Any, arguments: dict[str, Any]) -> IndexCheck:
+    for names in fixings(arguments):
+        arrays = {k: v for k, v in arguments.items() if k not in names}
+        made: list[Named] = []
+        fixed = named({k: v for k, v in arguments.items() if k in names}, made)
+        run = _density if isinstance(model, LogDensity) else _sites
+        try:
+            closed = jax.make_jaxpr(partial(run, model, fixed))(arrays, *_point())
+        except CONCRETE_NEEDED:
+            continue
+        except Exception:  # the analysis says what is wrong
+            return IndexCheck()
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(arrays)]
+        keys = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
+        return IndexCheck(closed, keys, made, tuple(names))
+    return IndexCheck()
+
+
+def _density(model: LogDensity, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any) -> Any:
+    del key
+    latent = {}
+    for name, given in model.shapes_or_init.items():
+        shape = given if isinstance(given, tuple) else (given,) if isinstance(given, int) else np.shape(given)
+        support = (model.supports or {}).get(name)
+        latent[name] = _value(support, shape, number)
+    return model.fn(latent, **arrays, **fixed)
+
+
+def _sites(fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any) -> Any:
+    """Log densities and deterministic sites at latents that all differ."""
+
+    def value(site: dict[str, Any]) -> Any:
+        if site["type"] != "sample" or site["is_observed"] or site["value"] is not None:
+            return None
+        if "_scan_current_index" in site["infer"]:
+            return None
+        return _value(site["fn"].support, site["fn"].shape(), number)
+
+    program = handlers.substitute(seeded(fn, key), substitute_fn=value)
+    found = []
+    for site in handlers.trace(program).get_trace(**arrays, **fixed).values():
+        if site["type"] == "sample":
+            try:
+                with jax.named_scope(f"{OBSERVED}{site['name']}|{type(site['fn']).__name__}"):
+                    found.append(site["fn"].log_prob(site["value"]))
+            except CONCRETE_NEEDED:
+                raise
+            except Exception:  # labels that are no whole numbers, say: the analysis names them
+                continue
+        elif site["type"] == "deterministic":
+            found.append(site["value"])
+    return found
+
+
+def _value(support: Any, shape: tuple[int, ...], number: Any) -> Any:
+    """A value on a support that depends on `number`; no two entries are the same on the unconstrained scale."""
+    if support is not None and support.is_discrete:
+        return jnp.zeros(shape, int) + (number > 1e30)
+    free = shape if support is None else tuple(biject_to(support).inverse_shape(shape))
+    spread = jnp.cos(1.0 + jnp.arange(int(np.prod(free, dtype=int)), dtype=jnp.result_type(float)))
+    value = number * spread.reshape(free)
+    return value if support is None else biject_to(support)(value)

@@ -1,0 +1,75 @@
+"""One width of integers and of floats inside a program, whatever narrower types it writes down itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.contrib.control_flow.scan import scan_wrapper
+from numpyro.primitives import Messenger
+
+
+class OneWidth(Messenger):
+    """Runs a program with the states of its scans and the counts of its distributions in the width at work.
+
+    A program written for JAX's default types starts a scan from `jnp.ones(n, dtype=jnp.int32)`, say; in double
+    precision its states are 64-bit, and a scan refuses states that differ from its start in width alone. Values stay
+    what they are: narrower types become wider ones, never the reverse. Enter it inside all other handlers.
+    """
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Widen the start of a scan, what its steps carry on, and the parameters of a distribution."""
+        if msg["type"] == "control_flow" and msg["fn"] is scan_wrapper:
+            body, init, *rest = msg["args"]
+            msg["args"] = (_same_types(body), jax.tree.map(widened, init), *rest)
+        elif msg["type"] == "sample" and any(_narrow(leaf) for leaf in jax.tree.leaves(msg["fn"])):
+            msg["fn"] = jax.tree.map(_whole, msg["fn"])
+
+
+def seeded(fn: Callable[..., Any], key: Any = 0) -> Callable[..., Any]:
+    """The program with a key, in one width of numbers; the fixed one is for programs that only rearrange data."""
+    return handlers.seed(OneWidth(fn), rng_seed=key)
+
+
+def _same_types(body: Callable[..., Any]) -> Callable[..., Any]:
+    def step(carry: Any, x: Any) -> Any:
+        with OneWidth():
+            after, y = body(carry, x)
+        if jax.tree.structure(after) != jax.tree.structure(carry):
+            return after, y  # which the scan refuses in its own words
+        return jax.tree.map(_like, after, carry), y
+
+    return step
+
+
+def _like(value: Any, other: Any) -> Any:
+    """The value in the type of another where they differ in width alone."""
+    own, wanted = jnp.result_type(value), jnp.result_type(other)
+    wider = own != wanted and _kind(own) == _kind(wanted) != "" and wanted.itemsize >= own.itemsize
+    return jnp.asarray(value, wanted) if wider else value
+
+
+def widened(value: Any) -> Any:
+    """An array of integers or floats in the width at work; 32-bit unsigned ones may be random keys and stay."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not _kind(dtype) or dtype == np.uint32:
+        return value
+    wide = jnp.result_type(float if _kind(dtype) == "float" else int)
+    return jnp.asarray(value, wide) if wide.itemsize > dtype.itemsize else value
+
+
+def _whole(leaf: Any) -> Any:
+    return widened(leaf) if _narrow(leaf) else leaf
+
+
+def _narrow(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and _kind(dtype) == "int" and dtype.itemsize < jnp.result_type(int).itemsize
+
+
+def _kind(dtype: Any) -> str:
+    if jnp.issubdtype(dtype, jnp.integer):
+        return "int"
+    return "float" if jnp.issubdtype(dtype, jnp.floating) else ""
