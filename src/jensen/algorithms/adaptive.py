@@ -6,9 +6,9 @@ posterior (Cappé, Douc, Guillin, Marin and Robert 2008, section 3). No gradient
 """
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import gammaln, logsumexp
 
-from jensen.diagnostics.importance import TAIL, smooth
+from jensen.algorithms.measured import TAIL
 from jensen.families import FullRank, Mixture
 from jensen.math import linalg
 from jensen.models import Target
@@ -30,14 +30,24 @@ def adapted(target: Target, start: FullRank, count: int, seed: int) -> Mixture:
     size = max(DRAWS, PER_COORDINATE * target.dim)
     for _ in range(ROUNDS):
         points, log_proposal = _draw(means, factors, logs, size, rng)
-        weights, _ = smooth(target.value(points) - log_proposal)
-        if not weights.sum() > 0:
+        weights = _truncated(target.value(points) - log_proposal)
+        if weights is None:
             break
         if len(means) < count:
             means, factors, logs = _spread(points, weights, start, count, rng)
         means, factors, logs = _fitted(points, weights, (means, factors, logs), scatter)
     parts = [FullRank.from_factor(mean, factor) for mean, factor in zip(means, factors, strict=True)]
     return Mixture.of(parts, logs)
+
+
+def _truncated(log_weights: np.ndarray) -> np.ndarray | None:
+    """Weights that sum to one, none of them above √n times the average at first (Ionides 2008)."""
+    finite = np.isfinite(log_weights)
+    if not finite.any():
+        return None
+    average = logsumexp(log_weights[finite]) - np.log(len(log_weights))
+    weights = np.exp(np.where(finite, np.minimum(log_weights - average, 0.5 * np.log(len(log_weights))), -np.inf))
+    return weights / weights.sum()
 
 
 def _draw(
@@ -51,8 +61,6 @@ def _draw(
     squares, dets = _distances(points, means, factors)
     d = means.shape[1]
     normal = -0.5 * (squares + d * np.log(2.0 * np.pi)) - dets
-    from scipy.special import gammaln
-
     constant = gammaln(0.5 * (TAIL + d)) - gammaln(0.5 * TAIL) - 0.5 * d * np.log(TAIL * np.pi)
     heavy = constant - 0.5 * (TAIL + d) * np.log1p(squares / TAIL) - dets
     return points, logsumexp(np.logaddexp(normal, heavy) + logs, axis=1) - logsumexp(logs) - np.log(2.0)

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms import dependent, escalate, natural_gaussian, stochastic
+from jensen.algorithms import dependent, escalate, integrating, natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
@@ -16,7 +16,6 @@ from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.weighing import gap
 from jensen.algorithms.explore import Survey, climb, diagonal_gaussian, survey
 from jensen.algorithms.measured import Measured
-from jensen.algorithms.on_target import on_target
 from jensen.algorithms.resolved import resolved
 from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
@@ -94,10 +93,7 @@ class Auto(AbstractAlgorithm):
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
         if target.nested is not None:
-            outcome = yield from on_target(target.nested, self.gaussian(target.nested, seed))
-            return dataclasses.replace(
-                outcome, target=target.nested, status=f"{_nested(target.nested)} {outcome.status}"
-            )
+            return (yield from integrating.fitted(target.nested, seed, self.gaussian))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))
@@ -199,11 +195,6 @@ class Auto(AbstractAlgorithm):
             tuple(p.best[1] for p in paths),
             tuple(stage.row() for stage in stages),
         )
-
-
-def _nested(target: Target) -> str:
-    names = ", ".join(f"'{site.name}'" for site in target.structure.conditional)
-    return f"Given the other latents, {names} integrated out group by group."
 
 
 def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float]:

@@ -16,10 +16,10 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
-from jensen.models.nested import integrated
+from jensen.models.nested import NestedTarget, integrated
 from jensen.models.sources import AbstractSource
 
-MANY, FEW = 16, 100
+MANY, FEW = 16, 40
 """Latents from which on groups of them are looked for, and at most so many that may be left."""
 
 
@@ -38,7 +38,7 @@ class AutoTarget:
     native: NativeTarget | None = None
     why: str = ""
     stream: StreamTarget | None = None
-    nested: Target | None = None
+    nested: NestedTarget | None = None
 
     @property
     def precision(self) -> Precision:
@@ -69,7 +69,7 @@ def prepared(model: Any, data: Mapping[str, Any] | AbstractSource | None, precis
         return AutoTarget(None, None, native, why)
 
 
-def worthwhile(density: Target) -> Target | None:
+def worthwhile(density: Target) -> NestedTarget | None:
     """The nested density where it leaves few latents of many; `None` where it does not."""
     if density.dim < MANY:
         return None

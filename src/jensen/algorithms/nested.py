@@ -1,6 +1,5 @@
 """Nested approximations q(θ, z) = q(θ) q(z | θ): independent groups of latents integrated out for every θ."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -9,10 +8,11 @@ import equinox as eqx
 from jensen._errors import ModelError
 from jensen.algorithms.auto import Auto
 from jensen.algorithms.continuous import AbstractContinuous
+from jensen.algorithms.integrating import fitted
 from jensen.core.algorithm import Run
 from jensen.math.precision import Precision
-from jensen.models import Target, build
-from jensen.models.nested import integrated
+from jensen.models import build
+from jensen.models.nested import NestedTarget, integrated
 
 
 class Nested(AbstractContinuous):
@@ -27,13 +27,13 @@ class Nested(AbstractContinuous):
     some 30 to 100 points.
 
     Args:
-        nodes: quadrature nodes for each latent of a group; 15 for one latent and 9 for two if left out.
+        nodes: quadrature nodes for each latent of a group; 13 for one latent and 7 for two to begin with if left out.
     """
 
     name: ClassVar[str] = "nested"
     nodes: int | None = eqx.field(static=True, default=None)
 
-    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> Target:
+    def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> NestedTarget:
         """The density of θ."""
         found = integrated(build(model, data, precision), self.nodes)
         if found is None:
@@ -44,7 +44,6 @@ class Nested(AbstractContinuous):
             )
         return found
 
-    def run(self, target: Target, seed: int) -> Run:
+    def run(self, target: NestedTarget, seed: int) -> Run:
         """As `auto` does for a model whose latents are θ."""
-        outcome = yield from Auto().gaussian(target, seed)
-        return dataclasses.replace(outcome, target=target)
+        return (yield from fitted(target, seed, Auto().gaussian))

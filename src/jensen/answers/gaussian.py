@@ -20,7 +20,7 @@ from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
-from jensen.models.nested import integrated, nodes_of
+from jensen.models.nested import NestedTarget, on_chart
 from jensen.models.noncentred import centring, noncentred
 
 FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
@@ -31,7 +31,7 @@ CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
 
 INTEGRATED = "integrated"
-"""What the quadrature nodes along each latent are saved under, by site that is integrated out."""
+"""What is saved under this name says how other sites are integrated out."""
 
 
 class GaussianAnswer(AbstractAnswer):
@@ -126,17 +126,17 @@ class GaussianAnswer(AbstractAnswer):
 
     def _chart(self) -> dict[str, np.ndarray]:
         """How far sites are centred and which are integrated out, where the coordinates are not the model's own."""
-        per_axis = nodes_of(self.target)
-        if per_axis:
-            return {f"{INTEGRATED}/{site.name}": np.asarray(per_axis) for site in self.structure.conditional}
+        if isinstance(self.target, NestedTarget):
+            return {f"{INTEGRATED}/{name}": value for name, value in self.target.chart().items()}
         return {f"{CENTRED}/{name}": np.asarray(value) for name, value in centring(self.target).items()}
 
     @staticmethod
     def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
         """The target in non-centred coordinates, or with sites integrated out, where q was fitted in such."""
-        known = [value for name, value in parameters.items() if name.startswith(f"{INTEGRATED}/")]
+        start = f"{INTEGRATED}/"
+        known = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
         if known:
-            return integrated(target, int(known[0])) or target
+            return on_chart(target, known)
         start = f"{CENTRED}/"
         centred = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
         return noncentred(target, centred) if centred else target
@@ -145,7 +145,8 @@ class GaussianAnswer(AbstractAnswer):
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> AbstractGaussian:
         """The Gaussian with these arrays; it needs no model."""
         del target
-        own = {name: value for name, value in parameters.items() if not name.startswith((f"{CENTRED}/", f"{INTEGRATED}/"))}
+        charts = (f"{CENTRED}/", f"{INTEGRATED}/")
+        own = {name: value for name, value in parameters.items() if not name.startswith(charts)}
         family = next(iter(own), "").partition("/")[0]
         return FAMILIES[family](**{name.partition("/")[2]: value for name, value in own.items()})
 

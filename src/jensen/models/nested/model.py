@@ -23,6 +23,7 @@ class NestedModel(AbstractModel):
     Attributes:
         base: the program. bijection: the chart of θ. field: that of z. layout: the groups.
         start: (G, k) latents at which the search for their modes begins.
+        stretch: what the nodes' distance from the modes is multiplied by; one, but to see what the integrals owe to it.
         points, log_weights: (M, k) nodes and (M,) log weights of the quadrature; per_axis: nodes along each latent.
         computed: deterministic sites that depend on z.
     """
@@ -32,6 +33,7 @@ class NestedModel(AbstractModel):
     field: SiteBijection
     layout: Layout
     start: Array
+    stretch: Array
     points: np.ndarray
     log_weights: np.ndarray
     per_axis: int = eqx.field(static=True)
@@ -55,7 +57,8 @@ class NestedModel(AbstractModel):
     def centre(self, latent: Latent) -> quadrature.Centre:
         """Modes and scales of the groups at θ, held constant by differentiation."""
         held = stopped(latent)
-        return quadrature.centre(lambda z: self._groups(held, z), self.start)
+        found = quadrature.centre(lambda z: self._groups(held, z), self.start)
+        return found._replace(factor=self.stretch * found.factor)
 
     def given_centre(self, latent: Latent, at: quadrature.Centre) -> Scalar:
         """The log joint of θ with the nodes placed around `at`, in nats."""

@@ -19,7 +19,7 @@ Density: TypeAlias = Callable[[Array], tuple[Array, Array]]
 """(G, k) latents -> (G,) log densities of the groups, and that of what belongs to none."""
 
 NEGLIGIBLE, MOST, FINAL = 1e-9, 40, 1e-2
-"""Weight of a node that is left out, Newton steps at most, and the squared distance to the mode, in sd, that is near."""
+"""Weight of a node that is left out, Newton steps at most, the squared distance in sd that is near a mode."""
 PROPOSALS, WIDER = 24, 1.2
 """Draws for one draw of a group's latents, and by how much they are spread wider than the curvature says."""
 

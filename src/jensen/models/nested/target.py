@@ -1,5 +1,6 @@
 """The density of θ as the host sees it: every evaluation begins where the groups' modes were at the best θ so far."""
 
+import copy
 import dataclasses
 
 import jax
@@ -9,6 +10,9 @@ import numpy as np
 from jensen.math.precision import working
 from jensen.models.nested.model import NestedModel
 from jensen.models.target import Target
+
+STRETCH = 1.2
+"""How far the nodes are drawn apart to see their error."""
 
 
 @jax.jit
@@ -22,6 +26,11 @@ def _at(model: NestedModel, point: jax.Array) -> tuple[jax.Array, jax.Array]:
     latent, log_det = model.bijection.forward(point)
     centre = model.centre(latent)
     return model.given_centre(latent, centre) + log_det, centre.mode
+
+
+@jax.jit
+def _value(model: NestedModel, points: jax.Array) -> jax.Array:
+    return jax.vmap(lambda point: _at(model, point)[0])(points)
 
 
 class NestedTarget(Target):
@@ -48,3 +57,35 @@ class NestedTarget(Target):
             parts.append((values, slopes))
         values, slopes = (np.concatenate(one)[: len(points)].astype(float) for one in zip(*parts, strict=True))
         return values, slopes
+
+    def value(self, points: np.ndarray) -> np.ndarray:
+        """Log densities (rows,) in nats; not a number counts as -inf."""
+        self.values += len(points)
+        values = np.asarray(self._map(_value, points), float)
+        return np.where(np.isnan(values), -np.inf, values)
+
+    def quadrature_error(self, points: np.ndarray) -> float:
+        """Standard deviation over these θ of what the log density owes to where the nodes are, in nats.
+
+        The integrals do not depend on the nodes' distance from the modes, so what changes when the nodes are drawn
+        apart by `STRETCH` is error. What is the same for every θ leaves the posterior as it is.
+        """
+        wider = np.asarray(STRETCH, self.model.points.dtype)
+        other = np.asarray(self._with(stretch=wider)._map(_value, points), float)
+        return float(np.std(other - self.value(points)))
+
+    def settled(self, start: np.ndarray | None = None) -> "NestedTarget":
+        """The same target, whose searches all begin at `start`, or where they do now: the same θ gives the same bits."""
+        found = self if start is None else self._with(start=start)
+        found = copy.copy(found)
+        found.best = np.inf
+        return found
+
+    def chart(self) -> dict[str, np.ndarray]:
+        """What a file keeps to find the same density again from the program."""
+        return {"nodes": np.asarray(self.model.per_axis), "start": np.asarray(self.model.start)}
+
+    def _with(self, **leaves: np.ndarray) -> "NestedTarget":
+        found = copy.copy(self)
+        found.model = dataclasses.replace(self.model, **leaves)
+        return found
