@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from jensen._alone import alone
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Outcome, Progress
@@ -26,6 +27,7 @@ from jensen.result import Fit
 Model = Callable[..., Any] | LogDensity
 
 
+@alone()
 def fit(
     model: Model,
     data: Mapping[str, Any] | AbstractSource | None = None,

@@ -29,8 +29,8 @@ def reporter(progress: bool | Callable[[Progress], None] | None, name: str) -> I
         user = progress
         yield lambda item, seconds: user(item)
         return
-    terminal = sys.stderr.isatty()
-    if progress is False or (progress is None and not terminal):
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if progress is False or sys.stderr is None or (progress is None and not terminal):
         yield lambda item, seconds: None
         return
     from rich.console import Console
@@ -70,7 +70,9 @@ class _Line:
 
     def finish(self) -> None:
         """Leave a line for the phase that is done."""
-        if self.item is not None:
+        if self.item is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk or a closed pipe must not end the fit
             self.console.print(self.text("  ", self.seconds - self.phase_began, done=True))
 
     def render(self) -> "RenderableType":

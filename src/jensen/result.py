@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jensen._alone import Kept, alone
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, Estimates, Outcome
 from jensen.math.clock import Stopwatch
@@ -77,7 +77,11 @@ class Fit:
         from jensen.answers import answer_for
 
         answer = answer_for(target, outcome, seed)
-        elbo = Estimate(*answer.elbo(seed))
+        try:
+            elbo = Estimate(*answer.elbo(seed))
+        except KeyboardInterrupt:  # the fit itself is done
+            elbo = Estimate(np.nan, np.inf)
+            outcome = replace(outcome, status=f"{outcome.status} Interrupted before its bound was measured.")
         gradients, values = (float(getattr(answer.target, name, 0)) for name in ("gradients", "values"))
         timings = {**watch.read(), "gradients": gradients, "values": values}
         return cls(
@@ -117,7 +121,7 @@ class Fit:
         """q over the latents on their own supports, with `log_prob`, `draw` and `exact_entropy`."""
         return self._attached("the approximation on the support").approximation
 
-    @functools.cached_property
+    @Kept
     def answer(self) -> AbstractAnswer:
         """What this kind of approximation can say about itself; see `jensen.answers`."""
         from jensen.answers import answer_for
@@ -133,12 +137,16 @@ class Fit:
             )
         return self.answer
 
+    @alone()
     def attach(self, model: Any, data: Mapping[str, Any] | None = None, *, encoder: Any = None) -> Fit:
-        """The same fit with its model and data again; raises if their sites differ from the saved ones.
+        """The same fit with its model and data again; raises if they are not those of the fit, naming what differs.
 
-        `encoder` is the module of an amortised fit that was not built by jensen: a file holds its arrays only.
+        Data in batches cannot be compared, nor those of files of older versions: then the bound, the verdict and
+        everything else are measured again, on the data given. `encoder` is the module of an amortised fit that was not
+        built by jensen: a file holds its arrays only.
         """
         from jensen.answers import kind_named
+        from jensen.interop.fingerprint import check_same
         from jensen.math.precision import default_precision
         from jensen.models.indices import checked
         from jensen.models.learning import closed_at
@@ -168,9 +176,22 @@ class Fit:
                     "Attach the model it was fitted with.",
                 )
         target = kind.on_chart(target, saved["parameters"] if saved else self.answer.parameters())
-        known = {name: value for name, value in self.stored.items() if name not in ("pool", "draws")}
+        known = {name: self.stored[name] for name in ("report", "evidence", "summary") if name in self.stored}
         outcome = replace(self.outcome, q=kind.restored(saved["parameters"], target)) if saved else self.outcome
-        return replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)
+        attached = replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)
+        if check_same(self._fingerprint, attached.answer, self.structure, kind.partial):
+            return attached
+        # What was measured on data that may have been others is measured again.
+        facts = {name: value for name, value in outcome.certificate.items() if name not in ("elbo", "elbo_se")}
+        renewed = replace(attached, stored={}, outcome=replace(outcome, certificate=facts))
+        return replace(renewed, elbo=Estimate(*renewed.answer.elbo(self.seed)))
+
+    @Kept
+    def _fingerprint(self) -> dict[str, Any] | None:
+        """What a file remembers of model and data; `None` where an older file did not."""
+        from jensen.interop.fingerprint import fingerprint
+
+        return self.stored.get("fingerprint") if self.target is None else fingerprint(self.answer)
 
     @property
     def cost(self) -> str:
@@ -183,19 +204,20 @@ class Fit:
 
     # ---- draws -------------------------------------------------------------------------------------------------
 
-    @functools.cached_property
+    @Kept
     def pool(self) -> Pool:
         """Importance draws from q and a heavier-tailed relative, with weights; computed once."""
         if "pool" in self.stored:
             return self.stored["pool"]
         return self._attached("new draws").pool(self.seed + 1)
 
-    @functools.cached_property
+    @Kept
     def _pool_draws(self) -> dict[str, np.ndarray]:
         if "draws" in self.stored:
             return self.stored["draws"]
         return self._attached("new draws").draws_of(self.pool)
 
+    @alone()
     def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
         """Draws: site -> array (num_draws, ...) on the model's support, deterministic sites included.
 
@@ -217,6 +239,7 @@ class Fit:
             return self.answer.resampled(self.pool, self._pool_draws, indices, seed)
         return self.answer.sample(num_draws, seed)
 
+    @alone()
     def marginals(self, num_draws: int = 500, *, seed: int = 0) -> dict[str, xr.DataArray]:
         """Posterior probabilities of the discrete latents that were summed out: site -> (..., state).
 
@@ -229,11 +252,12 @@ class Fit:
 
     # ---- reports -----------------------------------------------------------------------------------------------
 
+    @alone()
     def check(self) -> Report:
         """The verdict, from independent checks; computed once. See `jensen.diagnostics.check.Report`."""
         return self._report
 
-    @functools.cached_property
+    @Kept
     def _report(self) -> Report:
         if "report" in self.stored:
             return self.stored["report"]
@@ -243,6 +267,7 @@ class Fit:
         names = ", ".join(map(repr, self.estimates.titles))
         return replace(report, reasons=(*report.reasons, f"All this is given {names}. {self.estimates.bias}"))
 
+    @alone()
     def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.
 
@@ -253,12 +278,14 @@ class Fit:
 
         return summarise(self, var_names, raw)
 
+    @alone()
     def evidence(self) -> Evidence:
         """Bounds on log p(x) and its importance-sampling estimate."""
         if "evidence" in self.stored:
             return self.stored["evidence"]
         return self._attached("the evidence").evidence(self.pool)
 
+    @alone()
     def decompose(self, log_evidence: float | None = None, num_draws: int | None = None) -> Decomposition:
         """L = energy + entropy = reconstruction - KL = evidence - gap, in nats.
 
@@ -269,12 +296,14 @@ class Fit:
 
     # ---- out of here -------------------------------------------------------------------------------------------
 
+    @alone()
     def to_arviz(self, num_draws: int = 1000, *, log_likelihood: bool = True) -> xr.DataTree:
         """An ArviZ DataTree: posterior, log_likelihood, observed_data, with dims and coords from the plates."""
         from jensen.interop.arviz import to_arviz
 
         return to_arviz(self, num_draws, log_likelihood)
 
+    @alone()
     def predict(
         self, new_data: Mapping[str, Any] | None = None, *, num_draws: int = 1000, seed: int = 0
     ) -> dict[str, np.ndarray]:
@@ -287,6 +316,7 @@ class Fit:
 
         return predict(self, new_data, num_draws, seed)
 
+    @alone()
     def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior | LocalFactors:
         """The posterior of new rows' latents, without a refit: q of what rows share stays as it was fitted.
 
@@ -297,16 +327,19 @@ class Fit:
         """
         return self._attached("inference for new rows").infer(new_data, refine)
 
+    @alone()
     def surgery(self, num_draws: int | None = None) -> Surgery:
         """L / N = reconstruction - mutual information - marginal divergence, for amortised fits, in nats a row."""
         return self._attached("the surgery of the bound").surgery(num_draws)
 
+    @alone()
     def save(self, path: Any) -> None:
         """Write everything but the model to one file; read it with `jn.load`. No pickle is involved."""
         from jensen.interop.files import save
 
         save(self, path)
 
+    @alone()
     def report(self, path: Any) -> None:
         """Write a self-contained HTML report: plan, summary, verdict and plots."""
         from jensen.report.html import write

@@ -76,10 +76,10 @@ def test_a_planted_error_in_a_term_is_seen(built, monkeypatch):
 
 def unit_mixture(x, sigma, K):
     with numpyro.plate("component", K):
-        m = numpyro.sample("m", dist.Normal(0, sigma))
+        mu = numpyro.sample("mu", dist.Normal(0, sigma))
     with numpyro.plate("row", len(x)):
         c = numpyro.sample("c", dist.Categorical(np.ones(K) / K))
-        numpyro.sample("x", dist.Normal(m[c], 1), obs=x)
+        numpyro.sample("x", dist.Normal(mu[c], 1), obs=x)
 
 
 def lines_of(found, width=100):
@@ -89,8 +89,8 @@ def lines_of(found, width=100):
 def test_the_unit_mixture_in_its_classic_form():
     text = " ".join(lines_of(equations(unit_mixture, {"x": MIXTURE_X, "sigma": 3.0, "K": 2})).split())
     assert "q(c_i) = Categorical(φ_ik) φ_ik ∝ exp(m_k x_i - (m²_k + s²_k)/2) [x]" in text
-    assert "q(m_k) = Normal(m_k, s²_k) 1/s²_k = 1/sigma² [m] + Σ_i φ_ik [x] m_k = s²_k Σ_i φ_ik x_i [x]" in text
-    assert "p(c_i = k) ∝ exp(m_k x_i - m_k²/2)" in text
+    assert "q(mu_k) = Normal(m_k, s²_k) 1/s²_k = 1/sigma² [mu] + Σ_i φ_ik [x] m_k = s²_k Σ_i φ_ik x_i [x]" in text
+    assert "p(c_i = k) ∝ exp(mu_k x_i - mu_k²/2)" in text
     assert "precision = 1/sigma² + Σ_i [c_i = k]" in text
 
 

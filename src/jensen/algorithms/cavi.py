@@ -1,6 +1,8 @@
 """Coordinate ascent: every block set to its optimal factor in turn, the bound exact and checked as it rises."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,7 +16,7 @@ from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.optima import elsewhere
 from jensen.algorithms.coordinate.plated import ascent_for
 from jensen.algorithms.coordinate.relaxation import Climb
-from jensen.algorithms.coordinate.solution import solution
+from jensen.algorithms.coordinate.solution import Solution, solution
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
@@ -112,8 +114,9 @@ class CAVI(AbstractAlgorithm):
         init = self.init if init is None else init
         ascent = ascent_for(target.model, init)
         states = [ascent.given(rng, init)] if init else self._started(ascent, rng)
-        for other in states[1:]:
-            yield Progress("restart", other.sweeps, other.elbo, partial(solution, ascent, states[0], target))
+        for other in reversed(states[1:]):  # the best one's sweeps come last
+            own = partial(solution, ascent, other, target) if other.sweeps else None  # those on some rows have no q
+            yield Progress("restart", other.sweeps, other.elbo, own)
         state, converged, saddle = yield from self.climbed(ascent, states[0], target, rng)
         return Outcome(
             solution(ascent, state, target),
@@ -128,9 +131,9 @@ class CAVI(AbstractAlgorithm):
         self, ascent: Ascent, state: State, target: ConjugateTarget, rng: np.random.Generator
     ) -> Generator[Progress, None, tuple[State, bool, bool]]:
         """(the state at a maximum, whether the stopping rule was met, whether a saddle was met on the way)."""
-        converged = saddle = False
+        converged, saddle, reported = False, False, 0
         for _ in range(3):
-            state, converged = yield from self._to_convergence(ascent, state, target)
+            state, converged = yield from self._to_convergence(ascent, state, target, reported)
             if not converged:
                 break
             moved = self._above(ascent, state, rng)
@@ -139,54 +142,83 @@ class CAVI(AbstractAlgorithm):
             saddle = True
             if not self.escape:
                 break
-            state = moved
+            reported, state = state.sweeps, moved
         ascent.check_rounding(state)
         return state, converged, saddle
 
     def _started(self, ascent: Ascent, rng: np.random.Generator) -> list[State]:
         """The random starts, best first; all of them run to convergence where a sweep costs little."""
         count = self.restarts or (4 if any(b.discrete for b in ascent.model.blocks.values()) else 1)
-        states = ascent.starts(rng, count, min(WARM_UP, self.max_sweeps))
+        states = ascent.starts(rng, count, min(WARM_UP, self.max_sweeps - 1))
         if ascent.stride == 1:
             return states
         for i, state in enumerate(states[1:], start=1):
-            climb = Climb(ascent, self.tolerance)
-            while state.sweeps < self.max_sweeps and not climb.settled(state):
-                state = climb.advance(state, self.max_sweeps - state.sweeps)
-            states[i] = state
+            last = deque(self._strides(ascent, state), maxlen=1)
+            states[i] = replace(last.pop() if last else state, origin=state)
         return sorted(states, key=lambda state: -state.elbo)
 
-    def _to_convergence(self, ascent: Ascent, state: State, target: ConjugateTarget) -> Any:
-        for bound in state.history:
-            yield Progress("ascent", state.sweeps, bound, partial(solution, ascent, state, target))
+    def _strides(self, ascent: Ascent, state: State) -> Generator[State, None, bool]:
+        """The climb from a state, some sweeps at a time; returns whether it settled."""
         climb = Climb(ascent, self.tolerance)
-        while state.sweeps < self.max_sweeps and not climb.settled(state):
-            before = len(state.history)
-            state = climb.advance(state, self.max_sweeps - state.sweeps)
-            for bound in state.history[before:]:
-                yield Progress("ascent", state.sweeps, bound, partial(solution, ascent, state, target))
-        return state, climb.settled(state)
+        while not climb.settled(state):
+            left = self.max_sweeps - state.total
+            if left <= 0:
+                return False
+            state = climb.advance(state, left)
+            yield state
+        return True
+
+    def _to_convergence(
+        self, ascent: Ascent, state: State, target: ConjugateTarget, reported: int = 0
+    ) -> Generator[Progress, None, tuple[State, bool]]:
+        """(the state where the climb settled, whether it did); sweeps up to number `reported` have been reported."""
+        yield from self._reports(ascent, state, target, reported)
+        climb = self._strides(ascent, state)
+        while True:
+            before = state.sweeps
+            try:
+                state = next(climb)
+            except StopIteration as stop:
+                return state, stop.value
+            yield from self._reports(ascent, state, target, before)
+
+    def _reports(
+        self, ascent: Ascent, state: State, target: ConjugateTarget, after: int
+    ) -> Generator[Progress, None, None]:
+        """Every sweep after number `after`, with its own bound and q."""
+        for number in range(after + 1, state.sweeps + 1):
+            q = partial(self._written, ascent, state, target, number)
+            yield Progress("ascent", number, state.history[number - 1], q)
+
+    def _written(self, ascent: Ascent, state: State, target: ConjugateTarget, number: int) -> Solution:
+        """q after an earlier sweep: the sweeps up to there are made again."""
+        found, start = ascent.at_sweep(state, number), state.origin
+        if found is None and start is not None:
+            found = ascent.at_sweep(start, number)
+            climb = self._strides(ascent, start)
+            while found is None:
+                found = ascent.at_sweep(next(climb), number)
+        assert found is not None  # every state knows its base, or its origin
+        return solution(ascent, found, target)
 
     def _above(self, ascent: Ascent, state: State, rng: np.random.Generator) -> State | None:
         """A state of higher bound reached after a small random push; `None` where q falls back, as at a maximum."""
-        pushed = ascent.pushed(state, rng)
-        sweeps = int(np.clip(state.sweeps // 4, 10, 50))
-        pushed = ascent.advance(pushed, sweeps)
+        sweeps = int(np.clip(state.total // 4, 10, 50))
+        pushed = ascent.advance(ascent.pushed(state, rng), sweeps)
         margin = max(100.0 * ascent.noise(state.elbo), 10.0 * self.tolerance * ascent.model.rows)
-        if pushed.elbo <= state.elbo + margin:
-            return None
-        return State(pushed.moments, pushed.naturals, pushed.history[-1:], state.sweeps + pushed.sweeps)
+        return state.onward(pushed, pushed.sweeps) if pushed.elbo > state.elbo + margin else None
 
     def _status(self, model: ConjugateModel, state: State, converged: bool, saddle: bool) -> str:
+        count = f"{state.sweeps} sweeps" + (f" and {state.extra} within longer steps" if state.extra else "")
         if saddle and not self.escape:
             return (
-                f"Stopped after {state.sweeps} sweeps at a saddle: a small push raises the bound. "
+                f"Stopped after {count} at a saddle: a small push raises the bound. "
                 "Start elsewhere, or leave escape=True."
             )
         if not converged:
-            return f"Stopped after {state.sweeps} sweeps, the bound still rising. Allow more with max_sweeps."
+            return f"Stopped after {count}, the bound still rising. Allow more with max_sweeps."
         left = " A saddle was left on the way." if saddle else ""
-        return f"Converged after {state.sweeps} sweeps: the gain still to come is negligible.{left}{_crowded(model)}"
+        return f"Converged after {count}: the gain still to come is negligible.{left}{_crowded(model)}"
 
 
 def _crowded(model: ConjugateModel) -> str:

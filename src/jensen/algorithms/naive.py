@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -103,12 +104,20 @@ class Naive(AbstractAlgorithm):
             def params(point: Any) -> dict[str, Any]:
                 return {name: maps[name](u) if name in maps else u for name, u in unravel(point).items()}
 
-            found = climb(lambda u: bound(params(u), **(data or {})), flat, self.max_steps, self.tolerance)
-            _check_start(found, "the bound", "Start elsewhere, or look for a logarithm of a negative number in it.")
+            steps = climb(lambda u: bound(params(u), **(data or {})), flat, self.max_steps, self.tolerance)
+            history: list[float] = []
+            while True:
+                try:
+                    history.append(next(steps)[1])
+                except StopIteration as stop:
+                    found: Climb = stop.value
+                    break
+            _check_start(history[0], "Start elsewhere, or look for a logarithm of a negative number in it.")
+            values = np.array(history)
             if found.unbounded:
-                return NaiveFit({}, float("nan"), found.history, False, found.status)
+                return NaiveFit({}, float("nan"), values, False, found.status)
             best = {name: np.asarray(v) for name, v in params(jnp.asarray(found.point)).items()}
-            return NaiveFit(best, found.value, found.history, found.converged, found.status)
+            return NaiveFit(best, found.value, values, found.converged, found.status)
 
     def fit_conjugate(
         self,
@@ -144,15 +153,25 @@ class Naive(AbstractAlgorithm):
             inside = jnp.all(jnp.stack([jnp.all(factor.contains()) for factor in q.factors.values()]))
             return jnp.where(inside, model.expected_log_joint(moments) + q.entropy(), -jnp.inf)
 
-        found = climb(bound, flat, self.max_steps, self.tolerance)
-        _check_start(found, "the bound", "Rescale the data, or give other starting values.")
-        q = Solution(unravel(jnp.asarray(found.point)), {}, target)
-        for step, value in enumerate(found.history):
-            yield Progress("ascent", step, float(value), q)
+        steps = climb(bound, flat, self.max_steps, self.tolerance)
+        for step in count():
+            try:
+                point, value = next(steps)
+            except StopIteration as stop:
+                found: Climb = stop.value
+                break
+            if step == 0:
+                _check_start(value, "Rescale the data, or give other starting values.")
+            yield Progress("ascent", step, value, Solution(unravel(jnp.asarray(point)), {}, target))
         elbo = float("nan") if found.unbounded else found.value
-        return Outcome(q, found.converged, found.status, {"elbo": elbo, "saddle": 0.0})
+        return Outcome(
+            Solution(unravel(jnp.asarray(found.point)), {}, target),
+            found.converged,
+            found.status,
+            {"elbo": elbo, "saddle": 0.0},
+        )
 
 
-def _check_start(found: Climb, what: str, remedy: str) -> None:
-    if not np.isfinite(found.history[0]):
-        raise ModelError(f"At the start {what} is {found.history[0]}.", remedy=remedy)
+def _check_start(value: float, remedy: str) -> None:
+    if not np.isfinite(value):
+        raise ModelError(f"At the start the bound is {value}.", remedy=remedy)

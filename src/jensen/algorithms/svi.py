@@ -183,7 +183,7 @@ class SVI(AbstractAlgorithm):
                 break
             saddle = True
             left = most - found.sweeps
-            more = yield from polished(batches, source, *pushed, scalars, self.tolerance, left, write)
+            more = yield from polished(batches, source, *pushed, scalars, self.tolerance, left, write, found.reported)
             if more.elbo <= found.elbo:
                 break
             found = replace(more, sweeps=found.sweeps + more.sweeps)

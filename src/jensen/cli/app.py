@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 trusted or usable, 3 untrusted, 1 failed, 2 wrong usage, 130 interrupted with no result.",
+    epilog="Exit status: 0 trusted or usable, 3 untrusted, 1 failed, 2 wrong usage, 130 interrupted too early.",
 )
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL.py", help="Python file with a NumPyro model.")]
@@ -49,7 +49,7 @@ def _root(
     del version
 
 
-@app.command()
+@app.command(help="Fit a model: summary, evidence and a verdict.")
 def fit(
     path: ModelArgument,
     data: DataOption = None,
@@ -71,18 +71,17 @@ def fit(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fit a model: summary, evidence and a verdict."""
+    """`jensen fit`; the help is given above, where `python -OO` leaves it."""
     from jensen.cli import commands
 
     session = Session(as_json, quiet, debug)
     with session.guard():
-        status = commands.fit(
-            session, path, data, model, method, option or [], seed, Outputs(out, report, plots, arviz, draws)
-        )
+        outputs = Outputs(out, report, plots, arviz, draws)
+        status = session.status(commands.fit(session, path, data, model, method, option or [], seed, outputs))
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(help="Show what jensen sees in a model, and what it would do; nothing is fitted.")
 def explain(
     path: ModelArgument,
     data: DataOption = None,
@@ -91,15 +90,17 @@ def explain(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what jensen sees in a model, and what it would do; nothing is fitted."""
+    """`jensen explain`; the help is given above, where `python -OO` leaves it."""
     from jensen.cli import commands
 
     session = Session(as_json, debug=debug)
     with session.guard():
         commands.explain(session, path, data, model, latex)
+        status = session.status(0)
+    raise typer.Exit(status)
 
 
-@app.command()
+@app.command(help="Show the verdict on a saved fit, with everything that was measured.")
 def check(
     path: Annotated[Path, typer.Argument(metavar="FIT", help="A file written by `jensen fit --out` or Fit.save.")],
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")] = None,
@@ -107,16 +108,16 @@ def check(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show the verdict on a saved fit, with everything that was measured."""
+    """`jensen check`; the help is given above, where `python -OO` leaves it."""
     from jensen.cli import commands
 
     session = Session(as_json, debug=debug)
     with session.guard():
-        status = commands.check(session, path, Outputs(report=report, plots=plots))
+        status = session.status(commands.check(session, path, Outputs(report=report, plots=plots)))
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(help="Fit two real models, with everything that jensen has to say about them.")
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where models, data and results go.")] = Path(
         "demo-out"
@@ -124,10 +125,10 @@ def demo(
     seed: SeedOption = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Fit two real models, with everything that jensen has to say about them."""
+    """`jensen demo`; the help is given above, where `python -OO` leaves it."""
     from jensen.cli import demonstration
 
     session = Session(debug=debug)
     with session.guard():
-        status = demonstration.run(session, out, seed)
+        status = session.status(demonstration.run(session, out, seed))
     raise typer.Exit(status)

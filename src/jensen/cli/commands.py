@@ -12,7 +12,9 @@ from jensen.cli.options import parse_method
 from jensen.cli.outputs import Outputs
 from jensen.cli.record import record
 from jensen.cli.session import Session
+from jensen.cli.signals import deferred
 from jensen.core import AbstractAlgorithm
+from jensen.diagnostics.check import Report
 from jensen.result import Fit
 
 
@@ -42,7 +44,7 @@ def fit(
     outputs: Outputs,
 ) -> int:
     """`jensen fit`."""
-    outputs.check()
+    outputs.check({"--data": data, "MODEL.py": path})
     algorithm = parse_method(method, options)
     file, arrays = load(session, path, data, name)
     return run(session, file, arrays, algorithm, seed, outputs)
@@ -58,34 +60,68 @@ def run(
     *,
     listing: bool = True,
 ) -> int:
-    """Fit, judge, show and write; `listing` says whether to name the files."""
+    """Fit, keep, judge, write and show; `listing` says whether to name the files."""
     import jensen
 
     result = jensen.fit(file.model, arrays, algorithm, seed=seed, progress=not session.silent)
-    with session.working("checking the answer"):
-        report = result.check()
-        frame, bounds = result.summary(), result.evidence()
+    report = frame = bounds = None
+    try:
+        with deferred():
+            session.kept = outputs.keep(result)
+        with session.working("checking the answer"):
+            report = result.check()
+            frame, bounds = result.summary(), result.evidence()
+    except KeyboardInterrupt:
+        return _unchecked(session, result, report, frame, outputs)
+    except Exception:
+        if session.kept:
+            session.err.print(Text(f"The fit is in {outputs.fit}, without a verdict."), soft_wrap=True)
+        raise
+    problems: list[str] = []
+    files = write(session, result, outputs, problems)
     for part in show.result(result, report, frame, bounds):
         session.show(part)
     if result.outcome.certificate.get("interrupted"):
         session.err.print(Text("interrupted: this is the best approximation found so far", style="bold yellow"))
-    problems: list[str] = []
-    files = write(session, result, outputs, problems, listing)
-    status = exit_codes.FAILED if problems else exit_codes.of(report.verdict)
+    if listing:
+        list_files(session, files)
+    status = exit_codes.with_problems(report.verdict, problems)
     session.emit({**record(result, report, frame, bounds, files), "exit_status": status, "problems": problems})
     return status
 
 
-def write(session: Session, result: Fit, outputs: Outputs, problems: list[str], listing: bool = True) -> dict[str, Any]:
-    """Write what was asked for and list it."""
+def _unchecked(session: Session, result: Fit, report: Report | None, frame: Any, outputs: Outputs) -> int:
+    """An interruption after the fit: what there is, kept and shown."""
+    with deferred():
+        session.kept = outputs.keep(result)  # with the verdict, if that was reached
+    files = {"fit": str(outputs.fit)} if session.kept else {}
+    left = [name for name, value in (("verdict", report), ("summary", frame)) if value is None] + ["evidence"]
+    problem = f"Interrupted while the answer was checked: left out {', '.join(left)} and all other files."
+    session.show(show.footing(result))
+    if report is not None:
+        session.show(show.verdict(report))
+    where = f"The fit is in {outputs.fit}: jn.load(...).attach(model, data) does the rest." if session.kept else ""
+    session.err.print(Text.assemble(("interrupted: ", "bold yellow"), f"{problem} {where}"), soft_wrap=True)
+    status = exit_codes.INTERRUPTED
+    session.emit({**record(result, report, frame, None, files), "exit_status": status, "problems": [problem]})
+    return status
+
+
+def write(session: Session, result: Fit, outputs: Outputs, problems: list[str]) -> dict[str, Any]:
+    """Write what was asked for; what could not be written is said and appended to `problems`."""
     with session.working("writing"):
         files = outputs.write(result, problems.append)
+    session.kept = bool(files)
     for problem in problems:
         session.err.print(Text.assemble(("error: ", "bold red"), problem), soft_wrap=True)
-    if files and listing:
-        paths = [p for item in files.values() for p in (item if isinstance(item, list) else [item])]
-        session.show(Text("\nWritten: " + ", ".join(paths), style="dim"))
     return files
+
+
+def list_files(session: Session, files: dict[str, Any]) -> None:
+    """Name the files that were written."""
+    paths = [p for item in files.values() for p in (item if isinstance(item, list) else [item])]
+    if paths:
+        session.show(Text("\nWritten: " + ", ".join(paths), style="dim"))
 
 
 def explain(session: Session, path: Path, data: Path | None, name: str | None, latex: bool) -> None:
@@ -96,8 +132,7 @@ def explain(session: Session, path: Path, data: Path | None, name: str | None, l
     plan = jensen.explain(file.model, arrays)
     if latex:
         session.emit({**plan.as_dict(), "latex": plan.latex()})
-        if not session.as_json:
-            print(plan.latex())
+        session.show(Text(plan.latex()), soft_wrap=True)
         return
     session.emit(plan.as_dict())
     session.show(show.plan(plan, session.out.width))
@@ -107,14 +142,15 @@ def check(session: Session, path: Path, outputs: Outputs) -> int:
     """`jensen check`."""
     import jensen
 
-    outputs.check()
+    outputs.check({"FIT": path})
     result = jensen.load(path)
     report, frame, bounds = result.check(), result.summary(), result.evidence()
     problems: list[str] = []
+    files = write(session, result, outputs, problems)
     foot = Text.assemble(f"Method {result.method}, seed {result.seed}. ", show.footing(result))
     session.show(show.summary(frame, result), show.checks(report), show.evidence(bounds), foot, Text())
     session.show(show.verdict(report))
-    files = write(session, result, outputs, problems)
-    status = exit_codes.FAILED if problems else exit_codes.of(report.verdict)
+    list_files(session, files)
+    status = exit_codes.with_problems(report.verdict, problems)
     session.emit({**record(result, report, frame, bounds, files), "exit_status": status, "problems": problems})
     return status

@@ -52,13 +52,17 @@ STORIES = (
 def run(session: Session, out: Path, seed: int) -> int:
     """Fit both and leave models, data, fits, plots and reports in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    out_ok = [_tell(session, story, out / story.name, seed) for story in STORIES]
+    statuses: list[int] = []
+    for story in STORIES:
+        statuses.append(_tell(session, story, out / story.name, seed))
+        if statuses[-1] == exit_codes.INTERRUPTED:
+            return exit_codes.INTERRUPTED
     session.show(Text(), Rule(style="dim"), _files(out))
     name = STORIES[0].name
     again = f"{_command()} fit {out / name / 'model.py'} --data {out / name / 'data.json'}"
     session.show(Text("\nNow yours, in the same way:", "bold"))
-    session.out.print(Text(again), soft_wrap=True)
-    return exit_codes.FAILED if exit_codes.FAILED in out_ok else exit_codes.OK
+    session.show(Text(again), soft_wrap=True)
+    return exit_codes.FAILED if exit_codes.FAILED in statuses else exit_codes.OK
 
 
 def _tell(session: Session, story: Story, folder: Path, seed: int) -> int:

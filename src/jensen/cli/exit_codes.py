@@ -9,9 +9,16 @@ USAGE = 2
 UNTRUSTED = 3
 """There is a result, everything asked for was written, and the verdict is untrusted."""
 INTERRUPTED = 130
-"""Interrupted before there was anything to keep."""
+"""Interrupted before everything that was asked for was there; a fit that was found is kept."""
 
 
 def of(verdict: str) -> int:
     """The status for a verdict."""
     return UNTRUSTED if verdict == "untrusted" else OK
+
+
+def with_problems(verdict: str, problems: list[str]) -> int:
+    """The status for a verdict, where these things could not be done."""
+    if any(problem.startswith("Interrupted") for problem in problems):
+        return INTERRUPTED
+    return FAILED if problems else of(verdict)

@@ -1,13 +1,17 @@
 """The files that a fit leaves behind."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from jensen._errors import JensenError
 from jensen.result import Fit
+
+PLOTS = ("bound_trace", "marginals", "pareto", "pairs")
 
 
 @dataclass(frozen=True)
@@ -20,26 +24,61 @@ class Outputs:
     arviz: Path | None = None
     draws: int = 1000
 
-    def check(self) -> None:
-        """Refuse, before anything is computed, what could not be written afterwards."""
-        for flag, path in (("--out", self.fit), ("--report", self.report), ("--arviz", self.arviz)):
-            if path is None:
-                continue
+    def check(self, inputs: Mapping[str, Path | None]) -> None:
+        """Refuse, before anything is computed, what could not be written afterwards, or would overwrite an input.
+
+        `inputs` are the files that are read, by what the command line calls them.
+        """
+        named = {flag: path for flag, path in self._named().items() if path is not None}
+        for flag, path in named.items():
             if path.is_dir():
                 raise typer.BadParameter(f"{flag} {path} is a folder; name a file.")
             if not path.parent.is_dir():
                 raise typer.BadParameter(f"{flag} {path}: there is no folder {path.parent}.")
         if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
             raise typer.BadParameter(f"--plots {self.plots} is not a folder.")
+        if self.plots is not None:
+            named |= {f"--plots ({name})": self.plots / f"{name}.png" for name in PLOTS}
+        taken = {flag: path for flag, path in inputs.items() if path is not None}
+        for flag, path in named.items():
+            for other, its in taken.items():
+                if _same(path, its):
+                    raise typer.BadParameter(f"{flag} {path} and {other} {its} are one file; name another.")
+            taken[flag] = path
+
+    def _named(self) -> dict[str, Path | None]:
+        return {"--out": self.fit, "--report": self.report, "--arviz": self.arviz}
+
+    def keep(self, fit: Fit) -> bool:
+        """Save a fit that was just found, before it is looked at; whether that was asked for and possible."""
+        from jensen.interop.files import save
+
+        if self.fit is None:
+            return False
+        try:
+            save(fit, self.fit, complete=False)
+        except (OSError, JensenError):  # `write` will say so
+            return False
+        return True
 
     def write(self, fit: Fit, failed: Callable[[str], None]) -> dict[str, Any]:
-        """Write everything, the saved fit first; a file that cannot be written is reported and the others still are."""
+        """Write everything, the saved fit first; what cannot be written is reported, and the rest still is.
+
+        An interruption ends it: what is not written yet is left out, and reported.
+        """
         files: dict[str, Any] = {}
-        for kind, work in self._jobs(fit):
+        jobs = dict(self._jobs(fit))
+        for kind, work in jobs.items():
             try:
                 files[kind] = work()
             except OSError as error:
                 failed(f"Could not write the {kind}: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
+            except KeyboardInterrupt:
+                left = list(jobs)[list(jobs).index(kind) :]
+                failed(f"Interrupted: left out {', '.join(f'the {name}' for name in left)}.")
+                break
+            except Exception as error:
+                failed(f"Could not write the {kind}: {type(error).__name__}: {error}")
         return files
 
     def _jobs(self, fit: Fit) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -48,7 +87,7 @@ class Outputs:
             yield "fit", lambda: _done(fit.save(path), path)
         if self.arviz is not None:
             netcdf = self.arviz
-            yield "arviz", lambda: _done(fit.to_arviz(self.draws).to_netcdf(netcdf, engine="h5netcdf"), netcdf)
+            yield "arviz", lambda: _netcdf(fit, self.draws, netcdf)
         if self.plots is not None or self.report is not None:
             import matplotlib
 
@@ -62,6 +101,22 @@ class Outputs:
 
 
 def _done(_: Any, path: Path) -> str:
+    return str(path)
+
+
+def _same(first: Path, second: Path) -> bool:
+    """Whether two paths lead to one file, by whatever links; neither need be there yet."""
+    if first.exists() and second.exists():
+        return first.samefile(second)
+    return os.path.normcase(os.path.realpath(first)) == os.path.normcase(os.path.realpath(second))
+
+
+def _netcdf(fit: Fit, draws: int, path: Path) -> str:
+    from jensen.interop.replacing import replacing
+
+    tree = fit.to_arviz(draws)
+    with replacing(path) as place:
+        tree.to_netcdf(place, engine="h5netcdf")
     return str(path)
 
 

@@ -11,26 +11,35 @@ from jensen.result import Fit
 
 
 def record(
-    fit: Fit, report: Report, frame: pd.DataFrame | None, bounds: Evidence, files: dict[str, Any] | None = None
+    fit: Fit,
+    report: Report | None,
+    frame: pd.DataFrame | None,
+    bounds: Evidence | None,
+    files: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Verdict, bound, evidence, summary, stages, timings and files; docs/command-line.md has the fields."""
+    """Verdict, bound, evidence, summary, stages, timings and files; docs/command-line.md has the fields.
+
+    What an interruption left out is null.
+    """
     from jensen import __version__
 
     out: dict[str, Any] = {
         "jensen": __version__,
-        "verdict": report.verdict,
-        "reasons": report.reasons,
-        "remedy": report.remedy,
-        "exit_status": exit_codes.of(report.verdict),
-        "interrupted": bool(fit.outcome.certificate.get("interrupted")),
+        "verdict": report.verdict if report else None,
+        "reasons": report.reasons if report else (),
+        "remedy": report.remedy if report else "",
+        "exit_status": exit_codes.of(report.verdict) if report else exit_codes.INTERRUPTED,
+        "interrupted": bool(fit.outcome.certificate.get("interrupted")) or report is None or bounds is None,
         "converged": fit.converged,
         "status": fit.status,
         "method": fit.method,
         "options": fit.options,
         "seed": fit.seed,
         "elbo": {"value": fit.elbo.value, "se": fit.elbo.se},
-        "evidence": _evidence(bounds),
-        "check": {k: v for k, v in as_dict(report).items() if k not in ("verdict", "reasons", "remedy")},
+        "evidence": _evidence(bounds) if bounds else None,
+        "check": {k: v for k, v in as_dict(report).items() if k not in ("verdict", "reasons", "remedy")}
+        if report
+        else None,
         "stages": fit.outcome.stages,
         "timings": fit.timings,
     }

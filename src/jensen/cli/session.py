@@ -1,12 +1,12 @@
 """What every command shares: where text goes, how errors are said, and which exit status they leave."""
 
 import contextlib
+import errno
 import json
 import math
-import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from rich.text import Text
 
 from jensen._errors import JensenError
 from jensen.cli import exit_codes
+from jensen.cli.signals import terminable
+from jensen.cli.streams import Heedless, Lost, console, diverted, silence
 from jensen.models.user_code import user_frame
 
 
@@ -25,14 +27,17 @@ class Session:
     """One run of a command.
 
     Results go to `out` (stdout), everything else to `err` (stderr). With `as_json`, stdout carries exactly one JSON
-    object, also when the command fails.
+    object, also when the command fails. `kept` says that files hold the result, and `lost` why it could not be printed.
     """
 
     as_json: bool = False
     quiet: bool = False
     debug: bool = False
-    out: Console = field(default_factory=lambda: _console(sys.stdout))
-    err: Console = field(default_factory=lambda: _console(sys.stderr))
+    kept: bool = False
+    lost: OSError | None = None
+    out: Console = field(default_factory=lambda: console(sys.stdout, Lost))
+    err: Console = field(default_factory=lambda: console(sys.stderr, Heedless))
+    _sink: Any = None
 
     @property
     def silent(self) -> bool:
@@ -44,15 +49,41 @@ class Session:
         if not self.silent:
             self.err.print(Text(f"note: {text}", style="dim"))
 
-    def show(self, *renderables: Any) -> None:
+    def show(self, *renderables: Any, **options: Any) -> None:
         """Part of the result, for people."""
         if not self.as_json:
-            self.out.print(*renderables)
+            self._try(lambda: self.out.print(*renderables, **options))
 
     def emit(self, record: dict[str, Any]) -> None:
         """The result, for programs."""
         if self.as_json:
-            typer.echo(json.dumps(plain(record), indent=2, allow_nan=False, ensure_ascii=False))
+            sink: Any = self._sink or self.out.file
+            whole = (sink.encoding or "").lower().replace("-", "") == "utf8"
+            text = json.dumps(plain(record), indent=2, allow_nan=False, ensure_ascii=not whole)
+            self._try(lambda: print(text, file=sink, flush=True))
+
+    def _try(self, printing: Callable[[], Any]) -> None:
+        """What cannot be printed is lost, and the work goes on."""
+        if self.lost is None:
+            try:
+                printing()
+            except OSError as error:
+                self.lost = error
+
+    def status(self, status: int) -> int:
+        """The exit status, given that of the work: a result that was neither printed nor kept is none.
+
+        A reader that closed its pipe has had enough: that is no failure where files hold the result.
+        """
+        sink: Any = self._sink or self.out.file
+        self._try(sink.flush)
+        if self.lost is None:
+            return status
+        silence(sink)
+        closed = self.lost.errno == errno.EPIPE
+        if not closed:
+            self.error(f"The result could not be printed: {self.lost.strerror or self.lost}.", kind="OSError")
+        return status if closed and self.kept else max(status, exit_codes.FAILED)
 
     def working(self, text: str) -> contextlib.AbstractContextManager[Any]:
         """A spinner on stderr while something without steps of its own goes on."""
@@ -71,13 +102,23 @@ class Session:
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Turn every exception into a message and an exit status."""
+        """Turn every exception into a message and an exit status; with `as_json`, keep stdout to the result."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(terminable())
+            if self.as_json:
+                self._sink = stack.enter_context(diverted(self.out.file))
+            stack.enter_context(self._guarded())
+            yield
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
         try:
             yield
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except KeyboardInterrupt:
             what = "Interrupted before there was a result; nothing was written."
+            what = "Interrupted; the fit that was found is kept." if self.kept else what
             self.error(what, kind="Interrupted")
             raise typer.Exit(exit_codes.INTERRUPTED) from None
         except Exception as error:
@@ -100,12 +141,6 @@ class Session:
                 "" if self.debug else "Run again with --debug for the traceback.",
                 kind,
             )
-
-
-def _console(stream: Any) -> Console:
-    """A console on a stream; what goes to a file or a pipe is 120 columns wide."""
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else 120
-    return Console(file=stream, width=width)
 
 
 def plain(value: Any) -> Any:

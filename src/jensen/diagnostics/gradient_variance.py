@@ -13,6 +13,7 @@ import jax.random as jr
 import numpy as np
 import pandas as pd
 
+from jensen._alone import alone
 from jensen.algorithms.blackbox.recipes import chosen_estimator
 from jensen.bounds import ELBO
 from jensen.core import AbstractBound, AbstractEstimator
@@ -71,6 +72,7 @@ class GradientVariance:
         return figure
 
 
+@alone()
 def gradient_variance(
     model: Callable[..., Any] | LogDensity,
     data: Mapping[str, Any] | None = None,

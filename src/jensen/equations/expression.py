@@ -4,7 +4,7 @@ An expression gives one number for each position of its free labels; `Total` sum
 kept flat, with like terms merged, so that equal expressions are equal objects up to order.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -58,6 +58,13 @@ class Moment:
     stat: str
     indices: tuple["Expr", ...]
     atoms: tuple[tuple[str, str, float, tuple["Expr", ...]], ...]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """E[body] over latents whose values are named arrays, and over every moment inside."""
+
+    body: "Expr"
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Total:
     body: "Expr"
 
 
-Expr: TypeAlias = Number | Index | Element | Moment | Square | Equal | Apply | Product | Sum | Total
+Expr: TypeAlias = Number | Index | Element | Moment | Mean | Square | Equal | Apply | Product | Sum | Total
 ONE, ZERO = Number(1.0), Number(0.0)
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log": np.log, "exp": np.exp, "lgamma": gammaln, "digamma": digamma, "abs": np.abs, "sign": np.sign,
@@ -132,9 +139,9 @@ def product(factors: Iterable[Expr], coefficient: float = 1.0) -> Expr:
     def take(expr: Expr, power: float) -> None:
         nonlocal coefficient
         if isinstance(expr, Number):
-            coefficient *= expr.value**power
+            coefficient *= _raised(expr.value, power)
         elif isinstance(expr, Product):
-            coefficient *= expr.coefficient**power
+            coefficient *= _raised(expr.coefficient, power)
             for base, p in expr.factors:
                 take(base, p * power)
         elif isinstance(expr, Equal):
@@ -152,16 +159,20 @@ def product(factors: Iterable[Expr], coefficient: float = 1.0) -> Expr:
     return Product(coefficient, kept)
 
 
+def _raised(value: float, exponent: float) -> float:
+    """value**exponent as arrays have it: infinite or NaN where Python raises."""
+    with np.errstate(all="ignore"):
+        return float(np.power(float(value), exponent))
+
+
 def power(base: Expr, exponent: float) -> Expr:
     """base**exponent."""
     if exponent == 1.0:
         return base
     if isinstance(base, Number):
-        return Number(float(np.power(base.value, exponent)))
+        return Number(_raised(base.value, exponent))
     if isinstance(base, Product) and (base.coefficient > 0 or float(exponent).is_integer()):
-        return Product(
-            float(np.power(base.coefficient, exponent)), frozenset((b, p * exponent) for b, p in base.factors)
-        )
+        return Product(_raised(base.coefficient, exponent), frozenset((b, p * exponent) for b, p in base.factors))
     return Product(1.0, frozenset({(base, float(exponent))}))
 
 
@@ -239,7 +250,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
         return tuple(base for base, _ in expr.factors)
     if isinstance(expr, Sum):
         return expr.terms
-    if isinstance(expr, Total):
+    if isinstance(expr, (Total, Mean)):
         return (expr.body,)
     return ()
 
@@ -258,6 +269,8 @@ def mapped(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     if isinstance(expr, Moment):
         atoms = tuple((site, kind, p, tuple(map(again, places))) for site, kind, p, places in expr.atoms)
         return Moment(expr.block, expr.stat, tuple(map(again, expr.indices)), atoms)
+    if isinstance(expr, Mean):
+        return Mean(again(expr.body))
     if isinstance(expr, Square):
         return Square(again(expr.left), again(expr.right), again(expr.parts))
     if isinstance(expr, Equal):
@@ -271,6 +284,33 @@ def mapped(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     if isinstance(expr, Total):
         return total(expr.over, again(expr.body))
     return expr
+
+
+def averaged(expr: Expr, names: Container[str]) -> Expr:
+    """The expectation where the arrays with these names are latents, independent of all moments.
+
+    E goes into sums, and around all factors of a product that hold such an array.
+    """
+    if not _holds(expr, names) or isinstance(expr, Square):
+        return expr
+    if isinstance(expr, Sum):
+        return sum_of(averaged(term, names) for term in expr.terms)
+    if isinstance(expr, Total):
+        return total(expr.over, averaged(expr.body, names))
+    if not isinstance(expr, Product):
+        return Mean(expr)
+    inside = frozenset((base, p) for base, p in expr.factors if _holds(base, names))
+    outside = product([Product(1.0, expr.factors - inside)] if expr.factors - inside else [], expr.coefficient)
+    return product([outside, averaged(next(iter(inside))[0], names) if _plain(inside) else Mean(Product(1.0, inside))])
+
+
+def _plain(factors: frozenset[tuple[Expr, float]]) -> bool:
+    return len(factors) == 1 and next(iter(factors))[1] == 1.0
+
+
+def _holds(expr: Expr, names: Container[str]) -> bool:
+    own = isinstance(expr, Element) and expr.name in names
+    return own or any(_holds(child, names) for child in children(expr))
 
 
 def renamed(expr: Expr, places: Mapping[Any, Expr]) -> Expr:
@@ -302,6 +342,8 @@ def evaluate(expr: Expr, lookup: Callable[[Expr], Any]) -> Labelled:
         return array[tuple(_spread(p, axes).astype(int) for p in places)] if places else array, axes
     if isinstance(expr, Square):
         return evaluate(expr.parts, lookup)
+    if isinstance(expr, Mean):
+        raise TypeError("An expectation over named latents is written, not evaluated.")
     if isinstance(expr, Equal):
         return _combined(lambda a, b: (a == b) * 1.0, [evaluate(expr.left, lookup), evaluate(expr.right, lookup)])
     if isinstance(expr, Apply):

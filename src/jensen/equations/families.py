@@ -28,6 +28,7 @@ class Parameter:
     Attributes:
         name: its symbol; `front` names an earlier parameter (a precision) by whose inverse it is multiplied.
         word: in words. read: the value that the factor itself gives.
+        spare: its name where a site has its letter, if another than for the families that share the letter.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Parameter:
     shift: float = 0.0
     front: str = ""
     symmetric: tuple[tuple[int, int], ...] = ()
+    spare: str = ""
 
 
 Listed = tuple[str, Sequence[Parameter]]
@@ -102,18 +104,18 @@ def _joint_normal(factor: JointNormal) -> Listed:
 
 @_lists(GammaPower)
 def _gamma(factor: GammaPower) -> Listed:
-    p = factor.power
+    p, word = factor.power, "rate" if factor.power != -1.0 else "scale"
     name = {1.0: "Gamma(a, b)", -1.0: "InverseGamma(a, b)"}.get(p, f"Gamma(a, b) for the power {p:g}")
     return name, (
         Parameter("a", "log", "shape", lambda f: f.concentration, scale=1.0 / p, shift=1.0 / p),
-        Parameter("b", "power", "rate" if p != -1.0 else "scale", lambda f: f.rate, scale=-1.0),
+        Parameter("b", "power", word, lambda f: f.rate, scale=-1.0, spare=word),
     )
 
 
 @_lists(NormalGamma)
 def _normal_gamma(factor: NormalGamma) -> Listed:
     del factor
-    return "Normal(m, 1/κτ) Gamma(τ; a, b)", (
+    return "Normal(m, 1/(κ τ)) Gamma(τ; a, b)", (
         Parameter("κ", "tzz", "rows", lambda f: -2.0 * f.natural["tzz"], scale=-2.0),
         Parameter("m", "tz", "mean", lambda f: f._parameters()[1], front="κ"),
         Parameter("a", "log", "shape", lambda f: f._parameters()[2], shift=0.5),
@@ -125,8 +127,8 @@ def _normal_gamma(factor: NormalGamma) -> Listed:
 def _beta(factor: Beta) -> Listed:
     del factor
     return "Beta(a, b)", (
-        Parameter("a", "log", "first concentration", lambda f: f.concentrations[0], shift=1.0),
-        Parameter("b", "log1m", "second concentration", lambda f: f.concentrations[1], shift=1.0),
+        Parameter("a", "log", "first concentration", lambda f: f.concentrations[0], shift=1.0, spare="conc1"),
+        Parameter("b", "log1m", "second concentration", lambda f: f.concentrations[1], shift=1.0, spare="conc0"),
     )
 
 
@@ -179,7 +181,7 @@ def _gaussian_chain(factor: GaussianChain) -> Listed:
 @_lists(DiscreteChain)
 def _discrete_chain(factor: DiscreteChain) -> Listed:
     del factor
-    return "Π ψ, a chain", (
+    return "Π ψ, chained", (
         Parameter("log ψ", "indicator", "log potential", lambda f: f.natural["indicator"]),
         Parameter("log ψ[t, t + 1]", "pair", "log potential of neighbours", lambda f: f.natural["pair"]),
     )

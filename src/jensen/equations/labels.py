@@ -1,13 +1,14 @@
 """Which indices are of one kind (the rows of a plate, the values of a discrete latent), and their letters."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from typing import Any
 
 from jensen.equations.expression import Element, Expr, Index, Number, children
 from jensen.models.conjugacy.derived import Derivation
 from jensen.models.conjugacy.terms import Atom, Axis, Gather, Map
 
-PLATES, VALUES, EVENTS = "ijntrsuvw", "klhg", "defpqc"
+PLATES, VALUES, EVENTS = "ijntrsuvw", "klhg", "defc"
 
 
 class Labels:
@@ -126,7 +127,8 @@ class Labels:
             for i, label in enumerate(made):
                 own = plates.get(root, "")
                 first = [own] if i == 0 and len(own) == 1 else []
-                letter = next((c for c in [*first, *pool, *EVENTS, *PLATES] if c not in used), f"i{len(used)}")
+                spare = (f"i{n}" for n in count(1))
+                letter = next(c for c in chain(first, pool, EVENTS, PLATES, spare) if c not in used)
                 used.add(letter)
                 found[label] = letter
         return found

@@ -5,7 +5,7 @@ of a value. With `at_point` the same expression is that of the complete conditio
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +17,7 @@ from jensen.equations.expression import (
     Equal,
     Expr,
     Index,
+    Mean,
     Moment,
     Number,
     Product,
@@ -25,7 +26,7 @@ from jensen.equations.expression import (
     Total,
     product,
 )
-from jensen.interop.latex import symbol as latex_symbol
+from jensen.equations.symbols import Symbols
 
 SUM, PRODUCT, ATOM = 0, 1, 2
 """How tightly an expression binds."""
@@ -37,9 +38,11 @@ class Notation:
     """How expressions are written.
 
     Attributes:
-        letters: label -> letter. short: (block, statistic kind, power) -> short form of the expectation.
+        letters: label -> letter. normal: blocks whose expectations are written m and m² + s².
         latex: LaTeX instead of text. at_point: statistics instead of their expectations.
         suffixes: block -> the superscript that tells its parameters from those of other blocks, or nothing.
+        symbols: what names and parameters are called. shapes: site -> shape, by which axes of length 1 have no index.
+        free: arrays that are latents, or depend on them: expectations are over them too.
     """
 
     letters: Mapping[Any, str]
@@ -47,6 +50,9 @@ class Notation:
     normal: frozenset[str]
     latex: bool = False
     at_point: bool = False
+    symbols: Symbols = field(default_factory=Symbols)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    free: frozenset[str] = frozenset()
 
     def conditional(self) -> "Notation":
         """The notation of complete conditionals."""
@@ -55,9 +61,10 @@ class Notation:
     def write(self, expr: Expr, outer: int = SUM) -> str:
         """The expression, in brackets where `outer` binds more tightly."""
         text, binding = self._written(expr)
-        return self._bracketed(text) if binding < outer else text
+        return self.bracketed(text) if binding < outer else text
 
-    def _bracketed(self, text: str) -> str:
+    def bracketed(self, text: str) -> str:
+        """The text in brackets."""
         return rf"\left({text}\right)" if self.latex else f"({text})"
 
     def _written(self, expr: Expr) -> tuple[str, int]:
@@ -70,6 +77,8 @@ class Notation:
             return self.subscripted(self.name(expr.name), expr.indices), ATOM
         if isinstance(expr, Moment):
             return self._moment(expr)
+        if isinstance(expr, Mean):
+            return self.expected(self.conditional().write(expr.body)), ATOM
         if isinstance(expr, Square):
             return self._square(expr)
         if isinstance(expr, Equal):
@@ -84,8 +93,11 @@ class Notation:
 
     def number(self, value: float) -> tuple[str, int]:
         """A number: a small fraction where it is one, else six digits."""
-        if not np.isfinite(value):
-            return (r"\infty" if self.latex else "∞") if value > 0 else (r"-\infty" if self.latex else "-∞"), ATOM
+        if np.isnan(value):
+            return (r"\mathrm{NaN}" if self.latex else "NaN"), ATOM
+        if np.isinf(value):
+            sign = "-" if value < 0 else ""
+            return sign + (r"\infty" if self.latex else "∞"), SUM if sign else ATOM
         if float(f"{value:.4g}") == value or value.is_integer():
             text = f"{value:.10g}"
         else:
@@ -103,7 +115,15 @@ class Notation:
 
     def name(self, name: str) -> str:
         """A site or an argument."""
-        return latex_symbol(name) if self.latex else name
+        return self.symbols.name(name, self.latex)
+
+    def letter(self, letter: str, spare: str = "") -> str:
+        """The letter of a parameter."""
+        return self.symbols.letter(letter, self.latex, spare)
+
+    def expected(self, text: str) -> str:
+        """E[text]."""
+        return rf"\mathbb{{E}}[{text}]" if self.latex else f"{self.symbols.operator('E')}[{text}]"
 
     def subscripted(self, base: str, indices: tuple[Expr, ...], suffix: str = "") -> str:
         """`x_ik`, `x[group_i, 0]`: the indices that are not of an axis of length 1."""
@@ -118,13 +138,12 @@ class Notation:
         return f"{base}{above}_{''.join(marks)}" if plain else f"{base}{above}[{','.join(marks)}]"
 
     def site(self, name: str, places: tuple[Expr, ...]) -> str:
-        """An entry of a site; axes of length 1 have no index."""
-        kept = tuple(p for p in places if not (isinstance(p, Number) and self._single(name, places)))
-        return self.subscripted(self.name(name), kept)
+        """An entry of a site."""
+        return self.subscripted(self.name(name), self.kept(name, places))
 
-    def _single(self, name: str, places: tuple[Expr, ...]) -> bool:
-        del name
-        return all(isinstance(p, Number) and p.value == 0 for p in places)
+    def kept(self, name: str, places: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        """The indices of a site (of a determinant: of its leading axes) without those of axes of length 1."""
+        return tuple(p for p, size in zip(places, self.shapes[name], strict=False) if size != 1)
 
     def statistic(self, atom: tuple[str, str, float, tuple[Expr, ...]]) -> str:
         """A statistic of a latent at a point."""
@@ -134,11 +153,11 @@ class Notation:
             return f"[{self.site(site, tuple(rows))} = {self.write(value)}]"
         where = self.site(site, places)
         if kind == "entropy":
-            return f"H[{where}]"
+            return f"{'H' if self.latex else self.symbols.operator('H')}[{where}]"
         if kind == "power":
             return where if power == 1.0 else self.raised(where, power)
         if kind == "inverse":
-            return self.raised(self.name(site), -1.0) + self.subscripted("", places)
+            return self.raised(self.name(site), -1.0) + self.subscripted("", self.kept(site, places))
         if kind == "logdet":
             return rf"\log\left|{where}\right|" if self.latex else f"log|{where}|"
         inner = f"1 - {where}" if kind == "log1m" else where
@@ -160,27 +179,23 @@ class Notation:
     def _moment(self, moment: Moment) -> tuple[str, int]:
         inner = [self.statistic(atom) for atom in moment.atoms]
         joined = (" " if not self.latex else r"\, ").join(inner)
-        if self.at_point or not moment.stat:
+        if self.at_point:
             return joined, PRODUCT if len(inner) > 1 else ATOM
         suffix = self.suffixes.get(moment.block, "")
-        first = moment.atoms[0]
-        if moment.block in self.normal:
-            mean = self.subscripted("m", first[3], suffix)
-            if first[2] == 1.0 and len(moment.atoms) == 1:
-                return mean, ATOM
-            if first[2] == 2.0 and len(moment.atoms) == 1:
-                variance = self.subscripted("s^2" if self.latex and not suffix else "s²", first[3], suffix)
-                if self.latex:
-                    variance = self.squared("s", first[3], suffix)
-                return f"{self.squared('m', first[3], suffix)} + {variance}", SUM
-        if len(moment.atoms) == 1 and first[1] == "indicator":
-            value, *rows = first[3]
-            phi = r"\phi" if self.latex else "φ"
-            return self.subscripted(phi, (*(r for r in rows if not isinstance(r, Number)), value), suffix), ATOM
-        return (rf"\mathbb{{E}}[{joined}]" if self.latex else f"E[{joined}]"), ATOM
+        site, kind, power, places = moment.atoms[0]
+        if moment.block in self.normal and len(moment.atoms) == 1 and power in (1.0, 2.0):
+            kept = self.kept(site, places)
+            if power == 1.0:
+                return self.subscripted(self.letter("m"), kept, suffix), ATOM
+            return f"{self.squared('m', kept, suffix)} + {self.squared('s', kept, suffix)}", SUM
+        if len(moment.atoms) == 1 and kind == "indicator":
+            value, *rows = places
+            return self.subscripted(self.letter("φ"), (*self.kept(site, tuple(rows)), value), suffix), ATOM
+        return self.expected(joined), ATOM
 
-    def squared(self, base: str, places: tuple[Expr, ...], suffix: str = "") -> str:
+    def squared(self, letter: str, places: tuple[Expr, ...], suffix: str = "") -> str:
         """m²_k."""
+        base = self.letter(letter)
         if self.latex:
             above = f"{suffix}, 2" if suffix else "2"
             marks = ", ".join(self.write(p) for p in places)
@@ -194,7 +209,7 @@ class Notation:
         body = rf"({gap})^2" if self.latex else f"({gap})²"
         if self.at_point:
             return body, ATOM
-        return (rf"\mathbb{{E}}[{body}]" if self.latex else f"E[{body}]"), ATOM
+        return self.expected(body), ATOM
 
     def _apply(self, expr: Apply) -> str:
         args = [self.write(a) for a in expr.args]
@@ -205,20 +220,22 @@ class Notation:
         if expr.name == "where":
             word = r"\ \mathrm{if}\ " if self.latex else " if "
             other = r"\ \mathrm{else}\ " if self.latex else " else "
-            return self._bracketed(f"{args[1]}{word}{args[0]}{other}{args[2]}")
+            return self.bracketed(f"{args[1]}{word}{args[0]}{other}{args[2]}")
         names = {"lgamma": (r"\log\Gamma", "log Γ"), "digamma": (r"\psi", "ψ"), "log": (r"\log", "log")}
         names |= {"exp": (r"\exp", "exp"), "not": (r"\neg ", "not ")}
-        known = names.get(expr.name)
+        own = {"lgamma": "Γ", "digamma": "ψ"}.get(expr.name)
+        known = names.get(expr.name) if own is None or self.symbols.free(own) else None
         name = known[0 if self.latex else 1] if known else self.name(expr.name)
-        return name + self._bracketed(", ".join(args))
+        return name + self.bracketed(", ".join(args))
 
     def _product(self, expr: Product) -> tuple[str, int]:
         above = [(b, p) for b, p in expr.factors if p > 0]
         below = [(b, -p) for b, p in expr.factors if p < 0]
         value = expr.coefficient
         sign = "-" if value < 0 else ""
-        fraction = Fraction(abs(value)).limit_denominator(360)
-        exact = abs(float(fraction) - abs(value)) < 1e-13 * abs(value)
+        small = np.isfinite(value) and abs(value) < 1e6
+        fraction = Fraction(abs(value)).limit_denominator(360) if small else Fraction(0)
+        exact = abs(float(fraction) - abs(value)) < 1e-13 * abs(value) if small else False
         if not exact or (fraction.denominator > 1 and float(f"{value:.2g}") == value and fraction.denominator > 20):
             front, divisor = self.number(abs(value))[0], ""
         else:
@@ -231,12 +248,12 @@ class Notation:
         if self.latex:
             return rf"{sign}\frac{{{numerator or 1}}}{{{denominator}}}", SUM if sign else PRODUCT
         many = len(below) + bool(divisor) > 1
-        text = f"{sign}{numerator or 1}/{self._bracketed(denominator) if many else denominator}"
+        text = f"{sign}{numerator or 1}/{self.bracketed(denominator) if many else denominator}"
         return text, SUM if sign else PRODUCT
 
     def _factors(self, factors: list[tuple[Expr, float]], front: str) -> str:
         if len(factors) == 1 and not front and factors[0][1] == 1.0 and isinstance(factors[0][0], Sum):
-            return self._bracketed(self.write(factors[0][0]))
+            return self.bracketed(self.write(factors[0][0]))
         ranked = []
         for base, p in factors:
             text = self.write(base, ATOM if p != 1.0 else PRODUCT)
@@ -264,7 +281,7 @@ class Notation:
     def _total(self, expr: Total) -> str:
         over = "".join(sorted(self.letters[label] for label in expr.over))
         body = self.write(expr.body, PRODUCT)
-        return rf"\sum_{{{','.join(over)}}} {body}" if self.latex else f"Σ_{over} {body}"
+        return rf"\sum_{{{','.join(over)}}} {body}" if self.latex else f"{self.symbols.operator('Σ')}_{over} {body}"
 
 
 def _negative(expr: Expr) -> bool:
@@ -277,7 +294,7 @@ def _negative(expr: Expr) -> bool:
 
 def _rank(base: Expr) -> tuple[Any, ...]:
     """Factors in the usual order: expectations and data, then brackets, sums last."""
-    kinds = {Equal: 0, Moment: 1, Element: 2, Apply: 3, Square: 4, Sum: 5, Total: 6}
+    kinds = {Equal: 0, Moment: 1, Mean: 1, Element: 2, Apply: 3, Square: 4, Sum: 5, Total: 6}
     if isinstance(base, Moment) and base.atoms[0][1] == "indicator":
         return (0, "", "")
     name = base.name if isinstance(base, (Element, Apply)) else base.atoms[0][0] if isinstance(base, Moment) else ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jensen.equations.render import BlockText, Equations, Line, text_to_latex
+from jensen.equations.render import BlockText, Equations, Line
 
 BLOCKS = 40
 """Blocks that are printed."""
@@ -81,7 +81,7 @@ def latex_lines(block: BlockText) -> list[str]:
             sign = "" if part[:1] == "-" else "+ "
             start = rf"{line.left} &{line.sign} {line.opening}" if i == 0 else rf"&\quad {sign}"
             end = line.closing if i == len(line.parts) - 1 else ""
-            lines.append(rf"{start}{part}{end}" + (rf"\quad [{text_to_latex(site)}]" if site else ""))
+            lines.append(rf"{start}{part}{end}" + (rf"\quad [{site}]" if site else ""))
     return lines
 
 

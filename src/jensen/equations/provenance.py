@@ -1,6 +1,6 @@
 """Where a known array comes from: the computations of the analysis, read back entry by entry as expressions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -39,8 +39,9 @@ class Provenance:
     named after the data that they use, whose values are computed when the expression is evaluated.
     """
 
-    def __init__(self, closed: Any, names: Sequence[str], arrays: Mapping[str, Any]):
+    def __init__(self, closed: Any, names: Sequence[str], arrays: Mapping[str, Any], taken: Iterable[str] = ()):
         self.arrays = dict(arrays)
+        self.taken = {*arrays, *taken}
         self.steps: dict[Any, Step] = {}
         self.inputs: dict[Any, str] = dict(zip(closed.jaxpr.invars, names, strict=True))
         self.values: dict[Any, Any] = {v: self.arrays[n] for v, n in self.inputs.items()}
@@ -101,26 +102,31 @@ class Provenance:
             return [self.inputs[variable]]
         return list(dict.fromkeys(name for v in self.steps[variable].operands for name in self.sources(v)))
 
+    def holding(self, names: Sequence[str]) -> set[str]:
+        """These inputs, and the arrays without a readable form that depend on them."""
+        opaque = {self._title(v): v for group in self.named.values() for v in group}
+        return {*names, *(title for title, v in opaque.items() if set(self.sources(v)) & set(names))}
+
     def constant(self, array: np.ndarray, places: Places) -> Expr:
         """An entry of a known array without history: a number, an index, a Kronecker delta or a named constant."""
         array, places = _squeezed(array, places)
         if array.ndim == 0:
             return Number(float(array))
-        if array.ndim == 1 and array.dtype.kind in "iuf" and len(array) > 1:
+        if array.ndim == 1 and array.dtype.kind in "iuf" and len(array) > 1 and np.isfinite(array).all():
             steps = np.arange(len(array))
             if np.array_equal(array - array[0], steps) and float(array[0]).is_integer():
                 return _shifted(places[0], int(array[0])) if array[0] else places[0]
             if set(np.unique(array)) == {0, 1} and array.sum() == 1:
                 return _equal(places[0], Number(float(np.argmax(array))))
         square = array.ndim == 2 and array.shape[0] == array.shape[1]
-        if square and np.array_equal(array, array[0, 0] * np.eye(len(array))):
+        if square and np.isfinite(array[0, 0]) and np.array_equal(array, array[0, 0] * np.eye(len(array))):
             return product([_equal(*places)], float(array[0, 0]))
         for name, known in {**self.arrays, **self.constants}.items():
             if not isinstance(known, np.ndarray):
                 continue
             if known.shape == array.shape and known.dtype.kind in "iufb" and np.array_equal(known, array):
                 return Element(name, places, array)
-        name = next(n for i in range(1, 10_000) if (n := f"C{i}") not in self.arrays and n not in self.constants)
+        name = next(n for i in range(1, 10_000) if (n := f"C{i}") not in self.taken and n not in self.constants)
         self.constants[name] = array
         return Element(name, places, array)
 
@@ -136,13 +142,15 @@ class Provenance:
         return found if found is not None else self._opaque(variable, places)
 
     def _opaque(self, variable: Any, places: Places) -> Expr:
-        sources = self.sources(variable)
-        name = f"{self.steps[variable].primitive.name}({', '.join(sources)})"
+        return Element(self._title(variable), places, lambda: np.asarray(self.value(variable)))
+
+    def _title(self, variable: Any) -> str:
+        """The primitive and what it depends on, numbered where several are alike."""
+        name = f"{self.steps[variable].primitive.name}({', '.join(self.sources(variable))})"
         same = self.named.setdefault(name, [])
         if variable not in same:
             same.append(variable)
-        number = "" if same[0] is variable else f"#{same.index(variable) + 1}"
-        return Element(name + number, places, lambda: np.asarray(self.value(variable)))
+        return name if same[0] is variable else f"{name}#{same.index(variable) + 1}"
 
 
 class _Variable:

@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 
 from jensen._errors import ModelError
-from jensen.equations.expression import Element, Expr, Index, Number, Sum, children, labels_of, sum_of
+from jensen.equations.expression import Element, Expr, Index, Number, Sum, averaged, children, labels_of, sum_of
+from jensen.equations.families import Parameter
 from jensen.equations.notation import PRODUCT, SUM, Notation
+from jensen.equations.symbols import Symbols, letters_in
 from jensen.equations.update import Equation, Update, Writer
 from jensen.models.analysis import is_fixed
 from jensen.models.conjugacy.derived import Derivation, derive
 from jensen.models.conjugacy.partial import free_fewest
 
-LATEX = {"1/s²": r"1/s^{2}", "S⁻¹": r"S^{-1}", "α": r"\alpha", "ν": r"\nu", "κ": r"\kappa"}
 WEIGHTS = ("log φ", "w log φ", "log ψ")
 """Parameters that are written as proportional to exp(·)."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """`left sign opening parts closing`: one parameter, of which each part (site, text) comes from one site."""
+    """`left sign opening parts closing`: one parameter; a part is (the site that it comes from, text), in writing."""
 
     left: str
     sign: str
@@ -101,12 +102,16 @@ def written(derivation: Derivation, refusals: Mapping[str, ModelError]) -> Equat
     """The equations of an analysed model; `refusals` are what kept it from being wholly conjugate."""
     writer = Writer(derivation)
     updates = writer.updates()
-    letters = writer.labels.letters(set(derivation.sites) | set(derivation.computation[1]))
-    normal = frozenset(name for name, u in updates.items() if "m" in _symbols(u) and "κ" not in _symbols(u))
-    shared = Counter(s for u in updates.values() for s in _symbols(u))
-    suffixes = {n: n for n, u in updates.items() if any(shared[s] > 1 for s in _symbols(u))}
-    text = Notation(letters, suffixes, normal)
-    symbolic = Notation(letters, {n: text_to_latex(n) for n in suffixes}, normal, latex=True)
+    names = {*derivation.sites, *derivation.computation[1], *writer.provenance.constants}
+    normal = frozenset(name for name, u in updates.items() if u.equations[0].parameter.name == "1/s²")
+    shared = Counter(letter for u in updates.values() for letter in _letters(u))
+    letters = writer.labels.letters(names | set(shared))
+    suffixes = {n: n for n, u in updates.items() if any(shared[letter] > 1 for letter in _letters(u))}
+    shapes = {site.name: tuple(site.shape) for site in derivation.sites.values()}
+    common = {"normal": normal, "symbols": Symbols.of(names), "shapes": shapes}
+    common["free"] = frozenset(writer.provenance.holding(derivation.free))
+    text = Notation(letters, suffixes, **common)
+    symbolic = Notation(letters, {n: _joint(n, common["symbols"]) for n in suffixes}, **common, latex=True)
     used = {label for u in updates.values() for e in u.equations for label in _used(e)}
     return Equations(
         tuple(_block(derivation, u, text) for u in updates.values()),
@@ -119,19 +124,14 @@ def written(derivation: Derivation, refusals: Mapping[str, ModelError]) -> Equat
     )
 
 
-def text_to_latex(name: str) -> str:
+def _joint(name: str, symbols: Symbols) -> str:
     """A block's name in math mode."""
-    from jensen.interop.latex import symbol
-
-    return ", ".join(symbol(part) for part in name.split("+"))
+    return ", ".join(symbols.name(part, latex=True) for part in name.split("+"))
 
 
-def _symbols(update: Update) -> set[str]:
+def _letters(update: Update) -> set[str]:
     """The letters of a factor's parameters."""
-    names = {e.parameter.name for e in update.equations}
-    if names & {"log φ", "w log φ"}:
-        return {"φ"}
-    return {"m", "s"} if "1/s²" in names else names
+    return letters_in(update.family).union(*(letters_in(e.parameter.name) for e in update.equations))
 
 
 def _used(equation: Equation) -> set[Any]:
@@ -176,6 +176,7 @@ def _block(derivation: Derivation, update: Update, notation: Notation) -> BlockT
         whole = rf"p({left}{bar if given else ''}{given}) &= {words}"
     else:
         head = f"q({left}) = {_named(update, notation)}"
+        family = _relettered(update, notation)
         whole = f"p({left}{bar if given else ''}{given}) = {family.split('(')[0]}"
     conditional = tuple(_line(update, e, replace(notation, at_point=True)) for e in update.equations)
     lines = tuple(_line(update, e, notation) for e in update.equations)
@@ -187,17 +188,31 @@ def _named_arrays(expr: Expr) -> set[str]:
     return own.union(*(_named_arrays(child) for child in children(expr)))
 
 
+def _spare(update: Update) -> dict[str, str]:
+    """Letter of a parameter -> its family's own word for it."""
+    return {e.parameter.name: e.parameter.spare for e in update.equations}
+
+
+def _relettered(update: Update, notation: Notation) -> str:
+    """The family with its parameters in letters that no name has; τ is the precision in the block of a mean."""
+    precision = update.block.sites[-1] if len(update.block.sites) > 1 else "τ"
+    suffix = notation.suffixes.get(update.block.name)
+    family = notation.symbols.letters(update.family, _spare(update), f"^{suffix}" if suffix else "")
+    return family.replace("τ", precision)
+
+
 def _named(update: Update, notation: Notation) -> str:
     """`Normal(m_k, s²_k)`: the family with its parameters' indices, matrices without."""
     name, _, inner = update.family.partition("(")
     suffix, kept = notation.suffixes.get(update.block.name, ""), {e.parameter.name: _kept(e) for e in update.equations}
-    if any(len(symbol.strip("S⁻¹ h=m,)")) == 0 for symbol in [inner]) or "τ" in inner or "Λ" in inner:
-        return update.family
+    if not inner or any(sign in inner for sign in ("=", "τ", "Λ")):
+        return _relettered(update, notation)
     symbols = []
     for symbol in inner.rstrip(")").split(", "):
         indices = kept.get({"s²": "1/s²", "φ": "log φ"}.get(symbol, symbol))
+        symbol = notation.symbols.letters(symbol, _spare(update))
         symbols.append(symbol if indices is None else notation.subscripted(symbol, indices, suffix))
-    return f"{name}({', '.join(symbols)})" if inner else update.family
+    return f"{name}({', '.join(symbols)})"
 
 
 def _line(update: Update, equation: Equation, notation: Notation) -> Line:
@@ -209,7 +224,7 @@ def _line(update: Update, equation: Equation, notation: Notation) -> Line:
     elif notation.at_point:
         left, sign = _worded(parameter.word, notation), "="
     else:
-        left, sign = _symbol(parameter.name, equation, notation, suffix), "∝" if weights else "="
+        left, sign = _symbol(parameter, equation, notation, suffix), "∝" if weights else "="
     opening = closing = ""
     if weights:
         opening, closing = (r"\exp\Bigl[", r"\Bigr]") if notation.latex else ("exp(", ")")
@@ -221,12 +236,14 @@ def _line(update: Update, equation: Equation, notation: Notation) -> Line:
             opening += r" \Bigl[" if notation.latex else "("
             closing = r" \Bigr]" if notation.latex else ")"
     terms = equation.terms
+    if not notation.at_point:
+        terms = tuple((site, averaged(term, notation.free)) for site, term in terms)
     if weights:  # what does not depend on the value is part of the constant
         value = {i.label for i in equation.indices if isinstance(i, Index)} - _rows(update)
         kept = [(site, _varying(term, value)) for site, term in terms]
         terms = tuple((site, term) for site, term in kept if term is not None)
     tight = PRODUCT if parameter.front and not several and not closing else SUM
-    parts = tuple((site, notation.write(term, tight)) for site, term in terms)
+    parts = tuple((notation.name(site), notation.write(term, tight)) for site, term in terms)
     if not parts:
         parts = (("", "0"),)
     if notation.latex and sign == "∝":
@@ -252,6 +269,7 @@ def _is_sum(expr: Expr) -> bool:
 
 
 def _worded(word: str, notation: Notation) -> str:
+    word = notation.symbols.word(word)
     return rf"\mathrm{{{word.replace(' × ', ' x ').replace(' ', chr(92) + ' ')}}}" if notation.latex else word
 
 
@@ -259,35 +277,28 @@ def _kept(equation: Equation) -> tuple[Expr, ...]:
     return tuple(i for i in equation.indices if not isinstance(i, Number))
 
 
-def _symbol(name: str, equation: Equation, notation: Notation, suffix: str) -> str:
-    kept = _kept(equation)
-    if name == "log φ":
-        return notation.subscripted(r"\phi" if notation.latex else "φ", kept, suffix)
+def _symbol(parameter: Parameter, equation: Equation, notation: Notation, suffix: str) -> str:
+    name, kept, latex = parameter.name, _kept(equation), notation.latex
     if name == "w log φ":
-        return (
-            rf"(\phi_{{{', '.join(map(notation.write, kept))}}})^w"
-            if notation.latex
-            else (f"({notation.subscripted('φ', kept, suffix)})^w")
-        )
-    if name.startswith("η["):
-        return notation.subscripted(r"\eta" if notation.latex else name, kept, suffix)
-    if name.startswith("log ψ"):
-        return notation.subscripted(r"\psi" if notation.latex else "ψ", kept, suffix)
+        weights = notation.subscripted(notation.letter("φ"), kept, "" if latex else suffix)
+        return f"({weights})^{notation.letter('w')}"
+    for start, letter in {"log φ": "φ", "log ψ": "ψ", "η[": "η"}.items():
+        if name.startswith(start):
+            text = name if letter == "η" and not latex else letter
+            return notation.subscripted(text.replace(letter, notation.letter(letter)), kept, suffix)
     if name == "1/s²":
         return "1/" + notation.squared("s", kept, suffix)
-    if name == "S⁻¹" and notation.latex:
+    if name == "S⁻¹" and latex:
         above = f"^{{{suffix}}}" if suffix else ""
         marks = ", ".join(notation.write(i) for i in kept)
-        return rf"[{{S{above}}}^{{-1}}]_{{{marks}}}"
+        return rf"[{{{notation.letter('S')}{above}}}^{{-1}}]_{{{marks}}}"
     if name.startswith("b +"):
-        if notation.latex:
-            return notation.subscripted("b", kept, suffix) + r" + \frac{1}{2} \kappa m^{2}"
-        return notation.subscripted("b", kept, suffix) + " + κm²/2"
-    return notation.subscripted(LATEX.get(name, _greek(name)) if notation.latex else name, kept, suffix)
-
-
-def _greek(name: str) -> str:
-    return rf"\Lambda{{}}_{{{name[1:]}}}" if name.startswith("Λ") else name if len(name) == 1 else rf"\mathrm{{{name}}}"
+        b, count, mean = (notation.letter(letter) for letter in "bκm")
+        gap = " " if len(count) > 1 else ""
+        square = rf" + \frac{{1}}{{2}} {count} {mean}^{{2}}" if latex else f" + {count}{gap}{mean}²/2"
+        return notation.subscripted(b, kept, suffix) + square
+    letter, rest = notation.letter(name[0], parameter.spare), name[1:]  # such as Λ12, S⁻¹
+    return notation.subscripted(rf"{letter}{{}}_{{{rest}}}" if latex and rest else letter + rest, kept, suffix)
 
 
 def _weight_at_point(update: Update, equation: Equation, notation: Notation) -> str:
@@ -296,15 +307,16 @@ def _weight_at_point(update: Update, equation: Equation, notation: Notation) -> 
         (site, _), *_ = latents
         *rows, value = _kept(equation)
         return f"p({notation.site(site, tuple(rows))} = {notation.write(value)})"
-    return _symbol(equation.parameter.name, equation, notation, "")
+    return _symbol(equation.parameter, equation, notation, "")
 
 
 def _front(front: str, equation: Equation, notation: Notation, suffix: str) -> str:
     kept = _kept(equation)
     if notation.at_point:
-        return r"\mathrm{precision}^{-1}" if notation.latex else "precision⁻¹ "
+        word = _worded("precision", notation)
+        word = notation.bracketed(word) if " " in word else word
+        return word + ("^{-1}" if notation.latex else "⁻¹ ")
     if front == "1/s²":
         return notation.squared("s", kept, suffix) + " "
-    one = r"\kappa" if notation.latex else "κ"
-    text = notation.subscripted(one, kept, suffix)
+    text = notation.subscripted(notation.letter("κ"), kept, suffix)
     return rf"\frac{{1}}{{{text}}}" if notation.latex else f"1/{text} "

@@ -68,7 +68,7 @@ class Writer:
     owner: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.provenance = Provenance(*self.derivation.computation)
+        self.provenance = Provenance(*self.derivation.computation, taken=self.derivation.sites)
         known = [f for t in self.derivation.terms for f in t.term.factors if isinstance(f, Known)]
         self.labels = Labels(self.derivation, map(self._known, known))
         self.owner = {site: name for name, block in self.derivation.blocks.items() for site in block.sites}

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
+import platform
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from jensen._alone import alone
 from jensen._errors import SavedFitError
 from jensen.answers import kind_named
 from jensen.core import Estimates, Outcome
 from jensen.diagnostics.check import as_dict, from_dict
 from jensen.diagnostics.evidence import Evidence
 from jensen.diagnostics.importance import Pool
+from jensen.interop import archive, layout
+from jensen.interop.replacing import replacing
 from jensen.models.structure import Plate, Site, Structure
 from jensen.result import Estimate, Fit
 
@@ -24,32 +28,41 @@ if TYPE_CHECKING:
     from os import PathLike
 
 FORMAT = "jensen-fit"
-VERSION = 2
+VERSION = 3
 KEPT = 4096
 """Draws of each kind that a file keeps."""
 _POOL = ("points", "log_joint", "log_q", "log_proposal", "weights")
 
 
-def save(fit: Fit, path: str | PathLike[str]) -> None:
+def save(fit: Fit, path: str | PathLike[str], complete: bool = True) -> None:
     """Write a fit: parameters of q, verdict, evidence, tables, history, structure, and draws in single precision.
 
     Of the importance pool, up to 4096 draws of q and 4096 corrected ones (resampled in proportion to their weights) are
-    kept, so that the file stays small.
+    kept, so that the file stays small. An older file is replaced whole or, where something goes wrong, not at all.
+    With `complete=False` nothing is computed: what is not known yet is left out, and needs the model later.
     """
-    pool, draws = _thin(fit.pool, fit._pool_draws, fit.seed)
-    arrays: dict[str, np.ndarray] = {f"pool/{name}": getattr(pool, name) for name in _POOL}
-    arrays |= {f"draws/{name}": values for name, values in draws.items()}
+    report = fit.check() if complete else fit.stored.get("report") or vars(fit).get("_report")
+    evidence = fit.evidence() if complete else fit.stored.get("evidence")
+    arrays: dict[str, np.ndarray] = {}
+    khats, parameters = None, None
+    if complete or {"pool", "draws"} <= set(fit.stored):
+        pool, draws = _thin(fit.pool, fit._pool_draws, fit.seed)
+        khats = [pool.khat, pool.khat_q, pool.khat_q_se, pool.even, pool.even_q]
+        arrays |= {f"pool/{name}": getattr(pool, name) for name in _POOL}
+        arrays |= {f"draws/{name}": values for name, values in draws.items()}
     arrays |= {f"estimates/{name}": np.asarray(value) for name, value in fit.estimates.items()}
     arrays |= {f"q/{name}": value for name, value in _parameters(fit).items()}
     if fit.outcome.linear_response is not None:
         arrays["linear_response"] = fit.outcome.linear_response
-    tables = {kind: fit.summary(raw=kind == "raw") for kind in ("best", "raw")}
-    for kind, table in tables.items():
-        arrays |= {f"summary/{kind}/{column}": table[column].to_numpy() for column in table.columns}
-    evidence = dataclasses.asdict(fit.evidence())
+    if complete or "summary" in fit.stored:
+        for kind in ("best", "raw"):
+            table = fit.summary(raw=kind == "raw")
+            parameters = list(table.index)
+            arrays |= {f"summary/{kind}/{column}": table[column].to_numpy() for column in table.columns}
     header = {
         "format": FORMAT,
         "version": VERSION,
+        "versions": _versions(),
         "method": fit.method,
         "options": _plain(fit.options),
         "seed": fit.seed,
@@ -63,15 +76,24 @@ def save(fit: Fit, path: str | PathLike[str]) -> None:
         "restarts": list(fit.outcome.restarts),
         "stages": list(fit.outcome.stages),
         "estimates": _estimates_out(fit.estimates),
-        "report": as_dict(fit.check()),
-        "evidence": evidence,
-        "parameters": list(tables["best"].index),
-        "khats": [pool.khat, pool.khat_q, pool.khat_q_se, pool.even, pool.even_q],
+        "report": None if report is None else as_dict(report),
+        "evidence": None if evidence is None else dataclasses.asdict(evidence),
+        "parameters": parameters,
+        "khats": khats,
         "structure": _structure_out(fit.structure),
+        "fingerprint": fit._fingerprint,
     }
-    arrays["header"] = np.frombuffer(json.dumps(header, default=_number).encode(), np.uint8)
-    with Path(path).open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    arrays["header"] = archive.text(header, default=_number)
+    with replacing(path) as place:
+        archive.write(place, arrays)
+
+
+def _versions() -> dict[str, str]:
+    import jensen
+
+    names = ("jax", "numpyro", "numpy")
+    installed = {name: importlib.metadata.version(name) for name in names}
+    return {"jensen": jensen.__version__, **installed, "python": platform.python_version()}
 
 
 def _parameters(fit: Fit) -> dict[str, np.ndarray]:
@@ -97,42 +119,54 @@ def _thin(pool: Pool, draws: dict[str, np.ndarray], seed: int) -> tuple[Pool, di
 
 
 def _compact(values: np.ndarray) -> np.ndarray:
-    """Single precision, whole numbers as they are."""
-    return values.astype(np.float32 if values.dtype.kind == "f" else np.int32)
+    """Single precision, whole numbers in as few bytes as they need."""
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    ends = (values.min(initial=0), values.max(initial=0))
+    return values.astype(np.result_type(*(np.min_scalar_type(int(end)) for end in ends), np.int8))
 
 
+@alone()
 def load(path: str | PathLike[str]) -> Fit:
     """Read a fit written by `Fit.save`, without its model.
 
     `summary`, `check`, `evidence`, `sample` and `to_arviz` work at once; `Fit.attach(model, data)` brings back what
-    needs the model. Raises `SavedFitError` for a file that is missing,
-    truncated, of another kind, or from a newer version. Nothing in the file is executed.
+    needs the model. Raises `SavedFitError`, and nothing else, for a file that is missing, truncated, damaged, of
+    another kind, or from a newer version, and needs no more memory than the file's size gives reason for. Nothing in
+    the file is executed.
     """
     where = f"File: {path}."
     remedy = "Save it again with Fit.save."
     try:
-        with np.load(Path(path), allow_pickle=False) as archive:
-            if not hasattr(archive, "files") or "header" not in archive.files:
-                raise SavedFitError("This file is not a saved jensen fit.", where, "Pass a file written by Fit.save.")
-            header = json.loads(bytes(archive["header"]))
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise SavedFitError("This file is not a saved jensen fit.", where, "Pass a file written by Fit.save.")
-            if header.get("version", 0) > VERSION:
-                raise SavedFitError(
-                    f"The file has format version {header['version']}, newer than {VERSION}.", where, "Update jensen."
-                )
-            arrays = {name: archive[name] for name in archive.files if name != "header"}
+        with open(path, "rb") as file:
+            header, arrays = _content(archive.Reader(file), where)
+        layout.check(header, arrays)
         return _rebuild(header, arrays)
     except FileNotFoundError as error:
         raise SavedFitError("There is no such file.", where) from error
     except SavedFitError:
         raise
-    except (zipfile.BadZipFile, EOFError, OSError, zipfile.LargeZipFile) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, zipfile.LargeZipFile, archive.Damaged) as error:
         raise SavedFitError(f"The file is truncated or damaged ({error}).", where, remedy) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever a damaged file makes of its readers
         raise SavedFitError(
             f"The file cannot be read as a saved fit ({type(error).__name__}: {error}).", where, remedy
         ) from error
+
+
+def _content(reader: archive.Reader, where: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and all other arrays, as the version of the file promises them."""
+    header = json.loads(bytes(reader.array("header"))) if "header" in reader.members else None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise SavedFitError("This file is not a saved jensen fit.", where, "Pass a file written by Fit.save.")
+    if header.get("version", 0) > VERSION:
+        raise SavedFitError(
+            f"The file has format version {header['version']}, newer than {VERSION}.", where, "Update jensen."
+        )
+    listed = header["version"] >= 3  # older ones have no manifest
+    arrays = reader.checked() if listed else {name: reader.array(name) for name in reader.members}
+    del arrays["header"]
+    return header, arrays
 
 
 def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
@@ -150,24 +184,24 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         tuple(header["stages"]),
         _estimates_in(header.get("estimates"), arrays),
     )
-    points, log_joint, log_q, log_proposal, weights = (arrays[f"pool/{name}"] for name in _POOL)
-    pool = Pool(points, log_joint, log_q, log_proposal, weights, *header["khats"])
-    draws = {
-        name.removeprefix("draws/"): value.astype(float) if value.dtype.kind == "f" else value
-        for name, value in arrays.items()
-        if name.startswith("draws/")
-    }
-    evidence = header["evidence"]
-    bounds = {int(k): tuple(pair) for k, pair in evidence.pop("importance_weighted").items()}
-    interval = {"interval": tuple(evidence["interval"])} if "interval" in evidence else {}
-    stored = {
+    stored: dict[str, Any] = {
         "answer": {"kind": kind.kind, "parameters": parameters},
-        "pool": pool,
-        "draws": draws,
-        "report": from_dict(header["report"]),
-        "evidence": Evidence(importance_weighted=bounds, **{**evidence, **interval}),
-        "summary": {kind: _table(arrays, kind, header["parameters"]) for kind in ("best", "raw")},
+        "fingerprint": header.get("fingerprint"),
     }
+    if header["khats"] is not None:
+        points, log_joint, log_q, log_proposal, weights = (arrays[f"pool/{name}"] for name in _POOL)
+        stored["pool"] = Pool(points, log_joint, log_q, log_proposal, weights, *header["khats"])
+        stored["draws"] = {
+            name.removeprefix("draws/"): value.astype(float) if value.dtype.kind == "f" else value.astype(np.int32)
+            for name, value in arrays.items()
+            if name.startswith("draws/")
+        }
+    if header["report"] is not None:
+        stored["report"] = from_dict(header["report"])
+    if header["evidence"] is not None:
+        stored["evidence"] = _evidence_in(header["evidence"])
+    if header["parameters"] is not None:
+        stored["summary"] = {kind: _table(arrays, kind, header["parameters"]) for kind in ("best", "raw")}
     return Fit(
         header["method"],
         header["options"],
@@ -182,6 +216,12 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         None,
         stored,
     )
+
+
+def _evidence_in(data: dict[str, Any]) -> Evidence:
+    bounds = {int(k): tuple(pair) for k, pair in data["importance_weighted"].items()}
+    interval = {"interval": tuple(data["interval"])} if "interval" in data else {}
+    return Evidence(**{**data, "importance_weighted": bounds, **interval})
 
 
 def _table(arrays: dict[str, np.ndarray], kind: str, parameters: list[str]) -> pd.DataFrame:

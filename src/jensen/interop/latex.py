@@ -1,5 +1,6 @@
 """A model as mathematics: what is drawn from what, and the joint density as a product over plates."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from jensen.models.structure import Plate, Site, Structure
@@ -13,8 +14,10 @@ _GREEK = frozenset(
 )  # fmt: skip
 _LETTERS = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
-    "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau",
-    "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
+    "Ω": "Omega",
 }  # fmt: skip
 _ESCAPES = {
     "\\": r"\backslash ", "{": r"\{", "}": r"\}", "_": r"\_", "$": r"\$", "%": r"\%", "&": r"\&", "#": r"\#",
@@ -35,7 +38,7 @@ def generative(structure: Structure) -> str:
     drawn = [site for site in sites if site.kind != "deterministic"]
     factors = _product([site for site in drawn if not _undrawn(site)], structure, index)
     left = r"\tilde{p}" if any(site.kind == "factor" for site in drawn) else "p"  # factors leave it unnormalised
-    everything = ", ".join(_bold(site) for site in drawn if site.kind != "factor")
+    everything = ", ".join(_subscripted(site, structure, {}, ()) for site in drawn if site.kind != "factor")
     lines.append(rf"{left}({everything}) &= {factors}")
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
@@ -54,6 +57,16 @@ def symbol(name: str) -> str:
     return rf"\mathrm{{{''.join(_ESCAPES.get(c, c) for c in name)}}}"
 
 
+def symbols(names: Iterable[str]) -> dict[str, str]:
+    r"""The symbol of each name, all different: a Greek letter's name is spelled out beside the letter itself.
+
+    >>> symbols(["phi", "φ", "x"])
+    {'phi': '\\mathrm{phi}', 'φ': '\\phi', 'x': 'x'}
+    """
+    count = Counter(map(symbol, names := list(names)))
+    return {n: rf"\mathrm{{{n}}}" if count[symbol(n)] > 1 and n in _GREEK else symbol(n) for n in names}
+
+
 def _undrawn(site: Site) -> bool:
     """A latent of a plain log density, which has a support but no distribution of its own."""
     return site.kind == "latent" and site.distribution == "LogDensity"
@@ -69,18 +82,18 @@ def _indices(structure: Structure) -> dict[str, str]:
     }
 
 
-def _subscripted(site: Site, index: dict[str, str], within: Iterable[Plate]) -> str:
+def _subscripted(site: Site, structure: Structure, index: dict[str, str], within: Iterable[Plate]) -> str:
     inside = {plate.name for plate in within}
     marks = [index[p.name] if p.name in inside else f"1:{p.size}" for p in site.plates]
-    return symbol(site.name) + (f"_{{{', '.join(marks)}}}" if marks else "")
+    return symbols(structure.sites)[site.name] + (f"_{{{', '.join(marks)}}}" if marks else "")
 
 
 def _given(site: Site, structure: Structure, index: dict[str, str]) -> str:
-    return ", ".join(_subscripted(structure.sites[name], index, site.plates) for name in site.parents)
+    return ", ".join(_subscripted(structure.sites[name], structure, index, site.plates) for name in site.parents)
 
 
 def _line(site: Site, structure: Structure, index: dict[str, str]) -> str:
-    left, given = _subscripted(site, index, site.plates), _given(site, structure, index)
+    left, given = _subscripted(site, structure, index, site.plates), _given(site, structure, index)
     if site.kind == "deterministic":
         line = rf"{left} &= f({given})"
     elif site.kind == "factor":
@@ -97,18 +110,13 @@ def _line(site: Site, structure: Structure, index: dict[str, str]) -> str:
     return line + (rf", \quad {separator.join(ranges)}" if ranges else "")
 
 
-def _bold(site: Site) -> str:
-    ranges = [f"1:{plate.size}" for plate in site.plates]
-    return symbol(site.name) + (f"_{{{', '.join(ranges)}}}" if ranges else "")
-
-
 def _product(sites: list[Site], structure: Structure, index: dict[str, str]) -> str:
     """Runs of sites in the same plates share their product signs."""
     pieces: list[str] = []
     current: tuple[Plate, ...] = ()
     for site in sites:
         given = _given(site, structure, index)
-        own = _subscripted(site, index, site.plates)
+        own = _subscripted(site, structure, index, site.plates)
         bar = rf" \mid {given}" if given else ""
         term = own if site.kind == "factor" else rf"p({own}{bar})"
         if site.plates and site.plates != current:

@@ -16,6 +16,8 @@ import jax.extend.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from jensen._alone import alone, check_process
+
 MAX_PROGRAMS = 512
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 """Compile in a quarter of the time; elementwise code then runs up to several times slower, library calls as fast."""
@@ -38,6 +40,7 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's outputs, as arrays."""
+        check_process()
         leaves, tree = jax.tree.flatten(arguments)
         leaves = [_strong(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
@@ -47,6 +50,7 @@ class Program:
         compiled, consts, out = self._known[key]
         return jax.tree.unflatten(out, compiled(consts, leaves))
 
+    @alone()
     def _find(self, tree: Any, leaves: list[Any], shapes: Hashable) -> tuple[Any, Any, Any]:
         def flat(*values: Any) -> Any:
             return self.fn(*jax.tree.unflatten(tree, values))

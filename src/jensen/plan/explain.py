@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from numpyro.distributions import biject_to
 
+from jensen._alone import alone
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
 from jensen.algorithms.auto import NEGLIGIBLE
@@ -39,6 +40,7 @@ def _learned(row: Row) -> Row:
     return replace(row, kind="learned", distribution="-", update="maximised with q: a point estimate, no posterior")
 
 
+@alone()
 def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | AbstractSource | None = None) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies, what `method="auto"` will do, its equations.
 

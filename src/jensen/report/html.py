@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
+from jensen.interop.replacing import replacing
 from jensen.report import plots
 from jensen.report.page import Html, image, page, table, tag
 from jensen.result import Fit
@@ -24,7 +24,9 @@ CAPTIONS = {
 
 def write(fit: Fit, path: Any) -> None:
     """Write the report. Works for fits loaded from a file, too; nothing in the page is loaded from elsewhere."""
-    Path(path).write_text(render(fit), encoding="utf-8")
+    text = render(fit)
+    with replacing(path) as place:
+        place.write_text(text, encoding="utf-8")
 
 
 def render(fit: Fit) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._errors import OptionError
+from jensen.interop.replacing import replacing
 from jensen.report.bound_trace import bound_trace
 from jensen.report.labels import choose
 from jensen.report.style import CORRECTED, DPI, RAW, headline, styled
@@ -131,7 +132,8 @@ def save(fit: Fit, folder: Any) -> list[Path]:
     written = []
     for name, image in images(fit).items():
         path = folder / f"{name}.png"
-        path.write_bytes(image)
+        with replacing(path) as place:
+            place.write_bytes(image)
         written.append(path)
     return written
 

@@ -1,7 +1,7 @@
 """Compiled sweeps with their accounts: the gain of every update, and the exact bound they must add up to."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +26,11 @@ MAX_ROUNDING = 1e-3
 class State:
     """Where the ascent stands: the moments and natural parameters of every block and the bounds so far (nats).
 
+    `history` holds the bound of each of the `sweeps` that led here; `extra` ones more were taken back, or were part of
+    a jump, whose bounds were not yet above the one before it.
     `entropies` holds the entropy of every block where it is known, so that no sweep computes it again; `magnitude` is
-    Σ |terms| of the expected log joint, in nats.
+    Σ |terms| of the expected log joint, in nats. From `base` plain sweeps alone led here, from `origin` a whole climb:
+    the states between are not kept, but can be made again.
     """
 
     moments: Moments
@@ -36,11 +39,29 @@ class State:
     sweeps: int
     entropies: dict[str, Any] | None = None
     magnitude: float | None = None
+    extra: int = 0
+    base: "State | None" = None
+    origin: "State | None" = None
 
     @property
     def elbo(self) -> float:
         """The exact bound after the last sweep; -inf before the first."""
         return self.history[-1] if self.history else -np.inf
+
+    @property
+    def total(self) -> int:
+        """All sweeps that were made."""
+        return self.sweeps + self.extra
+
+    def onward(self, after: "State", made: int) -> "State":
+        """What follows after a jump and so many sweeps from there: those whose bound is higher than here."""
+        bounds = tuple(bound for bound in after.history[-made:] if bound > self.elbo)
+        sweeps = self.sweeps + len(bounds)
+        base = after.base and replace(after.base, sweeps=sweeps - (after.sweeps - after.base.sweeps))
+        extra = self.extra + made - len(bounds)
+        return replace(
+            after, history=(*self.history, *bounds), sweeps=sweeps, extra=extra, base=base, origin=self.origin
+        )
 
 
 class Ascent:
@@ -101,20 +122,34 @@ class Ascent:
 
     def advance(self, state: State, count: int) -> State:
         """`count` more sweeps, each checked."""
-        done = 0
-        while done < count:
-            steps = min(self.stride, count - done)
+        base, end = replace(state, base=None), state.sweeps + count
+        while state.sweeps < end:
+            steps = min(self.stride, end - state.sweeps)
             entropies = self.entropies(state)
             moments, naturals, entropies, size, elbos, gains, inside = self._run(
                 state.moments, state.naturals, entropies, steps
             )
             self.check_inside(inside, naturals)
-            new = [self.finite(float(e)) for e in elbos]
-            after = State(moments, naturals, (*state.history, *new), state.sweeps + steps, entropies, float(size))
+            after = replace(
+                state,
+                moments=moments,
+                naturals=naturals,
+                history=(*state.history, *(self.finite(float(e)) for e in elbos)),
+                sweeps=state.sweeps + steps,
+                entropies=entropies,
+                magnitude=float(size),
+                base=base if count > 1 else None,
+            )
             self._check_gains(state, after, gains)
             state = after
-            done += steps
         return state
+
+    def at_sweep(self, state: State, number: int) -> State | None:
+        """The state after a sweep, by its number; `None` for one that is not among the last plain sweeps."""
+        base = state if number == state.sweeps else state.base
+        if base is None or not base.sweeps <= number <= state.sweeps:
+            return None
+        return self.advance(base, number - base.sweeps)
 
     def resumed(self, naturals: Naturals, state: State, count: int) -> State | None:
         """`count` sweeps, each checked, from the factors with these natural parameters; `None` outside their domain."""

@@ -1,6 +1,6 @@
 """Gradient ascent with a line search that recognises an objective without maximum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +15,23 @@ FAR = 1e10
 
 @dataclass(frozen=True)
 class Climb:
-    """The end of a climb: the point, the value there, every value on the way, and the verdict."""
+    """The end of a climb: the point, the value there, and the verdict."""
 
     point: np.ndarray
     value: float
-    history: np.ndarray
     converged: bool
     unbounded: bool
     status: str
 
 
-def climb(objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance: float) -> Climb:
+def climb(
+    objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance: float
+) -> Generator[tuple[np.ndarray, float], None, Climb]:
     """x ← x + ρ ∇f(x), ρ by Armijo's rule from a Barzilai-Borwein first try; f never falls.
 
-    Points where f is NaN or -inf are never accepted; f = +inf, or coordinates that run away while f still rises, give
-    the verdict `unbounded`, and so does an ascent that only stops where f is no longer finite.
+    Yields (x, f) at the start and after every step. Points where f is NaN or -inf are never accepted; f = +inf, or
+    coordinates that run away while f still rises, give the verdict `unbounded`, and so does an ascent that only stops
+    where f is no longer finite.
     """
     program = jax.jit(jax.value_and_grad(objective))
 
@@ -39,34 +41,35 @@ def climb(objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance
 
     x = np.asarray(start, float)
     value, gradient = evaluate(x)
-    history, quiet, edge = [value], 0, 0
+    quiet, edge = 0, 0
+    yield x, value
     rate = 1.0 / max(1.0, float(np.linalg.norm(gradient)))
     if not np.isfinite(value):
-        return Climb(x, value, np.array(history), False, False, "The start has no finite value.")
+        return Climb(x, value, False, False, "The start has no finite value.")
     for steps in range(1, max_steps + 1):
         found = _step(evaluate, x, value, gradient, rate)
         if found is None and edge:
-            return Climb(x, value, np.array(history), False, True, _NO_MAXIMUM)
+            return Climb(x, value, False, True, _NO_MAXIMUM)
         if found is None:
-            return Climb(x, value, np.array(history), True, False, f"Converged after {steps} steps: no ascent is left.")
+            return Climb(x, value, True, False, f"Converged after {steps} steps: no ascent is left.")
         new, new_value, new_gradient, rate, cut = found
         edge = edge + 1 if cut else 0
         if new_value == np.inf or (np.abs(new).max() > FAR and new_value > value):
-            history.append(new_value)
-            return Climb(new, new_value, np.array(history), False, True, _NO_MAXIMUM)
+            yield new, new_value
+            return Climb(new, new_value, False, True, _NO_MAXIMUM)
         moved, bent = new - x, gradient - new_gradient
         quiet = quiet + 1 if new_value - value < tolerance else 0
         curvature = float(moved @ bent)
         rate = float(moved @ moved) / curvature if curvature > 0 else 4.0 * rate
         x, value, gradient = new, new_value, new_gradient
-        history.append(value)
+        yield x, value
         if quiet >= 5 and edge >= 5:
-            return Climb(x, value, np.array(history), False, True, _NO_MAXIMUM)
+            return Climb(x, value, False, True, _NO_MAXIMUM)
         if quiet >= 5 and edge == 0:
             status = f"Converged after {steps} steps: the last five gained less than {tolerance:g} nats each."
-            return Climb(x, value, np.array(history), True, False, status)
+            return Climb(x, value, True, False, status)
     status = f"Stopped after {max_steps} steps, the bound still rising. Allow more with max_steps."
-    return Climb(x, value, np.array(history), False, False, status)
+    return Climb(x, value, False, False, status)
 
 
 _NO_MAXIMUM = "The bound has no maximum: it rises until it is no longer finite. Check its signs and its data."

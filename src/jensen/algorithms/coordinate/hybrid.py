@@ -199,19 +199,24 @@ def run(
     ascent = HybridAscent(model, num_draws, seed)
     discrete = any(b.discrete for b in model.conjugate.blocks.values())
     count, reached = restarts or (4 if discrete else 1), []
-    best: Point | None = None
+    best: tuple[Point, list[float], Point] | None = None
+    warm = min(warm_up, max_sweeps) if count > 1 else 0
     for _ in range(count):
-        point = ascent.start(rng)
-        for _ in range(min(warm_up, max_sweeps) if count > 1 else 0):
+        begun = point = ascent.start(rng)
+        bounds: list[float] = []
+        for _ in range(warm):
             point = ascent.sweep(point)
+            bounds.append(point.bound)
         reached.append(point.bound)
-        yield Progress("restart", warm_up, point.bound, partial(HybridSolution.of, ascent, point, target))
-        best = point if best is None or point.bound > best.bound else best
+        yield Progress("restart", warm, point.bound, partial(HybridSolution.of, ascent, point, target))
+        best = (begun, bounds, point) if best is None or point.bound > best[2].bound else best
     assert best is not None
-    point, sweeps, converged = best, 0, False
+    begun, bounds, point = best
+    for number, bound in enumerate(bounds, 1):  # the sweeps of the start that is kept
+        yield Progress("ascent", number, bound, partial(_replayed, ascent, begun, number, target))
+    sweeps, converged = warm, False
     for _ in range(3):
-        point, done, converged = yield from _climbed(ascent, point, target, max_sweeps - sweeps, tolerance)
-        sweeps += done
+        point, sweeps, converged = yield from _climbed(ascent, point, target, sweeps, max_sweeps, tolerance)
         elbo, error = ascent.fresh(point, seed + 1)
         if point.bound - elbo < OPTIMISM + 3.0 * error or sweeps >= max_sweeps:
             break
@@ -229,13 +234,20 @@ def run(
     )
 
 
+def _replayed(ascent: HybridAscent, point: Point, sweeps: int, target: HybridTarget) -> HybridSolution:
+    """q after so many sweeps from a point, which are made again."""
+    for _ in range(sweeps):
+        point = ascent.sweep(point)
+    return HybridSolution.of(ascent, point, target)
+
+
 def _climbed(
-    ascent: HybridAscent, point: Point, target: HybridTarget, max_sweeps: int, tolerance: float
+    ascent: HybridAscent, point: Point, target: HybridTarget, sweeps: int, max_sweeps: int, tolerance: float
 ) -> Generator[Progress, None, tuple[Point, int, bool]]:
-    """Sweeps until the gain still to come, extrapolated geometrically, is negligible."""
+    """Sweeps after number `sweeps` until the gain still to come, extrapolated geometrically, is negligible."""
     history = [point.bound]
     rows = ascent.model.conjugate.rows
-    for sweep in range(max_sweeps):
+    for sweep in range(sweeps, max_sweeps):
         point = ascent.sweep(point)
         history.append(point.bound)
         yield Progress("ascent", sweep + 1, point.bound, partial(HybridSolution.of, ascent, point, target))

@@ -103,9 +103,10 @@ class PlatedAscent(Ascent):
 
     def advance(self, state: State, count: int) -> State:
         """`count` more sweeps, each checked."""
+        base = replace(state, base=None) if count > 1 else None
         for _ in range(count):
             state = self._advanced(state)
-        return state
+        return replace(state, base=base)
 
     def resumed(self, naturals: Naturals, state: State, count: int) -> State | None:
         """`count` sweeps, each checked, from the globals with these natural parameters; `None` outside their domain.
@@ -149,8 +150,8 @@ class PlatedAscent(Ascent):
         moments, naturals, entropies, bounds, magnitude, gains, inside = self.sweeps.globals(
             shared, state.naturals, self.entropies(state), self.fixed, statistics, entropy, weight
         )
-        new = State({**moments, **carried}, naturals, state.history, state.sweeps, entropies, magnitude)
-        return new, bounds, gains, inside
+        found = {"moments": {**moments, **carried}, "naturals": naturals, "entropies": entropies}
+        return replace(state, **found, magnitude=magnitude, base=None), bounds, gains, inside
 
     def _advanced(self, state: State, rounds: int = 1, unknown: bool = False) -> State:
         """One more sweep; `unknown`: the factors are in their domain, but not their bound so far."""

@@ -23,7 +23,10 @@ slow ones from two movements, not from the extrapolation between."""
 
 @dataclass(frozen=True)
 class Polished:
-    """The best state, its exact bound, and the gain that was still to come (nats)."""
+    """The best state, its exact bound, and the gain that was still to come (nats).
+
+    `reported` is the number of the last sweep that was reported: those of longer steps that were taken back are not.
+    """
 
     moments: Moments
     naturals: Naturals
@@ -31,6 +34,7 @@ class Polished:
     sweeps: int
     to_gain: float
     converged: bool
+    reported: int
 
 
 def polished(
@@ -42,6 +46,7 @@ def polished(
     tolerance: float,
     most: int,
     write: Callable[[Naturals], Any],
+    reported: int = 0,
 ) -> Generator[Progress, None, Polished]:
     """Sweeps until the gain still to come is below `tolerance` · `scalars` nats; at least two.
 
@@ -49,7 +54,7 @@ def polished(
     D = KL(q ‖ q') + KL(q' ‖ q) gives; gains, being quadratic, shrink by r = D₂ / D₁, so that gain · r / (1 - r) is
     still to come. After every second sweep the natural parameters are extrapolated along the last two movements
     (Varadhan and Roland 2008, scheme S3); a point outside the domain, or below the bound so far, is taken back.
-    `write` writes q down for whoever interrupts.
+    `write` writes q down for whoever interrupts; sweeps up to number `reported` have been reported before.
     """
     best: Any = None
     to_gain, last, falls, sweeps = np.inf, None, 0, 0
@@ -69,8 +74,8 @@ def polished(
             (moments, naturals), fallback, path = fallback, None, []
             last = None
             continue
-        fallback = None
-        yield Progress("ascent", sweeps, elbo, partial(write, naturals))
+        fallback, reported = None, reported + 1
+        yield Progress("ascent", reported, elbo, partial(write, naturals))
         if plain and last is not None:
             gain = elbo - last
             ratio = min(max(moved / moved_before, 0.0), 0.9999) if moved_before > 0 else 0.0
@@ -86,7 +91,7 @@ def polished(
         if best is None or elbo > best[0]:
             best = (elbo, moments, naturals)
         if settled or falls >= FALLS or sweeps >= max(most, 2):
-            return Polished(best[1], best[2], best[0], sweeps, to_gain, settled)
+            return Polished(best[1], best[2], best[0], sweeps, to_gain, settled, reported)
         path = [*path, naturals][-2:]
         last, moved_before, plain = elbo, moved, True
         if len(path) == 2:

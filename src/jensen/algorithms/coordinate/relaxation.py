@@ -66,11 +66,11 @@ class Climb:
             found = self.ascent.resumed(guess, state, count)
             if found is not None and found.elbo > state.elbo:
                 self.before, self.plain = guess, 0
-                return replace(found, history=(*state.history, found.elbo))
+                return state.onward(found, count)
             self.step.failed()
             self.before = None
             if found is not None:
-                return replace(state, sweeps=state.sweeps + count)
+                return replace(state, extra=state.extra + count)
         self.before, self.plain = state.naturals, self.plain + count
         return self.ascent.advance(state, count)
 

@@ -61,9 +61,10 @@ def run(
     state, converged, saddle, start = yield from _watched(cavi, ascent, target, initial, rng, written)
     values = parameter_values(target.model, state)
     known = close(values)
-    final, settled = yield from _expectation(cavi, known, state, rng)
-    ascent_at, last = final
     exact = len(known.model.blocks) == 1
+    estimates = Estimates(values, kinds, exact, {"gain_of_last_sweep": _last_gain(state)})
+    final, settled = yield from _expectation(cavi, known, state, rng, estimates)
+    ascent_at, last = final
     status, left = cavi._status(target.model, state, converged, saddle), left_to_gain(np.asarray(state.history))
     far = None if converged or (saddle and not cavi.escape) else _runaway(target.model, start, state.naturals)
     if far is not None and left < LEFT:
@@ -78,7 +79,7 @@ def run(
         converged and settled,
         f"{kind} for {', '.join(map(repr, kinds))}. {status}{SYMMETRIC if equal else ''}",
         {"elbo": last.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)} | elsewhere(ascent_at, last, ()),
-        estimates=Estimates(values, kinds, exact, {"gain_of_last_sweep": _last_gain(state)}),
+        estimates=estimates,
         target=known,
     )
 
@@ -204,7 +205,7 @@ def parameter_values(model: ConjugateModel, state: State) -> Values:
 
 
 def _expectation(
-    cavi: CAVI, known: ConjugateTarget, state: State, rng: np.random.Generator
+    cavi: CAVI, known: ConjugateTarget, state: State, rng: np.random.Generator, estimates: Estimates
 ) -> Generator[Progress, None, tuple[tuple[Ascent, State], bool]]:
     """The latents' factors at these parameters, to convergence from where EM left them."""
     ascent = ascent_for(known.model)
@@ -221,7 +222,11 @@ def _expectation(
             item = next(climb)
         except StopIteration as stop:
             return (ascent, stop.value[0]), stop.value[1]
-        yield replace(item, step=item.step + state.sweeps)
+        yield replace(item, step=item.step + state.sweeps, q=partial(_at_estimates, item.q, known, estimates))
+
+
+def _at_estimates(q: Any, known: ConjugateTarget, estimates: Estimates) -> Outcome:
+    return Outcome(q(), False, "", estimates=estimates, target=known)
 
 
 def _same_for_all(model: ConjugateModel, initial: Mapping[str, np.ndarray]) -> bool:
