@@ -11,7 +11,7 @@ import numpy as np
 from jensen._alone import alone
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
-from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.core import AbstractAlgorithm, Certificate, Outcome, Progress
 from jensen.data import AbstractSource
 from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
@@ -155,7 +155,7 @@ def _drive(
         status = (
             f"Interrupted by the user in phase '{best.phase}', step {best.step}; this is the best approximation so far."
         )
-        return _partial(best, status, {"interrupted": 1.0}), history
+        return _partial(best, status, Certificate(interrupted=True)), history
     if not _finite(outcome.q):
         if best is None:
             raise ModelError(
@@ -164,15 +164,15 @@ def _drive(
                 "Check the scale of priors and data; try method='pathfinder'.",
             )
         status = f"The fit became non-finite and was rolled back to phase '{best.phase}', step {best.step}."
-        return _partial(best, status, {"rolled_back": 1.0}), history
+        return _partial(best, status, Certificate(rolled_back=True)), history
     return outcome, history
 
 
-def _partial(item: Progress, status: str, certificate: dict[str, float]) -> Outcome:
+def _partial(item: Progress, status: str, certificate: Certificate) -> Outcome:
     """The outcome at a report: its q, written down now if it was not then, with what was learned up to there."""
     found = item.q() if callable(item.q) else item.q
     if isinstance(found, Outcome):
-        return replace(found, converged=False, status=status, certificate={**found.certificate, **certificate})
+        return replace(found, converged=False, status=status, certificate=found.certificate | certificate)
     return Outcome(found, False, status, certificate)
 
 

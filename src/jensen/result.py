@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen._alone import Kept, alone
 from jensen._errors import OptionError, UndefinedError
-from jensen.core import AbstractAlgorithm, Estimates, Outcome
+from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
 from jensen.math.clock import Stopwatch
 from jensen.models.structure import Structure
 
@@ -62,6 +62,7 @@ class Fit:
     structure: Structure
     target: Any = field(repr=False, default=None)
     stored: dict[str, Any] = field(repr=False, default_factory=dict)
+    checks: tuple[AbstractCheck, ...] = field(repr=False, default=())
 
     @classmethod
     def from_outcome(
@@ -182,7 +183,7 @@ class Fit:
         if check_same(self._fingerprint, attached.answer, self.structure, kind.partial):
             return attached
         # What was measured on data that may have been others is measured again.
-        facts = {name: value for name, value in outcome.certificate.items() if name not in ("elbo", "elbo_se")}
+        facts = replace(outcome.certificate, elbo=None, elbo_se=None)
         renewed = replace(attached, stored={}, outcome=replace(outcome, certificate=facts))
         return replace(renewed, elbo=Estimate(*renewed.answer.elbo(self.seed)))
 
@@ -261,11 +262,13 @@ class Fit:
     def _report(self) -> Report:
         if "report" in self.stored:
             return self.stored["report"]
-        report = self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2)
-        if not self.estimates:
-            return report
-        names = ", ".join(map(repr, self.estimates.titles))
-        return replace(report, reasons=(*report.reasons, f"All this is given {names}. {self.estimates.bias}"))
+        return self._attached("a check").judge(self.pool, self._pool_draws, self.seed + 2, self.checks)
+
+    def with_checks(self, *checks: AbstractCheck) -> Fit:
+        """The same fit, judged by further checks too: each may rule a verdict out (`jensen.core.AbstractCheck`)."""
+        self._attached("further checks")
+        stored = {name: value for name, value in self.stored.items() if name not in ("report", "summary")}
+        return replace(self, checks=(*self.checks, *checks), stored=stored)
 
     @alone()
     def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:

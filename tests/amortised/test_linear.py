@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.diagnostics.rows import judge
+from jensen.diagnostics.checks import Optimiser, Rows
+from jensen.diagnostics.verdict import Material, verdict
 from tests.amortised import models as m
 
 
@@ -59,7 +60,8 @@ def test_the_verdict_and_the_gap(fit):
 def test_latents_that_say_nothing_of_their_rows_are_noticed(fit):
     rows = fit.answer.row_statistics
     assert rows.active == rows.dim == m.K
-    report = judge(fit.outcome, replace(rows, active=0), fit.answer.pool(0), None)
+    material = Material(fit.answer, fit.answer.pool(0), {}, 0)
+    report = verdict(material, [Optimiser(), Rows(replace(rows, active=0))])
     assert report.verdict == "usable"
     assert any("posterior collapse" in reason for reason in report.reasons)
     assert "another seed" in report.remedy

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.core import Outcome
-from jensen.diagnostics.check import as_dict, from_dict, judge
+from jensen.answers import answer_for
+from jensen.core import Certificate, Outcome
+from jensen.diagnostics.check import as_dict, from_dict
 from jensen.diagnostics.importance import draw_pool
 from jensen.diagnostics.kinetic import drift
 from jensen.diagnostics.moments import compare, flatten
@@ -18,9 +19,9 @@ from tests.posteriors import METHODS, cauchy, fitted, gaussian, quadratic_model
 
 
 def judged(target, q, converged=True, certificate=None):
-    outcome = Outcome(q, converged, "It stopped.", certificate or {})
+    outcome = Outcome(q, converged, "It stopped.", Certificate.of(certificate or {}))
     pool = draw_pool(target, q, 1)
-    return judge(target, q, outcome, pool, target.constrain(pool.points), 2)
+    return answer_for(target, outcome, 0).judge(pool, target.constrain(pool.points), 2)
 
 
 def normal_target(dim=2, correlation=0.0):

@@ -23,7 +23,7 @@ from jensen.algorithms.continuous import AbstractContinuous
 from jensen.algorithms.explore import Mode, Survey, climb, diagonal_gaussian, survey
 from jensen.algorithms.pathfinder import best_along
 from jensen.bounds import ELBO
-from jensen.core import AbstractBound, AbstractEstimator, Outcome
+from jensen.core import AbstractBound, AbstractEstimator, Certificate, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators import Pathwise, StickingTheLanding
 from jensen.families import AbstractGaussian, FullRank, MeanField, StudentT
@@ -152,7 +152,7 @@ class ADVI(AbstractContinuous):
         restarts = tuple(path.best[1] for path in paths)
         if target.dim > LARGE and self.family != "full_rank" and not is_flexible(self.family):
             begin: AbstractGaussian = diagonal_gaussian(target, paths[0].best[0])
-            certificate: dict[str, float] = {}
+            certificate = Certificate()
         else:
             found = survey(target, paths, 12 if self.family == "mixture" else 4)
             begin, certificate = starting_gaussian(target, found.mode, paths, seed), found.certificate()
@@ -168,7 +168,7 @@ class ADVI(AbstractContinuous):
         else:
             assert isinstance(begin, FullRank)
             outcome = yield from fit_full_rank(target, begin, seed, restarts)
-        return dataclasses.replace(outcome, certificate={**certificate, **outcome.certificate})
+        return dataclasses.replace(outcome, certificate=certificate | outcome.certificate)
 
     def _flexible(
         self, target: Target, begin: AbstractGaussian, found: Survey, restarts: tuple[float, ...], seed: int
@@ -196,7 +196,7 @@ class ADVI(AbstractContinuous):
             fit.q,
             fit.converged,
             stochastic.describe(fit),
-            {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)},
+            Certificate(shift_in_sd=fit.shift, rejected_steps=float(fit.rejected)),
             restarts=restarts,
         )
 
@@ -227,13 +227,13 @@ def fit_mean_field(
         if max(moved, widened) < 0.1 or num_draws >= max_draws:
             break
     agree = max(moved, widened) < 0.1
-    certificate = {
-        "decrement": fit.decrement,
-        "step_in_sd": fit.step_in_sd,
-        "replicate_in_sd": moved,
-        "replicate_log_sd": widened,
-        "num_draws": float(num_draws),
-    }
+    certificate = Certificate(
+        decrement=fit.decrement,
+        step_in_sd=fit.step_in_sd,
+        replicate_in_sd=moved,
+        replicate_log_sd=widened,
+        num_draws=float(num_draws),
+    )
     apart = max(moved, widened)
     if fit.converged and agree:
         step = f"The Newton step is {fit.step_in_sd:.1g} posterior sd"
@@ -277,9 +277,9 @@ def fit_flexible(
         if fit.converged
         else f"Stopped at the step limit; the last averages still differ by {fit.shift:.2g} posterior sd."
     )
-    certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
+    certificate = Certificate(shift_in_sd=fit.shift, rejected_steps=float(fit.rejected))
     if family == "mixture":
-        certificate |= {"unseen_modes": unseen, **covering.uncovered(target, fit.q, modes, seed)}
+        certificate |= Certificate(unseen_modes=unseen) | covering.uncovered(target, fit.q, modes, seed)
     return Outcome(fit.q, fit.converged, status, certificate, restarts=restarts)
 
 
@@ -287,6 +287,5 @@ def fit_full_rank(target: Target, start: FullRank, seed: int, restarts: tuple[fl
     """Natural-gradient ascent from `start`."""
     fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
     status = natural_gaussian.describe(target, fit)
-    return Outcome(
-        fit.q, fit.converged, status, {"shift_in_sd": fit.shift, "rollbacks": float(fit.rollbacks)}, restarts=restarts
-    )
+    certificate = Certificate(shift_in_sd=fit.shift, rollbacks=float(fit.rollbacks))
+    return Outcome(fit.q, fit.converged, status, certificate, restarts=restarts)

@@ -18,7 +18,7 @@ from jensen.algorithms.amortise.steps import Steps
 from jensen.algorithms.amortise.watch import Watch
 from jensen.algorithms.learning.variational import at_edge
 from jensen.bounds import ELBO, Weighted
-from jensen.core import AbstractAlgorithm, AbstractBound, Estimates, Outcome
+from jensen.core import AbstractAlgorithm, AbstractBound, Certificate, Estimates, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators.rows import Learned, RowEstimator
 from jensen.families import FullRank, MeanField
@@ -198,13 +198,13 @@ class AmortisedVI(AbstractAlgorithm):
                     found = stop.value
                     break
                 written: Any = item.q
-                yield replace(item, q=partial(self._outcome, target, written, False, "", {}))
-            certificate = {
-                "epochs": found.epochs,
-                "gain_per_row": found.gain,
-                "step_size": found.rate,
-                "rejected_steps": float(found.rejected),
-            }
+                yield replace(item, q=partial(self._outcome, target, written, False, "", Certificate()))
+            certificate = Certificate(
+                epochs=found.epochs,
+                gain_per_row=found.gain,
+                step_size=found.rate,
+                rejected_steps=float(found.rejected),
+            )
             far = watch.far(found.learned, found.converged)
             end = (
                 f"Converged after {found.epochs:.0f} epochs: the last cut of the step size gained {found.gain:.1g} "
@@ -223,13 +223,13 @@ class AmortisedVI(AbstractAlgorithm):
             return self._outcome(target, found.learned, found.converged, f"{end}{changed}{at_edge(far)}", certificate)
 
     def _outcome(
-        self, target: RowTarget, learned: Learned, converged: bool, status: str, certificate: dict[str, float]
+        self, target: RowTarget, learned: Learned, converged: bool, status: str, certificate: Certificate
     ) -> Outcome:
         estimates = None
         if target.parameters:
             values = jax.device_get(target.charts.values(learned.parameters))
             kinds = {p.name: p.kind for p in target.parameters}
             found = {name: np.asarray(values[name], float) for name in kinds}
-            estimates = Estimates(found, kinds, False, {})
+            estimates = Estimates(found, kinds, False)
         q = jax.device_get(learned.q)
         return Outcome(q, converged, status, certificate, estimates=estimates, target=target)

@@ -19,7 +19,7 @@ from jensen.algorithms.measured import Measured
 from jensen.algorithms.resolved import resolved
 from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.core import AbstractAlgorithm, Certificate, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.estimators import StickingTheLanding
 from jensen.families import AbstractGaussian, FullRank, LowRank
@@ -144,7 +144,7 @@ class Auto(AbstractAlgorithm):
                     f"The posterior is Gaussian to within {0.5 * spread**2:.1g} nats at the mode, so the curvature "
                     "there was kept and the mean corrected by one natural-gradient step."
                 )
-                certificate = {"shift_in_sd": spread, **found.certificate()}
+                certificate = Certificate(shift_in_sd=spread) | found.certificate()
                 return Outcome(polished, True, status, certificate, None, tuple(p.best[1] for p in paths)), found
         stages = [_Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
         yield Progress("curvature", 1, _compare(target, stages, seed), start)
@@ -156,7 +156,7 @@ class Auto(AbstractAlgorithm):
         converged = fit.converged if best.q is fit.q else mode.regular and mode.decrement < 1e-4
         why = natural_gaussian.describe(target, fit) if best.q is fit.q or not fit.converged else ""
         status = f"The {best.name} Gaussian was kept. {why}".strip()
-        certificate = {"shift_in_sd": fit.shift, "rollbacks": float(fit.rollbacks), **found.certificate()}
+        certificate = Certificate(shift_in_sd=fit.shift, rollbacks=float(fit.rollbacks)) | found.certificate()
         restarts = tuple(p.best[1] for p in paths)
         rows = tuple(stage.row() for stage in stages)
         return Outcome(best.q, converged, status, certificate, None, restarts, rows), found
@@ -190,7 +190,7 @@ class Auto(AbstractAlgorithm):
             best.q,
             fit.converged,
             status,
-            {"shift_in_sd": fit.shift, "rejected_steps": rejected},
+            Certificate(shift_in_sd=fit.shift, rejected_steps=rejected),
             None,
             tuple(p.best[1] for p in paths),
             tuple(stage.row() for stage in stages),

@@ -12,7 +12,7 @@ from jensen.algorithms.blackbox import ascent, recipes, table
 from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget, Together, learned_target
 from jensen.algorithms.blackbox.start import jittered, starting_product
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome, Progress
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Certificate, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.families.native import AbstractFactor, Product
 from jensen.math.keys import purpose_key
@@ -119,7 +119,7 @@ class BBVI(AbstractAlgorithm):
             f"{len(found.bounds)} optima found{'' if not others else f', {found.bounds[1]:.4g} nats being the next'}."
         )
         share = float(np.exp(np.array(found.bounds[1:]) - found.bounds[0]).sum()) if others else 0.0
-        certificate = {"elbo": found.bounds[0], "gain": found.gain, "share_elsewhere": share / (1.0 + share)}
+        certificate = Certificate(elbo=found.bounds[0], gain=found.gain, share_elsewhere=share / (1.0 + share))
         return Outcome(table.as_product(q, found.marginals), True, status, certificate, restarts=found.bounds)
 
     def ascend(self, target: NativeTarget, q: Any, seed: int, learn: LearnedTarget | None = None) -> Run:
@@ -160,7 +160,7 @@ class BBVI(AbstractAlgorithm):
             else f"Stopped at {self.max_steps} steps; the last averages still differ by {fit.shift:.2g} posterior sd."
         )
         status = f"{end} Gradients: {how}." if how else end
-        certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
+        certificate = Certificate(shift_in_sd=fit.shift, rejected_steps=float(fit.rejected))
         return Outcome(fit.q, fit.converged, status, certificate, restarts=reached)
 
     def _race(self, steps: ascent.Chunks, q: Any, seed: int) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from jensen._errors import OptionError
 from jensen.algorithms import stochastic
 from jensen.algorithms.explore import climb, diagonal_gaussian, survey
-from jensen.core import AbstractBound, AbstractEstimator, Outcome
+from jensen.core import AbstractBound, AbstractEstimator, Certificate, Outcome
 from jensen.core.algorithm import Run
 from jensen.families import AbstractGaussian
 from jensen.math.precision import Precision, float_type, working
@@ -72,5 +72,5 @@ def fit_by_rows(
     target.gradients += part.gradients
     how = f"Steps were on batches of {target.subsample.batch_size} of {target.subsample.size} rows."
     status = f"{stochastic.describe(fit)} {how}"
-    certificate = {"shift_in_sd": fit.shift, "rejected_steps": float(fit.rejected)}
+    certificate = Certificate(shift_in_sd=fit.shift, rejected_steps=float(fit.rejected))
     return Outcome(fit.q, fit.converged, status, certificate)

@@ -17,6 +17,7 @@ from jensen.algorithms.coordinate.optima import elsewhere
 from jensen.algorithms.coordinate.plated import ascent_for
 from jensen.algorithms.coordinate.relaxation import Climb
 from jensen.algorithms.coordinate.solution import Solution, solution
+from jensen.core import Certificate
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
@@ -122,7 +123,7 @@ class CAVI(AbstractAlgorithm):
             solution(ascent, state, target),
             converged and not (saddle and not self.escape),
             self._status(target.model, state, converged, saddle),
-            {"elbo": state.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)}
+            Certificate(elbo=state.elbo, sweeps=float(state.sweeps), saddle=saddle)
             | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
             restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
         )

@@ -4,6 +4,7 @@ import numpy as np
 
 from jensen.algorithms.explore import Mode, Survey, distinct, find_starts, settle
 from jensen.algorithms.flexible import draws, log_probs
+from jensen.core import Certificate
 from jensen.math import lbfgs, linalg
 from jensen.math.precision import working
 from jensen.models import Target
@@ -60,14 +61,14 @@ def _laplace(modes: list[Mode] | tuple[Mode, ...]) -> np.ndarray:
     return np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in modes])
 
 
-def uncovered(target: Target, q: object, modes: tuple[Mode, ...], seed: int) -> dict[str, float]:
+def uncovered(target: Target, q: object, modes: tuple[Mode, ...], seed: int) -> Certificate:
     """`share_elsewhere` and `variance_elsewhere` of the modes that q misses, in the survey's sense.
 
     Around every mode Z = E_g[p / g] and Q = E_g[q / g] with the Gaussian g of its curvature; the mode is missed where
     its share of ΣQ is under a tenth of its share of ΣZ.
     """
     if len(modes) < 1:
-        return {}
+        return Certificate()
     held, evidence = np.zeros(len(modes)), np.zeros(len(modes))
     rng = np.random.default_rng([seed, 43])
     for index, mode in enumerate(modes):
@@ -85,10 +86,9 @@ def uncovered(target: Target, q: object, modes: tuple[Mode, ...], seed: int) -> 
         points = draws(q, 1024, seed + 43)
     centre, sd = points.mean(axis=0), np.maximum(points.std(axis=0), 1e-300)
     far = np.array([np.abs((mode.point - centre) / sd).max() for mode in modes])
-    return {
-        "share_elsewhere": float(shares[missed].sum()),
-        "variance_elsewhere": float((shares * far**2)[missed].sum()),
-    }
+    return Certificate(
+        share_elsewhere=float(shares[missed].sum()), variance_elsewhere=float((shares * far**2)[missed].sum())
+    )
 
 
 def _log_mean(values: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from jensen.algorithms.adaptive import adapted
 from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
 from jensen.algorithms.noncentring import Fit
-from jensen.core import Outcome, Progress
+from jensen.core import Certificate, Outcome, Progress
 from jensen.families import AbstractGaussian, FullRank
 from jensen.models import Target
 
@@ -45,14 +45,14 @@ def escalate(
         mixed = measure(target, f"mixture of {COMPONENTS} by importance draws", mixture, seed)
         tried.append(mixed)
         if mixed.beats(kept) or mixed.covers(kept):
-            outcome = replace(outcome, q=mixture, converged=True, status=_gain(mixed, gaussian, ""))
+            outcome = replace(outcome, q=mixture, converged=mixed.gap < RICHER, status=_gain(mixed, gaussian, ""))
             kept = mixed
     if kept.gap > (GAP if eager else RICHER) or richer.has_other_modes(found):
         more = yield from richer.attempts(target, around, found, seed)
         tried += more
         best = max(more, key=lambda one: one.bound, default=kept)
         if best.beats(kept):
-            known = {**outcome.certificate, **(best.missed or {})}
+            known = outcome.certificate | (best.missed or Certificate())
             outcome = replace(outcome, q=best.q, converged=best.converged, certificate=known)
             outcome = replace(outcome, status=_gain(best, gaussian, ""))
             kept = best

@@ -9,7 +9,7 @@ import numpy as np
 from jensen._errors import ModelError
 from jensen._typing import leaf
 from jensen.algorithms.relabel import Labelling, find_labelling
-from jensen.core import Progress
+from jensen.core import Certificate, Progress
 from jensen.families import FullRank, MeanField
 from jensen.math import lbfgs, linalg
 from jensen.math.quasi_newton import inverse_hessian
@@ -210,15 +210,15 @@ class Survey:
         """The one with most evidence."""
         return self.modes[0]
 
-    def certificate(self) -> dict[str, float]:
+    def certificate(self) -> Certificate:
         """What the verdict wants to know."""
-        return {
-            "mode_decrement": self.mode.decrement,
-            "modes": float(len(self.modes)),
-            "share_elsewhere": self.share_elsewhere,
-            "variance_elsewhere": self.variance_elsewhere,
-            "labellings": float(self.labellings),
-        }
+        return Certificate(
+            mode_decrement=self.mode.decrement,
+            modes=float(len(self.modes)),
+            share_elsewhere=self.share_elsewhere,
+            variance_elsewhere=self.variance_elsewhere,
+            labellings=float(self.labellings),
+        )
 
 
 def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:

@@ -21,7 +21,7 @@ from jensen.algorithms.hierarchical.rows import back_to_mean_field, row_inputs
 from jensen.algorithms.hierarchical.scouts import sighted
 from jensen.algorithms.hierarchical.start import at_optima, by_rows, check_names, starting_family
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Outcome
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Certificate, Outcome
 from jensen.core.algorithm import Run
 from jensen.families.native import AbstractFactor, native_factor
 from jensen.math.keys import purpose_key
@@ -213,12 +213,12 @@ class HVM(AbstractAlgorithm):
         if plain:
             size = begin.prior.num_rows
             end = f"{end} Of {size} rows {plain} are as mean field left them: dependence did not raise their bound."
-        certificate = {
-            "shift_in_sd": fit.shift,
-            "rejected_steps": float(fit.rejected),
-            "information": found.information,
-            "information_se": found.information_se,
-        }
+        certificate = Certificate(
+            shift_in_sd=fit.shift,
+            rejected_steps=float(fit.rejected),
+            information=found.information,
+            information_se=found.information_se,
+        )
         return Outcome(q, fit.converged, end, certificate, restarts=reached)
 
     def _rows(self, target: NativeTarget, product: Any, axes: Mapping[str, int], seed: int) -> Any:

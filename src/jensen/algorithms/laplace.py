@@ -7,7 +7,7 @@ import numpy as np
 
 from jensen.algorithms.continuous import AbstractContinuous
 from jensen.algorithms.explore import Mode, climb, survey
-from jensen.core import Outcome, Progress
+from jensen.core import Certificate, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.math import linalg
 from jensen.models import Target
@@ -56,10 +56,6 @@ class Laplace(AbstractContinuous):
             polished.gaussian(),
             fine,
             status,
-            {
-                **found.certificate(),
-                "decrement": decrement,
-                "step_in_sd": float(np.sqrt(max(decrement, 0.0))),
-            },
+            found.certificate() | Certificate(decrement=decrement, step_in_sd=float(np.sqrt(max(decrement, 0.0)))),
             restarts=restarts,
         )

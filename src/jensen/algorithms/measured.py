@@ -9,6 +9,7 @@ from scipy import special
 
 from jensen.algorithms import flexible
 from jensen.algorithms.resolved import resolved
+from jensen.core import Certificate
 from jensen.families import AbstractGaussian
 from jensen.math.precision import working
 from jensen.models import Target
@@ -34,7 +35,7 @@ class Measured:
     error: float
     gap: float
     converged: bool = True
-    missed: dict[str, float] | None = None
+    missed: Certificate | None = None
     spread: float = 0.0
 
     def row(self, kept: bool) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class Measured:
 
 
 def measure(
-    target: Target, name: str, q: Any, seed: int, converged: bool = True, missed: dict[str, float] | None = None
+    target: Target, name: str, q: Any, seed: int, converged: bool = True, missed: Certificate | None = None
 ) -> Measured:
     """The bound on fresh draws; -∞ where a draw has no finite density under p or q, or none told by its numbers.
 

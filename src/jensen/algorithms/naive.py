@@ -15,6 +15,7 @@ from jensen.algorithms.coordinate.ascent import Ascent
 from jensen.algorithms.coordinate.climb import Climb, climb
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.solution import Solution
+from jensen.core import Certificate
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
@@ -164,12 +165,8 @@ class Naive(AbstractAlgorithm):
                 _check_start(value, "Rescale the data, or give other starting values.")
             yield Progress("ascent", step, value, Solution(unravel(jnp.asarray(point)), {}, target))
         elbo = float("nan") if found.unbounded else found.value
-        return Outcome(
-            Solution(unravel(jnp.asarray(found.point)), {}, target),
-            found.converged,
-            found.status,
-            {"elbo": elbo, "saddle": 0.0},
-        )
+        q = Solution(unravel(jnp.asarray(found.point)), {}, target)
+        return Outcome(q, found.converged, found.status, Certificate(elbo=elbo))
 
 
 def _check_start(value: float, remedy: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from jensen.algorithms import covering, flexible
 from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
-from jensen.core import Progress
+from jensen.core import Certificate, Progress
 from jensen.families import AbstractGaussian, FullRank
 from jensen.math import linalg
 from jensen.models import Target
@@ -52,7 +52,7 @@ def attempts(
         name = f"mixture over {len(modes)} modes" if several and count == len(modes) else f"mixture of {count}"
         mixture = flexible.mixture_from(parts, logs, count, seed)
         fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture")
-        missed = {"unseen_modes": unseen, **covering.uncovered(target, fit.q, modes, seed)} if several else None
+        missed = Certificate(unseen_modes=unseen) | covering.uncovered(target, fit.q, modes, seed) if several else None
         tried.append(measure(target, name, fit.q, seed, fit.converged, missed))
         if max(tried, key=lambda one: one.bound).gap < LEFT:
             return tried

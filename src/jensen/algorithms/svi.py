@@ -15,6 +15,7 @@ from jensen.algorithms.coordinate.polish import Polished, polished
 from jensen.algorithms.coordinate.shape import not_by_rows, splits
 from jensen.algorithms.coordinate.steps import Steps, steps
 from jensen.algorithms.coordinate.stream import StreamTarget, reached, stream_target
+from jensen.core import Certificate
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Run
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
@@ -187,13 +188,13 @@ class SVI(AbstractAlgorithm):
             if more.elbo <= found.elbo:
                 break
             found = replace(more, sweeps=found.sweeps + more.sweeps)
-        certificate = {
-            "elbo": found.elbo,
-            "epochs": float(stepped.epochs + found.sweeps),
-            "sweeps": float(found.sweeps),
-            "to_gain": found.to_gain,
-            "saddle": float(saddle),
-        }
+        certificate = Certificate(
+            elbo=found.elbo,
+            epochs=float(stepped.epochs + found.sweeps),
+            sweeps=float(found.sweeps),
+            to_gain=found.to_gain,
+            saddle=saddle,
+        )
         status = _status(stepped.epochs, found, scalars)
         return Outcome(reached(batches, target, found.naturals), found.converged, status, certificate)
 
@@ -207,7 +208,7 @@ def _once(q: Any, stepped: Steps, size: int) -> Outcome:
         f"The data were read once, in steps.{part} One pass cannot show that nothing is left to gain: "
         "pass data that can be read again to sweep to convergence."
     )
-    certificate = {"elbo": float(late.mean()), "elbo_se": error, "epochs": 1.0, "saddle": 0.0, "read_once": 1.0}
+    certificate = Certificate(elbo=float(late.mean()), elbo_se=error, epochs=1.0, read_once=True)
     return Outcome(q, False, status, certificate)
 
 

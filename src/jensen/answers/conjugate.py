@@ -16,12 +16,13 @@ from jensen.algorithms.coordinate.hybrid_solution import HybridSolution, restore
 from jensen.algorithms.coordinate.solution import Solution, restored
 from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.factors import FACTORS, factor_checks
 from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
-from jensen.core import Outcome
-from jensen.diagnostics.check import Report
+from jensen.core import AbstractCheck, Outcome
+from jensen.diagnostics.checks import Integrated
 from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
-from jensen.diagnostics.factorised import judge
 from jensen.diagnostics.importance import Pool
+from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget
@@ -39,6 +40,7 @@ class ConjugateAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "factors"
     approximates: ClassVar[tuple[type, ...]] = (Solution, HybridSolution)
+    advice: ClassVar[Mapping[str, str]] = FACTORS
     space: str = "the latents that were not integrated out exactly"
 
     def __init__(self, target: Any, outcome: Outcome, seed: int):
@@ -69,9 +71,9 @@ class ConjugateAnswer(AbstractAnswer):
     def elbo(self, seed: int) -> tuple[float, float]:
         """Exact where every factor is conjugate; else on fresh draws of the Gaussian."""
         del seed
-        found = self.outcome.certificate
-        if np.isfinite(found.get("elbo", np.nan)):
-            return found["elbo"], found.get("elbo_se", 0.0)
+        exact = self.outcome.certificate.elbo
+        if exact is not None and np.isfinite(exact):
+            return exact, self.outcome.certificate.elbo_se or 0.0
         return sum(self._energy.values()), 0.0
 
     @functools.cached_property
@@ -113,20 +115,19 @@ class ConjugateAnswer(AbstractAnswer):
         assert self.program is not None  # coordinate methods work on programs
         return draws | self.program.deterministic(draws, names)
 
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
-        """Weights and moments."""
-        del seed
+    def checks(self) -> tuple[AbstractCheck, ...]:
+        """Other optima, weights, moments."""
+        way = self._collapsed.way
+        how = f"{', '.join(way.left_out)} integrated out exactly" if way.left_out else "all latents drawn"
+        integrated = () if way.plan.exact else (Integrated(tuple(way.left_out), False),)
+        return (*factor_checks(how, exact=not way.weighed), *integrated)
+
+    def agreement(self, pool: Pool, draws: Draws) -> Agreement:
+        """Of exact moments, where anything has weights."""
         listed = {name: site.values for name, site in self.solution.infos.items() if site.values is not None}
         ranges = {name: float(values.max() - values.min()) for name, values in listed.items()}
-        return judge(
-            self.outcome,
-            pool,
-            draws,
-            self.exact_moments(),
-            (self._collapsed.way.weighed, self._collapsed.way.left_out),
-            ranges,
-            self._collapsed.way.plan.exact,
-        )
+        weighed = draws if self._collapsed.way.weighed else {}
+        return compare_exact(weighed, pool.weights, self.exact_moments(), ranges)
 
     def evidence(self, pool: Pool) -> Evidence:
         """The exact ELBO; the other bounds from the pool."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from jensen._errors import UndefinedError
-from jensen.core import Outcome
+from jensen.core import AbstractCheck, Outcome
 from jensen.math.precision import Precision
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
+    from jensen.diagnostics.moments import Agreement
     from jensen.diagnostics.surgery import Surgery
 
 Draws = dict[str, np.ndarray]
@@ -37,6 +38,7 @@ class AbstractAnswer(abc.ABC):
         program: the NumPyro program with its data; `None` for a plain log density.
         space: what the importance weights are on, in words, where it is not the latents themselves.
         partial: whether q leaves latents of rows out, so that a model may have more of them.
+        advice: what to do where a fit is "usable", and where it is "untrusted" and no check that failed has a remedy.
     """
 
     kind: ClassVar[str]
@@ -47,6 +49,7 @@ class AbstractAnswer(abc.ABC):
     program: NumPyroProgram | None
     space: str = ""
     partial: ClassVar[bool] = False
+    advice: ClassVar[Mapping[str, str]]
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -99,8 +102,24 @@ class AbstractAnswer(abc.ABC):
         """Draws from q itself."""
 
     @abc.abstractmethod
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
-        """The verdict."""
+    def checks(self) -> tuple[AbstractCheck, ...]:
+        """What the verdict on this kind of q stands on."""
+
+    @abc.abstractmethod
+    def agreement(self, pool: Pool, draws: Draws) -> Agreement:
+        """Means and sds of q against corrected ones."""
+
+    def khat(self, pool: Pool) -> float:
+        """Pareto k̂ of p/q as the report gives it."""
+        return pool.khat_q
+
+    def judge(self, pool: Pool, draws: Draws, seed: int, further: tuple[AbstractCheck, ...] = ()) -> Report:
+        """The verdict, by `checks` and by `further` ones."""
+        from jensen.diagnostics.checks import Given
+        from jensen.diagnostics.verdict import Material, verdict
+
+        given = (Given(self.outcome.estimates),) if self.outcome.estimates else ()
+        return verdict(Material(self, pool, draws, seed), (*self.checks(), *given, *further))
 
     def evidence(self, pool: Pool) -> Evidence:
         """Bounds on log p(x) and its estimate."""

@@ -14,7 +14,6 @@ from jensen.answers.contract import Draws
 from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.packing import packed, unpacked
 from jensen.core import total
-from jensen.diagnostics.check import Report, judge
 from jensen.diagnostics.evidence import Decomposition
 from jensen.diagnostics.importance import TAIL, Pool, pool_size, student_log_prob, weigh
 from jensen.families import Blocks, Flow, FullRank, LowRank, MeanField, Mixture, OnSupport, StudentT
@@ -87,10 +86,6 @@ class FlexibleAnswer(GaussianAnswer):
     def sample(self, count: int, seed: int) -> Draws:
         """Fresh draws of q."""
         return self.target.complete(self._draws(count, 3, seed), seed)
-
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
-        """As for a Gaussian."""
-        return judge(self.target, self.gaussian, self.outcome, pool, draws, seed)
 
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
         """On fresh draws."""

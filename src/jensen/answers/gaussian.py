@@ -10,11 +10,20 @@ import numpy as np
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.summed import summed_likelihood
-from jensen.core import Outcome
-from jensen.diagnostics.check import Report, judge
+from jensen.core import AbstractCheck, Outcome
+from jensen.diagnostics.checks import (
+    FiniteDensity,
+    Labellings,
+    LinearResponse,
+    Modes,
+    Moments,
+    Optimiser,
+    Stationary,
+    Weights,
+)
 from jensen.diagnostics.evidence import Decomposition, decompose
 from jensen.diagnostics.importance import Pool, draw_pool
-from jensen.diagnostics.moments import flatten
+from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
@@ -27,6 +36,7 @@ FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
     cls.__name__: cls for cls in (MeanField, FullRank, LowRank, Structured)
 }
 
+CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
 
@@ -39,6 +49,10 @@ class GaussianAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "gaussian"
     approximates: ClassVar[type] = AbstractGaussian
+    advice: ClassVar[Mapping[str, str]] = {
+        "usable": CORRECTED,
+        "untrusted": "Fit with method=jn.advi(family='full_rank'), write hierarchical scales non-centred, or run NUTS.",
+    }
 
     def __init__(self, target: Target | AutoTarget, outcome: Outcome, seed: int):
         density = target.density if isinstance(target, AutoTarget) else target
@@ -100,9 +114,27 @@ class GaussianAnswer(AbstractAnswer):
         noise = np.random.default_rng([seed, self.seed]).normal(size=(count, self.q.noise_dim))
         return self.target.complete(self.q.host_transform(noise), seed)
 
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
-        """Weights, moments, Hamiltonian drift, other modes."""
-        return judge(self.target, self.q, self.outcome, pool, draws, seed)
+    @property
+    def gaussian(self) -> AbstractGaussian:
+        """A Gaussian of q's shape: q itself."""
+        return self.q
+
+    def checks(self) -> tuple[AbstractCheck, ...]:
+        """Other modes, weights, moments, Hamiltonian drift."""
+        return (
+            Labellings(),
+            Modes(),
+            Optimiser(),
+            FiniteDensity(),
+            Moments(),
+            Stationary(self.gaussian),
+            LinearResponse(),
+            Weights(),
+        )
+
+    def agreement(self, pool: Pool, draws: Draws) -> Agreement:
+        """Of draws, deterministic sites included."""
+        return compare(draws, pool.weights, {site.name for site in self.structure.latents})
 
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
         """On one set of symmetric draws."""

@@ -14,12 +14,12 @@ import numpy as np
 from jensen.algorithms.hierarchical.moments import Moments, moments
 from jensen.algorithms.hierarchical.weights import LAMBDAS, weighed_draws
 from jensen.answers.contract import Draws
+from jensen.answers.factors import factor_checks
 from jensen.answers.native import NativeAnswer
 from jensen.answers.packing import packed, unpacked
-from jensen.core import Outcome
-from jensen.diagnostics.check import Report
-from jensen.diagnostics.dependence import Dependence, total_correlation, with_dependence
-from jensen.diagnostics.factorised import judge
+from jensen.core import AbstractCheck, Outcome
+from jensen.diagnostics.checks import Expressed
+from jensen.diagnostics.dependence import Dependence, total_correlation
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.moments import flatten
 from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture, hierarchical, native
@@ -112,15 +112,9 @@ class HierarchicalAnswer(NativeAnswer):
             joint = total_correlation(self.q, draws, log_q, self.seed) if correlations is not None else None
         return Dependence(tuple(names), correlations, found.information, found.information_se, joint)
 
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
-        """Weights and moments, and whether q is more than mean field."""
-        del seed
-        names = [site.name for site in self._latents()]
-        ranges = {s.name: max(float(np.ptp(draws[s.name])), 1.0) for s in self._latents() if s.discrete}
-        known = {n: draws[n] for n in names}
-        report = judge(self.outcome, pool, known, self._known_moments(), (names, []), ranges, True)
-        reasons = tuple(reason.replace("all latents drawn", f"on {self.space}") for reason in report.reasons)
-        return with_dependence(dataclasses.replace(report, reasons=reasons), self.dependence)
+    def checks(self) -> tuple[AbstractCheck, ...]:
+        """Other optima, weights, moments, and whether q is more than mean field."""
+        return (*factor_checks(f"on {self.space}"), Expressed(self.dependence))
 
     def columns(self, names: list[str]) -> dict[str, np.ndarray]:
         """`max_corr`: the largest correlation of each scalar with another under q, by the law of total covariance."""

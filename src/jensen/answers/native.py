@@ -14,11 +14,11 @@ import numpy as np
 from jensen._typing import leaf
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
-from jensen.core import Outcome, total
-from jensen.diagnostics.check import Report
+from jensen.answers.factors import FACTORS, factor_checks
+from jensen.core import AbstractCheck, Outcome, total
 from jensen.diagnostics.evidence import Decomposition
-from jensen.diagnostics.factorised import judge
 from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families import native
 from jensen.families.native import Product
 from jensen.math.precision import Precision, working
@@ -31,6 +31,7 @@ class NativeAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "native"
     approximates: ClassVar[type] = Product
+    advice: ClassVar[Mapping[str, str]] = FACTORS
 
     def __init__(self, target: NativeTarget | AutoTarget, outcome: Outcome, seed: int):
         own = target.native if isinstance(target, AutoTarget) else target
@@ -65,8 +66,9 @@ class NativeAnswer(AbstractAnswer):
 
     def elbo(self, seed: int) -> tuple[float, float]:
         """Exact where the joint states were tabulated, else on fresh draws."""
-        if "elbo" in self.outcome.certificate:
-            return self.outcome.certificate["elbo"], 0.0
+        exact = self.outcome.certificate.elbo
+        if exact is not None:
+            return exact, 0.0
         draws = self._draws(self.q, self._size() // 2, seed, 1)
         ratios = self.target.log_joint(draws) - self._log_q(self.q, draws)
         with np.errstate(over="ignore"):  # values near the largest number: their error is infinite
@@ -104,13 +106,18 @@ class NativeAnswer(AbstractAnswer):
         """Draws of every latent."""
         return self.target.constrain(self._draws(self.q, count, seed, 4))
 
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
-        """Weights and moments."""
-        del seed
-        names = [site.name for site in self._latents()]
+    def checks(self) -> tuple[AbstractCheck, ...]:
+        """Other optima, weights, moments."""
+        return factor_checks("all latents drawn")
+
+    def agreement(self, pool: Pool, draws: Draws) -> Agreement:
+        """Of the latents whose means and sds under q are known."""
         ranges = {s.name: max(float(np.ptp(draws[s.name])), 1.0) for s in self._latents() if s.discrete}
-        moments = {name: value for name, value in self.exact_moments().items() if name in names}
-        return judge(self.outcome, pool, {n: draws[n] for n in names}, moments, (names, []), ranges, True)
+        known = {site.name: draws[site.name] for site in self._latents()}
+        return compare_exact(known, pool.weights, self._known_moments(), ranges)
+
+    def _known_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return self.exact_moments()
 
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
         """On fresh draws."""

@@ -18,19 +18,20 @@ from jensen.algorithms.coordinate.weighing import tempered
 from jensen.algorithms.svi import SVI
 from jensen.answers.conjugate import LARGEST, LISTED, check_affordable
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.factors import FACTORS, factor_checks
 from jensen.answers.local_factors import LocalFactors, local_factors
-from jensen.core import Outcome
-from jensen.diagnostics.check import Check, Report
+from jensen.core import AbstractCheck, Outcome
+from jensen.diagnostics.checks import Integrated, Optimiser, Unweighed
 from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
-from jensen.diagnostics.factorised import judge
 from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
 from jensen.models.program import deterministic_names
 
 READ_AGAIN = "Pass data that can be read again: arrays, a list of batches, or a function that returns a fresh iterable."
-COMPARE = "Compare the bound with fits from other seeds, and predictions with rows that were left out."
+COMPARE = "Compare with a fit to rows that were left out."
 
 
 class StreamedAnswer(AbstractAnswer):
@@ -42,6 +43,7 @@ class StreamedAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "streamed"
     approximates: ClassVar[type] = Streamed
+    advice: ClassVar[Mapping[str, str]] = FACTORS
     space: str = "the latents that all rows share"
     partial: ClassVar[bool] = True
 
@@ -75,8 +77,8 @@ class StreamedAnswer(AbstractAnswer):
         """Exact from a pass over all rows; from the batches of its only pass where there was one only."""
         del seed
         found = self.outcome.certificate
-        if np.isfinite(found.get("elbo", np.nan)):
-            return found["elbo"], found.get("elbo_se", 0.0)
+        if found.elbo is not None and np.isfinite(found.elbo):
+            return found.elbo, found.elbo_se or 0.0
         return (self.outcome.q.elbo(), 0.0) if self.target.source.repeatable else (np.nan, np.inf)
 
     def size(self) -> int:
@@ -150,24 +152,22 @@ class StreamedAnswer(AbstractAnswer):
             return draws
         return draws | self.target.program.deterministic(draws, names)
 
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
+    def checks(self) -> tuple[AbstractCheck, ...]:
         """Weights and moments; "untrusted" where there are no weights."""
-        del seed
         if self._why_not:
-            remedy = (
-                READ_AGAIN if not self.target.source.repeatable else "Compare with a fit to rows that were left out."
-            )
-            reasons = (self._why_not,) if self.outcome.converged else (self._why_not, self.outcome.status)
-            stopped = Check(
-                "optimiser met its stopping rule", float(self.outcome.converged), "1", self.outcome.converged
-            )
-            return Report("untrusted", reasons, remedy, np.inf, (np.inf, np.inf), np.inf, 0.0, (stopped,))
-        listed = {site.name: site for site in self._latents() if site.support.is_discrete}
+            remedy = COMPARE if self.target.source.repeatable else READ_AGAIN
+            return Unweighed(self._why_not, remedy), Optimiser()
+        local = tuple(self.target.local_sites)
+        how = f"{', '.join(local)} integrated out exactly" if local else "all latents drawn"
+        integrated = () if exact(self.target) else (Integrated(local, False),)
+        return (*factor_checks(how), *integrated)
+
+    def agreement(self, pool: Pool, draws: Draws) -> Agreement:
+        """Of exact moments."""
         infos = self.outcome.q.infos
+        listed = [site.name for site in self._latents() if site.support.is_discrete]
         ranges = {name: float(np.ptp(infos[name].values)) for name in listed}
-        weighed = [site.name for site in self._latents()]
-        sites = (weighed, list(self.target.local_sites))
-        return judge(self.outcome, pool, draws, self.exact_moments(), sites, ranges, exact(self.target))
+        return compare_exact(draws, pool.weights, self.exact_moments(), ranges)
 
     def evidence(self, pool: Pool) -> Evidence:
         """The exact ELBO; the other bounds from the pool, where there are weights."""

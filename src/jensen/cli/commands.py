@@ -81,7 +81,7 @@ def run(
     files = write(session, result, outputs, problems)
     for part in show.result(result, report, frame, bounds):
         session.show(part)
-    if result.outcome.certificate.get("interrupted"):
+    if result.outcome.certificate.interrupted:
         session.err.print(Text("interrupted: this is the best approximation found so far", style="bold yellow"))
     if listing:
         list_files(session, files)

@@ -29,7 +29,7 @@ def record(
         "reasons": report.reasons if report else (),
         "remedy": report.remedy if report else "",
         "exit_status": exit_codes.of(report.verdict) if report else exit_codes.INTERRUPTED,
-        "interrupted": bool(fit.outcome.certificate.get("interrupted")) or report is None or bounds is None,
+        "interrupted": fit.outcome.certificate.interrupted or report is None or bounds is None,
         "converged": fit.converged,
         "status": fit.status,
         "method": fit.method,

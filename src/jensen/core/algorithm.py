@@ -15,6 +15,7 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
+from jensen.core.certificate import Certificate
 from jensen.core.estimates import Estimates
 from jensen.math.precision import Precision
 
@@ -53,12 +54,15 @@ class Outcome:
     q: Any
     converged: bool
     status: str
-    certificate: dict[str, float] = field(default_factory=dict)
+    certificate: Certificate = field(default_factory=Certificate)
     linear_response: np.ndarray | None = None
     restarts: tuple[float, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
     estimates: Estimates | None = None
     target: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "certificate", Certificate.of(self.certificate))
 
 
 Run: TypeAlias = Generator[Progress, None, Outcome]

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jensen._errors import OptionError, nearest
+from jensen.core.certificate import Certificate
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Estimates(Mapping[str, np.ndarray]):
     values_: dict[str, np.ndarray]
     kinds: dict[str, str]
     exact: bool
-    certificate: dict[str, float] = field(default_factory=dict)
+    certificate: Certificate = field(default_factory=Certificate)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.values_[name]

@@ -1,6 +1,5 @@
 """How far an approximation is from a product: correlations, total correlation, and a sentence when there is none."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jensen.diagnostics.check import Check, Report
 from jensen.families.hierarchical import Hierarchical
 from jensen.math.programs import Program
 
@@ -49,33 +47,6 @@ class Dependence:
         most = max(map(abs, self.largest().values()), default=0.0)
         value, error = self.total_correlation
         return most < COLLAPSED + 0.02 and value < COLLAPSED + 2.0 * error
-
-
-def with_dependence(report: Report, found: Dependence) -> Report:
-    """The report with what q expresses, and a sentence and a remedy where that is nothing."""
-    most = max(map(abs, found.largest().values()), default=float("nan"))
-    lines = [Check("E[log r(λ|z) - log q(λ)], nats", found.information, "reported", True)]
-    if found.total_correlation is not None:
-        lines.append(Check("total correlation of q, nats", found.total_correlation[0], "reported", True))
-    if found.largest():
-        lines.append(Check("largest correlation under q", most, "reported", True))
-    if not found.collapsed:
-        return dataclasses.replace(report, checks=report.checks + tuple(lines))
-    reason = (
-        "q fell back to mean field: its latents do not depend on each other "
-        f"(E[log r(λ|z) - log q(λ)] = {found.information:.2g} nats"
-        + (f", largest correlation {most:.2g})." if found.largest() else ").")
-    )
-    remedy = (
-        "If dependence is expected, try jn.hvm(prior='mixture', importance=10) or more starts; if not, method='bbvi' "
-        "says the same for less."
-    )
-    return dataclasses.replace(
-        report,
-        reasons=(*report.reasons, reason),
-        remedy=f"{report.remedy} {remedy}".strip(),
-        checks=report.checks + tuple(lines),
-    )
 
 
 def total_correlation(

@@ -1,12 +1,14 @@
 """Raw moments of q against importance-corrected ones, quantity by quantity."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from jensen.diagnostics.importance import tail_shape, weighted_moments
 
+DISCRETE = 0.5
+"""The least sd that a discrete latent is measured by: that of a fair coin."""
 SINGLE = 0.15
 """Part of a corrected variance that one draw makes up, from which on its tail is looked at."""
 
@@ -88,3 +90,35 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Containe
         tail,
         names[rare],
     )
+
+
+def compare_exact(
+    draws: dict[str, np.ndarray],
+    weights: np.ndarray,
+    exact: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    ranges: Mapping[str, float],
+) -> Agreement:
+    """The same for q whose means and sds are known (`exact`); the draws are compared as the weights have them.
+
+    `ranges` has the discrete latents, with the distance between their least and largest value: they are compared in
+    units of at least `DISCRETE`, since the sd of a label that is all but certain says nothing.
+    """
+    known = {name: draws[name] for name in draws if name in exact}
+    nothing = Agreement(0.0, 1.0, 0.0, 0.0, "", "")
+    if not known:
+        return nothing
+    table, names = flatten({name: np.asarray(values, float) for name, values in known.items()})
+    q_mean = np.concatenate([exact[name][0].reshape(-1) for name in known])
+    q_sd = np.concatenate([exact[name][1].reshape(-1) for name in known])
+    spans = np.concatenate([np.full(exact[name][0].size, ranges.get(name, 0.0)) for name in known])
+    mean, sd, error = weighted_moments(table, weights)
+    use = np.isfinite(q_mean) & np.isfinite(q_sd) & (sd > 0)
+    if not use.any():
+        return nothing
+    names = [name for name, used in zip(names, use, strict=True) if used]
+    least = np.where(spans > 0, DISCRETE, 1e-300)
+    scale = np.maximum(sd, least)[use]
+    ratio, distance = np.maximum(q_sd, least)[use] / scale, np.abs(q_mean - mean)[use] / scale
+    top, worst = int(distance.argmax()), int(np.abs(np.log(ratio)).argmax())
+    errors = float((error[use] / scale).max())
+    return Agreement(float(distance[top]), float(ratio[worst]), 0.0, errors, names[top], names[worst])

@@ -15,7 +15,7 @@ import pandas as pd
 from jensen._alone import alone
 from jensen._errors import SavedFitError
 from jensen.answers import kind_named
-from jensen.core import Estimates, Outcome
+from jensen.core import Certificate, Estimates, Outcome
 from jensen.diagnostics.check import as_dict, from_dict
 from jensen.diagnostics.evidence import Evidence
 from jensen.diagnostics.importance import Pool
@@ -72,7 +72,7 @@ def save(fit: Fit, path: str | PathLike[str], complete: bool = True) -> None:
         "history": fit.history,
         "timings": fit.timings,
         "answer": fit.stored["answer"]["kind"] if fit.target is None else fit.answer.kind,
-        "certificate": fit.outcome.certificate,
+        "certificate": fit.outcome.certificate.as_dict(),
         "restarts": list(fit.outcome.restarts),
         "stages": list(fit.outcome.stages),
         "estimates": _estimates_out(fit.estimates),
@@ -178,7 +178,7 @@ def _rebuild(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
         kind.restored(parameters, None),
         header["converged"],
         header["status"],
-        header["certificate"],
+        Certificate.from_dict(header["certificate"]),
         arrays.get("linear_response"),
         tuple(header["restarts"]),
         tuple(header["stages"]),
@@ -233,13 +233,14 @@ def _table(arrays: dict[str, np.ndarray], kind: str, parameters: list[str]) -> p
 def _estimates_out(estimates: Estimates) -> dict[str, Any] | None:
     if not estimates:
         return None
-    return {"kinds": estimates.kinds, "exact": estimates.exact, "certificate": estimates.certificate}
+    return {"kinds": estimates.kinds, "exact": estimates.exact, "certificate": estimates.certificate.as_dict()}
 
 
 def _estimates_in(header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> Estimates | None:
     if not header:
         return None
-    return Estimates({name: arrays[f"estimates/{name}"] for name in header["kinds"]}, **header)
+    values = {name: arrays[f"estimates/{name}"] for name in header["kinds"]}
+    return Estimates(values, header["kinds"], header["exact"], Certificate.from_dict(header["certificate"]))
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +273,7 @@ def _structure_out(structure: Structure) -> dict[str, Any]:
             "data_key": s.data_key,
             "masked": s.masked,
             "values": None if s.values is None else s.values.tolist(),
+            "integrated": s.integrated,
         }
         for s in structure.sites.values()
     ]
@@ -297,5 +299,6 @@ def _structure_in(data: dict[str, Any]) -> Structure:
             s["masked"],
             s["data_key"],
             None if s.get("values") is None else np.array(s["values"]),
+            integrated=s.get("integrated", False),
         )
     return Structure(sites, {p.name: p for site in sites.values() for p in site.plates})

@@ -15,7 +15,7 @@ from jensen.models.analysis import feasible_trace
 from jensen.models.data_check import check_missing, check_names, convert
 from jensen.models.indices import check_indices
 from jensen.models.numpyro import seeded
-from jensen.models.one_width import OneWidth
+from jensen.models.one_width import watched
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
@@ -51,7 +51,7 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     with working(program.precision):
         keep = _matching(program, structure, arguments, draws)
         posterior = {name: _as_type(draws[name], dtype) for name in keep}
-        forward = handlers.uncondition(OneWidth(fn))
+        forward = handlers.uncondition(watched(fn))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)

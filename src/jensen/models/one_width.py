@@ -6,9 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
+
+from jensen.models.one_trace import OneTrace
 
 
 class OneWidth(Messenger):
@@ -30,12 +33,17 @@ class OneWidth(Messenger):
 
 def seeded(fn: Callable[..., Any], key: Any = 0) -> Callable[..., Any]:
     """The program with a key, in one width of numbers; the fixed one is for programs that only rearrange data."""
-    return handlers.seed(OneWidth(fn), rng_seed=key)
+    return handlers.seed(watched(fn), rng_seed=key)
+
+
+def watched(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The program in one width of numbers, its sites outside JAX's own loops."""
+    return OneTrace(OneWidth(fn))
 
 
 def _same_types(body: Callable[..., Any]) -> Callable[..., Any]:
     def step(carry: Any, x: Any) -> Any:
-        with OneWidth():
+        with OneTrace(), OneWidth():
             after, y = body(carry, x)
         if jax.tree.structure(after) != jax.tree.structure(carry):
             return after, y  # which the scan refuses in its own words
@@ -57,7 +65,9 @@ def widened(value: Any) -> Any:
     if dtype is None or not _kind(dtype) or dtype == np.uint32:
         return value
     wide = jnp.result_type(float if _kind(dtype) == "float" else int)
-    return jnp.asarray(value, wide) if wide.itemsize > dtype.itemsize else value
+    if wide.itemsize <= dtype.itemsize:
+        return value
+    return jnp.asarray(value, wide) if isinstance(value, Tracer) else np.asarray(value).astype(wide)
 
 
 def _whole(leaf: Any) -> Any:

@@ -10,6 +10,8 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.primitives import Messenger
 
+from jensen.models.one_width import seeded
+
 
 class Watched(Messenger):
     """Runs `fn` with latents on their supports, and keeps what its sites compute while the user's line is at hand.
@@ -30,8 +32,7 @@ class Watched(Messenger):
 
     def run(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The terms, with the key as the seed."""
-        seeded = handlers.seed(self, rng_seed=self.key)
-        handlers.substitute(seeded, substitute_fn=self._latent)(**arguments)
+        handlers.substitute(seeded(self, self.key), substitute_fn=self._latent)(**arguments)
         return self.terms
 
     def _latent(self, site: dict[str, Any]) -> Any:

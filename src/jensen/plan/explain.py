@@ -255,8 +255,8 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
         out.insert(
             0,
             f"With {MANY} latents or more, groups of them that are independent given the others are looked for. Where "
-            f"at most {NESTED} others are left, the groups are integrated out for every value of these (jn.nested), and "
-            f"what follows is about the others alone.",
+            f"at most {NESTED} others are left, the groups are integrated out for every value of these (jn.nested), "
+            "and what follows is about the others alone.",
         )
     if dim > auto.dense_limit:
         rank = min(auto.rank, dim)

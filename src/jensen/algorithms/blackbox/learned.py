@@ -122,7 +122,7 @@ class LearnedTarget:
             found,
             q=found.q.q,
             status=f"Variational EM for {names}. {found.status}",
-            estimates=Estimates(values, kinds, False, {}),
+            estimates=Estimates(values, kinds, False),
             target=target,
         )
 

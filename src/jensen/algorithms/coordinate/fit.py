@@ -86,6 +86,6 @@ def finished(run: Run) -> ConjugateFit:
         np.asarray(history),
         outcome.converged,
         outcome.status,
-        bool(outcome.certificate["saddle"]),
+        outcome.certificate.saddle,
         outcome.restarts,
     )

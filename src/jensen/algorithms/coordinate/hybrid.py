@@ -13,6 +13,7 @@ from jensen._errors import JensenError, ModelError
 from jensen.algorithms.coordinate.ascent import Ascent, accounted
 from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.starts import random_start
+from jensen.core import Certificate
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.families.exponential import Product, UnconstrainedNormal
 from jensen.math.noise import symmetric_draws
@@ -229,7 +230,7 @@ def run(
         HybridSolution(ascent.product(point), target),
         converged,
         _status(model, sweeps, converged, num_draws),
-        {"elbo": elbo, "elbo_se": error, "fixed_bound": point.bound, "sweeps": float(sweeps), "saddle": 0.0},
+        Certificate(elbo=elbo, elbo_se=error, fixed_bound=point.bound, sweeps=float(sweeps)),
         restarts=tuple(sorted(reached, reverse=True)) if count > 1 else (),
     )
 

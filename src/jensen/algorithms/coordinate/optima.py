@@ -6,13 +6,14 @@ import jax
 import numpy as np
 
 from jensen.algorithms.coordinate.ascent import Ascent, State
+from jensen.core import Certificate
 from jensen.families.exponential import Product
 
 FAR = 30.0
 """Nats below the best bound from which on an optimum weighs nothing."""
 
 
-def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> dict[str, float]:
+def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> Certificate:
     """`share_elsewhere`: the part of Σ exp(bound) that optima other than the best hold; `relabelled`: how many starts
     reached the same bound with the same means in another order.
 
@@ -33,7 +34,7 @@ def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> dict[str,
             relabelled += 1
         elif not any(_same(_sorted(theirs), _sorted(known)) for known in seen[:-1]):
             share += float(np.exp(-gap))
-    return {"share_elsewhere": share / (1.0 + share), "relabelled": float(relabelled)}
+    return Certificate(share_elsewhere=share / (1.0 + share), relabelled=float(relabelled))
 
 
 def _means(ascent: Ascent, state: State) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from jensen.algorithms.coordinate.refusals import no_maximum
 from jensen.algorithms.coordinate.solution import solution
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.algorithms.svi import SVI
+from jensen.core import Certificate
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates
 from jensen.families.exponential import AtMode
@@ -62,7 +63,7 @@ def run(
     values = parameter_values(target.model, state)
     known = close(values)
     exact = len(known.model.blocks) == 1
-    estimates = Estimates(values, kinds, exact, {"gain_of_last_sweep": _last_gain(state)})
+    estimates = Estimates(values, kinds, exact, Certificate(gain=_last_gain(state)))
     final, settled = yield from _expectation(cavi, known, state, rng, estimates)
     ascent_at, last = final
     status, left = cavi._status(target.model, state, converged, saddle), left_to_gain(np.asarray(state.history))
@@ -78,7 +79,7 @@ def run(
         solution(ascent_at, last, known),
         converged and settled,
         f"{kind} for {', '.join(map(repr, kinds))}. {status}{SYMMETRIC if equal else ''}",
-        {"elbo": last.elbo, "sweeps": float(state.sweeps), "saddle": float(saddle)} | elsewhere(ascent_at, last, ()),
+        Certificate(elbo=last.elbo, sweeps=float(state.sweeps), saddle=saddle) | elsewhere(ascent_at, last, ()),
         estimates=estimates,
         target=known,
     )
@@ -108,7 +109,7 @@ def run_batches(
     last = written(lambda: found.q)
     names = ", ".join(map(repr, kinds))
     kind = "EM" if last.estimates is not None and last.estimates.exact else "Variational EM"
-    certificate = {**found.certificate, **last.certificate}
+    certificate = found.certificate | last.certificate
     status = f"{kind} by minibatches for {names}. {found.status}"
     return replace(last, converged=found.converged, status=status, certificate=certificate)
 
@@ -158,8 +159,10 @@ def _so_far(
     if len(known.model.blocks) > 1:
         state = ascent.advance(state, LAST_SWEEPS)
     exact = len(known.model.blocks) == 1
-    estimates = Estimates(values, kinds, exact, {})
-    return Outcome(solution(ascent, state, known), False, "", {"elbo": state.elbo}, estimates=estimates, target=known)
+    estimates = Estimates(values, kinds, exact)
+    return Outcome(
+        solution(ascent, state, known), False, "", Certificate(elbo=state.elbo), estimates=estimates, target=known
+    )
 
 
 def _runaway(model: ConjugateModel, start: Values, naturals: Any) -> tuple[str, str, str] | None:

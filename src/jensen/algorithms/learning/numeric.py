@@ -14,6 +14,7 @@ from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
 from jensen.algorithms.coordinate.solution import solution
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.algorithms.learning.variational import Chart, Edge, at_edge, check_start
+from jensen.core import Certificate
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates
 from jensen.core.family import stopped
@@ -75,8 +76,8 @@ def run(
         streamed = isinstance(ascent, PlatedAscent)
         rng = np.random.default_rng(seed)
         begun = ascent.begin({} if streamed else random_start(known.model, rng, seeds=False))
-        estimates = Estimates(values, kinds, True, {"bound": bound})
-        certificate = {"elbo": begun.elbo, "saddle": 0.0}
+        estimates = Estimates(values, kinds, True, Certificate(bound=bound))
+        certificate = Certificate(elbo=begun.elbo)
         return Outcome(solution(ascent, begun, known), False, "", certificate, estimates=estimates, target=known)
 
     edge, path = Edge(start, chart), None
@@ -98,5 +99,5 @@ def run(
         converged=path.converged,
         status=f"Maximum likelihood for {names} with an exact E step: {how} after {len(path.points) - 1} quasi-Newton "
         f"steps.{at_edge(far)}",
-        certificate={**found.certificate, "sweeps": float(len(path.points))},
+        certificate=found.certificate | {"sweeps": float(len(path.points))},
     )

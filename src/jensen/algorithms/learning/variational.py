@@ -17,7 +17,7 @@ from jensen.algorithms.advi import ADVI
 from jensen.algorithms.auto import Auto
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.algorithms.coordinate.refusals import no_maximum
-from jensen.core import AbstractAlgorithm
+from jensen.core import AbstractAlgorithm, Certificate
 from jensen.core.algorithm import Outcome, Progress, Run
 from jensen.core.estimates import Estimates
 from jensen.families import FullRank, MeanField
@@ -136,7 +136,7 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
         dense = first.dim <= DENSE and not (isinstance(algorithm, ADVI) and algorithm.family != "full_rank")
         kinds = {name: p.kind for name, p in parameters.items()}
         begin = ADVI(family="full_rank" if dense else "mean_field").run(first, seed)
-        start = yield from _given(begin, Estimates(values, kinds, False, {}), first)
+        start = yield from _given(begin, Estimates(values, kinds, False), first)
         theta = chart.inverse(values)
         written = partial(_so_far, closed, data, chart, kinds, dense, precision)
         networks = frozenset(name for name, kind in kinds.items() if kind == "network")
@@ -146,11 +146,11 @@ def run(algorithm: AbstractAlgorithm, closed: Closed, data: dict[str, Any], prec
         target: Any = last
         if isinstance(last, AutoTarget):  # the family under which the bound was maximised
             target = AutoTarget(None, last.density) if last.density is not None else last
-        estimates = Estimates(values, kinds, False, {})
+        estimates = Estimates(values, kinds, False)
         run = (method if isinstance(algorithm, ADVI) else Auto(escalate=False)).run(target, seed)
         outcome = yield from _given(run, estimates, target)
     edge = Edge(theta, chart).far(found.theta)
-    certificate = {"moved": found.moved, "num_draws": float(found.num_draws), "bound": found.bound}
+    certificate = Certificate(moved=found.moved, num_draws=float(found.num_draws), bound=found.bound)
     agree = (
         f"on {found.num_draws} draws they agree with those on half as many to {found.moved:.1g} (unconstrained)"
         if found.moved < AGREE
@@ -296,7 +296,7 @@ def _so_far(
     loc, root = _moved(loc, root, point[chart.dim :], dense)
     q = FullRank.from_factor(loc, linalg.cholesky(root @ root.T)) if dense else MeanField(leaf(loc), leaf(np.log(root)))
     target = _target(closed, data, values, precision)
-    return Outcome(q, False, "", estimates=Estimates(values, kinds, False, {}), target=target)
+    return Outcome(q, False, "", estimates=Estimates(values, kinds, False), target=target)
 
 
 def _given(run: Run, estimates: Estimates, target: Any) -> Run:

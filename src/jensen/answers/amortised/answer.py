@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,11 +17,12 @@ from jensen.answers.amortised.moments import moments
 from jensen.answers.conjugate import check_affordable
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.row_posterior import RowPosterior
-from jensen.core import Outcome
-from jensen.diagnostics.check import Report
+from jensen.core import AbstractCheck, Outcome
+from jensen.diagnostics.checks import Optimiser, Rows, Said, SharedOfRows
 from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool, smooth
-from jensen.diagnostics.rows import ROWS, Rows, judge, looked_at, shared_differences
+from jensen.diagnostics.moments import Agreement, compare
+from jensen.diagnostics.rows import ROWS, RowStatistics, looked_at, shared_differences
 from jensen.diagnostics.surgery import Surgery
 from jensen.families.amortised import Amortised
 from jensen.math.precision import Precision, float_type, working
@@ -44,6 +44,11 @@ class AmortisedAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "amortised"
     approximates: ClassVar[type] = Amortised
+    advice: ClassVar[Mapping[str, str]] = {
+        "usable": "Use `sample`, `summary` and `infer(rows).sample(corrected=True)`, which weigh each row's draws.",
+        "untrusted": "Try jn.amortised(family='full_rank'), a larger encoder or more epochs; infer(..., refine=True) "
+        "refines single rows.",
+    }
     space: str = "what rows share, each row being weighed by itself"
 
     def __init__(self, target: RowTarget, outcome: Outcome, seed: int):
@@ -119,36 +124,45 @@ class AmortisedAnswer(AbstractAnswer):
     # ---- verdict and evidence ----------------------------------------------------------------------------------
 
     @functools.cached_property
-    def row_statistics(self) -> Rows:
+    def row_statistics(self) -> RowStatistics:
         """Weights, moments and the amortisation gap on a sample of rows."""
         rows = picked_rows(self.target.rows, ROWS, self.seed)
         return looked_at(self.rows.evaluator, self.q, self.parameters_at, rows, self.seed + 3)
 
-    def judge(self, pool: Pool, draws: Draws, seed: int) -> Report:
-        """Row by row, with the amortisation gap."""
-        del draws, seed
-        dim, found = self.q.shared.dim, self.rows.looked
-        weights, _ = smooth(found.log_weights)
-        shared = shared_differences(self.q.shared, found.shared, weights) if dim else None
-        report = judge(self.outcome, self.row_statistics, pool, shared)
-        return replace(report, reasons=(*report.reasons, *self._generalisation()))
+    def khat(self, pool: Pool) -> float:
+        """That of all but one in twenty rows."""
+        return self.row_statistics.khat
 
-    def _generalisation(self) -> list[str]:
+    def checks(self) -> tuple[AbstractCheck, ...]:
+        """Row by row, with the amortisation gap, and what rows share."""
+        shared = ()
+        if self.q.shared.dim:
+            weights, _ = smooth(self.rows.looked.log_weights)
+            shared = (SharedOfRows(shared_differences(self.q.shared, self.rows.looked.shared, weights)),)
+        return (Optimiser(), Rows(self.row_statistics), *shared, *self._generalisation())
+
+    def agreement(self, pool: Pool, draws: Draws) -> Agreement:
+        """Of all draws, rows included; the verdict looks at rows one by one instead."""
+        return compare(draws, pool.weights, {site.name for site in self.structure.latents})
+
+    def _generalisation(self) -> tuple[AbstractCheck, ...]:
         """What held-out rows say of the parameters, in words."""
         known = self.outcome.estimates
+        title = "nats a row that held-out rows lack"
         if not self.target.held:
             networks = known is not None and "network" in known.kinds.values()
-            return [NOT_KNOWN] if networks else []
+            return (Said(title, np.nan, NOT_KNOWN),) if networks else ()
         some = picked_rows(self.target.held, HELD, self.seed), picked_rows(self.target.rows, HELD, self.seed)
         held, own = (self.posterior_of(rows).log_evidence() for rows in some)
         lost = float(own.mean() - held.mean())
         error = float(np.sqrt(held.var() / len(held) + own.var() / len(own)))
         verdict = "the model fits its own rows better" if lost > 2 * error else "no sign of overfitting"
         distance = f"{abs(lost):.2g} ± {error:.1g} {'below' if lost >= 0 else 'above'}"
-        return [
+        words = (
             f"log p of {len(held)} held-out rows is {held.mean():.4g} nats a row, {distance} that of the fit's own: "
             f"{verdict}."
-        ]
+        )
+        return (Said(title, lost, words),)
 
     def exact_moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Mean and sd under q of the latents on the real line, where tables hold all rows."""

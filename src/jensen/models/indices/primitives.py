@@ -64,6 +64,8 @@ def _elementwise(eqn: Any, inputs: list[Known]) -> Known:
     found = Known(array, union(inputs), back=back, stepped=stepped)
     if name == "add":
         found.shifted = _shift(inputs)
+    elif name == "lt" and not inputs[1].keys and not inputs[1].array.any():
+        found.below = inputs[0]
     elif name == "select_n" and _counts_from_end(inputs):
         found.before = inputs[1]
     elif name == "convert_element_type":
@@ -100,11 +102,13 @@ def _shift(inputs: list[Known]) -> tuple[Known, int] | None:
 
 
 def _counts_from_end(inputs: list[Known]) -> bool:
-    """Whether this is select(i < 0, i + n, i)."""
+    """Whether this is select(i < 0, i + n, i); NumPy has compared where i is a concrete array."""
     if len(inputs) != 3 or inputs[2].shifted is None:
         return False
+    which, index = inputs[:2]
     what, count = inputs[2].shifted
-    return what is inputs[1] and count > 0 and np.array_equal(inputs[0].array, inputs[1].array < 0)
+    compared = which.below is index or (which.back is None and np.array_equal(which.array, index.array < 0))
+    return what is index and count > 0 and compared
 
 
 def _moved(eqn: Any, inputs: list[Known | None], steps: int | None) -> Known:

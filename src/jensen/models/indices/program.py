@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from jax.extend.core import ClosedJaxpr
 from numpyro import handlers
 from numpyro.distributions import biject_to
@@ -158,7 +159,7 @@ def _sites(fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, 
     for site in handlers.trace(program).get_trace(**arrays, **fixed).values():
         if site["type"] == "sample":
             try:
-                with jax.named_scope(f"{OBSERVED}{site['name']}|{type(site['fn']).__name__}"):
+                with jax.named_scope(f"{OBSERVED}{site['name']}|{_kind(site['fn'])}"):
                     found.append(site["fn"].log_prob(site["value"]))
             except CONCRETE_NEEDED:
                 raise
@@ -167,6 +168,12 @@ def _sites(fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, 
         elif site["type"] == "deterministic":
             found.append(site["value"])
     return found
+
+
+def _kind(fn: Any) -> str:
+    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        fn = fn.base_dist
+    return type(fn).__name__
 
 
 def _value(support: Any, shape: tuple[int, ...], number: Any) -> Any:

@@ -75,7 +75,7 @@ class NestedTarget(Target):
         return float(np.std(other - self.value(points)))
 
     def settled(self, start: np.ndarray | None = None) -> "NestedTarget":
-        """The same target, with all searches from `start`, or from where they begin now: the same θ has the same bits."""
+        """The same target, with all searches from `start`, or from where they begin now: equal θ give equal bits."""
         found = self if start is None else self._with(start=start)
         found = copy.copy(found)
         found.best = np.inf

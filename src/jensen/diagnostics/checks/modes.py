@@ -1,0 +1,81 @@
+"""Evidence in modes that q does not describe, and renumberings of one mode."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from jensen.core import AbstractCheck, Finding
+from jensen.diagnostics.verdict import Material
+
+SHARE, VARIANCE = 0.01, 0.1
+"""Evidence elsewhere, and what it may add to a variance."""
+UNSEEN = 0.15
+"""Chance that one more climb ends at a mode not seen, from which on the modes found are not all there are."""
+REMEDY = "Fit again from other seeds and compare, break the symmetry by an ordered prior, or run NUTS."
+
+
+@dataclass(frozen=True)
+class Modes(AbstractCheck):
+    """The evidence of modes (of the posterior, or `optima` of the bound) that q does not describe."""
+
+    what: str = "modes"
+
+    def measure(self, material: Material) -> Iterator[Finding]:
+        """What the climbs found elsewhere, and how likely it is that they found everything."""
+        found = material.certificate
+        share, unseen = found.share_elsewhere or 0.0, found.unseen_modes
+        covered = share < SHARE and (found.variance_elsewhere or 0.0) < VARIANCE
+        covers = "covers one" if unseen is None else "misses them"
+        reason = f"Other {self.what} hold about {100 * share:.2g}% of the evidence, and q {covers}."
+        yield Finding(
+            f"evidence in other {self.what}",
+            share,
+            f"< {SHARE}, and near",
+            covered,
+            reason="" if covered else reason,
+            remedy=REMEDY,
+        )
+        if unseen is not None:
+            few = unseen < UNSEEN
+            reason = (
+                f"{unseen:.0%} of the climbs ended at modes that no other climb found, so there are modes that none "
+                "did, and how much they hold is unknown."
+            )
+            yield Finding(
+                "chance that a climb ends at a new mode",
+                unseen,
+                f"< {UNSEEN}",
+                few,
+                reason="" if few else reason,
+                remedy=REMEDY,
+            )
+
+
+class Labellings(AbstractCheck):
+    """How many equivalent labellings the posterior has, of which q describes one."""
+
+    def measure(self, material: Material) -> Iterator[Finding]:
+        """Nothing where there is one."""
+        count = material.certificate.labellings or 1.0
+        if count >= 2:
+            note = (
+                f"The posterior has {count:.0f} equivalent labellings (renumbering its interchangeable states leaves "
+                "the log density as it is); this fit describes one of them, and its bound on the evidence leaves out "
+                f"log {count:.0f} = {np.log(count):.2f} nats."
+            )
+            yield Finding("equivalent labellings", count, "reported", True, "", note=note)
+
+
+class Relabelled(AbstractCheck):
+    """Starts that ended at the same bound with the labels permuted."""
+
+    def measure(self, material: Material) -> Iterator[Finding]:
+        """Nothing where there was none."""
+        copies = int(material.certificate.relabelled or 0)
+        if copies:
+            note = (
+                f"{copies} other start{'s' * (copies > 1)} reached the same bound with the labels permuted: the "
+                "posterior has equivalent labellings, and this fit describes one of them."
+            )
+            yield Finding("starts with the labels permuted", float(copies), "reported", True, "", note=note)

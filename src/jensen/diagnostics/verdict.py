@@ -1,0 +1,89 @@
+"""The verdict: the findings of a list of checks, put together."""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jensen.core import AbstractCheck, Certificate, Finding, Outcome, Verdict
+from jensen.diagnostics.check import Check, Report
+from jensen.diagnostics.importance import Pool
+from jensen.diagnostics.moments import Agreement
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What checks work on.
+
+    Attributes:
+        answer: the approximation with its model, of class `jensen.answers.AbstractAnswer`.
+        pool: importance draws. draws: the same on the sites' supports, site -> (draws, ...). seed: of further draws.
+    """
+
+    answer: Any
+    pool: Pool
+    draws: dict[str, np.ndarray]
+    seed: int
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the algorithm left behind."""
+        return self.answer.outcome
+
+    @property
+    def certificate(self) -> Certificate:
+        """What it certified."""
+        return self.answer.outcome.certificate
+
+    @property
+    def target(self) -> Any:
+        """The analysed model."""
+        return self.answer.target
+
+    @property
+    def limit(self) -> float:
+        """Pareto k̂ from which on weights from so many draws are not to be believed (Vehtari et al. 2024)."""
+        return min(1.0 - 1.0 / np.log10(self.pool.half), 0.7)
+
+    @functools.cached_property
+    def agreement(self) -> Agreement:
+        """Moments of q against corrected ones."""
+        return self.answer.agreement(self.pool, self.draws)
+
+
+def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
+    """Let every check measure, and put together what they found.
+
+    A finding that failed rules out the verdict that it `blocks`. Sentences stand in the order of the checks, so that
+    the first that failed with a remedy gives the remedy of an untrusted fit.
+    """
+    findings = [finding for check in checks for finding in check.measure(material)]
+    blocked = {finding.blocks for finding in findings if not finding.passed}
+    value: Verdict = "untrusted" if "usable" in blocked else "usable" if "trusted" in blocked else "trusted"
+    reasons = tuple(dict.fromkeys(sentence for finding in findings for sentence in finding.sentences(value)))
+    failed = ", ".join(f.title for f in findings if not f.passed and f.blocks)
+    pool, khat = material.pool, material.answer.khat(material.pool)
+    width = 1.96 * pool.khat_q_se
+    interval = (pool.khat_q - width, pool.khat_q + width) if np.isfinite(width) else (khat, khat)
+    return Report(
+        value,
+        reasons or (f"What failed: {failed}.",),
+        _remedy(value, findings, material.answer.advice),
+        khat,
+        interval,
+        pool.khat,
+        pool.ess if np.isfinite(pool.log_joint).any() else 0.0,
+        tuple(Check(f.title, f.value, f.limit, f.passed, f.blocks) for f in findings),
+    )
+
+
+def _remedy(value: Verdict, findings: list[Finding], advice: dict[str, str]) -> str:
+    failed = [f.remedy for f in findings if f.remedy and not f.passed]
+    noted = [f.remedy for f in findings if f.remedy and f.passed and f.note]
+    if value == "untrusted":
+        said = [*failed[:1], *noted] if failed else [advice["untrusted"], *noted]
+    else:
+        said = [*([advice["usable"], *failed] if value == "usable" else []), *noted]
+    return " ".join(dict.fromkeys(said))
