@@ -58,6 +58,8 @@ class Auto(AbstractAlgorithm):
         num_starts: climbs from different starting points (a quarter of them where the data are large).
         dense_limit: largest number of coordinates with a full-rank covariance.
         rank: columns of the low-rank factor beyond that.
+        integrate: whether latents that fall into small groups, independent given few others, are integrated out for
+            every value of these (`jn.nested`), from 10 latents on.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
             gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
             to mixtures and flows, which take longer. "needed", the default: those only for a gap of 0.3 nats that is
@@ -70,6 +72,7 @@ class Auto(AbstractAlgorithm):
     num_starts: int = eqx.field(static=True, default=8)
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
+    integrate: bool = eqx.field(static=True, default=True)
     escalate: bool | Literal["needed"] = eqx.field(static=True, default="needed")
 
     def __check_init__(self) -> None:
@@ -80,7 +83,7 @@ class Auto(AbstractAlgorithm):
 
     def prepare(self, model: Any, data: Any, precision: Precision) -> AutoTarget:
         """Every analysis of the model that applies."""
-        return prepared(model, data, precision)
+        return prepared(model, data, precision, self.integrate)
 
     def run(self, target: AutoTarget, seed: int) -> Run:
         """Coordinate ascent, Gaussians, or both."""

@@ -19,7 +19,7 @@ from jensen.models.native import NativeTarget, native_target
 from jensen.models.nested import NestedTarget, integrated
 from jensen.models.sources import AbstractSource
 
-MANY, FEW = 16, 40
+MANY, FEW = 10, 40
 """Latents from which on groups of them are looked for, and at most so many that may be left."""
 
 
@@ -48,7 +48,9 @@ class AutoTarget:
         return found.precision
 
 
-def prepared(model: Any, data: Mapping[str, Any] | AbstractSource | None, precision: Precision) -> AutoTarget:
+def prepared(
+    model: Any, data: Mapping[str, Any] | AbstractSource | None, precision: Precision, integrate: bool = True
+) -> AutoTarget:
     """Analyse the model in every way that applies. Raises what the analysis of its density raises if none does."""
     if isinstance(data, AbstractSource):
         stream = SVI().prepare(model, data, precision)
@@ -63,7 +65,7 @@ def prepared(model: Any, data: Mapping[str, Any] | AbstractSource | None, precis
         return AutoTarget(conjugate, build(model, data, precision))
     try:
         density = build(model, data, precision)
-        return AutoTarget(None, density, nested=worthwhile(density))
+        return AutoTarget(None, density, nested=worthwhile(density) if integrate else None)
     except ModelError as error:
         native, why = black_box(model, data, precision, error)
         return AutoTarget(None, None, native, why)
