@@ -17,6 +17,7 @@ from jensen.math.clock import Stopwatch
 from jensen.math.precision import Precision, default_precision, working
 from jensen.methods import resolve
 from jensen.models import LogDensity
+from jensen.models.door import opened
 from jensen.models.indices import checked
 from jensen.models.learning import check_starts, find_parameters
 from jensen.models.purity import repeatable
@@ -73,6 +74,7 @@ def fit(
     algorithm = resolve(method)
     _check(seed, precision)
     precision = precision or default_precision()
+    data = opened(model, data, precision)
     model, check_again = repeatable(model, data, precision)
     loop, target = _prepared(algorithm, model, data, learn, precision)
     with reporter(progress, algorithm.name) as report, working(target.precision):

@@ -220,7 +220,7 @@ def test_a_later_batch_is_checked_like_the_first(model, good, bad, words):
 def test_rows_on_disk_are_named_by_their_own_number(tmp_path):
     array = np.memmap(tmp_path / "y", dtype=int, mode="w+", shape=40)
     array[37] = -1
-    with pytest.raises(jn.DataError, match=r"'y' lie outside.*First at row 37"):
+    with pytest.raises(jn.DataError, match=r"'y' lie outside.*first at row 37"):
         jn.fit(counts, {"y": array}, jn.svi(batch_size=10))
 
 

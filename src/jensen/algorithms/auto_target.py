@@ -14,7 +14,7 @@ from jensen.math.precision import Precision, working
 from jensen.models import LogDensity, Target, build
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
-from jensen.models.data_check import as_mapping, check_names, convert
+from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
 from jensen.models.nested import NestedTarget, integrated
 from jensen.models.sources import AbstractSource
@@ -116,5 +116,5 @@ def _conjugate(model: Any, data: Mapping[str, Any] | None, precision: Precision)
             return None
     try:
         return conjugate_target(model, data, precision=precision)
-    except ModelError:
+    except (ModelError, MissingValues):  # NaN that the model fills may do for a density
         return None

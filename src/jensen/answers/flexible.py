@@ -83,6 +83,10 @@ class FlexibleAnswer(GaussianAnswer):
         log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
         return weigh(points, self.target.value(points), log_q, log_proposal)
 
+    def _densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        log_q = self._log_q(points)
+        return log_q, np.logaddexp(log_q, student_log_prob(self.gaussian, points)) - np.log(2.0)
+
     def sample(self, count: int, seed: int) -> Draws:
         """Fresh draws of q."""
         return self.target.complete(self._draws(count, 3, seed), seed)
@@ -91,15 +95,16 @@ class FlexibleAnswer(GaussianAnswer):
         """On fresh draws."""
         points = self._draws(num_draws or 1024, 4, seed)
         observed = {site.name for site in self.target.structure.sites.values() if site.kind != "latent"}
-        model = self.target.model
 
-        def parts(point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def parts(model: Any, point: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             terms, log_det = model.terms_at(point)
             seen = total({name: term for name, term in terms.items() if name in observed})
             return seen, total(terms) - seen, log_det
 
         with working(self.target.precision):
-            found = jax.device_get(jax.jit(lambda all_of: jax.lax.map(parts, all_of))(points))
+            found = jax.device_get(
+                jax.jit(lambda m, all_of: jax.lax.map(lambda one: parts(m, one), all_of))(self.target.model, points)
+            )
         seen, prior, log_det = (np.asarray(a, float) for a in found)
         log_q = self._log_q(points) - log_det
         energy, entropy = float((seen + prior).mean()), float(-log_q.mean())

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from jensen.algorithms.auto_target import AutoTarget
+from jensen.algorithms.relabel import on_supports
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.summed import summed_likelihood
 from jensen.core import AbstractCheck, Outcome
@@ -19,10 +20,12 @@ from jensen.diagnostics.checks import (
     Moments,
     Optimiser,
     Stationary,
+    Tails,
     Weights,
 )
 from jensen.diagnostics.evidence import Decomposition, decompose
-from jensen.diagnostics.importance import Pool, draw_pool
+from jensen.diagnostics.importance import Pool, densities, draw_pool, widened
+from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
@@ -84,6 +87,25 @@ class GaussianAnswer(AbstractAnswer):
         """Half from q, half from a Student-t of its scatter."""
         return draw_pool(self.target, self.q, seed, self.outcome.linear_response)
 
+    def _densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """log q and log proposal over R^D."""
+        return densities(self.q, widened(self.q, self.outcome.linear_response), points)
+
+    def view(self, pool: Pool) -> View | None:
+        """The latents on their supports."""
+        if not any(max(site.shape, default=0) > 1 for site in self.structure.latents):
+            return None
+        target = self.target
+
+        def on_support(values: Draws) -> tuple[np.ndarray, np.ndarray]:
+            points, log_det = target.inverse(values)
+            log_q, log_proposal = self._densities(points)
+            return log_q - log_det, log_proposal - log_det
+
+        states = [len(site.values) for site in self.structure.summed if site.values is not None]
+        values, log_joint = target.forward(pool.points)[0], on_supports(target)
+        return View(values, log_joint, on_support, states, eps=target.eps, frugal=target.heavy)
+
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's points, pushed onto the supports; without discrete latents that were summed out."""
         return self.target.constrain(pool.points)
@@ -130,7 +152,13 @@ class GaussianAnswer(AbstractAnswer):
             Stationary(self.gaussian),
             LinearResponse(),
             Weights(),
+            Tails(),
         )
+
+    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray]:
+        """The pool is there already."""
+        del draws
+        return self.target, pool.points, pool.weights
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of draws, deterministic sites included."""

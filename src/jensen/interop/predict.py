@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from numpyro import handlers
 
 from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
-from jensen.models.analysis import feasible_trace
-from jensen.models.data_check import check_missing, check_names, convert
+from jensen.models.analysis import feasible_trace, traced
+from jensen.models.data_check import check_names, missing, refuse_missing
+from jensen.models.door import read
 from jensen.models.indices import check_indices
+from jensen.models.missing import POINTS
 from jensen.models.numpyro import seeded
 from jensen.models.one_width import watched
 from jensen.models.program import NumPyroProgram
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
 def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: int) -> dict[str, np.ndarray]:
     """Run the model forward at posterior draws, with NumPyro's own `Predictive`."""
-    from numpyro import handlers
     from numpyro.infer import Predictive
 
     answer = fit._attached("predictions")
@@ -55,8 +57,30 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
-            out = sampler(jax.random.key(seed), **arguments)
-    return {name: np.asarray(values) for name, values in out.items()}
+            arrays, fixed = _divided(program, arguments)
+            out = jax.jit(lambda key, given: sampler(key, **given, **fixed))(jax.random.key(seed), arrays)
+        found = {name: np.asarray(values) for name, values in out.items()}
+        unfilled = missing(arguments, {site.data_key for site in structure.observed}) if new_data is not None else []
+        if unfilled and _not_a_number(forward, {**posterior, **out}, arrays, fixed):
+            refuse_missing(arguments, unfilled[0])
+    return found
+
+
+def _not_a_number(forward: Any, draws: dict[str, Any], arrays: dict[str, Any], fixed: dict[str, Any]) -> bool:
+    """Whether the density of what was drawn is NaN at some of the draws: then it was not drawn from anything."""
+
+    def total(given: dict[str, Any], drawn: dict[str, Any]) -> Any:
+        trace = handlers.trace(handlers.substitute(seeded(forward), data=drawn)).get_trace(**given, **fixed)
+        return sum(site["fn"].log_prob(site["value"]).sum() for site in trace.values() if site["type"] == "sample")
+
+    some = {name: values[:POINTS] for name, values in draws.items()}
+    return not np.isfinite(jax.device_get(jax.jit(jax.vmap(total, (None, 0)))(arrays, some))).all()
+
+
+def _divided(program: NumPyroProgram, arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(traced arguments, fixed ones), as in the fit; arguments that the fit had not are told by what they hold."""
+    names = {k for k, v in arguments.items() if k in program.fixed or not isinstance(v, (np.ndarray, jax.Array, dict))}
+    return {k: v for k, v in arguments.items() if k not in names}, {k: arguments[k] for k in names}
 
 
 def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
@@ -65,7 +89,7 @@ def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[str, Any]) -> dict[str, Any]:
     """New inputs, with the fit's own scalars where they are not given; observed arrays default to None."""
-    arguments = convert(new_data, program.precision)
+    arguments = read(program.fn, new_data, program.precision)
     outcomes = {site.data_key for site in structure.observed if site.data_key}
     for name, value in program.kwargs.items():
         if name in arguments:
@@ -75,7 +99,6 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
         elif np.ndim(value) == 0:
             arguments[name] = value
     check_names(program.fn, arguments)
-    check_missing(arguments, outcomes)
     check_indices(program.fn, arguments, program.precision)
     return arguments
 
@@ -87,13 +110,15 @@ def _matching(
     shapes: dict[str, tuple[int, ...]] = {}
     names = [site.name for site in structure.drawn if site.name in draws]
 
-    def run() -> None:
-        for name, site in feasible_trace(program.fn, arguments).items():
+    arrays, fixed = _divided(program, arguments)
+
+    def run(given: dict[str, Any]) -> None:
+        for name, site in feasible_trace(program.fn, {**given, **fixed}).items():
             if site["type"] == "sample":
                 shapes[name] = np.shape(site["value"])
 
     try:
-        jax.eval_shape(run)
+        traced(run, arrays)
     except Exception as error:
         from jensen.models.user_code import blame
 

@@ -61,7 +61,7 @@ def analyse(
 
 def feasible_trace(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The program's trace with every latent at a cheap point of its support."""
-    program = handlers.substitute(seeded(_Stateless(fn)), substitute_fn=_feasible)
+    program = handlers.substitute(seeded(_Stateless(fn)), substitute_fn=feasible)
     return handlers.trace(program).get_trace(**kwargs)
 
 
@@ -77,15 +77,28 @@ class _Stateless(Messenger):
             )
 
 
-def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def traced(look: Callable[[dict[str, Any]], Any], arrays: dict[str, Any]) -> Any:
+    """What `look(arrays)` finds when it is traced, as compiled programs are; nothing is evaluated.
+
+    A program is run by this wherever it is only looked at: what it does with its arrays may be allowed on traced ones
+    alone (an index that is a latent, a scale that is zero somewhere).
+    """
+    found: list[Any] = []
+    jax.eval_shape(lambda given: found.append(look(given)), arrays)
+    return found[0]
+
+
+def dependencies(
+    fn: Callable[..., Any], structure: Structure, arrays: dict[str, Any], fixed: dict[str, Any]
+) -> dict[str, tuple[str, ...]]:
     """Site -> the latents that its log density depends on, found by following values through the program.
 
     A latent's density always depends on itself; it is not listed among its own parents.
     """
     latents = placeholders(structure)
 
-    def terms(**values: Any) -> dict[str, Any]:
-        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
+    def terms(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**given, **fixed)
         out = {}
         for name, site in trace.items():
             if site["type"] == "sample":
@@ -94,7 +107,7 @@ def dependencies(fn: Callable[..., Any], structure: Structure, kwargs: dict[str,
                 out[name] = site["value"]
         return out
 
-    provenance = eval_provenance(terms, **latents)
+    provenance = traced(lambda given: eval_provenance(lambda **values: terms(given, values), **latents), arrays)
     order = list(latents)
     return {
         name: tuple(latent for latent in order if latent in _union(sources) and latent != name)
@@ -109,16 +122,18 @@ def placeholders(structure: Structure) -> dict[str, jax.ShapeDtypeStruct]:
     return {site.name: jax.ShapeDtypeStruct(site.shape, kinds[site.discrete]) for site in latents}
 
 
-def support_sources(fn: Callable[..., Any], structure: Structure, kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def support_sources(
+    fn: Callable[..., Any], structure: Structure, arrays: dict[str, Any], fixed: dict[str, Any]
+) -> dict[str, tuple[str, ...]]:
     """Latent -> the other latents that its *support* depends on."""
     latents = placeholders(structure)
 
-    def supports(**values: Any) -> dict[str, Any]:
-        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
+    def supports(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**given, **fixed)
         return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in names}
 
     names = [site.name for site in structure.latents]
-    provenance = eval_provenance(supports, **latents)
+    provenance = traced(lambda given: eval_provenance(lambda **values: supports(given, values), **latents), arrays)
     return {name: tuple(sorted(_union(sources))) for name, sources in provenance.items()}
 
 
@@ -127,7 +142,7 @@ def _union(sources: Any) -> frozenset[str]:
     return frozenset().union(*leaves)
 
 
-def _feasible(site: dict[str, Any]) -> Any:
+def feasible(site: dict[str, Any]) -> Any:
     """A cheap value on the support for a latent site: the image of the origin of the unconstrained space."""
     if site["type"] != "sample" or site["is_observed"] or site["value"] is not None:
         return None
@@ -247,8 +262,10 @@ __all__ = [
     "analyse",
     "blame",
     "dependencies",
+    "feasible",
     "feasible_trace",
     "is_fixed",
     "placeholders",
     "support_sources",
+    "traced",
 ]

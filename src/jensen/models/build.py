@@ -14,11 +14,12 @@ from jensen._errors import ModelError
 from jensen.math.precision import Precision, float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
-from jensen.models.data_check import as_mapping, check_missing, check_names, convert, fixings
+from jensen.models.data_check import as_mapping, check_names, convert, fixings
 from jensen.models.discrete import summed_out
 from jensen.models.frozen import Frozen, signature
 from jensen.models.host_function import HostFunction, check_points
 from jensen.models.log_density import LogDensity, LogDensityModel
+from jensen.models.missing import check_filled
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.plain import analyse_plain
 from jensen.models.structure import Structure
@@ -58,8 +59,7 @@ def build(
         structure, fixed_names = _analyse_cached(model, fn, arguments, plain, discrete)
         arrays = {k: v for k, v in arguments.items() if k not in fixed_names}
         fixed = Frozen({k: v for k, v in arguments.items() if k in fixed_names})
-        masked = {site.data_key for site in structure.observed if site.masked and site.data_key}
-        check_missing(arguments, masked - {site.data_key for site in structure.observed if not site.masked})
+        check_filled(model if plain else fn, structure, arrays, fixed)
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed, evaluable)
         kind = LogDensityModel if plain else NumPyroModel
         if plain and not model.differentiable and evaluable:
@@ -67,7 +67,7 @@ def build(
             fn.check(check_points(structure))
         bound = kind(fn=fn, data=arrays, fixed=fixed, bijection=SiteBijection(structure, bounds))
         if structure.summed and isinstance(bound, NumPyroModel):
-            parents = functools.partial(analysis.dependencies, fn, structure, arguments)
+            parents = functools.partial(analysis.dependencies, fn, structure, arrays, fixed.value)
             bound = summed_out(bound, structure, parents, evaluable)
         if evaluable:
             bound = jax.tree.map(lambda leaf: jax.device_put(leaf) if np.size(leaf) > 10_000 else leaf, bound)
@@ -134,7 +134,7 @@ def _array_bounds(
     moving = [site for site in structure.latents if not analysis.is_fixed(site.support)]
     if not moving:
         return {}
-    sources = analysis.support_sources(fn, structure, {**arrays, **fixed.value})
+    sources = analysis.support_sources(fn, structure, arrays, fixed.value)
     for site in moving:
         if sources.get(site.name):
             others = ", ".join(f"'{name}'" for name in sources[site.name])
@@ -165,6 +165,6 @@ def with_dependencies(target: Any) -> Structure:
     if not isinstance(target.model, NumPyroModel):
         return structure
     with working(target.precision):
-        parents = analysis.dependencies(target.model.fn, structure, target.model.kwargs)
+        parents = analysis.dependencies(target.model.fn, structure, target.model.data, target.model.fixed.value)
     sites = {name: dataclasses.replace(site, parents=parents.get(name, ())) for name, site in structure.sites.items()}
     return Structure(sites, structure.plates)

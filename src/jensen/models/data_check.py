@@ -1,31 +1,39 @@
 """The data, checked and converted before anything is traced or compiled."""
 
 import inspect
-import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from jensen._errors import DataError, nearest
 from jensen.math.precision import Precision, float_type
-
-Place: TypeAlias = Callable[[str, int], str]
-"""(data key, index along the first axis) -> what the user calls that row."""
-_OURS: "weakref.WeakValueDictionary[int, np.ndarray]" = weakref.WeakValueDictionary()
-"""The copies that `convert` made, which it need not copy again."""
+from jensen.models.columns import Place, as_array, columns_of, first
+from jensen.models.given import Given, given
+from jensen.models.log_density import LogDensity
 
 
-def as_mapping(data: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The data, no data being an empty mapping; raise for anything that does not map names to values."""
+def as_mapping(data: Any) -> Mapping[str, Any]:
+    """The data by name: no data as an empty mapping, a table by its columns; raise for anything that has no names."""
     if data is None:
         return {}
-    if not isinstance(data, Mapping):
+    if isinstance(data, Mapping):
+        return data
+    columns = columns_of(data)
+    if columns is not None:
+        return {str(name): data[name] for name in columns}
+    if callable(data) or isinstance(data, LogDensity):
         raise DataError(
-            f"`data` must map the model's argument names to arrays, not be a {type(data).__name__}.",
-            remedy="Pass a dict such as {'x': x, 'y': y}; a DataFrame works as dict(frame).",
+            f"`data` is a {type(data).__name__}, not arrays by name: are model and data swapped?",
+            "Arguments: model, data.",
+            "Pass the model first: jn.fit(model, data).",
         )
-    return data
+    name = getattr(data, "name", None)
+    raise DataError(
+        f"`data` must map the model's argument names to arrays, not be a {type(data).__name__}.",
+        "Argument: data.",
+        f"Pass a dict such as {{{str(name or 'y')!r}: ...}}, or a table with one column for each argument.",
+    )
 
 
 def named_arrays(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -65,10 +73,10 @@ def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) 
 
 
 def convert(data: Mapping[str, Any], precision: Precision, place: Place | None = None) -> dict[str, Any]:
-    """Data as the model will see them: arrays as NumPy arrays, floats in the working precision, in memory once.
+    """Data as the model will see them: read-only copies of the arrays, floats in the working precision, made once.
 
-    Raises a `DataError` that names the key (and the first offending row) for empty, infinite or non-numeric arrays.
-    Missing values (NaN) pass: whether the model masks them is for the analysis to say.
+    Raises a `DataError` that names the key (and the first offending row) for empty, infinite, masked or non-numeric
+    arrays. Missing values (NaN) pass: whether the model masks or fills them is for the analysis to say.
     """
     return {str(name): _convert_one(str(name), value, precision, place) for name, value in data.items()}
 
@@ -78,37 +86,57 @@ def _convert_one(name: str, value: Any, precision: Precision, place: Place | Non
         return value
     if isinstance(value, Mapping):
         return {k: _convert_one(f"{name}.{k}", v, precision, place) for k, v in value.items()}
-    if _OURS.get(id(value)) is value and value.dtype == float_type(precision):
+    if isinstance(value, Given) and not value.flags.writeable and value.dtype == _kind(value, precision):
         return value
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"'{name}' cannot be read as an array ({error}).",
-            f"Data key: '{name}'.",
-            "Pass a rectangular numeric array.",
-        ) from error
-    if array.dtype == object or array.dtype.kind in "OSUmMVc":
-        array = _numbers(name, array)
+    array = as_array(name, value, place)
     if array.size == 0:
         raise DataError(
             f"'{name}' is empty.",
             f"Data key: '{name}', shape {array.shape}.",
             "Leave the key out or pass at least one row.",
         )
+    if array.dtype.kind in "iu":
+        _check_width(name, array, precision, place)
+    kind = _kind(array, precision)
+    with np.errstate(over="ignore"):
+        copy = _aligned(array, kind)
     if array.dtype.kind == "f":
-        infinite = np.isinf(array) if _suspicious(array) else np.zeros(0, bool)
-        if infinite.any():
+        _check_finite(name, array, copy, place)
+    return given(copy)
+
+
+def _kind(array: np.ndarray, precision: Precision) -> Any:
+    """The type an array has in the working precision: one width of floats and one of integers, whatever it came in."""
+    if array.dtype.kind in "iu":
+        return np.dtype(np.int64 if precision == "double" else np.int32)
+    return np.dtype(float_type(precision)) if array.dtype.kind == "f" else array.dtype
+
+
+def _check_width(name: str, array: np.ndarray, precision: Precision, place: Place | None) -> None:
+    """Raise for whole numbers that the working precision would wrap around."""
+    limits = np.iinfo(_kind(array, precision))
+    if array.dtype.itemsize > limits.dtype.itemsize or array.dtype.kind == "u":
+        beyond = (array > limits.max) | (array < limits.min)
+        if beyond.any():
+            double = "." if precision == "double" else ", or use precision='double'."
             raise DataError(
-                f"'{name}' holds {int(infinite.sum())} infinite values.",
-                _first(name, infinite, place),
-                "Remove or replace these rows.",
+                f"'{name}' holds whole numbers beyond {limits.bits} bits.",
+                first(name, beyond, place),
+                f"Renumber them, or pass them as floats{double}",
             )
-        array = _aligned(array, float_type(precision))
-        _OURS[id(array)] = array
-    elif array.dtype.kind in "iu":
-        array = _whole(name, array, precision, place)
-    return array
+
+
+def _check_finite(name: str, array: np.ndarray, copy: np.ndarray, place: Place | None) -> None:
+    """Raise for infinite values, in the array itself or in its copy of the working precision."""
+    infinite = np.isinf(copy) if _suspicious(copy) else np.zeros(0, bool)
+    if infinite.any():
+        written = np.isinf(array).any()
+        raise DataError(
+            f"'{name}' holds {int(infinite.sum())} "
+            + ("infinite values." if written else f"values that are infinite as {copy.dtype}."),
+            first(name, infinite, place),
+            "Remove or replace these rows." if written else "Rescale it, or use precision='double'.",
+        )
 
 
 def _aligned(array: np.ndarray, kind: type) -> np.ndarray:
@@ -121,60 +149,49 @@ def _aligned(array: np.ndarray, kind: type) -> np.ndarray:
     return copy
 
 
-def _whole(name: str, array: np.ndarray, precision: Precision, place: Place | None) -> np.ndarray:
-    """Whole numbers in the one width of the precision at work, whatever width they came in."""
-    kind = np.int64 if precision == "double" else np.int32
-    if array.dtype.itemsize > np.dtype(kind).itemsize or array.dtype.kind == "u":
-        limits = np.iinfo(kind)
-        beyond = (array > limits.max) | (array < limits.min)
-        if beyond.any():
-            raise DataError(
-                f"'{name}' holds whole numbers beyond {limits.bits} bits.",
-                _first(name, beyond, place),
-                "Renumber them, or pass them as floats" + ("." if kind is np.int64 else ", or use precision='double'."),
-            )
-    return array.astype(kind, copy=False)
-
-
-def _numbers(name: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype == object:
-        try:
-            return array.astype(float)
-        except (TypeError, ValueError):
-            pass
-    kind = "text" if array.dtype.kind in "SU" else str(array.dtype)
-    raise DataError(
-        f"'{name}' has dtype {kind}, which no density can use.",
-        f"Data key: '{name}', shape {array.shape}.",
-        "Encode categories as integers 0..K-1 and dates as numbers.",
-    )
-
-
-def _first(name: str, bad: np.ndarray, place: Place | None = None) -> str:
-    index = tuple(int(i) for i in np.argwhere(bad)[0])
-    words = f"row {index[0]}" if len(index) == 1 else f"index {index}" if index else "the scalar"
-    if place is not None and index:
-        words = place(name, index[0]) + (f", entry {index[1:]}" if len(index) > 1 else "")
-    return f"Data key: '{name}', first at {words}."
-
-
 def _suspicious(array: np.ndarray) -> bool:
     """Whether an array may hold something not finite; one pass, since a sum is finite only if every term is."""
     with np.errstate(all="ignore"):
         return not np.isfinite(array.sum())
 
 
-def check_missing(data: Mapping[str, Any], masked: set[str], place: Place | None = None) -> None:
-    """Raise for NaN in any array except those observed only at masked sites."""
-    for name, value in named_arrays(data):
-        if value.dtype.kind == "f" and name not in masked and _suspicious(value):
-            missing = np.isnan(value)
-            if missing.any():
-                raise DataError(
-                    f"'{name}' holds {int(missing.sum())} missing values (NaN).",
-                    _first(name, missing, place),
-                    "Drop these rows, or mask them in the model with numpyro.handlers.mask(mask=~isnan(...)).",
-                )
+class MissingValues(DataError):
+    """NaN that nothing fills or leaves out."""
+
+
+def missing(data: Mapping[str, Any], masked: set[Any]) -> list[str]:
+    """The arrays that hold NaN, except those observed at masked sites only."""
+    floats = [(name, v) for name, v in named_arrays(data) if v.dtype.kind == "f" and name not in masked]
+    return [name for name, value in floats if _suspicious(value) and np.isnan(value).any()]
+
+
+def refuse_missing(data: Mapping[str, Any], name: str, place: Place | None = None, gradient_only: bool = False) -> None:
+    """Raise for NaN in this array; `gradient_only` where the log density itself is a number."""
+    bad = np.isnan(dict(named_arrays(data))[name])
+    what = f"'{name}' holds {int(bad.sum())} missing values (NaN)"
+    if gradient_only:
+        raise MissingValues(
+            f"{what}: the log density is a number, but its gradient is not.",
+            first(name, bad, place),
+            f"Replace them before anything is computed from them, x = jnp.where(jnp.isnan({name}), 0.0, {name}): "
+            "jnp.where differentiates both of its branches, the one that is left out too.",
+        )
+    raise MissingValues(
+        f"{what}.",
+        first(name, bad, place),
+        "Drop these rows, mask them in the model with numpyro.handlers.mask(mask=~isnan(...)), or fill them there, "
+        "jnp.where(isnan(...), latent, ...), with a method that takes any density (not cavi, svi or naive).",
+    )
+
+
+def check_missing(data: Mapping[str, Any], masked: set[Any], place: Place | None = None, known: Any = None) -> None:
+    """Raise for NaN in any array except those observed only at masked sites.
+
+    `known` are the numbers that were computed from the data: where all of them are finite, the model fills the NaN.
+    """
+    names = missing(data, masked)
+    if names and (known is None or not all(np.isfinite(np.asarray(leaf)).all() for leaf in known)):
+        refuse_missing(data, names[0], place)
 
 
 def fixings(arguments: Mapping[str, Any]) -> tuple[set[str], ...]:

@@ -104,25 +104,29 @@ def _sets(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def links(
-    log_joint: Callable[[Any], Mapping[str, Any]], latents: Mapping[str, Any], rows: Mapping[str, tuple[int, ...]]
+    log_joint: Callable[..., Mapping[str, Any]],
+    latents: Mapping[str, Any],
+    rows: Mapping[str, tuple[int, ...]],
+    data: tuple[Any, ...] = (),
 ) -> Links:
     """Follow every row of every latent through the program, entry by entry.
 
-    `latents` gives shape and type of every site's value, `rows` the leading shape that counts as its rows. Elementwise
-    operations, data movement with known indices, sums and products are followed exactly; a loop or a solve counts as
-    depending on everything that enters it. What is left out is therefore never a dependence. Where an entry sees
-    several rows of a site, groups of rows (every second one along an axis, each position of a short axis) and blocks of
-    them are followed apart. Nothing is compiled.
+    `latents` gives shape and type of every site's value, `rows` the leading shape that counts as its rows; `data`,
+    further arguments of `log_joint`, are known. Elementwise operations, data movement with known indices, sums and
+    products are followed exactly; a loop or a solve counts as depending on everything that enters it. What is left out
+    is therefore never a dependence. Where an entry sees several rows of a site, groups of rows (every second one along
+    an axis, each position of a short axis) and blocks of them are followed apart. Nothing is compiled.
     """
-    traced, shape = jax.make_jaxpr(log_joint, return_shape=True)(dict(latents))
+    traced, shape = jax.make_jaxpr(log_joint, return_shape=True)(dict(latents), *data)
     program, _ = dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars), instantiate=True)
-    tree, sites = jax.tree.structure(shape), sorted(latents)
+    tree, sites, known_data = jax.tree.structure(shape), sorted(latents), jax.tree.leaves(data)
     shapes = {name: tuple(rows[name]) for name in latents}
     whole = {name: tuple(range(len(own))) for name, own in shapes.items()}
     start = {name: _own(shapes[name], whole[name], _shape(latents[name])) for name in sites}
 
     def followed(given: list[Rows]) -> dict[str, Rows]:
-        found = _run(program, list(traced.consts), [None] * len(given), given)
+        values = [*([None] * len(given)), *known_data]
+        found = _run(program, list(traced.consts), values, [*given, *({} for _ in known_data)])
         out = jax.tree.unflatten(tree, [index for _, index in found])
         return {t: {s: i for s, i in deps.items() if (i != NONE).any()} for t, deps in _terms(out, shape)}
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._errors import ModelError
+from jensen._errors import DataError, ModelError
+from jensen.models.given import Given
 from jensen.models.structure import Site, Structure
-from jensen.models.user_code import user_frame
+from jensen.models.user_code import user_frame, written_to
 
 
 class HostFunction:
@@ -27,9 +28,10 @@ class HostFunction:
     """
 
     def __init__(self, fn: Callable[..., Any], sites: tuple[Site, ...], data: Mapping[str, Any]):
-        self.fn, self.sites, self.data = fn, sites, dict(data)
+        self.fn, self.sites = fn, sites
+        self.data = jax.tree.map(lambda v: np.asarray(v) if isinstance(v, Given) else v, dict(data))
         self.batched, self.calls = False, 0
-        self.failure: ModelError | None = None
+        self.failure: ModelError | DataError | None = None
 
     @property
     def __name__(self) -> str:
@@ -60,7 +62,7 @@ class HostFunction:
         if self.failure is None:
             try:
                 return self.evaluate(rows)
-            except ModelError as error:
+            except (ModelError, DataError) as error:
                 self.failure = error
         return np.full(count, np.nan)
 
@@ -77,6 +79,9 @@ class HostFunction:
         try:
             return self.fn(dict(latent), **self.data)
         except Exception as error:
+            written = written_to(error, self.data)
+            if written is not None:
+                raise written from error
             message = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
             place = user_frame(error)
             raise ModelError(

@@ -114,10 +114,10 @@ class NativeTarget:
         """Who depends on whom, by rows: those of a batch where steps are on batches."""
         with working(self.precision):
             if self.subsample is None:
-                return links(self.model.log_joint, placeholders(self.structure), rows)
+                return links(_terms, placeholders(self.structure), rows, (self.model,))
             model = self.subsample.model
             first = model.on(self.subsample.first())
-            return links(first.log_joint, placeholders(self.subsample.structure), rows)
+            return links(_terms, placeholders(self.subsample.structure), rows, (first,))
 
     def log_joint(self, draws: dict[str, Any]) -> np.ndarray:
         """log p(x, z) of stacked draws, in nats."""
@@ -133,12 +133,13 @@ class NativeTarget:
             return {}
         model = self.model
 
-        def one(key: Any) -> dict[str, Any]:
-            trace = handlers.trace(seeded(model.fn, key)).get_trace(**model.kwargs)
+        def one(data: Any, key: Any) -> dict[str, Any]:
+            trace = handlers.trace(seeded(model.fn, key)).get_trace(**data, **model.fixed.value)
             return {site.name: trace[site.name]["value"] for site in self.structure.latents}
 
         with working(self.precision):
-            return jax.device_get(Program(jax.vmap(one))(jax.random.split(jax.random.key(seed), count)))
+            keys = jax.random.split(jax.random.key(seed), count)
+            return jax.device_get(Program(jax.vmap(one, (None, 0)))(model.data, keys))
 
     def constrain(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The draws with the model's deterministic sites."""
@@ -147,6 +148,10 @@ class NativeTarget:
             return draws
         assert self.program is not None
         return {**draws, **self.program.deterministic(draws, names)}
+
+
+def _terms(latent: dict[str, Any], model: AbstractModel) -> Any:
+    return model.log_joint(latent)
 
 
 @jax.jit

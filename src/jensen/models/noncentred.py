@@ -17,7 +17,7 @@ from numpyro.ops.provenance import eval_provenance
 
 from jensen._typing import Array, Flat, Latent, Scalar, Terms
 from jensen.math.precision import float_type, working
-from jensen.models.analysis import placeholders
+from jensen.models.analysis import placeholders, traced
 from jensen.models.bijection import AbstractChart, SiteBijection
 from jensen.models.frozen import Frozen
 from jensen.models.numpyro import NumPyroModel, seeded
@@ -145,7 +145,7 @@ def movable(model: NumPyroModel) -> tuple[str, ...]:
     structure = model.bijection.structure
     latents = placeholders(structure)
 
-    def places(**values: Any) -> dict[str, Any]:
+    def places(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
         def look(site: dict[str, Any]) -> Any:
@@ -157,10 +157,10 @@ def movable(model: NumPyroModel) -> tuple[str, ...]:
             return None
 
         program = handlers.substitute(handlers.substitute(seeded(model.fn), substitute_fn=look), data=values)
-        handlers.trace(program).get_trace(**model.kwargs)
+        handlers.trace(program).get_trace(**given, **model.fixed.value)
         return found
 
-    provenance = eval_provenance(places, **latents)
+    provenance = traced(lambda given: eval_provenance(lambda **values: places(given, values), **latents), model.data)
     return tuple(
         name
         for name in structure.offsets

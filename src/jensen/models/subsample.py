@@ -171,7 +171,7 @@ def _inside(part: NumPyroModel, batch: Structure, plate: Plate) -> list[str]:
     """The terms that belong to rows; a sum over a latent outside the plate would couple them."""
     summed = {site.name for site in batch.summed}
     latents = {name: shape for name, shape in placeholders(batch).items() if name not in summed}
-    names = jax.eval_shape(part.log_joint, latents)
+    names = jax.eval_shape(lambda model, z: model.log_joint(z), part, latents)
     out = []
     for name in names:
         members = [batch.sites[one] for one in name.split(" + ") if one in batch.sites]

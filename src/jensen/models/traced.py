@@ -16,6 +16,7 @@ from jensen.math.programs import needed_equations
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.data_check import as_mapping, convert, fixings
 from jensen.models.frozen import Frozen, signature
+from jensen.models.imputed import imputing
 from jensen.models.log_density import LogDensity
 from jensen.models.plain import site_of
 from jensen.models.same_program import difference, user_line
@@ -51,6 +52,8 @@ class Tracer:
         self.fixed: set[str] | None = None
         self.parameters: dict[str, Any] = {}
         self.sizes: dict[str, list[int]] = {}
+        self.partly: set[str] = set()
+        self.in_loop: set[str] = set()
 
     @property
     def key(self) -> Any:
@@ -102,6 +105,7 @@ class Tracer:
             watched = Watched(self.model, key, spread, self.parameters)
             out = watched.run({**arrays, **concrete})
             self.sizes, self.parameters = watched.sizes, watched.found
+            self.partly, self.in_loop = watched.partly, watched.in_loop
             return out
 
         closed, out = jax.make_jaxpr(run, return_shape=True)(*self._inputs(fixed))
@@ -138,6 +142,21 @@ class Tracer:
                     f"Plate '{name}' in {self.name}.",
                     "Give each its own name: a plate's name is the axis of its rows wherever a fit is shown or saved.",
                 )
+
+    def imputed(self, model: Any) -> Any:
+        """The model, with what `obs_mask` leaves unobserved in its place."""
+        if not self.partly:
+            return model
+        name = min(self.partly)
+        if self.partly & self.in_loop:
+            raise ModelError(
+                f"The site '{name}' has an obs_mask inside a scan, where what is not observed cannot be told apart.",
+                f"Site '{name}'.",
+                "Leave obs_mask out and mask what is not observed: with numpyro.handlers.mask(mask=seen): "
+                f"numpyro.sample('{name}', ..., obs=y).",
+            )
+        with working(self.precision):
+            return imputing(model, self.partly, self.arguments)
 
     def check_key(self, first: Traced) -> None:
         """Raise where the program depends on a key of `numpyro.prng_key`: its draw would be the only one ever made."""

@@ -1,6 +1,7 @@
 """Errors raised inside a user's model, shown at the user's own line."""
 
 import linecache
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jensen._errors import ModelError
+from jensen._errors import DataError, ModelError
 
 _LIBRARIES = ("site-packages", "dist-packages", str(Path(__file__).resolve().parents[1]), "<frozen", "<string>")
 
@@ -23,15 +24,54 @@ def is_user_file(filename: str) -> bool:
 
 def user_frame(error: BaseException) -> str:
     """`file.py, line 12: y = ...` of the innermost frame that belongs to neither jensen nor an installed library."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if is_user_file(frame.filename):
-            line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
-            return f"{Path(frame.filename).name}, line {frame.lineno}: {line}"
-    return ""
+    return _user_frame(error)[0]
 
 
-def blame(error: BaseException, fn: Callable[..., Any], data: Mapping[str, Any]) -> ModelError:
+def _user_frame(error: BaseException) -> tuple[str, Mapping[str, Any]]:
+    """(`user_frame`, the local variables there)."""
+    frame = error.__traceback__
+    found, variables = "", {}
+    while frame is not None:
+        filename, line = frame.tb_frame.f_code.co_filename, frame.tb_lineno
+        if is_user_file(filename):
+            found = f"{Path(filename).name}, line {line}: {linecache.getline(filename, line).strip()}"
+            variables = frame.tb_frame.f_locals
+        frame = frame.tb_next
+    return found, variables
+
+
+def written_to(error: BaseException, data: Mapping[str, Any]) -> DataError | None:
+    """What to say where the model writes into its arrays, which are not its own; `None` for any other error."""
+    if not isinstance(error, (TypeError, ValueError)) or not any(
+        words in str(error) for words in ("read-only", "JAX arrays are immutable")
+    ):
+        return None
+    place, variables = _user_frame(error)
+    mine = [v for v in variables.values() if isinstance(v, np.ndarray)]
+    arrays = [name for name, value in data.items() if np.ndim(value) or isinstance(value, Mapping)]
+    named = [n for n in arrays if re.search(rf"\b{re.escape(n)}\b", place.partition(": ")[2])]
+    shared = [n for n in arrays if any(np.may_share_memory(v, a) for v in mine for a in _leaves(data[n]))]
+    names = named or shared or arrays
+    return DataError(
+        f"The model writes into its data, {' or '.join(repr(n) for n in names)}, which would change them for every "
+        "later run.",
+        f"At {place}." if place else f"Data keys: {', '.join(map(repr, names))}.",
+        "Let it make a new array: y = y + 1 for y += 1, numpy.sort(y) for y.sort(), y.at[i].set(v) for y[i] = v, or "
+        "work on numpy.array(y), a copy.",
+    )
+
+
+def _leaves(value: Any) -> list[np.ndarray]:
+    if isinstance(value, Mapping):
+        return [leaf for inner in value.values() for leaf in _leaves(inner)]
+    return [value] if isinstance(value, np.ndarray) else []
+
+
+def blame(error: BaseException, fn: Callable[..., Any], data: Mapping[str, Any]) -> ModelError | DataError:
     """The model's own exception as a `ModelError` that shows the user's line and the shapes of the data."""
+    written = written_to(error, data)
+    if written is not None:
+        return written
     shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in data.items() if np.ndim(value))
     first_line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "no message"
     place = user_frame(error)

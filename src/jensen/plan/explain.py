@@ -25,6 +25,7 @@ from jensen.families.native import native_product
 from jensen.math.precision import default_precision, working
 from jensen.models import LogDensity, Site, Structure, Target, build
 from jensen.models.build import with_dependencies
+from jensen.models.door import opened
 from jensen.models.indices import checked
 from jensen.models.learning import Opened, find_parameters
 from jensen.models.log_density import LogDensityModel
@@ -64,6 +65,7 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
         >>> plan.dim, [row.site for row in plan.rows]
         (1, ['mu', 'y'])
     """
+    data = opened(model, data, default_precision())
     if isinstance(data, AbstractSource):
         data = data.example().arguments
     if not isinstance(model, Opened):
@@ -75,9 +77,9 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
     try:
         target = build(model, data, default_precision(), evaluable=False)
     except ParameterSites:  # learned parameters are shown as blocks with a flat prior
-        opened = Opened(function, find_parameters(function, data))
-        plan = explain(opened, data)
-        return replace(plan, rows=tuple(_learned(row) if row.site in opened.points else row for row in plan.rows))
+        learned = Opened(function, find_parameters(function, data))
+        plan = explain(learned, data)
+        return replace(plan, rows=tuple(_learned(row) if row.site in learned.points else row for row in plan.rows))
     except ModelError as error:
         found = None if plain or not callable(model) else _equations(model, data)
         discrete = {s.name for s in found.derivation.sites.values() if s.values is not None} if found else set()

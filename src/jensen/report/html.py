@@ -93,8 +93,9 @@ def _evidence(fit: Fit) -> Html:
     rows = [("ELBO", bounds.elbo, bounds.elbo_se)]
     rows += [(f"importance-weighted, {k} draws", v, se) for k, (v, se) in bounds.importance_weighted.items()]
     rows += [("log p(x), estimated", bounds.log_evidence, bounds.log_evidence_se)]
-    cells = [(name, f"{value:,.3f}", f"{se:.3f}") for name, value, se in rows]
-    return tag("section", tag("h2", "Evidence"), table(("bound, in nats", "value", "± s.e."), cells, {1, 2}))
+    cells = [(name, f"{value:,.3f}", f"{se:.3f}") for name, value, se in rows if not math.isnan(value)]
+    shown = table(("bound, in nats", "value", "± s.e."), cells, {1, 2})
+    return tag("section", tag("h2", "Evidence"), shown, *(tag("p", line, class_="note") for line in bounds.notes))
 
 
 def _stages(fit: Fit) -> Html:

@@ -22,7 +22,8 @@ from jensen.models.conjugacy.analysed import Analysis
 from jensen.models.conjugacy.model import batch_target
 from jensen.models.conjugacy.plates import PlateSplit
 from jensen.models.conjugacy.resized import resized
-from jensen.models.data_check import check_missing, convert
+from jensen.models.data_check import check_missing
+from jensen.models.door import read
 from jensen.models.indices import IndexCheck, index_check
 from jensen.models.sources import Batch, Piece
 
@@ -70,7 +71,7 @@ class Minibatches:
     def program(self, piece: Piece) -> Shape:
         """The shape of a piece."""
         if piece not in self._known:
-            arguments = convert(piece.arguments, self.precision, place_of(piece))
+            arguments = read(self.fn, piece.arguments, self.precision, place_of(piece))
             shape = self._shape(piece, arguments)
             if not self.checked:
                 self._check_indices(piece, shape, arguments)
@@ -114,7 +115,7 @@ class Minibatches:
 
     def _check_additive(self, piece: Piece, shape: Shape) -> None:
         with working("double"), validation_enabled(False), named(piece):
-            arrays, fixed = shape.analysis.divided(convert(piece.arguments, "double"))
+            arrays, fixed = shape.analysis.divided(read(self.fn, piece.arguments, "double"))
             if shape.additive is None:
                 written = (shape.rows, self.size or shape.rows)
                 what = (shape.model.sites, shape.parts.plate, shape.rows)
@@ -175,7 +176,7 @@ class Minibatches:
         if self.checked:
             return found[: len(found) - shape.analysis.outside], weights
         masked = {s.data_key for s in shape.model.sites.values() if s.masked and s.data_key}
-        check_missing(arguments, masked, place_of(piece))
+        check_missing(arguments, masked, place_of(piece), found[: len(found) - shape.analysis.outside])
         return shape.analysis.checked(found, position_of(piece, shape.parts.plate)), weights
 
     def rows_of(self, piece: Piece) -> int:

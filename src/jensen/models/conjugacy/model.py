@@ -189,8 +189,8 @@ def _target(
     with working(precision), validation_enabled(False):  # arguments are checked here, and nothing is run eagerly
         options = (blocks, precision, by_row, check, row_precision)
         found, energy = KNOWN.get(fn, arguments, options, lambda: _derived(fn, arguments, *options))
-        check_missing(arguments, {s.data_key for s in found.analysis.sites.values() if s.masked and s.data_key})
         energy = found.analysis.energy(arguments) if energy is None else energy
+        check_missing(arguments, _masked(found.analysis), known=energy.arrays)
         found.checks.run(arguments, energy, data)
         arrays, fixed = found.analysis.divided(arguments)
         program = NumPyroProgram(fn, arrays, fixed, precision)
@@ -218,7 +218,7 @@ def _derived(
 ) -> tuple[_Derived, Energy, tuple[str, ...]]:
     """(what was derived, the energy, names of the arguments whose content it depends on)."""
     analysis, energy = analysed(fn, arguments, by_row)
-    check_missing(arguments, {s.data_key for s in analysis.sites.values() if s.masked and s.data_key})
+    check_missing(arguments, _masked(analysis), known=energy.arrays)
     layout = replace(arranged(energy, analysis.sites, blocks), row_precision=row_precision)
     arrays, fixed = analysis.divided(arguments)
     structures: list[Structure] = []
@@ -228,6 +228,11 @@ def _derived(
     )
     checks = Checks(analysis, precision, structure=check)
     return _Derived(analysis, layout, structures[0], checks), energy, analysis.fixed
+
+
+def _masked(analysis: Analysis) -> set[str]:
+    """The arrays observed at masked sites."""
+    return {s.data_key for s in analysis.sites.values() if s.masked and s.data_key}
 
 
 def arranged(energy: Energy, sites: dict[str, SiteInfo], joint: Sequence[tuple[str, ...]]) -> Layout:

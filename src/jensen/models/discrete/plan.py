@@ -81,7 +81,7 @@ class _Picked:
         shapes = {s.name: jax.ShapeDtypeStruct(s.shape, int if s.discrete else float) for s in sites}
         shapes = {n: jax.ShapeDtypeStruct(s.shape, jnp.result_type(s.dtype)) for n, s in shapes.items()}
         rows = {s.name: s.shape for s in structure.summed} | {s.name: () for s in structure.latents}
-        return links(lambda latents: run(fn, {**data, **fixed}, latents).log_probs, shapes, rows)
+        return links(lambda latents, given: run(fn, {**given, **fixed}, latents).log_probs, shapes, rows, (data,))
 
     def __call__(self, name: str) -> dict[str, np.ndarray] | None:
         """`None` where an entry sees several rows."""

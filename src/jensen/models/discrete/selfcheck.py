@@ -50,7 +50,7 @@ def contradicted(model: "NumPyroModel", layout: DiscreteLayout, seed: int = 0) -
 def _compare(model: "NumPyroModel", layout: DiscreteLayout, points: Any, index: dict[str, Any]) -> Any:
     tolerance = 1e-3 if jnp.result_type(float) == jnp.float32 else 1e-7
 
-    def one(item: tuple[Any, dict[str, Any]]) -> Any:
+    def one(model: "NumPyroModel", item: tuple[Any, dict[str, Any]]) -> Any:
         point, index = item
         latent, _ = model.bijection.forward(point)
         pieces, _ = pieces_of(model.fn, model.data, model.fixed.value, latent, layout)
@@ -71,7 +71,8 @@ def _compare(model: "NumPyroModel", layout: DiscreteLayout, points: Any, index: 
             bad |= ~jnp.all(same | near)
         return bad
 
-    return jax.jit(lambda items: jax.lax.map(one, items))((points, index))
+    run_all = jax.jit(lambda model, items: jax.lax.map(lambda item: one(model, item), items))
+    return run_all(model, (points, index))
 
 
 def _entry(piece: Piece, positions: dict[int, Any]) -> Any:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from jensen.models.given import Given
 from jensen.models.indices.known import Known
 
 
-class Named(np.ndarray):
+class Named(Given):
     """An array of the data, or one that NumPy made of it; every one made is listed in `made`."""
 
     keys: frozenset[str] = frozenset()
