@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from jensen._errors import OptionError, nearest
-from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, AmortisedVI, Auto, Laplace, Naive, Pathfinder
+from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, AmortisedVI, Auto, Laplace, Naive, Nested, Pathfinder
 from jensen.algorithms.chosen_family import as_chosen
 from jensen.core import AbstractAlgorithm
 
 METHODS: dict[str, type[AbstractAlgorithm]] = {
-    cls.name: cls for cls in (Auto, ADVI, BBVI, HVM, CAVI, SVI, AmortisedVI, Naive, Laplace, Pathfinder)
+    cls.name: cls for cls in (Auto, ADVI, BBVI, HVM, CAVI, SVI, AmortisedVI, Naive, Nested, Laplace, Pathfinder)
 }
 
 Method = TypeVar("Method", bound=AbstractAlgorithm)
@@ -89,6 +89,16 @@ def svi(**options: Any) -> SVI:
 def naive(**options: Any) -> Naive:
     """Ascent of a bound in closed form; options as documented in `jensen.algorithms.Naive`."""
     return _make(Naive, options)
+
+
+def nested(**options: Any) -> Nested:
+    """Groups of latents integrated out for every value of the rest; options as in `jensen.algorithms.Nested`.
+
+    Example:
+        >>> nested(nodes=25).nodes
+        25
+    """
+    return _make(Nested, options)
 
 
 def laplace(**options: Any) -> Laplace:

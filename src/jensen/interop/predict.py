@@ -119,7 +119,7 @@ def _matching(
 ) -> list[str]:
     """Latents whose shape under the new inputs is that of the fit; the others are drawn from their priors."""
     shapes: dict[str, tuple[int, ...]] = {}
-    names = [site.name for site in (*structure.latents, *structure.summed) if site.name in draws]
+    names = [site.name for site in structure.drawn if site.name in draws]
 
     arrays, fixed = _divided(program, arguments)
 

@@ -88,7 +88,8 @@ class Tracer:
 
     def _inputs(self, fixed: set[str]) -> tuple[Any, ...]:
         arrays = {k: v for k, v in self.arguments.items() if k not in fixed}
-        return jax.random.key(0), np.asarray(0.7, float_type(self.precision)), arrays
+        key = jax.eval_shape(jax.random.key, 0)  # its type will do: nothing is compiled
+        return key, np.asarray(0.7, float_type(self.precision)), arrays
 
     def _trace(self, fixed: set[str]) -> Traced:
         known = self.parameters
