@@ -1,7 +1,7 @@
 """Models with many latents: CPU seconds of a default fit with its check, the verdict, and hyperparameters against NUTS.
 
     python benchmarks/big.py                 every model at its smaller sizes
-    python benchmarks/big.py counts 2000     one model at one size; add --nuts for NumPyro's NUTS, 500 + 500, in the same run
+    python benchmarks/big.py counts 2000     one model at one size; --nuts adds NumPyro NUTS, 500 + 500, in the same run
 
 Each fit runs in a process of its own, compilation and verdict included.
 """
