@@ -46,7 +46,7 @@ def over_theta(target: Target, layout: Layout, per_axis: int | None = None) -> N
     points, log_weights = nodes(per_axis, layout.size)
     dtype = float_type(target.precision)
     with working(target.precision):
-        parents = analysis.dependencies(base.fn, structure, base.kwargs)
+        parents = analysis.dependencies(base.fn, structure, base.data, base.fixed.value)
     computed = tuple(s.name for s in structure.deterministic if set(parents.get(s.name, ())) & set(layout.sites))
     model = NestedModel(
         base=base,

@@ -151,21 +151,24 @@ class _Probe:
         shares = {name: weights[own].astype(self.dtype) for name, own in owners.items()}
         field = labels >= 0
         for point in 0.5 * self.points + 0.1:
-            both = np.asarray(Program(_weighed)(self.target.model, point, shares), float)
-            if not np.isfinite(both).all():
+            both, rows, whole = jax.device_get(Program(_weighed)(self.target.model, point, shares))
+            if not np.isfinite(both).all() or not np.isfinite(whole):
                 continue
+            if abs(rows - whole) > 1e-6 * (1.0 + abs(whole)):
+                return False  # some term of the log density is no row
             expected = both[0] * weights[np.maximum(labels, 0)]
             scale = np.abs(both[0][field]).max(initial=1e-300)
             return bool((np.abs(both[1] - expected)[field] <= 1e-6 * (np.abs(expected[field]) + 1e-3 * scale)).all())
         return False
 
 
-def _weighed(model: NumPyroModel, point: jax.Array, shares: dict[str, jax.Array]) -> jax.Array:
-    """Gradients of all rows together and of the rows weighed by `shares`, (2, D)."""
+def _weighed(model: NumPyroModel, point: jax.Array, shares: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+    """Gradients of all rows together and of the rows weighed by `shares`, (2, D); the rows' sum; the log density."""
 
     def total(u: jax.Array, weigh: bool) -> jax.Array:
         latent, extra = on_support(model.bijection, u)  # type: ignore[arg-type]
         rows = {**log_rows(model, latent), **{name + JACOBIAN: value for name, value in extra.items()}}
         return sum((jnp.sum(jnp.ravel(v) * (shares[n] if weigh else 1.0)) for n, v in rows.items()), jnp.zeros(()))
 
-    return jnp.stack([jax.grad(total)(point, False), jax.grad(total)(point, True)])
+    sum_of_rows, slope = jax.value_and_grad(total)(point, False)
+    return jnp.stack([slope, jax.grad(total)(point, True)]), sum_of_rows, model.log_density(point)
