@@ -109,14 +109,23 @@ class DiscretisedNormal(AbstractFactor):
         return self._moments()[1]
 
     def information(self) -> Self:
-        """Σ q(k) (∂ log q(k))² for μ and log σ, likewise."""
+        """Σ q(k) (∂ log q(k))² for μ and log σ, likewise, and at least so much that a step is a part of a cell.
+
+        On one value alone both are 0, and a step in their units would leave it for nowhere.
+        """
         _, edges, _ = self._blocks()
         finite: Any = jnp.where(jnp.isfinite(edges), edges, 0.0)
         density: Any = jnp.where(jnp.isfinite(edges), jnp.exp(-0.5 * finite**2) / np.sqrt(2.0 * np.pi), 0.0)
         mass = jnp.maximum(jnp.diff(ndtr(edges), axis=-1), 1e-14)
         by_loc = jnp.sum(jnp.diff(density, axis=-1) ** 2 / mass, axis=-1) / self._scale() ** 2
         by_scale = jnp.sum(jnp.diff(finite * density, axis=-1) ** 2 / mass, axis=-1)
-        return type(self)(by_loc, by_scale, self.low, self.count)
+        least = 0.2 / (self._scale() ** 2 + self._cell_width() ** 2)
+        return type(self)(jnp.maximum(by_loc, least), jnp.maximum(by_scale, 0.2), self.low, self.count)
+
+    def _cell_width(self) -> Array:
+        """On the scale of g, at the mean."""
+        mean = jnp.clip(self.mean() - self.low, 0.0, self._top)
+        return self._even(mean + 1.0) - self._even(mean)
 
     @property
     def interpolated(self) -> int:
@@ -134,9 +143,7 @@ class DiscretisedNormal(AbstractFactor):
 
     def tempered(self, power: float) -> Self:
         """The scale over √power; a factor that is all on one value reaches its neighbours."""
-        mean = jnp.clip(self.mean() - self.low, 0.0, self._top)
-        cell = self._even(mean + 1.0) - self._even(mean)
-        variance = self._scale() ** 2 / power + cell**2 * (1.0 / power - 1.0)
+        variance = self._scale() ** 2 / power + self._cell_width() ** 2 * (1.0 / power - 1.0)
         return type(self)(self.loc, 0.5 * jnp.log(variance), self.low, self.count)
 
     def around(self, draws: np.ndarray) -> Self:
