@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from jensen._errors import OptionError, nearest
+from jensen._errors import JensenError, OptionError, nearest
 from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, AmortisedVI, Auto, Laplace, Naive, Pathfinder
 from jensen.algorithms.chosen_family import as_chosen
 from jensen.core import AbstractAlgorithm
@@ -21,7 +21,17 @@ def _make(cls: type[Method], options: dict[str, Any]) -> Method:
     for name in options:
         if name not in known:
             raise OptionError(f"{cls.name} has no option '{name}'.", f"Option: {name}.", nearest(name, known))
-    return cast(Callable[..., Method], cls)(**options)
+    try:
+        return cast(Callable[..., Method], cls)(**options)
+    except JensenError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise OptionError(
+            f"{cls.name} cannot take these options ({error}).",
+            f"Options: {given}.",
+            f"See jensen.algorithms.{cls.__name__}.",
+        ) from error
 
 
 def auto(**options: Any) -> Auto:

@@ -17,6 +17,7 @@ from jensen.math.precision import Precision, working
 from jensen.models.analysis import CONCRETE_NEEDED, feasible_trace
 from jensen.models.data_check import as_mapping, check_names, convert, fixings
 from jensen.models.learning.parameter import Parameter, Part
+from jensen.models.supports import check_support
 from jensen.models.user_code import blame
 
 PASSED_ON = {"reshape", "broadcast_in_dim", "squeeze", "convert_element_type", "copy"}
@@ -63,7 +64,7 @@ def no_latents(names: list[str]) -> ModelError:
 
 
 def _listed(learn: Any) -> list[str]:
-    if isinstance(learn, str) or not all(isinstance(name, str) for name in learn):
+    if isinstance(learn, str) or not isinstance(learn, Iterable) or not all(isinstance(name, str) for name in learn):
         raise OptionError(
             f"`learn` must be a list of names, got {learn!r}.", "Argument: learn.", "Write learn=['sigma'], say."
         )
@@ -164,6 +165,7 @@ def _asked(
     if isinstance(value, (Mapping, str)) or value is None:
         raise OptionError(f"The argument '{name}' holds no numbers to learn.", "Argument: learn.", "Learn arrays only.")
     constraint = _constraint(name, read.get(name, [])) if constraint is None else constraint
+    check_support(constraint, f"Argument: learn, '{name}'.")
     parameter = Parameter(name, "argument", constraint, np.asarray(value, float))
     _check_inside(parameter)
     return parameter
