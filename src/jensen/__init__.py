@@ -11,12 +11,20 @@ jn.explain(model, data)            # what jensen sees in the model
 jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
-from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
+from jensen._errors import (
+    DataError,
+    JensenError,
+    ModelError,
+    OptionError,
+    SavedFitError,
+    UndefinedError,
+    UntrustedWarning,
+)
 from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
 from jensen.data import Batches, Ragged
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
+from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, nested, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -71,6 +79,7 @@ __all__ = [
     "ScoreFunction",
     "StickingTheLanding",
     "UndefinedError",
+    "UntrustedWarning",
     "Weighted",
     "advi",
     "amortised",
@@ -85,6 +94,7 @@ __all__ = [
     "laplace",
     "load",
     "naive",
+    "nested",
     "pathfinder",
     "svi",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from jensen._alone import Kept, alone
 from jensen._arguments import number, seed_of, whole_number
+from jensen._caution import caution, quiet
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
 from jensen.math.clock import Stopwatch
@@ -153,6 +154,7 @@ class Fit:
         from jensen.models.door import opened
         from jensen.models.indices import checked
         from jensen.models.learning import closed_at
+        from jensen.models.purity import repeatable
         from jensen.models.sources import AbstractSource
 
         data = opened(model, data, default_precision())
@@ -160,6 +162,7 @@ class Fit:
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
         if self.estimates:
             model, data = closed_at(model, data, self.estimates)
+        model, _ = repeatable(model, data, default_precision())
         options = self.options if encoder is None else {**self.options, "encoder": encoder}
         if not isinstance(data, AbstractSource):
             checked(model, data, default_precision())
@@ -219,7 +222,13 @@ class Fit:
     def _pool_draws(self) -> dict[str, np.ndarray]:
         if "draws" in self.stored:
             return self.stored["draws"]
-        return self._attached("new draws").draws_of(self.pool)
+        return self._whole(self._attached("new draws").draws_of(self.pool), self.seed)
+
+    def _whole(self, draws: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """The draws with what an `obs_mask` leaves unobserved."""
+        from jensen.models.imputed import with_imputed
+
+        return with_imputed(self.answer.program, self.structure, draws, seed) if self.target is not None else draws
 
     @alone()
     def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
@@ -230,6 +239,8 @@ class Fit:
         """
         num_draws, seed = whole_number(num_draws, "num_draws"), seed_of(seed)
         corrected = not raw and self.check().verdict == "usable"
+        if not raw:
+            caution(self)
         if corrected or self.target is None:
             indices = (
                 self.pool.resample(num_draws, seed)
@@ -239,8 +250,8 @@ class Fit:
             if self.target is None:
                 whole = {name: self.structure.sites[name].shape for name in self._pool_draws}
                 return {n: v[indices] for n, v in self._pool_draws.items() if v.shape[1:] == whole[n]}
-            return self.answer.resampled(self.pool, self._pool_draws, indices, seed)
-        return self.answer.sample(num_draws, seed)
+            return self._whole(self.answer.resampled(self.pool, self._pool_draws, indices, seed), seed)
+        return self._whole(self.answer.sample(num_draws, seed), seed)
 
     @alone()
     def marginals(self, num_draws: int = 500, *, seed: int = 0) -> dict[str, xr.DataArray]:
@@ -277,15 +288,20 @@ class Fit:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.
 
         Columns: mean, sd, q5, median, q95, mcse_mean; q_mean and q_sd where the rows are corrected; lr_sd where
-        the method gives linear-response covariances (unconstrained sites only).
+        the method gives linear-response covariances (unconstrained sites only). `attrs` holds the verdict, its reasons
+        and a `caption`; the table of an untrusted fit is headed "untrusted".
         """
-        from jensen.diagnostics.table import summarise
+        from jensen.diagnostics.table import captioned, summarise
 
-        return summarise(self, var_names, raw)
+        if not raw:
+            caution(self)
+        return captioned(summarise(self, var_names, raw), self)
 
     @alone()
     def evidence(self) -> Evidence:
         """Bounds on log p(x) and its importance-sampling estimate."""
+        if self.target is not None or "report" in self.stored:
+            caution(self)
         if "evidence" in self.stored:
             return self.stored["evidence"]
         return self._attached("the evidence").evidence(self.pool)
@@ -320,6 +336,7 @@ class Fit:
         """
         from jensen.interop.predict import predict
 
+        caution(self)
         return predict(self, new_data, whole_number(num_draws, "num_draws"), seed_of(seed))
 
     @alone()
@@ -344,6 +361,7 @@ class Fit:
         return self._attached("the surgery of the bound").surgery(count)
 
     @alone()
+    @quiet()
     def save(self, path: Any) -> None:
         """Write everything but the model to one file; read it with `jn.load`. No pickle is involved."""
         from jensen.interop.files import save
@@ -351,6 +369,7 @@ class Fit:
         save(self, path)
 
     @alone()
+    @quiet()
     def report(self, path: Any) -> None:
         """Write a self-contained HTML report: plan, summary, verdict and plots."""
         from jensen.report.html import write
@@ -358,4 +377,9 @@ class Fit:
         write(self, path)
 
     def __repr__(self) -> str:
-        return f"Fit(method={self.method!r}, elbo={self.elbo}, converged={self.converged}, status={self.status!r})"
+        known = self.stored.get("report") or vars(self).get("_report")
+        verdict = known.verdict if known else "not checked yet"
+        return (
+            f"Fit(method={self.method!r}, verdict={verdict!r}, elbo={self.elbo}, converged={self.converged}, "
+            f"status={self.status!r})"
+        )

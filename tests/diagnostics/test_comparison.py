@@ -20,8 +20,8 @@ from tests.posteriors import (
 )
 
 COLUMNS = [
-    "elbo", "elbo_se", "difference", "log_evidence", "log_evidence_se", "khat", "verdict", "seconds_compile",
-    "seconds_run", "gradients", "converged", "method",
+    "elbo", "elbo_se", "difference", "log_evidence", "log_evidence_se", "log_labellings", "khat", "verdict",
+    "seconds_compile", "seconds_run", "gradients", "converged", "method",
 ]  # fmt: skip
 
 

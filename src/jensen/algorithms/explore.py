@@ -1,6 +1,5 @@
 """Where the posterior is: many L-BFGS climbs at once, the distinct modes, and the curvature at each."""
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -8,7 +7,8 @@ import numpy as np
 
 from jensen._errors import ModelError
 from jensen._typing import leaf
-from jensen.algorithms.relabel import Labelling, find_labelling
+from jensen.algorithms.improper import check_integral
+from jensen.algorithms.relabel import labellings_of
 from jensen.core import Certificate, Progress
 from jensen.families import FullRank, MeanField
 from jensen.math import lbfgs, linalg
@@ -17,6 +17,8 @@ from jensen.models import Target
 
 LONGEST = 500
 """Steps of a climb; in few dimensions fewer do."""
+_PROBES = 16
+"""Draws at which renumberings of states are tried."""
 FLAT = 1e8
 """A standard deviation of an unconstrained coordinate beyond which its direction counts as flat."""
 
@@ -175,7 +177,7 @@ def whitened_curvature(target: Target, point: np.ndarray, factor: np.ndarray, st
     By central differences of exact gradients, which compile nothing new; by second derivatives where the data are large
     and one evaluation costs more than a compilation, and in single precision, where differences drown in rounding.
     """
-    if target.heavy or target.precision == "single":
+    if target.second_order:
         return -linalg.symmetrise(factor.T @ target.hessian(point) @ factor)
     moves = step * factor.T
     _, gradients = target.value_and_grad(np.concatenate([point + moves, point - moves]))
@@ -197,13 +199,12 @@ class Survey:
     Evidence is that of Laplace, p(û) |2πΣ|^½: a rough but telling weight for modes far apart. `share_elsewhere` is the
     share of the other modes, `variance_elsewhere` what they add to the variance of a coordinate, in units of the first
     mode's variance: Σ share · distance². Of modes that differ by a renumbering of interchangeable states only the first
-    is kept, and the number of such `labellings` is told.
+    is kept.
     """
 
     modes: tuple[Mode, ...]
     share_elsewhere: float
     variance_elsewhere: float
-    labellings: int = 1
 
     @property
     def mode(self) -> Mode:
@@ -217,7 +218,6 @@ class Survey:
             modes=float(len(self.modes)),
             share_elsewhere=self.share_elsewhere,
             variance_elsewhere=self.variance_elsewhere,
-            labellings=float(self.labellings),
         )
 
 
@@ -228,6 +228,7 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
     around the mode found; they come back to it when it is the only one.
     """
     mode = settle(target, paths[0])
+    check_integral(target, mode.point, mode.factor)
     near = target.heavy or not mode.regular or np.isfinite(target.reach)
     further = [] if near else _climb_from_afar(target, mode)
     ends: list[lbfgs.Path] = []
@@ -236,46 +237,34 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
         apart = all(np.linalg.norm(point - other.best[0]) > 1e-3 * (1 + np.linalg.norm(point)) for other in ends)
         if mode.distance(point) > 5.0 and apart:
             ends.append(path)
-    labelling = find_labelling(target, mode.point) if ends else None
-    labellings = 1
-    if labelling:
-        labellings = _count_labellings(target, mode, labelling)
-        ends = _relabelled(target, mode, labelling, ends)
+    ends = _relabelled(target, mode, ends)
     modes = distinct([mode, *(settle(target, path) for path in ends[: most - 1])])
     proper = [m for m in modes if m.regular]
     if not proper or not mode.regular:
-        return Survey(tuple(modes), 0.0, 0.0, labellings)
+        return Survey(tuple(modes), 0.0, 0.0)
     logs = np.array([m.value + linalg.log_det_factor(m.factor) for m in proper])
     order = np.argsort(-logs)
     shares = np.exp(logs[order] - np.logaddexp.reduce(logs))
     ranked = [proper[i] for i in order]
     distances = np.array([ranked[0].distance(m.point) for m in ranked])
-    return Survey(tuple(ranked), float(shares[1:].sum()), float((shares * distances**2)[1:].sum()), labellings)
+    return Survey(tuple(ranked), float(shares[1:].sum()), float((shares * distances**2)[1:].sum()))
 
 
-def _count_labellings(target: Target, mode: Mode, labelling: Labelling) -> int:
-    """How many different images a mode has: states that coincide there, such as empty ones, are not told apart."""
-    here, count = target.latent(mode.point), 1
-
-    def moves(first: int, second: int) -> bool:
-        image = target.unconstrain(labelling.permuted(here, labelling.swap(here, first, second)))
-        return mode.distance(image) > 5.0
-
-    for states in labelling.classes:
-        groups: list[list[int]] = []
-        for state in states:
-            home = next((group for group in groups if not moves(group[0], state)), None)
-            groups.append([state]) if home is None else home.append(state)
-        count *= math.factorial(len(states)) // math.prod(math.factorial(len(group)) for group in groups)
-    return count
-
-
-def _relabelled(target: Target, mode: Mode, labelling: Labelling, ends: list[lbfgs.Path]) -> list[lbfgs.Path]:
+def _relabelled(target: Target, mode: Mode, ends: list[lbfgs.Path]) -> list[lbfgs.Path]:
     """The climbs that ended neither at the mode nor at each other's end in another labelling."""
-    here, kept, seen = target.latent(mode.point), [], [mode.point]
+    if not ends or not mode.regular:
+        return ends
+    draws = mode.point + np.random.default_rng(0).normal(size=(_PROBES, target.dim)) @ mode.factor.T
+    labellings = labellings_of(target, draws)
+    if not labellings:
+        return ends
+    here, kept, seen = target.forward(mode.point[None])[0], [], [mode.point]
     for path in ends:
-        point = target.unconstrain(labelling.aligned(target.latent(path.best[0]), here))
-        if all(np.linalg.norm(linalg.solve_lower(mode.factor, point - other)) > 5.0 for other in seen):
+        latents = target.forward(path.best[0][None])[0]
+        for labelling in labellings:
+            latents = labelling.aligned(latents, here)
+        point = target.inverse(latents)[0][0]
+        if all(mode.distance(mode.point + point - other) > 5.0 for other in seen):
             kept.append(path)
             seen.append(point)
     return kept

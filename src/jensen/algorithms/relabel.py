@@ -1,7 +1,8 @@
 """Equivalent labellings: renumberings of the states of a latent class that leave the posterior as it is."""
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,15 @@ from jensen.models import Target
 _MOST_AXES, _MOST_STATES = 6, 64
 _FEW = 12
 """Sets of axes tried where the data are large."""
+_PROBES, _ENOUGH = 8, 3
+"""Points at which a renumbering is tried, and how many of them have to say something."""
+_LOOSE = 1e-3
+"""Rounding of a log joint, in nats, from which on a point says nothing."""
 
-Axis = tuple[str, int]
-"""A latent and one of its axes."""
+Axis = tuple[str, int | None]
+"""A latent and one of its axes; `None` where its values, not its places, are the numbers of states."""
+Values = dict[str, np.ndarray]
+"""Latent -> (draws, ...) on the supports."""
 
 
 @dataclass(frozen=True)
@@ -22,82 +29,149 @@ class Labelling:
     """States that can be renumbered: along `axes` of the latents, together, within each of the `classes` of states.
 
     Attributes:
-        axes: (latent, axis) pairs, all of one length.
+        axes: (latent, axis) pairs, all of one length; the axes of a latent do not count the draws.
         classes: groups of interchangeable states, each of two or more.
+        size: number of states.
     """
 
     axes: tuple[Axis, ...]
     classes: tuple[tuple[int, ...], ...]
+    size: int
 
-    def swap(self, latent: dict[str, np.ndarray], first: int, second: int) -> list[int]:
-        """The order that swaps two states."""
-        name, axis = self.axes[0]
-        return _swap(latent[name].shape[axis], first, second)
+    @property
+    def count(self) -> int:
+        """How many labellings there are: Π n! over the classes."""
+        return math.prod(math.factorial(len(states)) for states in self.classes)
 
-    def permuted(self, latent: dict[str, np.ndarray], order: Sequence[int]) -> dict[str, np.ndarray]:
-        """The latents with state `order[i]` renumbered as i."""
-        out = dict(latent)
+    def permuted(self, values: Values, order: Sequence[int]) -> Values:
+        """The latents with state `order[i]` renumbered as i, in every draw."""
+        out = dict(values)
         for name, axis in self.axes:
-            out[name] = np.take(out[name], order, axis=axis)
+            if axis is None:
+                out[name] = np.argsort(order)[out[name]].astype(out[name].dtype)
+            else:
+                out[name] = np.take(out[name], order, axis=axis + 1)
         return out
 
-    def features(self, latent: dict[str, np.ndarray], size: int) -> np.ndarray:
-        """One row of numbers for each state, whatever its number: (states, features)."""
+    def features(self, values: Values) -> np.ndarray:
+        """One row of numbers for each state, whatever its number: (draws, states, features)."""
         parts = []
         for name in dict.fromkeys(name for name, _ in self.axes):
-            along = [axis for own, axis in self.axes if own == name]
-            array = np.moveaxis(latent[name], along, range(len(along)))
-            parts.append(array[(np.arange(size),) * len(along)].reshape(size, -1))
-        return np.concatenate(parts, axis=1)
+            along = [axis + 1 for own, axis in self.axes if own == name and axis is not None]
+            array = values[name]
+            if along:
+                array = np.moveaxis(array, along, range(1, len(along) + 1))
+                array = array[(slice(None), *[np.arange(self.size)] * len(along))]
+            else:
+                array = np.arange(self.size)[:, None] == array.reshape(len(array), 1, -1)
+            parts.append(array.reshape(len(array), self.size, -1).astype(float))
+        return np.concatenate(parts, axis=2)
 
-    def aligned(self, latent: dict[str, np.ndarray], to: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`latent`, renumbered within the classes to be as near as possible to `to`."""
-        name, axis = self.axes[0]
-        size = latent[name].shape[axis]
-        own, other = self.features(latent, size), self.features(to, size)
-        spread = np.maximum(np.concatenate([own, other]).std(axis=0), 1e-12)
-        order = np.arange(size)
+    def orders(self, values: Values, to: np.ndarray) -> np.ndarray:
+        """(draws, states): the order, within the classes, that brings each draw nearest to features `to`."""
+        own = self.features(values)
+        scale = np.maximum(np.concatenate([own, to[None]]).std(axis=(0, 1)), 1e-12)
+        gaps = (((to[:, None] - own[:, None]) / scale) ** 2).sum(axis=-1)
+        found = np.tile(np.arange(self.size), (len(own), 1))
         for states in self.classes:
-            rows = list(states)
-            gaps = (other[rows][:, None] - own[rows][None]) / spread
-            _, chosen = linear_sum_assignment((gaps**2).sum(axis=-1))
-            order[rows] = np.array(rows)[chosen]
-        return self.permuted(latent, order.tolist())
+            rows = np.array(states)
+            costs = gaps[:, rows[:, None], rows]
+            for draw, cost in enumerate(costs):
+                found[draw, rows] = rows[linear_sum_assignment(cost)[1]]
+        return found
+
+    def aligned(self, values: Values, to: Values) -> Values:
+        """One draw, renumbered within the classes to be as near as possible to another one."""
+        return self.permuted(values, self.orders(values, self.features(to)[0])[0])
 
 
-def find_labelling(target: Target, point: np.ndarray) -> Labelling | None:
-    """The interchangeable states of a model, if it has some; `point` is one at which its log density is finite.
+def find_labellings(
+    log_joint: Callable[[Values], np.ndarray],
+    values: Values,
+    states: Sequence[int] = (),
+    coded: Mapping[str, int] | None = None,
+    eps: float = 2e-16,
+    frugal: bool = False,
+) -> tuple[Labelling, ...]:
+    """The interchangeable states of a model, each set of axes at most once.
 
-    Axes of equal length that could index the states are permuted together, at random points around `point`; a set of
-    axes counts when the log joint on the supports stays the same to rounding. The values of a discrete latent that was
-    summed out give the first length tried. The largest set of axes is preferred.
+    `values` are a few generic draws, at which no two states are alike, and `log_joint` is log p(x, z) on the supports,
+    up to what renumbering leaves alone. Axes of equal length that could index the states are permuted together; they
+    count where the log joint stays the same to rounding at every draw at which it says something, and at three at
+    least. The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried
+    before others, and latents in `coded` hold numbers of so many states. `frugal` tries fewer sets.
     """
-    rng = np.random.default_rng(0)
-    points = point + 0.3 * rng.normal(size=(3, target.dim))
+    test = _Test(log_joint, values, eps)
     lengths: dict[int, list[Axis]] = {}
-    for site in target.structure.latents:
-        for axis, size in enumerate(site.shape):
-            lengths.setdefault(size, []).append((site.name, axis))
-    first = [len(site.values) for site in target.structure.summed if site.values is not None]
-    for size in dict.fromkeys([n for n in first if n in lengths] + sorted(lengths)):
-        if not 2 <= size <= _MOST_STATES:
+    for name, array in values.items():
+        for axis, size in enumerate(array.shape[1:]):
+            lengths.setdefault(size, []).append((name, axis))
+    for size in lengths:
+        lengths[size] += [(name, None) for name, count in (coded or {}).items() if count == size]
+    found: list[Labelling] = []
+    for size in dict.fromkeys([n for n in states if n in lengths] + sorted(lengths)):
+        if not 2 <= size <= _MOST_STATES or not test.says_something:
             continue
-        for axes in _axis_sets(lengths[size], target.heavy):
-            for swap in dict.fromkeys([(0, 1), (size - 2, size - 1)]):
-                if _unchanged(target, points[:1], axes, _swap(size, *swap)):
-                    found = Labelling(axes, _classes(target, points, axes, size))
-                    if found.classes:
-                        return found
-    return None
+        used = {axis for one in found for axis in one.axes}
+        free = [axis for axis in lengths[size] if axis not in used]
+        for axes in test.passing(_axis_sets(free, frugal), size, frugal):
+            if not any(axis in one.axes for one in found for axis in axes):
+                classes = test.classes(axes, size)
+                found += [Labelling(axes, classes, size)] if classes else []
+    return tuple(found)
 
 
-def _axis_sets(axes: list[Axis], heavy: bool) -> list[tuple[Axis, ...]]:
-    """Sets of axes, largest first."""
-    if len(axes) > _MOST_AXES:
-        return [tuple(axes)]
-    sizes = range(len(axes), 0, -1)
-    sets = [chosen for count in sizes for chosen in itertools.combinations(axes, count)]
-    return sets[:_FEW] if heavy else sets
+class _Test:
+    """Renumberings, tried at generic draws."""
+
+    def __init__(self, log_joint: Callable[[Values], np.ndarray], values: Values, eps: float):
+        self.log_joint, here = log_joint, log_joint(values)
+        tolerance = 0.1 * np.sqrt(eps) * (1.0 + np.abs(np.where(np.isfinite(here), here, np.inf)))
+        self.loose = max(_LOOSE, 1e4 * eps)
+        kept = np.flatnonzero(tolerance < self.loose)[:_PROBES]
+        self.values = {name: array[kept] for name, array in values.items()}
+        self.here, self.tolerance = here[kept], tolerance[kept]
+
+    @property
+    def says_something(self) -> bool:
+        return len(self.here) >= _ENOUGH
+
+    def same(self, moves: Sequence[tuple[tuple[Axis, ...], list[int]]], draws: int) -> np.ndarray:
+        """Which of these renumberings leave the log joint as it is at the first `draws` draws."""
+        some = {name: array[:draws] for name, array in self.values.items()}
+        images = [Labelling(axes, (), len(order)).permuted(some, order) for axes, order in moves]
+        there = self.log_joint({name: np.concatenate([image[name] for image in images]) for name in some})
+        gaps = np.abs(there.reshape(len(moves), -1) - self.here[:draws])
+        return (gaps < self.tolerance[:draws]).all(axis=1)
+
+    def passing(self, sets: list[tuple[Axis, ...]], size: int, frugal: bool) -> list[tuple[Axis, ...]]:
+        """The sets of axes along which some two states can be swapped."""
+        pairs = {(0, 1), (size - 2, size - 1)}
+        if size <= 8 and not frugal:
+            pairs |= {(0, j) for j in range(1, size)} | {(j, j + 1) for j in range(size - 1)}
+        moves = [(axes, _swap(size, *pair)) for axes in sets for pair in sorted(pairs)]
+        if not moves:
+            return []
+        first = self.same(moves, 1)
+        return list(dict.fromkeys(axes for (axes, _), fine in zip(moves, first, strict=True) if fine))
+
+    def classes(self, axes: tuple[Axis, ...], size: int) -> tuple[tuple[int, ...], ...]:
+        """Groups of two or more states any two of which can be swapped, at every draw."""
+        left, groups = list(range(size)), []
+        while len(left) > 1:
+            first, *others = left
+            same = self.same([(axes, _swap(size, first, other)) for other in others], len(self.here))
+            groups.append([first, *(other for other, fine in zip(others, same, strict=True) if fine)])
+            left = [other for other, fine in zip(others, same, strict=True) if not fine]
+        return tuple(tuple(group) for group in groups if len(group) > 1)
+
+
+def _axis_sets(axes: list[Axis], frugal: bool) -> list[tuple[Axis, ...]]:
+    """Sets of axes, smallest first; of very many axes few sets only."""
+    most = len(axes) if len(axes) <= _MOST_AXES else 2
+    sets = [chosen for count in range(1, most + 1) for chosen in itertools.combinations(axes, count)]
+    sets += [tuple(axes)] if len(axes) > most else []
+    return [*sets[: _FEW - 1], sets[-1]] if frugal and len(sets) > _FEW else sets
 
 
 def _swap(size: int, i: int, j: int) -> list[int]:
@@ -106,27 +180,19 @@ def _swap(size: int, i: int, j: int) -> list[int]:
     return order
 
 
-def _unchanged(target: Target, points: np.ndarray, axes: tuple[Axis, ...], order: list[int]) -> bool:
-    """Whether renumbering leaves log p(x, z), as a density on the supports, the same at every point."""
-    move = Labelling(axes, ())
-    latents = [target.latent(point) for point in points]
-    moved = np.stack([target.unconstrain(move.permuted(latent, order)) for latent in latents])
-    if not np.isfinite(moved).all():
-        return False
-    here = target.value(points) - np.array([target.log_det(point) for point in points])
-    there = target.value(moved) - np.array([target.log_det(point) for point in moved])
-    tolerance = np.sqrt(target.eps) * 1e-1 * (1.0 + np.abs(here))
-    return bool(np.isfinite(here).all() and (np.abs(here - there) < tolerance).all())
+def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
+    """log p(x, z) of stacked latents, in nats; not a number where the chart cannot hold them."""
+
+    def log_joint(latents: Values) -> np.ndarray:
+        points, log_det = target.inverse(latents)
+        lost = ~np.isfinite(points).all(axis=1)
+        return np.where(lost, np.nan, target.value(np.nan_to_num(points, posinf=0.0, neginf=0.0)) - log_det)
+
+    return log_joint
 
 
-def _classes(target: Target, points: np.ndarray, axes: tuple[Axis, ...], size: int) -> tuple[tuple[int, ...], ...]:
-    """Groups of states any two of which can be swapped."""
-    groups: list[list[int]] = []
-    for state in range(size):
-        for group in groups:
-            if _unchanged(target, points, axes, _swap(size, group[0], state)):
-                group.append(state)
-                break
-        else:
-            groups.append([state])
-    return tuple(tuple(group) for group in groups if len(group) > 1)
+def labellings_of(target: Target, points: np.ndarray) -> tuple[Labelling, ...]:
+    """The interchangeable states of a density over R^D; `points` (n, D) are generic draws, finite ones among them."""
+    states = [len(site.values) for site in target.structure.summed if site.values is not None]
+    values = target.forward(points)[0]
+    return find_labellings(on_supports(target), values, states, eps=target.eps, frugal=target.heavy)

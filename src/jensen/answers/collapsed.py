@@ -11,6 +11,10 @@ from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.solution import Solution
 from jensen.algorithms.coordinate.weighing import Weigher, chosen_weigher
 from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.labellings import View
+from jensen.math.precision import float_type
+
+Draws = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +39,30 @@ class Collapsed:
         own = weigher.draw(self.way.q, size // 2, 2 * seed)
         wide = weigher.draw(weigher.wide, size // 2, 2 * seed + 1)
         values = {name: np.concatenate([own[name], wide[name]]) for name in own}
-        log_joint, log_q, log_wide = weigher(values, size)
+        log_joint, *log_q = self._weighed(values, size)
         columns = [np.asarray(values[site], float).reshape(size, -1) for site in self.way.weighed]
         points = np.concatenate([np.zeros((size, 1)), *columns], axis=1)
-        return weigh(points, log_joint, log_q, np.logaddexp(log_q, log_wide) - np.log(2.0))
+        return weigh(points, log_joint, *log_q)
 
-    def draws(self, points: np.ndarray, sites: list[str], seed: int) -> dict[str, np.ndarray]:
-        """The draws of these sites at points of a pool."""
-        blocks, infos = self.way.plan.model.blocks, self.solution.infos
+    def _weighed(self, values: Draws, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        log_joint, log_q, log_wide = self.weigher(values, count)
+        return log_joint, log_q, np.logaddexp(log_q, log_wide) - np.log(2.0)
+
+    def view(self, points: np.ndarray) -> View:
+        """The latents with weights, discrete ones by their values too."""
+        infos, precision = self.solution.infos, self.solution.precision
+        listed = {site: np.asarray(v) for site in self.way.weighed if (v := infos[site].values) is not None}
+        return View(
+            self._read(points),
+            lambda values: self._weighed(values, len(next(iter(values.values()))))[0],
+            lambda values: self._weighed(values, len(next(iter(values.values()))))[1:],
+            coded={site: len(v) for site, v in listed.items() if np.array_equal(v, np.arange(len(v)))},
+            eps=float(np.finfo(float_type(precision)).eps),
+            frugal=self.weigher.size < 1024,
+        )
+
+    def _read(self, points: np.ndarray) -> Draws:
+        infos = self.solution.infos
         values, start = {}, 1
         for name in self.way.weighed:
             shape = infos[name].shape
@@ -50,6 +70,11 @@ class Collapsed:
             column = points[:, start : start + width].reshape(-1, *shape)
             values[name] = column.astype(np.int32) if infos[name].values is not None else column
             start += width
+        return values
+
+    def draws(self, points: np.ndarray, sites: list[str], seed: int) -> Draws:
+        """The draws of these sites at points of a pool."""
+        blocks, values = self.way.plan.model.blocks, self._read(points)
         wanted = tuple(n for n in self.way.plan.out if any(s in sites for s in blocks[n].sites))
         if wanted and self.way.plan.exact:
             values |= self.weigher.conditional(wanted, values, len(points), seed)

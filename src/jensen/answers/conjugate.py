@@ -18,13 +18,16 @@ from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks
 from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
+from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks import Integrated
-from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
+from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool
+from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
+from jensen.models import build
 from jensen.models.conjugacy import ConjugateTarget
 from jensen.models.conjugacy.target import HybridTarget
 from jensen.models.program import deterministic_names
@@ -84,6 +87,10 @@ class ConjugateAnswer(AbstractAnswer):
         """Half from q, half from its factors at a lower power, weighed with as much integrated out as can be."""
         return self._collapsed.pool(seed)
 
+    def view(self, pool: Pool) -> View | None:
+        """The latents with weights."""
+        return self._collapsed.view(pool.points) if self._collapsed.way.weighed else None
+
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's draws; what was integrated out is drawn from its exact conditional."""
         return self._with_deterministic(self._collapsed.draws(pool.points, self._small(), len(pool.points)))
@@ -122,6 +129,13 @@ class ConjugateAnswer(AbstractAnswer):
         integrated = () if way.plan.exact else (Integrated(tuple(way.left_out), False),)
         return (*factor_checks(how, exact=not way.weighed), *integrated)
 
+    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+        """The program over R^D, discrete latents summed out."""
+        program, precision = self.program, self.target.precision
+        if program is None or not self._collapsed.way.weighed:
+            return None
+        return on_the_line(lambda: build(program.fn, program.kwargs, precision), pool, draws, self.structure.latents)
+
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of exact moments, where anything has weights."""
         listed = {name: site.values for name, site in self.solution.infos.items() if site.values is not None}
@@ -131,7 +145,7 @@ class ConjugateAnswer(AbstractAnswer):
 
     def evidence(self, pool: Pool) -> Evidence:
         """The exact ELBO; the other bounds from the pool."""
-        found = evidence(pool)
+        found = super().evidence(pool)
         value, error = self.elbo(0)
         low = max(found.interval[0], value - 2.24 * error - 1e-9 * (1.0 + abs(value)))
         return replace(found, elbo=value, elbo_se=error, interval=(low, found.interval[1]))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
+    from jensen.diagnostics.labellings import Counted, View
     from jensen.diagnostics.moments import Agreement
     from jensen.diagnostics.surgery import Surgery
 
@@ -50,6 +51,7 @@ class AbstractAnswer(abc.ABC):
     space: str = ""
     partial: ClassVar[bool] = False
     advice: ClassVar[Mapping[str, str]]
+    _counted: tuple[Pool, Counted] | None = None
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -109,6 +111,11 @@ class AbstractAnswer(abc.ABC):
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Means and sds of q against corrected ones."""
 
+    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray] | None:
+        """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build."""
+        del pool, draws
+        return None
+
     def khat(self, pool: Pool) -> float:
         """Pareto k̂ of p/q as the report gives it."""
         return pool.khat_q
@@ -125,7 +132,21 @@ class AbstractAnswer(abc.ABC):
         """Bounds on log p(x) and its estimate."""
         from jensen.diagnostics.evidence import evidence
 
-        return evidence(pool)
+        return evidence(pool, counted=self.labellings(pool))
+
+    def view(self, pool: Pool) -> View | None:
+        """The pool as latents that could be renumbered; `None` where there are none."""
+        del pool
+        return None
+
+    def labellings(self, pool: Pool) -> Counted:
+        """The pool with weights that count every equivalent labelling; found once for each pool."""
+        from jensen.diagnostics.labellings import Counted, counted
+
+        if self._counted is None or self._counted[0] is not pool:
+            view = self.view(pool) if np.isfinite(pool.log_joint).any() else None
+            self._counted = pool, counted(pool, view) if view else Counted(pool)
+        return self._counted[1]
 
     @abc.abstractmethod
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:

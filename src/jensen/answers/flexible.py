@@ -83,6 +83,10 @@ class FlexibleAnswer(GaussianAnswer):
         log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
         return weigh(points, self.target.value(points), log_q, log_proposal)
 
+    def _densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        log_q = self._log_q(points)
+        return log_q, np.logaddexp(log_q, student_log_prob(self.gaussian, points)) - np.log(2.0)
+
     def sample(self, count: int, seed: int) -> Draws:
         """Fresh draws of q."""
         return self.target.complete(self._draws(count, 3, seed), seed)

@@ -21,6 +21,7 @@ from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks import Expressed
 from jensen.diagnostics.dependence import Dependence, total_correlation
 from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import flatten
 from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture, hierarchical, native
 from jensen.families.hierarchical import Hierarchical
@@ -85,6 +86,11 @@ class HierarchicalAnswer(NativeAnswer):
     def _log_q(self, q: Any, draws: Draws) -> np.ndarray:
         del q
         return self.approximation.log_prob(draws)[0]
+
+    def view(self, pool: Pool) -> View | None:
+        """As for a product, but that the density of q is known at its own draws only."""
+        found = super().view(pool)
+        return dataclasses.replace(found, densities=None) if found else None
 
     @functools.cached_property
     def _moments(self) -> Moments:

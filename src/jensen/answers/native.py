@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,14 +16,17 @@ from jensen._typing import leaf
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks
+from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome, total
 from jensen.diagnostics.evidence import Decomposition
 from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.labellings import View, numbered
 from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families import native
 from jensen.families.native import Product
-from jensen.math.precision import Precision, working
+from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
+from jensen.models import Target
 from jensen.models.native import NativeTarget, native_target
 
 
@@ -75,32 +79,55 @@ class NativeAnswer(AbstractAnswer):
             error = float(ratios.std() / np.sqrt(len(ratios))) if np.isfinite(ratios).all() else np.inf
         return float(ratios.mean()), error
 
-    def pool(self, seed: int) -> Pool:
-        """Half from q, half from its factors at a lower power."""
+    @functools.cached_property
+    def _wide(self) -> Product:
+        """The factors at a lower power."""
         scalars = sum(site.size if not site.discrete else int(np.prod(site.shape)) for site in self.structure.latents)
         power = max(0.5, 1.0 - 1.5 / np.sqrt(max(scalars, 1)))
         with working(self.target.precision):
-            wide = Product({name: factor.tempered(power) for name, factor in self.q.factors.items()})
-        half = self._size() // 2
+            return Product({name: factor.tempered(power) for name, factor in self.q.factors.items()})
+
+    def pool(self, seed: int) -> Pool:
+        """Half from q, half from its factors at a lower power."""
+        half, wide = self._size() // 2, self._wide
         parts = self._draws(self.q, half, seed, 2), self._draws(wide, half, seed, 3)
         draws = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        log_q, log_wide = self._log_q(self.q, draws), self._log_q(wide, draws)
+        log_q, log_proposal = self._densities(draws)
         columns = [np.asarray(draws[site.name], float).reshape(2 * half, -1) for site in self._latents()]
         points = np.concatenate(columns, axis=1)
-        return weigh(points, self.target.log_joint(draws), log_q, np.logaddexp(log_q, log_wide) - np.log(2.0))
+        return weigh(points, self.target.log_joint(draws), log_q, log_proposal)
+
+    def _densities(self, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        log_q, log_wide = self._log_q(self.q, draws), self._log_q(self._wide, draws)
+        return log_q, np.logaddexp(log_q, log_wide) - np.log(2.0)
+
+    def view(self, pool: Pool) -> View | None:
+        """The latents themselves, discrete ones by their values too."""
+        coded = {site.name: numbered(site.support) for site in self._latents() if site.discrete}
+        return View(
+            self._read(pool.points),
+            self.target.log_joint,
+            self._densities,
+            coded={name: count for name, count in coded.items() if count},
+            eps=float(np.finfo(float_type(self.target.precision)).eps),
+            frugal=self._size() < 1024,
+        )
 
     def _latents(self) -> list[Any]:
         return self.structure.latents
 
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's points are the latents themselves."""
+        return self.target.constrain(self._read(pool.points))
+
+    def _read(self, points: np.ndarray) -> Draws:
         draws, start = {}, 0
         for site in self._latents():
             width = int(np.prod(site.shape, dtype=int))
-            values = pool.points[:, start : start + width].reshape(-1, *site.shape)
+            values = points[:, start : start + width].reshape(-1, *site.shape)
             draws[site.name] = values.astype(int) if site.discrete else values
             start += width
-        return self.target.constrain(draws)
+        return draws
 
     def sample(self, count: int, seed: int) -> Draws:
         """Draws of every latent."""
@@ -109,6 +136,15 @@ class NativeAnswer(AbstractAnswer):
     def checks(self) -> tuple[AbstractCheck, ...]:
         """Other optima, weights, moments."""
         return factor_checks("all latents drawn")
+
+    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+        """The same model over R^D, where all latents are continuous."""
+        target = self.target
+
+        def build() -> Target:
+            return Target(target.model, target.structure, target.precision)
+
+        return on_the_line(build, pool, draws, self._latents()) if target.differentiable else None
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of the latents whose means and sds under q are known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -22,11 +23,12 @@ from jensen.answers.factors import FACTORS, factor_checks
 from jensen.answers.local_factors import LocalFactors, local_factors
 from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks import Integrated, Optimiser, Unweighed
-from jensen.diagnostics.evidence import Decomposition, Evidence, evidence
+from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families.exponential import Product, draw_many
-from jensen.math.precision import Precision, working
+from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
 from jensen.models.program import deterministic_names
 
@@ -105,6 +107,22 @@ class StreamedAnswer(AbstractAnswer):
         nothing, half = np.full(size, np.nan), np.repeat([2.0 / size, 0.0], size // 2)
         return Pool(points, nothing, log_q, proposal, half, np.inf, np.inf, np.inf, False, False)
 
+    def view(self, pool: Pool) -> View | None:
+        """The latents that all rows share."""
+        if self._why_not:
+            return None
+
+        def densities(values: Draws) -> tuple[np.ndarray, np.ndarray]:
+            names = set(values)
+            with working(self.target.precision):
+                q = chosen(self.q, {block for block, sites in self.q.blocks if set(sites) & names})
+                log_q, log_wide = jax.device_get(_DENSITIES(q, tempered(q), values))
+            return log_q, np.logaddexp(log_q, log_wide) - np.log(2.0)
+
+        values = self._read(pool.points, self._pooled())
+        eps = float(np.finfo(float_type(self.target.precision)).eps)
+        return View(values, partial(log_joints, self.target), densities, eps=eps, frugal=True)
+
     def _pooled(self) -> tuple[str, ...]:
         """The latents that a pool holds: all that have weights, else those for tables."""
         return tuple(self._small() if self._why_not else (site.name for site in self._latents()))
@@ -175,7 +193,7 @@ class StreamedAnswer(AbstractAnswer):
         if self._why_not:
             low = value - 2.24 * error if np.isfinite(error) else -np.inf
             return Evidence(value, error, {}, np.nan, np.inf, np.inf, (low, np.inf))
-        found = evidence(pool)
+        found = super().evidence(pool)
         low = max(found.interval[0], value - 2.24 * error - 1e-9 * (1.0 + abs(value)))
         return replace(found, elbo=value, elbo_se=error, interval=(low, found.interval[1]))
 

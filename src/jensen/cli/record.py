@@ -53,4 +53,10 @@ def record(
 def _evidence(bounds: Evidence) -> dict[str, Any]:
     weighted = [{"draws": k, "value": value, "se": se} for k, (value, se) in bounds.importance_weighted.items()]
     estimate = {"value": bounds.log_evidence, "se": bounds.log_evidence_se, "khat": bounds.khat}
-    return {"importance_weighted": weighted, "log_evidence": estimate}
+    labels = {"log_number": bounds.log_labellings, "log_covered": bounds.log_covered, "one": bounds.one_labelling}
+    return {
+        "importance_weighted": weighted,
+        "log_evidence": estimate,
+        "interval": bounds.interval,
+        "labellings": labels,
+    }

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from jensen.diagnostics.check import Report
 from jensen.diagnostics.evidence import Evidence
+from jensen.diagnostics.labellings import count_in_words
 from jensen.plan import Plan
 from jensen.result import Fit
 
@@ -59,7 +60,16 @@ def evidence(value: Evidence) -> Table:
     table.add_row("ELBO", f"{value.elbo:,.3f}", f"{value.elbo_se:.3f}")
     for count, (bound, se) in value.importance_weighted.items():
         table.add_row(f"importance-weighted bound, {count} draws", f"{bound:,.3f}", f"{se:.3f}")
-    table.add_row("log p(x), estimated", f"{value.log_evidence:,.3f}", f"{value.log_evidence_se:.3f}", style="bold")
+    if not math.isnan(value.log_evidence):
+        table.add_row("log p(x), estimated", f"{value.log_evidence:,.3f}", f"{value.log_evidence_se:.3f}", style="bold")
+    low, high = value.interval
+    if math.isfinite(low):
+        table.add_row("log p(x), at least (97.5 % confidence)", f"{low:,.3f}", "")
+    if math.isfinite(high):
+        table.add_row("log p(x), at most (97.5 % confidence)", f"{high:,.3f}", "")
+    if value.log_labellings:
+        some = count_in_words(value.log_labellings)
+        table.add_row(f"of it one of {some} labellings", f"{value.one_labelling:,.3f}", "")
     return table
 
 
@@ -97,7 +107,7 @@ def summary_rows(
     frame: pd.DataFrame, fit: Fit, rows: int, per_site: int
 ) -> Iterator[tuple[str, np.ndarray | None, float]]:
     """(label, values, sd) for the rows that are shown; values are None where rows are left out."""
-    order = [site.name for site in fit.structure.latents + fit.structure.deterministic]
+    order = [site.name for site in fit.structure.drawn + fit.structure.deterministic]
     owner = pd.Series([str(name).partition("[")[0] for name in frame.index], index=frame.index)
     shown = left = 0
     for name in order:

@@ -27,7 +27,6 @@ class Certificate:
         share_elsewhere: part of the evidence in optima that q does not cover. variance_elsewhere: what they add to a
             variance, in variances under q. unseen_modes: chance that one more climb ends at a mode not seen; `None`
             where q covers one mode by construction.
-        labellings: how many equivalent labellings the posterior has, of which q describes one.
         relabelled: how many starts reached the same bound with the labels permuted.
     """
 
@@ -61,7 +60,6 @@ class Certificate:
     share_elsewhere: float | None = None
     variance_elsewhere: float | None = None
     unseen_modes: float | None = None
-    labellings: float | None = None
     relabelled: float | None = None
 
     @classmethod

@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jensen._caution import quiet
 from jensen._errors import OptionError
 from jensen.interop.arviz import observed_values
 
 if TYPE_CHECKING:
+    from jensen.diagnostics.evidence import Evidence
     from jensen.result import Fit
 
 
+@quiet()
 def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
-    """One row per fit, the highest bound first.
+    """One row per fit, the highest evidence first, and of fits whose evidence is the same the highest bound.
 
-    The bound is on log p(x): fits of one model by several methods and fits of several models on one data set are
-    comparable, fits of different data are not and are refused. (Of fits loaded from files without their model only the
-    shapes of the observed sites are known.) A bound is a lower bound: a model whose bound is lower may still have the
-    higher evidence, by as much as its gap.
+    Fits of one model by several methods and fits of several models on one data set are comparable, fits of different
+    data are not and are refused. (Of fits loaded from files without their model only the shapes of the observed sites
+    are known.) Two estimates count as the same within two standard errors; where a fit's weights allow no upper limit
+    of the evidence, its lower limit stands for the estimate: its model may have the higher evidence all the same.
 
-    Columns: elbo, elbo_se (nats); difference, to the highest; log_evidence, log_evidence_se, its estimate by importance
-    sampling, to be believed as far as khat < 0.7; khat, of p/q; verdict; seconds_compile, seconds_run; gradients, the
-    number of log-density gradients; converged; method.
+    Columns: elbo, elbo_se (nats); difference, of the bounds with all labellings counted, to the highest; log_evidence,
+    log_evidence_se, the estimate by importance sampling of log p(x) with all its labellings, to be believed as far as
+    khat < 0.7; log_labellings, the log number of these (0 where there is one); khat, of p/q; verdict; seconds_compile,
+    seconds_run; gradients, the number of log-density gradients; converged; method.
 
     Example:
         >>> import jensen as jn
@@ -42,18 +46,37 @@ def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
         if not hasattr(fit, "elbo") or not hasattr(fit, "structure"):
             raise OptionError(f"'{name}' is a {type(fit).__name__}, not a fit.", "Argument: fits.", "Pass Fit objects.")
     _same_data(fits)
-    frame = pd.DataFrame([_row(fit) for fit in fits.values()], index=pd.Index(list(fits), name="fit"))
-    frame.insert(2, "difference", frame["elbo"] - frame["elbo"].max())
-    return frame.sort_values("elbo", ascending=False, kind="stable")
+    found = [fit.evidence() for fit in fits.values()]
+    rows = [_row(fit, bounds) for fit, bounds in zip(fits.values(), found, strict=True)]
+    frame = pd.DataFrame(rows, index=pd.Index(list(fits), name="fit"))
+    bound = np.array([fit.elbo.value - one.elbo + one.bound for fit, one in zip(fits.values(), found, strict=True)])
+    frame.insert(2, "difference", bound - np.nanmax(bound, initial=-np.inf))
+    return frame.iloc[_order(found, bound)]
 
 
-def _row(fit: Fit) -> dict[str, Any]:
-    evidence, report = fit.evidence(), fit.check()
+def _order(found: list[Evidence], bound: np.ndarray) -> list[int]:
+    """Highest evidence first; neighbours within two standard errors of each other by their bounds."""
+    value, error = [], []
+    for one in found:
+        known = np.isfinite(one.interval[1]) and np.isfinite(one.log_evidence_se)
+        value.append(one.log_evidence if known else np.nan_to_num(one.interval[0], nan=-np.inf))
+        error.append(one.log_evidence_se if known else 0.0)
+    groups: list[list[int]] = []
+    for i in sorted(range(len(found)), key=lambda i: -value[i]):
+        last = groups[-1][-1] if groups else i
+        near = groups and value[last] - value[i] <= 2.0 * np.hypot(error[last], error[i]) + 1e-6
+        groups[-1].append(i) if near else groups.append([i])
+    return [i for group in groups for i in sorted(group, key=lambda i: -bound[i])]
+
+
+def _row(fit: Fit, evidence: Evidence) -> dict[str, Any]:
+    report = fit.check()
     return {
         "elbo": fit.elbo.value,
         "elbo_se": fit.elbo.se,
         "log_evidence": evidence.log_evidence,
         "log_evidence_se": evidence.log_evidence_se,
+        "log_labellings": evidence.log_labellings,
         "khat": report.khat,
         "verdict": report.verdict,
         "seconds_compile": fit.timings["compile"],

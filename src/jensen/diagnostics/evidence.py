@@ -4,30 +4,41 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
-from jensen.bounds import ChiUpper
 from jensen.core import total
 from jensen.diagnostics.importance import Pool
+from jensen.diagnostics.labellings import Counted, count_in_words
+from jensen.diagnostics.limits import lower_limit, upper_excess
 from jensen.families import AbstractGaussian
 from jensen.math.noise import symmetric_draws
 from jensen.models import Target
 
 ROUNDING = 1e-9
 """Of a log weight, relative."""
+GROUPS = 16
+"""Groups of weights from which on their own spread gives the error of their mean."""
+FEW = 10.0
+"""Effective draws below which there is no upper limit."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Bounds on and an estimate of log p(x), in nats.
 
+    All but `elbo`, which is the fit's own bound, count every equivalent labelling of the posterior (renumberings of
+    interchangeable states), however many of them the draws of q cover: p(x) is what the prior averages to.
+
     Attributes:
         elbo, elbo_se: E_q[log p(x, z) - log q(z)] and its standard error.
         importance_weighted: K -> (L_K, standard error), rising with K towards log p(x).
         log_evidence, log_evidence_se: log mean importance weight over both proposals, and its error; believe it as far
             as `khat` < 0.7.
-        interval: from a lower bound (L_100 or the ELBO) to an upper one (CUBO_2 of the mixture of both proposals), each
-            at its one-sided 97.5 % confidence limit; as a whole it holds log p(x) in at least 95 % of fits whose draws
-            reach everywhere. The upper end is infinite where the weights' tail allows no limit.
+        interval: each end a one-sided 97.5 % confidence limit of log p(x). The lower one holds for any weights
+            (`jensen.diagnostics.limits`); the upper one supposes that the weights' tail goes on as it began, so that
+            the draws reach everywhere, and is infinite where that tail may have no mean.
+        log_labellings: log of the number of equivalent labellings that these count; 0 where there is one.
+        log_covered: log of how many of them the draws of q were found to cover.
     """
 
     elbo: float
@@ -37,42 +48,87 @@ class Evidence:
     log_evidence_se: float
     khat: float
     interval: tuple[float, float] = (-np.inf, np.inf)
+    log_labellings: float = 0.0
+    log_covered: float = 0.0
+
+    @property
+    def bound(self) -> float:
+        """The ELBO of q averaged over the labellings, a bound on log p(x) too: higher where q covers few of them."""
+        return self.elbo + self.log_labellings - self.log_covered
+
+    @property
+    def one_labelling(self) -> float:
+        """The part of `log_evidence` that one of the equivalent labellings holds: log p(x) - log(their number)."""
+        return self.log_evidence - self.log_labellings
+
+    @property
+    def notes(self) -> list[str]:
+        """The interval and what was counted, in words."""
+        low, high = self.interval
+        lines = []
+        if np.isfinite(high):
+            lines.append(f"log p(x) in      [{low:.4f}, {high:.4f}], each end a bound at its 97.5 % confidence limit")
+        elif np.isfinite(low):
+            lines.append(f"log p(x)      ≥ {low:14.4f} at 97.5 % confidence; the weights allow no upper limit")
+        if self.log_labellings:
+            lines.append(
+                f"log p(x) counts {count_in_words(self.log_labellings)} equivalent labellings; one of them has "
+                f"{self.one_labelling:.4f}"
+            )
+        return lines
 
     def __str__(self) -> str:
         lines = [f"ELBO            {self.elbo:14.4f} ± {self.elbo_se:.4f} nats"]
         lines += [f"L_{k:<13} {value:14.4f} ± {se:.4f}" for k, (value, se) in self.importance_weighted.items()]
-        lines.append(f"log p(x)      ≈ {self.log_evidence:14.4f} ± {self.log_evidence_se:.4f}   (k̂ = {self.khat:.2f})")
-        low, high = self.interval
-        lines.append(f"log p(x) in      [{low:.4f}, {high:.4f}], each end a bound at its 97.5 % confidence limit")
+        if not np.isnan(self.log_evidence):
+            error = f"{self.log_evidence_se:.4f}   (k̂ = {self.khat:.2f})"
+            lines.append(f"log p(x)      ≈ {self.log_evidence:14.4f} ± {error}")
+        lines += self.notes
         return "\n".join(lines)
 
     __repr__ = __str__
 
 
-def _interval(bounds: list[tuple[float, float]], pool: Pool) -> tuple[float, float]:
-    """(the highest lower bound less 2.24 standard errors, 97.5 % for two, the CUBO's limit), widened by rounding."""
-    lower = max((value - 2.24 * se for value, se in bounds if np.isfinite(value)), default=-np.inf)
-    weights = pool.log_joint - pool.log_proposal
-    tail = None if pool.even else pool.khat
-    upper = ChiUpper(2.0).limit(np.where(np.isnan(weights), -np.inf, weights), 0.975, tail)
+def _bound(ratios: np.ndarray, k: int) -> tuple[float, float]:
+    """L_K and its standard error; of few groups that of a log mean of as many weights, which varies as much."""
+    groups = ratios[: len(ratios) // k * k].reshape(-1, k)
+    values = special.logsumexp(groups, axis=1) - np.log(k)
+    if not np.isfinite(values).all():
+        return float(values.mean()), np.inf
+    if len(values) >= GROUPS:
+        return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    weights = np.exp(ratios - ratios.max())
+    relative = weights.std(ddof=1) / weights.mean()
+    return float(values.mean()), float(relative / np.sqrt(groups.size))
+
+
+def interval(pool: Pool) -> tuple[float, float]:
+    """97.5 % confidence limits of log p(x) from both sides, widened by rounding."""
+    ratios, weights, half = pool.log_ratios, pool.log_weights, pool.half
+    if np.isposinf(weights).any() or np.isposinf(ratios).any():
+        return -np.inf, np.inf
+    pairs = np.logaddexp(weights[:half], weights[half : 2 * half]) - np.log(2.0)
+    top, values = pool.estimates
+    exact = np.ptp(values) <= ROUNDING * abs(values.mean())
+    upper = np.inf
+    if pool.ess >= FEW and (pool.khat < 1.0 or pool.even) and np.isfinite(top):
+        excess = upper_excess(values, heaviest=0.5 if pool.even else 1.0)
+        upper = top + float(np.log(values.mean() + excess))
+    lower = top + float(np.log(values.mean())) if exact and np.isfinite(top) else lower_limit([ratios, pairs])
     return lower - ROUNDING * (1.0 + abs(lower)), upper + ROUNDING * (1.0 + abs(upper))
 
 
-def evidence(pool: Pool, particles: tuple[int, ...] = (10, 100)) -> Evidence:
-    """Bounds and estimate from a pool. Burda et al. (2016), equation 8, for the importance-weighted bounds."""
-    ratios = np.where(np.isnan(pool.log_ratios), -np.inf, pool.log_ratios)
-    bounds = {}
-    for k in particles:
-        groups = ratios[: len(ratios) // k * k].reshape(-1, k)
-        top = groups.max(axis=1, keepdims=True)
-        top = np.where(np.isfinite(top), top, 0.0)
-        values = top[:, 0] + np.log(np.exp(groups - top).mean(axis=1))
-        bounds[k] = (float(values.mean()), float(values.std() / np.sqrt(len(values))))
-    estimate, error = pool.log_evidence
-    se = float(ratios.std() / np.sqrt(len(ratios))) if np.isfinite(ratios).all() else np.inf
-    elbo = float(ratios.mean())
-    ends = _interval([(elbo, se), bounds[max(bounds)]], pool)
-    return Evidence(elbo, se, bounds, estimate, error, pool.khat, ends)
+def evidence(pool: Pool, particles: tuple[int, ...] = (10, 100), counted: Counted | None = None) -> Evidence:
+    """Bounds and estimate from a pool. Burda et al. (2016), equation 8, for the importance-weighted bounds.
+
+    `counted` holds the same draws with weights that count every equivalent labelling, where there are any.
+    """
+    own, every = pool.log_ratios, (counted.pool if counted else pool)
+    bounds = {k: _bound(every.log_ratios, k) for k in particles if k <= every.half}
+    estimate, error = every.log_evidence
+    se = float(own.std(ddof=1) / np.sqrt(len(own))) if np.isfinite(own).all() else np.inf
+    labels = (counted.log_count, counted.log_covered) if counted else (0.0, 0.0)
+    return Evidence(float(own.mean()), se, bounds, estimate, error, every.khat, interval(every), *labels)
 
 
 @dataclass(frozen=True)

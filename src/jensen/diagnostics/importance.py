@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from scipy import special
 
 from jensen.families import AbstractGaussian, FullRank
 from jensen.math import linalg
+from jensen.math.docstrings import spare_docstrings
 from jensen.math.noise import normal_draws
 from jensen.models import Target
 
@@ -45,8 +45,13 @@ class Pool:
 
     @property
     def log_ratios(self) -> np.ndarray:
-        """log p - log q for the draws from q: their mean is the ELBO."""
-        return self.log_joint[: self.half] - self.log_q[: self.half]
+        """log p - log q for the draws from q: their mean is the ELBO; -∞ where the two have no difference."""
+        return log_ratio(self.log_joint[: self.half], self.log_q[: self.half])
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """log p - log proposal of every draw; -∞ where the two have no difference."""
+        return log_ratio(self.log_joint, self.log_proposal)
 
     @property
     def ess(self) -> float:
@@ -54,25 +59,35 @@ class Pool:
         return float(1.0 / np.sum(self.weights**2))
 
     @property
-    def log_evidence(self) -> tuple[float, float]:
-        """Log mean corrected weight and its standard error, in nats.
+    def estimates(self) -> tuple[float, np.ndarray]:
+        """(a, r): the mean of eᵃ r over the draws estimates p(x), eᵃ being the largest corrected weight.
 
         The ratio q / proposal, whose mean is one, is a control variate: the error is never above that of either
         proposal alone, and zero where q is the posterior (Owen and Zhou 2000, section 4).
         """
-        logs = self.log_joint - self.log_proposal
-        top = logs.max()
+        logs = self.log_weights
+        top = float(logs.max())
         if not np.isfinite(top):
-            return float(top), np.inf
+            return top, np.ones(len(logs))
         with np.errstate(invalid="ignore"):  # draws of a q that contradicts itself have infinite densities
             own = np.exp(np.nan_to_num(self.log_q - self.log_proposal, nan=np.log(2.0)))
         ratio = np.exp(logs - top)
         centred = own - own.mean()
         slope = (centred @ ratio) / max(float(centred @ centred), 1e-300)
         adjusted = ratio - slope * (own - 1.0)
-        if adjusted.mean() > 0:
-            ratio = adjusted
-        return float(top + np.log(ratio.mean())), float(ratio.std() / np.sqrt(len(ratio)) / ratio.mean())
+        return top, adjusted if adjusted.mean() > 0 else ratio
+
+    @property
+    def log_evidence(self) -> tuple[float, float]:
+        """Log mean of `estimates` and its standard error in nats, by the jackknife; infinite where one draw is all."""
+        top, ratio = self.estimates
+        if not np.isfinite(top):
+            return top, np.inf
+        count, total = len(ratio), float(ratio.sum())
+        rest = total - ratio
+        if not (rest > 1e-12 * total).all():
+            return top + float(np.log(total / count)), np.inf
+        return top + float(np.log(total / count)), float(np.log(rest).std() * np.sqrt(count - 1))
 
     def resample(self, count: int, seed: int) -> np.ndarray:
         """Indices of `count` draws in proportion to the corrected weights (systematic, in random order)."""
@@ -83,9 +98,8 @@ class Pool:
 
 
 def pool_size(target: Target) -> int:
-    """8192 draws where the data are small; fewer, at least 2048, where a log density costs much."""
-    elements = max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(target.model)))
-    return int(2 ** np.clip(np.floor(np.log2(1e10 / elements)), 11, 13))
+    """8192 draws where the data are small; fewer, at least 512, where a log density costs much."""
+    return int(2 ** np.clip(np.floor(np.log2(4e9 / target.elements)), 9, 13))
 
 
 def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None = None) -> Pool:
@@ -100,7 +114,7 @@ def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.nda
 
 def _draw(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None, size: int) -> Pool:
     count = size // 2
-    wide = _wide(q, covariance)
+    wide = widened(q, covariance)
     rng = np.random.default_rng([seed, 1])
     own = q.host_transform(normal_draws(count, q.noise_dim, seed))
     noise = normal_draws(count, wide.noise_dim, seed + 1)
@@ -108,16 +122,19 @@ def _draw(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray
     location = np.asarray(wide.loc, float)
     heavy = location + stretch * (wide.host_transform(noise) - location)
     points = np.concatenate([own, heavy])
-    log_joint = target.value(points)
+    return weigh(points, target.value(points), *densities(q, wide, points))
+
+
+def densities(q: AbstractGaussian, wide: AbstractGaussian, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log q, and the log density of half q and half the Student-t of another Gaussian, in nats."""
     log_q = q.host_log_prob(points)
-    log_proposal = np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
-    return weigh(points, log_joint, log_q, log_proposal)
+    return log_q, np.logaddexp(log_q, student_log_prob(wide, points)) - np.log(2.0)
 
 
 def weigh(points: np.ndarray, log_joint: np.ndarray, log_q: np.ndarray, log_proposal: np.ndarray) -> Pool:
     """The pool of these draws, the first half of which came from q."""
     count = len(points) // 2
-    corrected, own_ratios = log_joint - log_proposal, log_joint[:count] - log_q[:count]
+    corrected, own_ratios = log_ratio(log_joint, log_proposal), log_ratio(log_joint[:count], log_q[:count])
     weights, khat = smooth(corrected)
     _, khat_q = smooth(own_ratios)
     tail = min(count / 5, 3 * np.sqrt(count))
@@ -125,7 +142,15 @@ def weigh(points: np.ndarray, log_joint: np.ndarray, log_q: np.ndarray, log_prop
     return Pool(points, log_joint, log_q, log_proposal, weights, khat, khat_q, error, even(corrected), even(own_ratios))
 
 
-def _wide(q: AbstractGaussian, covariance: np.ndarray | None) -> AbstractGaussian:
+def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """The difference of two log densities; -∞, no weight, where both are infinite or one is not a number."""
+    with np.errstate(invalid="ignore"):
+        ratio = np.asarray(above, float) - np.asarray(below, float)
+    return np.where(np.isnan(ratio), -np.inf, ratio)
+
+
+def widened(q: AbstractGaussian, covariance: np.ndarray | None) -> AbstractGaussian:
+    """The Gaussian of q's location and this covariance, where it is one."""
     if covariance is None or not linalg.is_positive_definite(covariance):
         return q
     return FullRank.from_factor(np.asarray(q.loc, float), linalg.cholesky(covariance))
@@ -178,6 +203,7 @@ def _psis(logs: np.ndarray) -> tuple[np.ndarray | None, float]:
     """(smoothed log weights, k̂); (None, ∞) where the whole tail consists of ties, and k̂ = ∞ where it has no value."""
     from arviz_stats.base.array import array_stats
 
+    spare_docstrings()
     try:
         with np.errstate(all="ignore"):
             smoothed, khat = array_stats.psislw(-logs)

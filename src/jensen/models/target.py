@@ -27,6 +27,8 @@ _complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key
 _terms = jax.jit(lambda model, point: model.terms_at(point)[0])
 _forward = jax.jit(lambda model, point: model.bijection.forward(point))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
+_forwards = jax.jit(jax.vmap(lambda model, point: model.bijection.forward(point), (None, 0)))
+_inverses = jax.jit(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
 
 
 @jax.jit
@@ -52,6 +54,7 @@ class Target:
         initial: where the user asked climbs to start, if anywhere.
         subsample: batches of one plate's rows (`jensen.models.subsample`), where a fit works on them.
         elements: data values that one evaluation reads; heavy: whether they are so many that evaluation dominates.
+        second_order: whether curvature is by second derivatives, and not by differences of gradients.
         gradients, values: log-density evaluations so far, with and without gradient.
     """
 
@@ -65,8 +68,13 @@ class Target:
         self.gradients = self.values = 0
         constants = getattr(model, "fixed", None)
         arrays = [*jax.tree.leaves(model), *(jax.tree.leaves(constants.value) if constants is not None else ())]
-        self.elements = max(1, sum(np.size(leaf) for leaf in arrays))
+        self.costs(sum(np.size(leaf) for leaf in arrays))
+
+    def costs(self, rows: int, times: int = 1) -> None:
+        """Say how many data values one evaluation reads, `times` over."""
+        self.elements = max(1, rows * times)
         self.heavy = self.elements >= 200_000
+        self.second_order = self.heavy or self.precision == "single"
         self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
 
@@ -104,12 +112,15 @@ class Target:
         points = np.asarray(points, float_type(self.precision))
         return (np.concatenate([points, np.repeat(points[-1:], missing, axis=0)]) if missing else points), width
 
-    def _map(self, program, points: np.ndarray):
-        padded, width = self._pad(points)
+    def _map(self, program, points: Any):
+        """The program on every row of an array, or of every array of a tree."""
+        rows = len(jax.tree.leaves(points)[0])
+        width = self._pad(np.zeros(rows))[1]
+        padded = jax.tree.map(lambda a: self._pad(a)[0], points)
         with working(self.precision):
-            parts = [program(self.model, padded[i : i + width]) for i in range(0, len(padded), width)]
-            parts = jax.device_get(parts)
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(points)], *parts)
+            chunks = [jax.tree.map(lambda a, i=i: a[i : i + width], padded) for i in range(0, rows, width)]
+            parts = jax.device_get([program(self.model, chunk) for chunk in chunks])
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *parts)
 
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log densities (rows,) in nats and gradients (rows, D), float64."""
@@ -149,9 +160,9 @@ class Target:
     def complete(self, points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Every latent and deterministic site, each (rows, ...).
 
-        Discrete latents that were summed out are drawn, exactly, given the continuous ones.
+        Latents that were summed or integrated out are drawn given the others.
         """
-        if not self.structure.summed:
+        if not self.structure.conditional:
             return self.constrain(points)
         padded, width = self._pad(points)
         with working(self.precision):
@@ -188,6 +199,15 @@ class Target:
         """log |det ∂T/∂u| at one point: what the log density over R^D adds to the one on the supports, in nats."""
         with working(self.precision):
             return float(_forward(self.model, np.asarray(point, float_type(self.precision)))[1])
+
+    def forward(self, points: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Latents on their supports, each (rows, ...), and log |det ∂T/∂u| (rows,) in nats."""
+        return self._map(_forwards, points)
+
+    def inverse(self, latents: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """u (rows, D) of stacked latents, and log |det ∂T/∂u| (rows,) there, in nats."""
+        points, log_det = self._map(_inverses, latents)
+        return np.asarray(points, float), np.asarray(log_det, float)
 
     def unconstrain(self, latent: dict[str, np.ndarray]) -> np.ndarray:
         """u (D,) of one set of latent values."""

@@ -63,7 +63,7 @@ def _verdict(fit: Fit) -> Html:
 
 def _summary(fit: Fit) -> Html:
     frame = fit.summary()
-    order = {site.name: i for i, site in enumerate(fit.structure.latents + fit.structure.deterministic)}
+    order = {site.name: i for i, site in enumerate(fit.structure.drawn + fit.structure.deterministic)}
     frame = frame.iloc[sorted(range(len(frame)), key=lambda i: order[str(frame.index[i]).partition("[")[0]])]
     headings = ["parameter", *(_heading(column) for column in frame.columns)]
     rows = [
@@ -93,8 +93,9 @@ def _evidence(fit: Fit) -> Html:
     rows = [("ELBO", bounds.elbo, bounds.elbo_se)]
     rows += [(f"importance-weighted, {k} draws", v, se) for k, (v, se) in bounds.importance_weighted.items()]
     rows += [("log p(x), estimated", bounds.log_evidence, bounds.log_evidence_se)]
-    cells = [(name, f"{value:,.3f}", f"{se:.3f}") for name, value, se in rows]
-    return tag("section", tag("h2", "Evidence"), table(("bound, in nats", "value", "± s.e."), cells, {1, 2}))
+    cells = [(name, f"{value:,.3f}", f"{se:.3f}") for name, value, se in rows if not math.isnan(value)]
+    shown = table(("bound, in nats", "value", "± s.e."), cells, {1, 2})
+    return tag("section", tag("h2", "Evidence"), shown, *(tag("p", line, class_="note") for line in bounds.notes))
 
 
 def _stages(fit: Fit) -> Html:

@@ -97,7 +97,8 @@ class Weigher:
     def pilot(self) -> np.ndarray:
         """Log weights of a few draws of q."""
         log_joint, log_q, _ = self(self.draw(self.way.q, PILOT, 0), PILOT)
-        return log_joint - log_q
+        with np.errstate(invalid="ignore"):  # what is not a number counts as infinite spread
+            return log_joint - log_q
 
 
 def chosen_weigher(solution: Solution | HybridSolution) -> Weigher:
@@ -126,7 +127,8 @@ def gap(solution: Solution | HybridSolution, elbo: float) -> tuple[float, float]
         return np.inf, np.inf
     count = weigher.size // 4
     log_joint, log_q, _ = weigher(weigher.draw(weigher.way.q, count, 0), count)
-    logs = log_joint - log_q
+    with np.errstate(invalid="ignore"):
+        logs = log_joint - log_q
     if not np.all(np.isfinite(logs)):
         return np.inf, np.inf
     ratio = np.exp(logs - logs.max())

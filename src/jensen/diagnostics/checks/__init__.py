@@ -1,11 +1,12 @@
 """The checks of a fit, each of which measures, judges and words itself; an answer declares which it takes."""
 
-from jensen.diagnostics.checks.modes import Labellings, Modes, Relabelled
+from jensen.diagnostics.checks.modes import Labellings, Modes
 from jensen.diagnostics.checks.moments import Moments
 from jensen.diagnostics.checks.motion import Stationary
 from jensen.diagnostics.checks.optimiser import Given, LinearResponse, Optimiser, Said, Unweighed
 from jensen.diagnostics.checks.rows import Rows, SharedOfRows
 from jensen.diagnostics.checks.structure import Expressed, Integrated
+from jensen.diagnostics.checks.tails import Tails
 from jensen.diagnostics.checks.weights import FiniteDensity, Weights
 
 __all__ = [
@@ -18,11 +19,11 @@ __all__ = [
     "Modes",
     "Moments",
     "Optimiser",
-    "Relabelled",
     "Rows",
     "Said",
     "SharedOfRows",
     "Stationary",
+    "Tails",
     "Unweighed",
     "Weights",
 ]

@@ -53,29 +53,17 @@ class Modes(AbstractCheck):
 
 
 class Labellings(AbstractCheck):
-    """How many equivalent labellings the posterior has, of which q describes one."""
+    """How many equivalent labellings the posterior has, and how many of them the draws of q cover."""
 
     def measure(self, material: Material) -> Iterator[Finding]:
         """Nothing where there is one."""
-        count = material.certificate.labellings or 1.0
-        if count >= 2:
+        found, copies = material.answer.labellings(material.pool), int(material.certificate.relabelled or 0)
+        if found.log_count:
+            count = float(np.exp(min(found.log_count, 700.0)))
+            yield Finding("equivalent labellings", count, "reported", True, "", note=found.sentence)
+        elif copies:
             note = (
-                f"The posterior has {count:.0f} equivalent labellings (renumbering its interchangeable states leaves "
-                "the log density as it is); this fit describes one of them, and its bound on the evidence leaves out "
-                f"log {count:.0f} = {np.log(count):.2f} nats."
-            )
-            yield Finding("equivalent labellings", count, "reported", True, "", note=note)
-
-
-class Relabelled(AbstractCheck):
-    """Starts that ended at the same bound with the labels permuted."""
-
-    def measure(self, material: Material) -> Iterator[Finding]:
-        """Nothing where there was none."""
-        copies = int(material.certificate.relabelled or 0)
-        if copies:
-            note = (
-                f"{copies} other start{'s' * (copies > 1)} reached the same bound with the labels permuted: the "
-                "posterior has equivalent labellings, and this fit describes one of them."
+                f"{copies} other start{'s' * (copies > 1)} reached the same bound with the labels permuted; this fit "
+                "and its evidence are of one of these optima."
             )
             yield Finding("starts with the labels permuted", float(copies), "reported", True, "", note=note)

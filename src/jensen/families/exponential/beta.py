@@ -34,8 +34,10 @@ class Beta(AbstractExponentialFactor):
         return {"log": jnp.log(z), "log1m": jnp.log1p(-z)}
 
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
-        """A beta draw."""
-        return (jax.random.beta(key, *self.concentrations),)
+        """A beta draw, kept off 0 and 1 by as little as its logs allow."""
+        share = jax.random.beta(key, *self.concentrations)
+        kind = jnp.finfo(share.dtype)
+        return (jnp.clip(share, kind.tiny, 1.0 - kind.epsneg),)
 
     def contains(self) -> Array:
         """A > 0 and b > 0."""

@@ -33,8 +33,9 @@ class Dirichlet(AbstractExponentialFactor):
         return {"log": jnp.log(values[0])}
 
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
-        """A Dirichlet draw."""
-        return (jax.random.dirichlet(key, self.concentration),)
+        """A Dirichlet draw; shares too small for a number are the smallest that has a log."""
+        share = jax.random.dirichlet(key, self.concentration)
+        return (jnp.maximum(share, jnp.finfo(share.dtype).tiny),)
 
     def contains(self) -> Array:
         """Every a_k > 0."""

@@ -44,8 +44,10 @@ class GammaPower(AbstractExponentialFactor):
         return {"power": z**self.power, "log": jnp.log(z)}
 
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
-        """(gamma(a) / b)**(1 / p)."""
-        return ((jax.random.gamma(key, self.concentration) / self.rate) ** (1.0 / self.power),)
+        """(gamma(a) / b)**(1 / p), kept where it and its log are finite."""
+        value = (jax.random.gamma(key, self.concentration) / self.rate) ** (1.0 / self.power)
+        kind = jnp.finfo(value.dtype)
+        return (jnp.clip(value, kind.tiny, kind.max),)
 
     def contains(self) -> Array:
         """A > 0 and b > 0."""

@@ -42,7 +42,7 @@ class NormalGamma(AbstractExponentialFactor):
         """τ, then z given τ."""
         kappa, loc, a, b = self._parameters()
         gamma_key, normal_key = jax.random.split(key)
-        tau = jax.random.gamma(gamma_key, a) / b
+        tau = jnp.maximum(jax.random.gamma(gamma_key, a) / b, jnp.finfo(a.dtype).tiny)
         return loc + jax.random.normal(normal_key, loc.shape) / jnp.sqrt(kappa * tau), tau
 
     def contains(self) -> Array:
