@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._alone import Kept, alone
+from jensen._arguments import number, seed_of, whole_number
 from jensen._caution import caution, quiet
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
@@ -236,8 +237,7 @@ class Fit:
         By default the draws are importance-corrected where the verdict is "usable": resampled in proportion to the
         smoothed weights. Where it is "trusted" or "untrusted", and with `raw=True`, they are q's own.
         """
-        if num_draws < 1:
-            raise OptionError(f"num_draws must be at least 1, got {num_draws}.", "Argument: num_draws.")
+        num_draws, seed = whole_number(num_draws, "num_draws"), seed_of(seed)
         corrected = not raw and self.check().verdict == "usable"
         if not raw:
             caution(self)
@@ -262,7 +262,7 @@ class Fit:
         """
         from jensen.interop.arviz import marginals
 
-        return marginals(self, num_draws, seed)
+        return marginals(self, whole_number(num_draws, "num_draws"), seed_of(seed))
 
     # ---- reports -----------------------------------------------------------------------------------------------
 
@@ -312,8 +312,9 @@ class Fit:
 
         `log_evidence` is the exact log p(x) where known; otherwise the estimate of `evidence` stands in.
         """
-        value = self.evidence().log_evidence if log_evidence is None else log_evidence
-        return self._attached("a decomposition").decompose(value, self.seed + 3, num_draws)
+        count = None if num_draws is None else whole_number(num_draws, "num_draws")
+        value = self.evidence().log_evidence if log_evidence is None else number(log_evidence, "log_evidence")
+        return self._attached("a decomposition").decompose(value, self.seed + 3, count)
 
     # ---- out of here -------------------------------------------------------------------------------------------
 
@@ -322,7 +323,7 @@ class Fit:
         """An ArviZ DataTree: posterior, log_likelihood, observed_data, with dims and coords from the plates."""
         from jensen.interop.arviz import to_arviz
 
-        return to_arviz(self, num_draws, log_likelihood)
+        return to_arviz(self, whole_number(num_draws, "num_draws"), log_likelihood)
 
     @alone()
     def predict(
@@ -336,7 +337,7 @@ class Fit:
         from jensen.interop.predict import predict
 
         caution(self)
-        return predict(self, new_data, num_draws, seed)
+        return predict(self, new_data, whole_number(num_draws, "num_draws"), seed_of(seed))
 
     @alone()
     def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior | LocalFactors:
@@ -347,15 +348,17 @@ class Fit:
         optimum: for a mixture, `fit.infer(rows).probabilities()` are the responsibilities. `new_data` holds every
         argument with one entry for each row; without it the fit's own rows are meant.
         """
-        from jensen.models.data_check import as_mapping
+        from jensen.models.data_check import as_mapping, convert
 
         answer = self._attached("inference for new rows")
-        return answer.infer(None if new_data is None else as_mapping(new_data), refine)
+        new = None if new_data is None else convert(as_mapping(new_data), self.target.precision)
+        return answer.infer(new, refine)
 
     @alone()
     def surgery(self, num_draws: int | None = None) -> Surgery:
         """L / N = reconstruction - mutual information - marginal divergence, for amortised fits, in nats a row."""
-        return self._attached("the surgery of the bound").surgery(num_draws)
+        count = None if num_draws is None else whole_number(num_draws, "num_draws")
+        return self._attached("the surgery of the bound").surgery(count)
 
     @alone()
     @quiet()

@@ -112,6 +112,10 @@ def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> 
 def _rows(table: pd.DataFrame, var_names: list[str] | None) -> pd.DataFrame:
     """The rows of a saved table that belong to these sites."""
     sites = [str(name).partition("[")[0] for name in table.index]
+    if isinstance(var_names, str):
+        raise OptionError(
+            f"var_names must be a list of names, got {var_names!r}.", "Argument: var_names.", f"[{var_names!r}]"
+        )
     for name in var_names or ():
         if name not in sites:
             raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, set(sites)))
