@@ -11,7 +11,15 @@ jn.explain(model, data)            # what jensen sees in the model
 jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
-from jensen._errors import DataError, JensenError, ModelError, OptionError, SavedFitError, UndefinedError
+from jensen._errors import (
+    DataError,
+    JensenError,
+    ModelError,
+    OptionError,
+    SavedFitError,
+    UndefinedError,
+    UntrustedWarning,
+)
 from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
 from jensen.data import Batches, Ragged
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
@@ -71,6 +79,7 @@ __all__ = [
     "ScoreFunction",
     "StickingTheLanding",
     "UndefinedError",
+    "UntrustedWarning",
     "Weighted",
     "advi",
     "amortised",

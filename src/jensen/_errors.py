@@ -55,6 +55,13 @@ class UndefinedError(JensenError, ValueError):
     """The quantity asked for is not defined for this model or fit."""
 
 
+class UntrustedWarning(UserWarning):
+    """Numbers were read from a fit that is untrusted, or was interrupted; once for each fit.
+
+    `warnings.simplefilter("ignore", jn.UntrustedWarning)` silences it, `fit.check()` says why.
+    """
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence for a name that is not among the known ones: the closest of them, if any is close, and their list.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._alone import Kept, alone
+from jensen._caution import caution, quiet
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
 from jensen.math.clock import Stopwatch
@@ -238,6 +239,8 @@ class Fit:
         if num_draws < 1:
             raise OptionError(f"num_draws must be at least 1, got {num_draws}.", "Argument: num_draws.")
         corrected = not raw and self.check().verdict == "usable"
+        if not raw:
+            caution(self)
         if corrected or self.target is None:
             indices = (
                 self.pool.resample(num_draws, seed)
@@ -285,15 +288,20 @@ class Fit:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.
 
         Columns: mean, sd, q5, median, q95, mcse_mean; q_mean and q_sd where the rows are corrected; lr_sd where
-        the method gives linear-response covariances (unconstrained sites only).
+        the method gives linear-response covariances (unconstrained sites only). `attrs` holds the verdict, its reasons
+        and a `caption`; the table of an untrusted fit is headed "untrusted".
         """
-        from jensen.diagnostics.table import summarise
+        from jensen.diagnostics.table import captioned, summarise
 
-        return summarise(self, var_names, raw)
+        if not raw:
+            caution(self)
+        return captioned(summarise(self, var_names, raw), self)
 
     @alone()
     def evidence(self) -> Evidence:
         """Bounds on log p(x) and its importance-sampling estimate."""
+        if self.target is not None or "report" in self.stored:
+            caution(self)
         if "evidence" in self.stored:
             return self.stored["evidence"]
         return self._attached("the evidence").evidence(self.pool)
@@ -327,6 +335,7 @@ class Fit:
         """
         from jensen.interop.predict import predict
 
+        caution(self)
         return predict(self, new_data, num_draws, seed)
 
     @alone()
@@ -346,6 +355,7 @@ class Fit:
         return self._attached("the surgery of the bound").surgery(num_draws)
 
     @alone()
+    @quiet()
     def save(self, path: Any) -> None:
         """Write everything but the model to one file; read it with `jn.load`. No pickle is involved."""
         from jensen.interop.files import save
@@ -353,6 +363,7 @@ class Fit:
         save(self, path)
 
     @alone()
+    @quiet()
     def report(self, path: Any) -> None:
         """Write a self-contained HTML report: plan, summary, verdict and plots."""
         from jensen.report.html import write
@@ -360,4 +371,9 @@ class Fit:
         write(self, path)
 
     def __repr__(self) -> str:
-        return f"Fit(method={self.method!r}, elbo={self.elbo}, converged={self.converged}, status={self.status!r})"
+        known = self.stored.get("report") or vars(self).get("_report")
+        verdict = known.verdict if known else "not checked yet"
+        return (
+            f"Fit(method={self.method!r}, verdict={verdict!r}, elbo={self.elbo}, converged={self.converged}, "
+            f"status={self.status!r})"
+        )

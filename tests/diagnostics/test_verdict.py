@@ -92,9 +92,9 @@ def test_an_algorithm_may_certify_by_a_mapping():
 
 
 def test_what_was_measured_later_counts():
-    first = Certificate(share_elsewhere=0.4, labellings=2.0, interrupted=True)
+    first = Certificate(share_elsewhere=0.4, sweeps=2.0, interrupted=True)
     both = first | Certificate(share_elsewhere=0.0)
-    assert (both.share_elsewhere, both.labellings, both.interrupted) == (0.0, 2.0, True)
+    assert (both.share_elsewhere, both.sweeps, both.interrupted) == (0.0, 2.0, True)
 
 
 def test_certificates_of_other_versions_are_read():

@@ -18,6 +18,7 @@ from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks
 from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
+from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks import Integrated
 from jensen.diagnostics.evidence import Decomposition, Evidence
@@ -26,6 +27,7 @@ from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
+from jensen.models import build
 from jensen.models.conjugacy import ConjugateTarget
 from jensen.models.conjugacy.target import HybridTarget
 from jensen.models.program import deterministic_names
@@ -126,6 +128,13 @@ class ConjugateAnswer(AbstractAnswer):
         how = f"{', '.join(way.left_out)} integrated out exactly" if way.left_out else "all latents drawn"
         integrated = () if way.plan.exact else (Integrated(tuple(way.left_out), False),)
         return (*factor_checks(how, exact=not way.weighed), *integrated)
+
+    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+        """The program over R^D, discrete latents summed out."""
+        program, precision = self.program, self.target.precision
+        if program is None or not self._collapsed.way.weighed:
+            return None
+        return on_the_line(lambda: build(program.fn, program.kwargs, precision), pool, draws, self.structure.latents)
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of exact moments, where anything has weights."""

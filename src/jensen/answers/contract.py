@@ -111,6 +111,11 @@ class AbstractAnswer(abc.ABC):
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Means and sds of q against corrected ones."""
 
+    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray] | None:
+        """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build."""
+        del pool, draws
+        return None
+
     def khat(self, pool: Pool) -> float:
         """Pareto k̂ of p/q as the report gives it."""
         return pool.khat_q

@@ -2,7 +2,7 @@
 
 from jensen.answers.gaussian import CORRECTED
 from jensen.core import AbstractCheck
-from jensen.diagnostics.checks import Labellings, Modes, Moments, Optimiser, Weights
+from jensen.diagnostics.checks import Labellings, Modes, Moments, Optimiser, Tails, Weights
 
 FACTORS = {
     "usable": CORRECTED,
@@ -15,4 +15,4 @@ NOISE = 0.15
 
 def factor_checks(how: str, *, exact: bool = False) -> tuple[AbstractCheck, ...]:
     """Other optima, moments and weights; `how` says on what these are, `exact` that q is the posterior itself."""
-    return Modes("optima"), Optimiser(), Moments(NOISE), Weights(how, 0.125, exact), Labellings()
+    return Modes("optima"), Optimiser(), Moments(NOISE), Weights(how, 0.125, exact), Tails(), Labellings()

@@ -20,6 +20,7 @@ from jensen.diagnostics.checks import (
     Moments,
     Optimiser,
     Stationary,
+    Tails,
     Weights,
 )
 from jensen.diagnostics.evidence import Decomposition, decompose
@@ -145,7 +146,13 @@ class GaussianAnswer(AbstractAnswer):
             Stationary(self.gaussian),
             LinearResponse(),
             Weights(),
+            Tails(),
         )
+
+    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray]:
+        """The pool is there already."""
+        del draws
+        return self.target, pool.points, pool.weights
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of draws, deterministic sites included."""

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from jensen._caution import quiet
 from jensen._errors import JensenError
 from jensen.cli import exit_codes
 from jensen.cli.signals import terminable
@@ -105,6 +106,7 @@ class Session:
         """Turn every exception into a message and an exit status; with `as_json`, keep stdout to the result."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(terminable())
+            stack.enter_context(quiet())
             if self.as_json:
                 self._sink = stack.enter_context(diverted(self.out.file))
             stack.enter_context(self._guarded())

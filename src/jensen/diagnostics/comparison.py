@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jensen._caution import quiet
 from jensen._errors import OptionError
 from jensen.interop.arviz import observed_values
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from jensen.result import Fit
 
 
+@quiet()
 def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
     """One row per fit, the highest evidence first, and of fits whose evidence is the same the highest bound.
 

@@ -8,6 +8,7 @@ from scipy import special
 
 from jensen.families import AbstractGaussian, FullRank
 from jensen.math import linalg
+from jensen.math.docstrings import spare_docstrings
 from jensen.math.noise import normal_draws
 from jensen.models import Target
 
@@ -204,6 +205,7 @@ def _psis(logs: np.ndarray) -> tuple[np.ndarray | None, float]:
     """(smoothed log weights, k̂); (None, ∞) where the whole tail consists of ties, and k̂ = ∞ where it has no value."""
     from arviz_stats.base.array import array_stats
 
+    spare_docstrings()
     try:
         with np.errstate(all="ignore"):
             smoothed, khat = array_stats.psislw(-logs)

@@ -45,6 +45,29 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     return frame
 
 
+def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """The table with the verdict in its attributes, as far as that is known, and over its columns where it is bad."""
+    if fit.target is None and "report" not in fit.stored:
+        return frame
+    frame = frame.copy(deep=False)
+    drawn = "importance-corrected draws" if "q_mean" in frame else "draws from q"
+    report = fit.stored.get("report") or vars(fit).get("_report")
+    if report is None:  # a table of raw draws does not ask for the verdict
+        frame.attrs["caption"] = f"Posterior summary ({drawn}), not checked yet"
+        return frame
+    stopped = ["interrupted"] if fit.outcome.certificate.interrupted else []
+    words = ", ".join([report.verdict, *stopped])
+    frame.attrs.update(
+        verdict=report.verdict,
+        reasons=list(report.reasons),
+        remedy=report.remedy,
+        caption=f"Posterior summary ({drawn}), {words}",
+    )
+    if report.verdict == "untrusted" or stopped:
+        frame.columns.name = words
+    return frame
+
+
 def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> None:
     """Means and sds of q itself, where they are known without draws, in place."""
     known = fit.answer.exact_moments() if fit.target is not None else {}

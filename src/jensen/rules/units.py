@@ -30,15 +30,15 @@ def in_running_units() -> optax.GradientTransformation:
         leaves = jax.tree.leaves(params)
         return Units(jnp.zeros((), jnp.result_type(*leaves) if leaves else float), jnp.zeros((), bool))
 
-    def update(gradient: Any, state: Units, params: Any = None) -> tuple[Any, Units]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Units]:
         del params
-        found = jnp.asarray(log_length(gradient), state.log_length.dtype)
+        found = jnp.asarray(log_length(updates), state.log_length.dtype)
         some = found > -jnp.inf
-        latest = jnp.where(some, found, state.log_length)
-        known = jnp.where(state.seen, state.log_length, latest)
+        latest: Any = jnp.where(some, found, state.log_length)
+        known: Any = jnp.where(state.seen, state.log_length, latest)
         new = known + PACE * jnp.minimum(latest - known, WIDEST)
         unit = jnp.maximum(new, latest - WIDEST)
-        return jax.tree.map(lambda g: g * jnp.exp(-unit).astype(g.dtype), gradient), Units(new, state.seen | some)
+        return jax.tree.map(lambda g: g * jnp.exp(-unit).astype(g.dtype), updates), Units(new, state.seen | some)
 
     return optax.GradientTransformation(init, update)
 

@@ -6,6 +6,7 @@ from jensen.diagnostics.checks.motion import Stationary
 from jensen.diagnostics.checks.optimiser import Given, LinearResponse, Optimiser, Said, Unweighed
 from jensen.diagnostics.checks.rows import Rows, SharedOfRows
 from jensen.diagnostics.checks.structure import Expressed, Integrated
+from jensen.diagnostics.checks.tails import Tails
 from jensen.diagnostics.checks.weights import FiniteDensity, Weights
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Said",
     "SharedOfRows",
     "Stationary",
+    "Tails",
     "Unweighed",
     "Weights",
 ]

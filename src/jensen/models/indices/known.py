@@ -22,6 +22,7 @@ class Known:
         below: what this compares with zero, where it is `what` < 0.
         shifted: (what, n) where this is `what` + n, as JAX counts from the end of an axis of n entries.
         moved: whether its entries are those of another array, elsewhere.
+        later: whether it is a constant that only JAX can compute, left out until data meet it; the entries are zeros.
         seen: which entries are known; all if `None`.
         stepped: whether the steps of a loop lead.
     """
@@ -34,8 +35,13 @@ class Known:
     below: "Known | None" = None
     shifted: "tuple[Known, int] | None" = None
     moved: bool = False
+    later: bool = False
     seen: np.ndarray | None = None
     stepped: bool = False
+
+
+class LaterError(Exception):
+    """The data meet a constant that was left out."""
 
 
 def constant(value: Any, dtype: Any = None) -> Known | None:

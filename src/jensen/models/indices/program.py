@@ -21,10 +21,10 @@ from jensen.models.data_check import Place, as_mapping, convert, fixings
 from jensen.models.frozen import signature
 from jensen.models.indices.influence import matters
 from jensen.models.indices.judge import OBSERVED, error_for, outside
-from jensen.models.indices.known import Known
+from jensen.models.indices.known import Known, LaterError
 from jensen.models.indices.named import Named, known, named
 from jensen.models.indices.needed import Needed
-from jensen.models.indices.walk import Walk
+from jensen.models.indices.walk import Lookup, Walk
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import seeded
 
@@ -62,13 +62,23 @@ class IndexCheck:
         held = {n: v for n, v in arguments.items() if n in self.fixed and isinstance(v, np.ndarray)}
         concrete = {n: Known(v, frozenset([n]), name=n) for n, v in held.items()}
         consts = [known(c, self.made, concrete) for c in self.closed.consts] if self.made else self.closed.consts
-        walk = Walk(self.needed)
-        walk.run(jaxpr, consts, [*leaves.values(), None, None], frozenset())
-        for lookup in walk.lookups:
+        inputs = [*leaves.values(), None, None]
+        for lookup in self._lookups(consts, inputs):
             for found in outside(lookup):
                 error = error_for(found, place)
                 if error is not None and matters(self.closed, [*arrays, *_point()], found):
                     raise error
+
+    def _lookups(self, consts: Any, inputs: list[Known | None]) -> list[Lookup]:
+        assert self.closed is not None
+        for constants in (False, True):
+            walk = Walk(self.needed, constants)
+            try:
+                walk.run(self.closed.jaxpr, consts, inputs, frozenset())
+                break
+            except LaterError:
+                continue
+        return walk.lookups
 
 
 def _point() -> tuple[Any, Any]:
@@ -79,10 +89,11 @@ def _point() -> tuple[Any, Any]:
 def checked(
     model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
 ) -> dict[str, Any]:
-    """The data as the model will see them, their indices checked."""
-    arguments = convert(as_mapping(data), precision)
+    """The data, their indices checked; converted in double precision, which some methods also work in otherwise."""
+    given = as_mapping(data)
+    arguments = convert(given, precision)
     check_indices(model, arguments, precision)
-    return arguments
+    return arguments if precision == "double" else dict(given)
 
 
 def check_indices(

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Literal
 
-from jensen.models.indices.known import Known, constant
+from jensen.models.indices.known import Known, LaterError, constant
 from jensen.models.indices.loops import Turns, entering
-from jensen.models.indices.needed import Needed, called, index_inputs
+from jensen.models.indices.needed import LOOPS, Needed, called, index_inputs
 from jensen.models.indices.primitives import computed
 
 
@@ -29,10 +29,13 @@ class Lookup:
 
 
 class Walk:
-    """Runs the parts of a program that feed an index; every index that is known is kept in `lookups`."""
+    """Runs the parts of a program that feed an index; every index that is known is kept in `lookups`.
 
-    def __init__(self, needed: Needed):
-        self.needed = needed
+    Without `constants`, constants that NumPy cannot compute are left out; a `LaterError` says that the data need them.
+    """
+
+    def __init__(self, needed: Needed, constants: bool = True):
+        self.needed, self.constants = needed, constants
         self.lookups: list[Lookup] = []
 
     def run(
@@ -58,7 +61,7 @@ class Walk:
             inputs = [read(v) for v in eqn.invars]
             for i in index_inputs(eqn):
                 index = inputs[i]
-                if index is not None and index.array.size:
+                if index is not None and index.array.size and not index.later:
                     self.lookups.append(Lookup(eqn, i, index, None if steps is not None else here))
             values.update(zip(eqn.outvars, self._outputs(eqn, inputs, outs, steps, here), strict=True))
         return [read(v) if i in wanted else None for i, v in enumerate(jaxpr.outvars)]
@@ -69,11 +72,13 @@ class Walk:
         name, inner = eqn.primitive.name, called(eqn)
         if inner is not None:
             return self.run(*inner, inputs, outs, steps, path)
+        if name in LOOPS and any(x is not None and x.later for x in inputs):
+            raise LaterError
         if name == "cond":
             return self._branches(eqn, inputs, outs, steps)
         if name in ("scan", "while"):
             return self._loop(eqn, inputs, outs, steps)
-        return computed(eqn, inputs, steps) if outs else [None] * len(eqn.outvars)
+        return computed(eqn, inputs, steps, self.constants) if outs else [None] * len(eqn.outvars)
 
     def _branches(
         self, eqn: Any, inputs: list[Known | None], outs: frozenset[int], steps: int | None
@@ -101,7 +106,7 @@ class Walk:
         if steps is not None and any(x is not None and x.stepped for x in inputs):
             return unknown  # a loop within a loop, over what changes in the outer one
         turns = Turns.of(eqn, self.needed, inputs, outs)
-        found = entering(turns, Walk(self.needed.outputs_only))
+        found = entering(turns, Walk(self.needed.outputs_only, self.constants))
         if found is None or not found[0]:
             return unknown
         length, carries, last = found
