@@ -347,7 +347,10 @@ class Fit:
         optimum: for a mixture, `fit.infer(rows).probabilities()` are the responsibilities. `new_data` holds every
         argument with one entry for each row; without it the fit's own rows are meant.
         """
-        return self._attached("inference for new rows").infer(new_data, refine)
+        from jensen.models.data_check import as_mapping
+
+        answer = self._attached("inference for new rows")
+        return answer.infer(None if new_data is None else as_mapping(new_data), refine)
 
     @alone()
     def surgery(self, num_draws: int | None = None) -> Surgery:

@@ -179,7 +179,7 @@ def whitened_curvature(target: Target, point: np.ndarray, factor: np.ndarray, st
     By central differences of exact gradients, which compile nothing new; by second derivatives where the data are large
     and one evaluation costs more than a compilation, and in single precision, where differences drown in rounding.
     """
-    if target.heavy or target.precision == "single":
+    if target.second_order:
         return -linalg.symmetrise(factor.T @ target.hessian(point) @ factor)
     moves = step * factor.T
     _, gradients = target.value_and_grad(np.concatenate([point + moves, point - moves]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from jensen.result import Fit
 
 
+VALUES = 20_000_000
+"""Values drawn at most for the rows of latents that are integrated out."""
+
+
 def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     """One row per scalar; weighted moments of the pool where the verdict says usable, plain ones of q otherwise."""
+    var_names = _listed(var_names)
     if "summary" in fit.stored:
         return _rows(fit.stored["summary"]["raw" if raw else "best"], var_names)
     pool, draws = fit.pool, fit._pool_draws
+    given = {**draws, **{site.name: None for site in fit.structure.conditional + fit.structure.deterministic}}
     for name in var_names or ():
-        if name not in draws:
-            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, draws))
-    draws = {name: draws[name] for name in (var_names or draws)}
+        if name not in given:
+            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, given))
+    draws = {name: draws[name] for name in (var_names or draws) if name in draws}
     corrected = not raw and fit.check().verdict == "usable"
     table, names = flatten(draws)
     half = pool.half
@@ -42,7 +48,22 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
         frame["lr_sd"] = response
     for column, values in (fit.answer.columns(names) if fit.target is not None else {}).items():
         frame[column] = values
-    return frame
+    return pd.concat([frame, _conditional(fit, var_names, raw)]) if fit.structure.conditional else frame
+
+
+def _conditional(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
+    """Rows of the latents that are integrated out, and of what depends on them, from draws by the rule of `sample`."""
+    known = fit._pool_draws
+    size = sum(int(np.prod(site.shape)) for site in fit.structure.conditional)
+    draws = fit.sample(int(np.clip(VALUES // max(size, 1), 100, 2000)), raw=raw)
+    draws = {n: v for n, v in draws.items() if n not in known and v.dtype.kind == "f" and n in (var_names or draws)}
+    if not draws:
+        return pd.DataFrame()
+    table, names = flatten(draws)
+    q5, median, q95 = np.quantile(table, (0.05, 0.5, 0.95), axis=0)
+    sd = table.std(axis=0)
+    columns = {"mean": table.mean(axis=0), "sd": sd, "q5": q5, "median": median, "q95": q95}
+    return pd.DataFrame(columns | {"mcse_mean": sd / np.sqrt(len(table))}, index=pd.Index(names, name="parameter"))
 
 
 def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
@@ -66,6 +87,13 @@ def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     if report.verdict == "untrusted" or stopped:
         frame.columns.name = words
     return frame
+
+
+def _listed(var_names: Any) -> list[str] | None:
+    names = [var_names] if isinstance(var_names, str) else var_names
+    if names is None or (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
+        return None if names is None else list(names)
+    raise OptionError(f"var_names must be a list of names, got {var_names!r}.", "Argument: var_names.", "Write ['mu'].")
 
 
 def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> None:

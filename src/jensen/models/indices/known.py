@@ -9,6 +9,12 @@ import numpy as np
 Back: TypeAlias = Callable[[int], "tuple[Known, int] | None"]
 """Flat position of an entry -> (the array it was made of, flat position in it)."""
 
+MISSING = (
+    "-1 is the code of a missing category: leave these rows out, or give the missing ones an entry of their own. (An "
+    "entry counted from the end is written x[-1] in the program.)"
+)
+"""What to do about negative indices."""
+
 
 @dataclass(eq=False)
 class Known:

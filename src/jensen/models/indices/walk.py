@@ -37,6 +37,7 @@ class Walk:
     def __init__(self, needed: Needed, constants: bool = True):
         self.needed, self.constants = needed, constants
         self.lookups: list[Lookup] = []
+        self._literals: dict[Any, Known | None] = {}
 
     def run(
         self,
@@ -52,9 +53,7 @@ class Walk:
         values.update(zip(jaxpr.constvars, (c if isinstance(c, Known) else constant(c) for c in consts), strict=True))
 
         def read(atom: Any) -> Known | None:
-            return (
-                constant(atom.val, getattr(atom.aval, "dtype", None)) if isinstance(atom, Literal) else values.get(atom)
-            )
+            return self._literal(atom) if isinstance(atom, Literal) else values.get(atom)
 
         for eqn, outs in self.needed(jaxpr, wanted).equations:
             here = None if path is None else (*path, eqn)
@@ -65,6 +64,13 @@ class Walk:
                     self.lookups.append(Lookup(eqn, i, index, None if steps is not None else here))
             values.update(zip(eqn.outvars, self._outputs(eqn, inputs, outs, steps, here), strict=True))
         return [read(v) if i in wanted else None for i, v in enumerate(jaxpr.outvars)]
+
+    def _literal(self, atom: Literal) -> Known | None:
+        """The constant of a literal: one object for equal ones, so that it is recognised again."""
+        key = str(atom.aval), str(atom.val)
+        if key not in self._literals:
+            self._literals[key] = constant(atom.val, getattr(atom.aval, "dtype", None))
+        return self._literals[key]
 
     def _outputs(
         self, eqn: Any, inputs: list[Known | None], outs: frozenset[int], steps: int | None, path: Any
