@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.importance import Pool
     from jensen.diagnostics.labellings import Counted, View
     from jensen.diagnostics.moments import Agreement
+    from jensen.diagnostics.states import Probabilities
     from jensen.diagnostics.surgery import Surgery
 
 Draws = dict[str, np.ndarray]
@@ -110,6 +111,11 @@ class AbstractAnswer(abc.ABC):
     @abc.abstractmethod
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Means and sds of q against corrected ones."""
+
+    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+        """Of the values of discrete latents that are few: under q, and by the weights."""
+        del pool, draws
+        return {}
 
     def khat(self, pool: Pool) -> float:
         """Pareto k̂ of p/q as the report gives it."""

@@ -19,6 +19,7 @@ from jensen.diagnostics.checks import (
     Modes,
     Moments,
     Optimiser,
+    States,
     Stationary,
     Weights,
 )
@@ -26,6 +27,7 @@ from jensen.diagnostics.evidence import Decomposition, decompose
 from jensen.diagnostics.importance import Pool, densities, draw_pool, widened
 from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare, flatten
+from jensen.diagnostics.states import LISTED, Probabilities, from_marginals
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
@@ -142,10 +144,16 @@ class GaussianAnswer(AbstractAnswer):
             Optimiser(),
             FiniteDensity(),
             Moments(),
+            States(),
             Stationary(self.gaussian),
             LinearResponse(),
             Weights(),
         )
+
+    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+        """Exact given the continuous latents, and averaged."""
+        small = [s.name for s in self.structure.summed if np.prod(s.shape, dtype=int) * len(s.values) <= LISTED]  # type: ignore[arg-type]
+        return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of draws, deterministic sites included."""

@@ -15,12 +15,13 @@ import numpy as np
 from jensen._typing import leaf
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
-from jensen.answers.factors import FACTORS, factor_checks
+from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
 from jensen.core import AbstractCheck, Outcome, total
 from jensen.diagnostics.evidence import Decomposition
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.labellings import View, numbered
 from jensen.diagnostics.moments import Agreement, compare_exact
+from jensen.diagnostics.states import Probabilities
 from jensen.families import native
 from jensen.families.native import Product
 from jensen.math.precision import Precision, float_type, working
@@ -134,6 +135,14 @@ class NativeAnswer(AbstractAnswer):
     def checks(self) -> tuple[AbstractCheck, ...]:
         """Other optima, weights, moments."""
         return factor_checks("all latents drawn")
+
+    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+        """By frequencies."""
+        finite = {name: f.support() for name, f in self._discrete().items()}
+        return factor_probabilities({n: v for n, v in finite.items() if v is not None}, None, pool, draws)
+
+    def _discrete(self) -> dict[str, Any]:
+        return {name: factor for name, factor in self.q.factors.items() if factor.discrete}
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of the latents whose means and sds under q are known."""

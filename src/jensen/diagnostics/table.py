@@ -15,34 +15,65 @@ if TYPE_CHECKING:
     from jensen.result import Fit
 
 
+QUANTILES = {"q5": 0.05, "median": 0.5, "q95": 0.95}
+
+
+def site_of(row: object) -> str:
+    """The site of a row `site`, `site[i]`, `site=value` or `site[i]=value`."""
+    return str(row).partition("[")[0].partition("=")[0]
+
+
 def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     """One row per scalar; weighted moments of the pool where the verdict says usable, plain ones of q otherwise."""
     if "summary" in fit.stored:
         return _rows(fit.stored["summary"]["raw" if raw else "best"], var_names)
     pool, draws = fit.pool, fit._pool_draws
+    known = {**draws, **fit._probabilities}
     for name in var_names or ():
-        if name not in draws:
-            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, draws))
-    draws = {name: draws[name] for name in (var_names or draws)}
+        if name not in known:
+            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, known))
+    whole, draws = draws, {name: draws[name] for name in (var_names or draws) if name in draws}
     corrected = not raw and fit.check().verdict == "usable"
-    table, names = flatten(draws)
+    table, names = flatten(draws or whole)
     half = pool.half
     weights = pool.weights if corrected else np.concatenate([np.full(half, 1.0 / half), np.zeros(len(table) - half)])
     used = weights > 0
     table_used, weights_used = table[used], weights[used]
     mean, sd, error = weighted_moments(table_used, weights_used)
-    q5, median, q95 = _quantiles(table_used, weights_used, (0.05, 0.5, 0.95))
+    q5, median, q95 = _quantiles(table_used, weights_used, tuple(QUANTILES.values()))
     columns = {"mean": mean, "sd": sd, "q5": q5, "median": median, "q95": q95, "mcse_mean": error}
     if corrected:
         columns |= {"q_mean": table[:half].mean(axis=0), "q_sd": table[:half].std(axis=0)}
     frame = pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
+    if not draws:  # states of latents that were summed out, and nothing else
+        return _with_states(frame.iloc[:0], fit, var_names, corrected)
     _exact(frame, fit, list(draws), corrected)
     response = fit.answer.linear_response(names) if fit.target is not None else None
     if response is not None:
         frame["lr_sd"] = response
     for column, values in (fit.answer.columns(names) if fit.target is not None else {}).items():
         frame[column] = values
-    return frame
+    return _with_states(frame, fit, var_names, corrected)
+
+
+def _with_states(frame: pd.DataFrame, fit: Fit, var_names: list[str] | None, corrected: bool) -> pd.DataFrame:
+    """With a row `site[i]=value` for every state of small discrete latents: its probability and the error of that."""
+    parts = [frame]
+    for site, found in fit._probabilities.items():
+        if var_names is not None and site not in var_names:
+            continue
+        own, right = found.own.reshape(-1), found.corrected.reshape(-1)
+        p, error = (right, found.error) if corrected else (own, found.own_error)
+        columns = {"mean": p, "sd": np.sqrt(p * (1.0 - p)), "mcse_mean": error.reshape(-1)}
+        columns |= {name: (p > 1.0 - level).astype(float) for name, level in QUANTILES.items()}
+        if corrected:
+            columns |= {"q_mean": own, "q_sd": np.sqrt(own * (1.0 - own))}
+        index = pd.Index(found.names(site), name="parameter")
+        parts.append(pd.DataFrame(columns, index=index).reindex(columns=frame.columns))
+    if not parts[1:]:
+        return frame
+    whole: pd.DataFrame = pd.concat([part.dropna(axis="columns", how="all") for part in parts])
+    return whole.reindex(columns=frame.columns).rename_axis("parameter")
 
 
 def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
@@ -83,7 +114,7 @@ def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> 
 
 def _rows(table: pd.DataFrame, var_names: list[str] | None) -> pd.DataFrame:
     """The rows of a saved table that belong to these sites."""
-    sites = [str(name).partition("[")[0] for name in table.index]
+    sites = [site_of(name) for name in table.index]
     for name in var_names or ():
         if name not in sites:
             raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, set(sites)))
