@@ -214,7 +214,7 @@ class Fit:
         """Importance draws from q and a heavier-tailed relative, with weights; computed once."""
         if "pool" in self.stored:
             return self.stored["pool"]
-        return self._attached("new draws").pool(self.seed + 1)
+        return self._attached("new draws").settled_pool(self.seed + 1)
 
     @Kept
     def _pool_draws(self) -> dict[str, np.ndarray]:

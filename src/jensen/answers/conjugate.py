@@ -24,7 +24,8 @@ from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool
 from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare_exact
-from jensen.diagnostics.states import LISTED, Probabilities
+from jensen.diagnostics.states import LISTED as FEW
+from jensen.diagnostics.states import Probabilities
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateTarget
@@ -133,7 +134,7 @@ class ConjugateAnswer(AbstractAnswer):
     def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
         """By frequencies of exact conditional draws, and of draws of q."""
         small = {n: s.values for n, s in self.solution.infos.items() if n in draws and s.values is not None}
-        small = {n: v for n, v in small.items() if draws[n][0].size * len(v) <= LISTED}
+        small = {n: v for n, v in small.items() if draws[n][0].size * len(v) <= FEW}
         own = self.sample(DRAWS, self.seed + 5) if small else {}
         return factor_probabilities(small, own, pool, draws)
 

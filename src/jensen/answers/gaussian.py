@@ -58,6 +58,7 @@ class GaussianAnswer(AbstractAnswer):
         density = target.density if isinstance(target, AutoTarget) else target
         assert density is not None  # there is a Gaussian on it
         self.target, self.outcome, self.seed = density, outcome, seed
+        self.grows = not density.heavy
         self.structure, self.program = density.structure, density.program
 
     @property

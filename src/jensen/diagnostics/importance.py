@@ -145,6 +145,16 @@ def weigh(points: np.ndarray, log_joint: np.ndarray, log_q: np.ndarray, log_prop
     return Pool(points, log_joint, log_q, log_proposal, weights, khat, khat_q, error, even(corrected), even(own_ratios))
 
 
+def joined(first: Pool, second: Pool) -> Pool:
+    """Two independent pools of one q as one: draws of q in its first half, others in the second."""
+
+    def both(name: str) -> np.ndarray:
+        (a, b), (m, n) = (getattr(first, name), getattr(second, name)), (first.half, second.half)
+        return np.concatenate([a[:m], b[:n], a[m:], b[n:]])
+
+    return weigh(both("points"), both("log_joint"), both("log_q"), both("log_proposal"))
+
+
 def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """The difference of two log densities; -∞, no weight, where both are infinite or one is not a number."""
     with np.errstate(invalid="ignore"):

@@ -36,7 +36,8 @@ class RestrictedModel(AbstractModel):
 def held_at(target: Target, site: str, entry: int, value: int) -> Target:
     """log p(x, z_entry = value, θ) over R^D: entries and values by their number."""
     model = target.model
-    assert isinstance(model, NumPyroModel) and model.discrete is not None  # only then is anything summed out
+    assert isinstance(model, NumPyroModel)  # only then is anything summed out
+    assert model.discrete is not None
     kind = float_type(target.precision)
     weights = {n: np.zeros((len(s.values), *s.shape), kind) for n, s in model.discrete.sites.items()}
     chosen = weights[site].reshape(len(weights[site]), -1)
