@@ -24,7 +24,7 @@ from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
 from jensen.data import Batches, Ragged
 from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
 from jensen.fit import fit
-from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, pathfinder, svi
+from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, nested, pathfinder, svi
 from jensen.models import LogDensity
 from jensen.result import Fit
 
@@ -94,6 +94,7 @@ __all__ = [
     "laplace",
     "load",
     "naive",
+    "nested",
     "pathfinder",
     "svi",
 ]

@@ -79,7 +79,10 @@ def fit(
     loop, target = _prepared(algorithm, model, data, learn, precision)
     with reporter(progress, algorithm.name) as report, working(target.precision):
         outcome, history = _drive(loop, target, seed, report, watch)
-    check_again()
+    try:
+        check_again()
+    except KeyboardInterrupt:  # the fit itself is done
+        outcome = replace(outcome, status=f"{outcome.status} Interrupted before the model was run once more.")
     target = target if outcome.target is None else outcome.target
     return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
 

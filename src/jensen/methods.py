@@ -1,16 +1,20 @@
 """Methods by name: `jn.advi(family="full_rank")`, or the string "advi" for the defaults."""
 
 import dataclasses
+import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from jensen._errors import OptionError, nearest
-from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, AmortisedVI, Auto, Laplace, Naive, Pathfinder
+import numpy as np
+
+from jensen._errors import JensenError, OptionError, nearest
+from jensen.algorithms import ADVI, BBVI, CAVI, HVM, SVI, AmortisedVI, Auto, Laplace, Naive, Nested, Pathfinder
 from jensen.algorithms.chosen_family import as_chosen
 from jensen.core import AbstractAlgorithm
+from jensen.core.options import fits, words
 
 METHODS: dict[str, type[AbstractAlgorithm]] = {
-    cls.name: cls for cls in (Auto, ADVI, BBVI, HVM, CAVI, SVI, AmortisedVI, Naive, Laplace, Pathfinder)
+    cls.name: cls for cls in (Auto, ADVI, BBVI, HVM, CAVI, SVI, AmortisedVI, Naive, Nested, Laplace, Pathfinder)
 }
 
 Method = TypeVar("Method", bound=AbstractAlgorithm)
@@ -21,7 +25,22 @@ def _make(cls: type[Method], options: dict[str, Any]) -> Method:
     for name in options:
         if name not in known:
             raise OptionError(f"{cls.name} has no option '{name}'.", f"Option: {name}.", nearest(name, known))
-    return cast(Callable[..., Method], cls)(**options)
+    options = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+    hints = typing.get_type_hints(cls)
+    arrays = [name for name, value in options.items() if hasattr(value, "shape")]
+    wrong = [name for name in arrays if hints[name] is not Any]
+    if not wrong:
+        try:
+            return cast(Callable[..., Method], cls)(**options)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, JensenError):
+                raise
+            wrong = [name for name, value in options.items() if not fits(value, hints[name])] or list(options)
+    name = wrong[0]
+    raise OptionError(
+        f"{cls.name} option '{name}' takes {words(hints[name])}, not {options[name]!r}.",
+        f"Option: {name} of {cls.name}.",
+    )
 
 
 def auto(**options: Any) -> Auto:
@@ -89,6 +108,16 @@ def svi(**options: Any) -> SVI:
 def naive(**options: Any) -> Naive:
     """Ascent of a bound in closed form; options as documented in `jensen.algorithms.Naive`."""
     return _make(Naive, options)
+
+
+def nested(**options: Any) -> Nested:
+    """Groups of latents integrated out for every value of the rest; options as in `jensen.algorithms.Nested`.
+
+    Example:
+        >>> nested(nodes=25).nodes
+        25
+    """
+    return _make(Nested, options)
 
 
 def laplace(**options: Any) -> Laplace:

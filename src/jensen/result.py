@@ -154,6 +154,7 @@ class Fit:
         from jensen.models.door import opened
         from jensen.models.indices import checked
         from jensen.models.learning import closed_at
+        from jensen.models.purity import repeatable
         from jensen.models.sources import AbstractSource
 
         data = opened(model, data, default_precision())
@@ -161,6 +162,7 @@ class Fit:
         kind = kind_named(saved["kind"]) if saved else type(self.answer)
         if self.estimates:
             model, data = closed_at(model, data, self.estimates)
+        model, _ = repeatable(model, data, default_precision())
         options = self.options if encoder is None else {**self.options, "encoder": encoder}
         if not isinstance(data, AbstractSource):
             checked(model, data, default_precision())
@@ -220,7 +222,13 @@ class Fit:
     def _pool_draws(self) -> dict[str, np.ndarray]:
         if "draws" in self.stored:
             return self.stored["draws"]
-        return self._attached("new draws").draws_of(self.pool)
+        return self._whole(self._attached("new draws").draws_of(self.pool), self.seed)
+
+    def _whole(self, draws: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """The draws with what an `obs_mask` leaves unobserved."""
+        from jensen.models.imputed import with_imputed
+
+        return with_imputed(self.answer.program, self.structure, draws, seed) if self.target is not None else draws
 
     @Kept
     def _probabilities(self) -> dict[str, Probabilities]:
@@ -247,8 +255,8 @@ class Fit:
             if self.target is None:
                 whole = {name: self.structure.sites[name].shape for name in self._pool_draws}
                 return {n: v[indices] for n, v in self._pool_draws.items() if v.shape[1:] == whole[n]}
-            return self.answer.resampled(self.pool, self._pool_draws, indices, seed)
-        return self.answer.sample(num_draws, seed)
+            return self._whole(self.answer.resampled(self.pool, self._pool_draws, indices, seed), seed)
+        return self._whole(self.answer.sample(num_draws, seed), seed)
 
     @alone()
     def marginals(self, num_draws: int = 500, *, seed: int = 0) -> dict[str, xr.DataArray]:
@@ -345,7 +353,10 @@ class Fit:
         optimum: for a mixture, `fit.infer(rows).probabilities()` are the responsibilities. `new_data` holds every
         argument with one entry for each row; without it the fit's own rows are meant.
         """
-        return self._attached("inference for new rows").infer(new_data, refine)
+        from jensen.models.data_check import as_mapping
+
+        answer = self._attached("inference for new rows")
+        return answer.infer(None if new_data is None else as_mapping(new_data), refine)
 
     @alone()
     def surgery(self, num_draws: int | None = None) -> Surgery:

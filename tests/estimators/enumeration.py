@@ -24,7 +24,7 @@ def nodes(factor, count=120):
 
     if factor.discrete:
         low = getattr(factor, "low", 0)
-        top = {"Binomial": getattr(factor, "count", 0) + 1, "Bernoulli": 2}.get(type(factor).__name__)
+        top = 2 if isinstance(factor, native.Bernoulli) else (getattr(factor, "count", None) or -1) + 1
         if isinstance(factor, native.Categorical):
             top = factor.logits.shape[-1]
         return low + np.arange(top or 150), np.ones(top or 150)

@@ -24,6 +24,8 @@ def factors():
         "binomial": native.Binomial(rows(0.2, -0.6), 5),
         "poisson": native.Poisson(rows(0.5, 1.1)),
         "negative_binomial": native.NegativeBinomial(rows(0.4, 0.9), rows(0.8, 1.2)),
+        "discretised_normal": native.DiscretisedNormal(rows(2.0, 4.4), rows(-0.3, 0.2), 1),
+        "discretised_normal_to": native.DiscretisedNormal(rows(2.0, 5.0), rows(-0.3, 0.2), 0, 7),
         "geometric": native.Geometric(rows(0.3, -0.2), 1),
     }
 

@@ -100,9 +100,9 @@ def site(support, shape=(2,)):
         (constraints.corr_cholesky, native.Transformed, (2, 3, 3)),
         (constraints.boolean, native.Bernoulli, (2,)),
         (constraints.integer_interval(2, 5), native.Categorical, (2,)),
-        (constraints.integer_interval(0, 500), native.Binomial, (2,)),
-        (constraints.nonnegative_integer, native.NegativeBinomial, (2,)),
-        (constraints.positive_integer, native.NegativeBinomial, (2,)),
+        (constraints.integer_interval(0, 500), native.DiscretisedNormal, (2,)),
+        (constraints.nonnegative_integer, native.DiscretisedNormal, (2,)),
+        (constraints.positive_integer, native.DiscretisedNormal, (2,)),
     ],
     ids=str,
 )

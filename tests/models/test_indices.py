@@ -123,6 +123,12 @@ def counted(g, y):
     numpyro.sample("y", dist.Normal(m[g - 1], 1), obs=y)
 
 
+def one_by_one(g, y):
+    m = numpyro.sample("m", dist.Normal(0, 1).expand([len(np.unique(g))]).to_event(1))
+    for i in range(N):
+        numpyro.sample(f"y{i}", dist.Normal(m[g[i]], 1), obs=y[i])
+
+
 def classes(y, x):
     p = numpyro.sample("p", dist.Dirichlet(jnp.ones(3)))
     with numpyro.handlers.mask(mask=x > 0):
@@ -150,6 +156,8 @@ BAD = {
     "second of two": (crossed, {"g": G, "h": H + 1, "y": Y}, ["'h'", "0..2", "is 3", "row 2"]),
     "already numbered from 0": (one_based, {"g": G, "y": Y}, ["'g'", "first is 0", "makes -1", "row 0"]),
     "numbers that the program needs": (counted, {"g": G, "y": Y}, ["'g'", "first is 0", "makes -1", "row 0"]),
+    "one by one": (one_by_one, {"g": G + 1, "y": Y}, ["'g'", "0..4", "is 5", "row 4"]),
+    "one by one, negative": (one_by_one, {"g": np.minimum(NEGATIVE, 3), "y": Y}, ["'g'", "0..4", "is -1", "row 7"]),
     "a label": (classes, {"y": H + 1, "x": ONES}, ["'y'", "support of Categorical", "0..2", "row 2"]),
     "a negative label": (classes, {"y": H - 1, "x": ONES}, ["'y'", "support of Categorical", "is -1", "row 0"]),
     "in numpyro's scan": (walk, {"g": G + 1, "y": Y}, ["'g'", "0..4", "is 5", "row 4"]),
@@ -169,6 +177,7 @@ def test_refused_with_key_and_row(case):
 def test_programs_that_use_their_data_rightly():
     check(one_based, g=G + 1, y=Y)
     check(counted, g=G + 1, y=Y)
+    check(one_by_one, g=G, y=Y)
     check(classes, y=H - 1, x=H)  # masked where negative
     check(walk, g=G, y=Y)
 

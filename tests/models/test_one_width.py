@@ -154,6 +154,18 @@ def test_predictions_of_int32_counts_are_exact(tmp_path):
         assert one.predict(num_draws=4000)["y"].mean(0) == pytest.approx(want, abs=0.4)
 
 
+def test_counts_of_multinomials_may_be_data():
+    def model(n, y=None):
+        p = numpyro.sample("p", dist.Dirichlet(jnp.ones(3)))
+        with numpyro.plate("row", len(n)):
+            numpyro.sample("y", dist.Multinomial(n, p), obs=y)
+
+    y = np.array([[1, 2, 3], [4, 4, 1]], np.int32)
+    fit = jn.fit(model, {"n": y.sum(1).astype(np.int16), "y": y}, "cavi", progress=False)
+    drawn = fit.predict(num_draws=50)["y"]
+    assert (drawn.sum(-1) == y.sum(1)).all()
+
+
 def test_whole_numbers_have_one_width():
     given = {"a": np.array([1, 2], np.uint8), "b": np.array([1, 2], np.int64), "c": np.array([True, False])}
     assert [v.dtype for v in convert(given, "double").values()] == [np.int64, np.int64, bool]

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms import dependent, escalate, natural_gaussian, stochastic
+from jensen.algorithms import dependent, escalate, integrating, natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
@@ -58,6 +58,8 @@ class Auto(AbstractAlgorithm):
         num_starts: climbs from different starting points (a quarter of them where the data are large).
         dense_limit: largest number of coordinates with a full-rank covariance.
         rank: columns of the low-rank factor beyond that.
+        integrate: whether latents that fall into small groups, independent given few others, are integrated out for
+            every value of these (`jn.nested`), from 10 latents on.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
             gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
             to mixtures and flows, which take longer. "needed", the default: those only for a gap of 0.3 nats that is
@@ -70,6 +72,7 @@ class Auto(AbstractAlgorithm):
     num_starts: int = eqx.field(static=True, default=8)
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
+    integrate: bool = eqx.field(static=True, default=True)
     escalate: bool | Literal["needed"] = eqx.field(static=True, default="needed")
 
     def __check_init__(self) -> None:
@@ -80,7 +83,7 @@ class Auto(AbstractAlgorithm):
 
     def prepare(self, model: Any, data: Any, precision: Precision) -> AutoTarget:
         """Every analysis of the model that applies."""
-        return prepared(model, data, precision)
+        return prepared(model, data, precision, self.integrate)
 
     def run(self, target: AutoTarget, seed: int) -> Run:
         """Coordinate ascent, Gaussians, or both."""
@@ -92,6 +95,8 @@ class Auto(AbstractAlgorithm):
             if self.escalate:
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
+        if target.nested is not None:
+            return (yield from integrating.fitted(target.nested, seed, self.gaussian))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))

@@ -16,7 +16,11 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
+from jensen.models.nested import NestedTarget, integrated
 from jensen.models.sources import AbstractSource
+
+MANY, FEW = 10, 40
+"""Latents from which on groups of them are looked for, and at most so many that may be left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +28,7 @@ class AutoTarget:
     """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
+    `nested` is the density of θ where most latents fall into small groups that can be integrated out given θ.
     `native`, the model on its own supports, stands alone: where neither of the others is
     possible, for the reason `why`. So does `stream`, where the data come in batches.
     """
@@ -33,6 +38,7 @@ class AutoTarget:
     native: NativeTarget | None = None
     why: str = ""
     stream: StreamTarget | None = None
+    nested: NestedTarget | None = None
 
     @property
     def precision(self) -> Precision:
@@ -42,7 +48,9 @@ class AutoTarget:
         return found.precision
 
 
-def prepared(model: Any, data: Mapping[str, Any] | AbstractSource | None, precision: Precision) -> AutoTarget:
+def prepared(
+    model: Any, data: Mapping[str, Any] | AbstractSource | None, precision: Precision, integrate: bool = True
+) -> AutoTarget:
     """Analyse the model in every way that applies. Raises what the analysis of its density raises if none does."""
     if isinstance(data, AbstractSource):
         stream = SVI().prepare(model, data, precision)
@@ -56,10 +64,19 @@ def prepared(model: Any, data: Mapping[str, Any] | AbstractSource | None, precis
     if conjugate is not None:
         return AutoTarget(conjugate, build(model, data, precision))
     try:
-        return AutoTarget(None, build(model, data, precision))
+        density = build(model, data, precision)
+        return AutoTarget(None, density, nested=worthwhile(density) if integrate else None)
     except ModelError as error:
         native, why = black_box(model, data, precision, error)
         return AutoTarget(None, None, native, why)
+
+
+def worthwhile(density: Target) -> NestedTarget | None:
+    """The nested density where it leaves few latents of many; `None` where it does not."""
+    if density.dim < MANY:
+        return None
+    nested = integrated(density)
+    return nested if nested is not None and nested.dim <= min(FEW, density.dim // 2) else None
 
 
 def black_box(

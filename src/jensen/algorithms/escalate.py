@@ -4,15 +4,21 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from jensen.algorithms import noncentring, richer
+from jensen.algorithms.adaptive import adapted
 from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
 from jensen.algorithms.noncentring import Fit
 from jensen.core import Certificate, Outcome, Progress
+from jensen.families import AbstractGaussian, FullRank
 from jensen.models import Target
 
 GAP, RICHER = 0.2, 0.3
 """Nats between the bound and the evidence from which on other coordinates are tried; and families that take longer."""
+CHEAP, FEW, COMPONENTS = 0.05, 20, 6
+"""Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components."""
 
 
 def escalate(
@@ -32,8 +38,17 @@ def escalate(
         if other is not None and other.measured.beats(gaussian):
             target, outcome, found, kept = other.target, other.outcome, other.found, other.measured
             outcome = replace(outcome, status=_gain(kept, gaussian, outcome.status))
+    around = _full(outcome.q)
+    if kept.gap > CHEAP and target.dim <= FEW and not target.heavy:
+        yield Progress("importance draws", 0, kept.bound, outcome.q)
+        mixture = adapted(target, around, COMPONENTS, seed)
+        mixed = measure(target, f"mixture of {COMPONENTS} by importance draws", mixture, seed)
+        tried.append(mixed)
+        if mixed.beats(kept) or mixed.covers(kept):
+            outcome = replace(outcome, q=mixture, converged=mixed.gap < RICHER, status=_gain(mixed, gaussian, ""))
+            kept = mixed
     if kept.gap > (GAP if eager else RICHER) or richer.has_other_modes(found):
-        more = yield from richer.attempts(target, outcome.q, found, seed)
+        more = yield from richer.attempts(target, around, found, seed)
         tried += more
         best = max(more, key=lambda one: one.bound, default=kept)
         if best.beats(kept):
@@ -45,6 +60,10 @@ def escalate(
     if kept is gaussian and in_vain:
         outcome = replace(outcome, status=f"{outcome.status} Tried without gain: {', '.join(in_vain)}.")
     return replace(outcome, stages=_stages(first, tried, kept))
+
+
+def _full(q: AbstractGaussian) -> FullRank:
+    return q if isinstance(q, FullRank) else FullRank.from_factor(np.asarray(q.loc, float), q.factor())
 
 
 def _gain(kept: Measured, first: Measured, status: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from jensen._errors import ModelError
 from jensen._typing import leaf
+from jensen.algorithms.improper import check_integral
 from jensen.algorithms.relabel import labellings_of
 from jensen.core import Certificate, Progress
 from jensen.families import FullRank, MeanField
@@ -176,7 +177,7 @@ def whitened_curvature(target: Target, point: np.ndarray, factor: np.ndarray, st
     By central differences of exact gradients, which compile nothing new; by second derivatives where the data are large
     and one evaluation costs more than a compilation, and in single precision, where differences drown in rounding.
     """
-    if target.heavy or target.precision == "single":
+    if target.second_order:
         return -linalg.symmetrise(factor.T @ target.hessian(point) @ factor)
     moves = step * factor.T
     _, gradients = target.value_and_grad(np.concatenate([point + moves, point - moves]))
@@ -227,6 +228,7 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
     around the mode found; they come back to it when it is the only one.
     """
     mode = settle(target, paths[0])
+    check_integral(target, mode.point, mode.factor)
     near = target.heavy or not mode.regular or np.isfinite(target.reach)
     further = [] if near else _climb_from_afar(target, mode)
     ends: list[lbfgs.Path] = []

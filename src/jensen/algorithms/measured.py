@@ -57,6 +57,10 @@ class Measured:
         """
         return bool(self.bound > evidence + ABOVE and self.spread > WILD and spread < STEADY)
 
+    def covers(self, other: "Measured") -> bool:
+        """Whether its bound is not lower and less than half of the other's gap is left: its weights are more even."""
+        return bool(self.bound > other.bound and self.gap < 0.5 * other.gap)
+
 
 def measure(
     target: Target, name: str, q: Any, seed: int, converged: bool = True, missed: Certificate | None = None

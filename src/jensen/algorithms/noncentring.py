@@ -8,6 +8,7 @@ import numpy as np
 
 from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
+from jensen.algorithms.on_target import on_target
 from jensen.core import Outcome, Progress
 from jensen.models import Target
 from jensen.models.noncentred import centring, noncentred
@@ -78,15 +79,6 @@ def described(target: Target) -> str:
 
 def _fitted(target: Target, seed: int, fit: Fit) -> Generator[Progress, None, Coordinates]:
     name = f"Gaussian, {described(target)}"
-    run = fit(target, seed)
-    while True:
-        try:
-            item = next(run)
-        except StopIteration as stop:
-            outcome, found = stop.value
-            break
-        # an interrupted fit has to know in which coordinates its q is
-        partial = None if item.q is None else lambda q=item.q: Outcome(q, False, "", target=target)
-        yield replace(item, q=partial)
+    outcome, found = yield from on_target(target, fit(target, seed))
     outcome = replace(outcome, target=target)
     return Coordinates(target, outcome, found, measure(target, name, outcome.q, seed, outcome.converged))

@@ -18,6 +18,7 @@ from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
 from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
+from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks import Integrated
 from jensen.diagnostics.evidence import Decomposition, Evidence
@@ -28,6 +29,7 @@ from jensen.diagnostics.states import LISTED as FEW
 from jensen.diagnostics.states import Probabilities
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
+from jensen.models import build
 from jensen.models.conjugacy import ConjugateTarget
 from jensen.models.conjugacy.target import HybridTarget
 from jensen.models.program import deterministic_names
@@ -137,6 +139,13 @@ class ConjugateAnswer(AbstractAnswer):
         small = {n: v for n, v in small.items() if draws[n][0].size * len(v) <= FEW}
         own = self.sample(DRAWS, self.seed + 5) if small else {}
         return factor_probabilities(small, own, pool, draws)
+
+    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+        """The program over R^D, discrete latents summed out."""
+        program, precision = self.program, self.target.precision
+        if program is None or not self._collapsed.way.weighed:
+            return None
+        return on_the_line(lambda: build(program.fn, program.kwargs, precision), pool, draws, self.structure.latents)
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of exact moments, where anything has weights."""

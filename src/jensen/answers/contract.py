@@ -134,6 +134,11 @@ class AbstractAnswer(abc.ABC):
         del pool, draws
         return {}
 
+    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray] | None:
+        """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build."""
+        del pool, draws
+        return None
+
     def khat(self, pool: Pool) -> float:
         """Pareto k̂ of p/q as the report gives it."""
         return pool.khat_q

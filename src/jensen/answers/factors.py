@@ -8,7 +8,7 @@ import numpy as np
 from jensen.answers.contract import Draws
 from jensen.answers.gaussian import CORRECTED
 from jensen.core import AbstractCheck
-from jensen.diagnostics.checks import Labellings, Modes, Moments, Optimiser, States, Weights
+from jensen.diagnostics.checks import Labellings, Modes, Moments, Optimiser, States, Tails, Weights
 from jensen.diagnostics.importance import Pool
 from jensen.diagnostics.states import LISTED, Probabilities, from_draws
 
@@ -23,7 +23,7 @@ NOISE = 0.15
 
 def factor_checks(how: str, *, exact: bool = False) -> tuple[AbstractCheck, ...]:
     """Other optima, moments and weights; `how` says on what these are, `exact` that q is the posterior itself."""
-    return Modes("optima"), Optimiser(), Moments(NOISE), States(), Weights(how, 0.125, exact), Labellings()
+    return Modes("optima"), Optimiser(), Moments(NOISE), States(), Weights(how, 0.125, exact), Tails(), Labellings()
 
 
 def factor_probabilities(

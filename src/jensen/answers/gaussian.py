@@ -21,6 +21,7 @@ from jensen.diagnostics.checks import (
     Optimiser,
     States,
     Stationary,
+    Tails,
     Weights,
 )
 from jensen.diagnostics.evidence import Decomposition, decompose
@@ -33,6 +34,7 @@ from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
+from jensen.models.nested import NestedTarget, on_chart
 from jensen.models.noncentred import centring, noncentred
 
 FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
@@ -42,6 +44,9 @@ FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
 CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
+
+INTEGRATED = "integrated"
+"""What is saved under this name says how other sites are integrated out."""
 
 
 class GaussianAnswer(AbstractAnswer):
@@ -109,8 +114,8 @@ class GaussianAnswer(AbstractAnswer):
         return self.target.constrain(pool.points)
 
     def resampled(self, pool: Pool, draws: Draws, rows: np.ndarray, seed: int) -> Draws:
-        """With exact draws of the discrete latents that were summed out, given each row's continuous ones."""
-        if not self.structure.summed:
+        """With draws of the latents that were summed or integrated out, given each row's others."""
+        if not self.structure.conditional:
             return super().resampled(pool, draws, rows, seed)
         return self.target.complete(pool.points[rows], seed)
 
@@ -120,11 +125,13 @@ class GaussianAnswer(AbstractAnswer):
 
     def pointwise(self, draws: Draws, names: list[str]) -> Draws:
         """With discrete latents summed out row by row where that leaves one observed site, else given their draws."""
-        if not self.structure.summed or self.program is None:
+        if not self.structure.conditional or self.program is None:
             return super().pointwise(draws, names)
+        if not self.structure.summed:
+            return self.program.pointwise({s.name: draws[s.name] for s in self.structure.drawn}, names)
         summed = summed_likelihood(self.target, draws, names)
         rest = [name for name in names if name not in summed]
-        latents = {site.name: draws[site.name] for site in (*self.structure.latents, *self.structure.summed)}
+        latents = {site.name: draws[site.name] for site in self.structure.drawn}
         return {**summed, **(self.program.pointwise(latents, rest) if rest else {})}
 
     def sample(self, count: int, seed: int) -> Draws:
@@ -149,12 +156,18 @@ class GaussianAnswer(AbstractAnswer):
             Stationary(self.gaussian),
             LinearResponse(),
             Weights(),
+            Tails(),
         )
 
     def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
         """Exact given the continuous latents, and averaged."""
         small = [s.name for s in self.structure.summed if np.prod(s.shape, dtype=int) * len(s.values) <= LISTED]  # type: ignore[arg-type]
         return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
+
+    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray]:
+        """The pool is there already."""
+        del draws
+        return self.target, pool.points, pool.weights
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of draws, deterministic sites included."""
@@ -181,12 +194,18 @@ class GaussianAnswer(AbstractAnswer):
         return {f"{family}/{name}": np.asarray(value) for name, value in vars(self.q).items()} | self._chart()
 
     def _chart(self) -> dict[str, np.ndarray]:
-        """How far sites are centred, where the coordinates are not the model's own."""
+        """How far sites are centred and which are integrated out, where the coordinates are not the model's own."""
+        if isinstance(self.target, NestedTarget):
+            return {f"{INTEGRATED}/{name}": value for name, value in self.target.chart().items()}
         return {f"{CENTRED}/{name}": np.asarray(value) for name, value in centring(self.target).items()}
 
     @staticmethod
     def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
-        """The target in non-centred coordinates, where q was fitted in such."""
+        """The target in non-centred coordinates, or with sites integrated out, where q was fitted in such."""
+        start = f"{INTEGRATED}/"
+        known = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
+        if known:
+            return on_chart(target, known)
         start = f"{CENTRED}/"
         centred = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
         return noncentred(target, centred) if centred else target
@@ -195,7 +214,8 @@ class GaussianAnswer(AbstractAnswer):
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> AbstractGaussian:
         """The Gaussian with these arrays; it needs no model."""
         del target
-        own = {name: value for name, value in parameters.items() if not name.startswith(f"{CENTRED}/")}
+        charts = (f"{CENTRED}/", f"{INTEGRATED}/")
+        own = {name: value for name, value in parameters.items() if not name.startswith(charts)}
         family = next(iter(own), "").partition("/")[0]
         return FAMILIES[family](**{name.partition("/")[2]: value for name, value in own.items()})
 

@@ -16,6 +16,7 @@ from jensen._typing import leaf
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
+from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome, total
 from jensen.diagnostics.evidence import Decomposition
 from jensen.diagnostics.importance import Pool, weigh
@@ -26,6 +27,7 @@ from jensen.families import native
 from jensen.families.native import Product
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
+from jensen.models import Target
 from jensen.models.native import NativeTarget, native_target
 
 
@@ -143,6 +145,15 @@ class NativeAnswer(AbstractAnswer):
 
     def _discrete(self) -> dict[str, Any]:
         return {name: factor for name, factor in self.q.factors.items() if factor.discrete}
+
+    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+        """The same model over R^D, where all latents are continuous."""
+        target = self.target
+
+        def build() -> Target:
+            return Target(target.model, target.structure, target.precision)
+
+        return on_the_line(build, pool, draws, self._latents()) if target.differentiable else None
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of the latents whose means and sds under q are known."""

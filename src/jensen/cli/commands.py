@@ -1,5 +1,6 @@
 """What the commands do; every function returns the exit status."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def run(
 
 def _unchecked(session: Session, result: Fit, report: Report | None, frame: Any, outputs: Outputs) -> int:
     """An interruption after the fit: what there is, kept and shown."""
-    with deferred():
+    with contextlib.suppress(KeyboardInterrupt), deferred():  # a second one changes nothing
         session.kept = outputs.keep(result)  # with the verdict, if that was reached
     files = {"fit": str(outputs.fit)} if session.kept else {}
     left = [name for name, value in (("verdict", report), ("summary", frame)) if value is None] + ["evidence"]

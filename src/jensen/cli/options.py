@@ -2,13 +2,13 @@
 
 import ast
 import dataclasses
-import types
 import typing
 from typing import Any
 
 from jensen import methods
 from jensen._errors import OptionError
 from jensen.core import AbstractAlgorithm
+from jensen.core.options import fits, words
 
 
 def parse_method(name: str, options: list[str]) -> AbstractAlgorithm:
@@ -18,9 +18,9 @@ def parse_method(name: str, options: list[str]) -> AbstractAlgorithm:
     hints = typing.get_type_hints(type(default))
     fields = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
     for key, value in values.items():
-        if key in fields and not _fits(value, hints[key]):
+        if key in fields and not fits(value, hints[key]):
             raise OptionError(
-                f"{name} option '{key}' takes {_words(hints[key])}, not {value!r}.", f"Option: --option {key}={value}."
+                f"{name} option '{key}' takes {words(hints[key])}, not {value!r}.", f"Option: --option {key}={value}."
             )
     return getattr(methods, name)(**values)
 
@@ -39,25 +39,3 @@ def parse_option(text: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):
         return key, value.strip()
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if typing.get_origin(hint) is typing.Literal:
-        return isinstance(value, str)  # the method itself says which names it knows
-    if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    if hint is type(None):
-        return value is None
-    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
-
-
-def _words(hint: Any) -> str:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_words(part) for part in typing.get_args(hint))
-    if typing.get_origin(hint) is typing.Literal:
-        return " or ".join(map(repr, typing.get_args(hint)))
-    return {int: "a whole number", float: "a number", str: "text", bool: "True or False", type(None): "None"}.get(
-        hint, str(hint)
-    )

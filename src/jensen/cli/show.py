@@ -108,8 +108,7 @@ def summary_rows(
     frame: pd.DataFrame, fit: Fit, rows: int, per_site: int
 ) -> Iterator[tuple[str, np.ndarray | None, float]]:
     """(label, values, sd) for the rows that are shown; values are None where rows are left out."""
-    structure = fit.structure
-    order = [site.name for site in (*structure.latents, *structure.summed, *structure.deterministic)]
+    order = [site.name for site in fit.structure.drawn + fit.structure.deterministic]
     owner = pd.Series([site_of(name) for name in frame.index], index=frame.index)
     shown = left = 0
     for name in order:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from scipy import special
 
 from jensen.families import AbstractGaussian, FullRank
 from jensen.math import linalg
+from jensen.math.docstrings import spare_docstrings
 from jensen.math.noise import normal_draws
 from jensen.models import Target
 
@@ -98,9 +98,8 @@ class Pool:
 
 
 def pool_size(target: Target) -> int:
-    """8192 draws where the data are small; fewer, at least 2048, where a log density costs much."""
-    elements = max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(target.model)))
-    return int(2 ** np.clip(np.floor(np.log2(1e10 / elements)), 11, 13))
+    """8192 draws where the data are small; fewer, at least 512, where a log density costs much."""
+    return int(2 ** np.clip(np.floor(np.log2(4e9 / target.elements)), 9, 13))
 
 
 def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None = None) -> Pool:
@@ -216,6 +215,7 @@ def _psis(logs: np.ndarray) -> tuple[np.ndarray | None, float]:
     """(smoothed log weights, k̂); (None, ∞) where the whole tail consists of ties, and k̂ = ∞ where it has no value."""
     from arviz_stats.base.array import array_stats
 
+    spare_docstrings()
     try:
         with np.errstate(all="ignore"):
             smoothed, khat = array_stats.psislw(-logs)

@@ -41,9 +41,9 @@ def lower_limit(series: Sequence[np.ndarray], level: float = 0.975) -> float:
     return optimize.root_scalar(capital, bracket=(highest - reach, highest), xtol=1e-8).root
 
 
-def _log_sum(logs: np.ndarray | list[float]) -> float:
+def _log_sum(logs: np.ndarray | list[np.ndarray]) -> float:
     """log Σ exp."""
-    return float(np.logaddexp.reduce(np.asarray(logs)))
+    return float(np.logaddexp.reduce(np.ravel(logs)))
 
 
 def upper_excess(values: np.ndarray, level: float = 0.975, heaviest: float = 1.0) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jensen.result import Fit
 
 
+VALUES = 20_000_000
+"""Values drawn at most for the rows of latents that are integrated out."""
 QUANTILES = {"q5": 0.05, "median": 0.5, "q95": 0.95}
 
 
@@ -25,13 +27,18 @@ def site_of(row: object) -> str:
 
 def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     """One row per scalar; weighted moments of the pool where the verdict says usable, plain ones of q otherwise."""
+    var_names = _listed(var_names)
     if "summary" in fit.stored:
         return _rows(fit.stored["summary"]["raw" if raw else "best"], var_names)
     pool, draws = fit.pool, fit._pool_draws
-    known = {**draws, **fit._probabilities}
+    given = {
+        **draws,
+        **{site.name: None for site in fit.structure.conditional + fit.structure.deterministic},
+        **fit._probabilities,
+    }
     for name in var_names or ():
-        if name not in known:
-            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, known))
+        if name not in given:
+            raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, given))
     whole, draws = draws, {name: draws[name] for name in (var_names or draws) if name in draws}
     corrected = not raw and fit.check().verdict == "usable"
     table, names = flatten(draws or whole)
@@ -45,14 +52,16 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     if corrected:
         columns |= {"q_mean": table[:half].mean(axis=0), "q_sd": table[:half].std(axis=0)}
     frame = pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
-    if not draws:  # states of latents that were summed out, and nothing else
-        return _with_states(frame.iloc[:0], fit, var_names, corrected)
+    if not draws:  # only latents that were integrated or summed out
+        frame, names = frame.iloc[:0], []
     _exact(frame, fit, list(draws), corrected)
-    response = fit.answer.linear_response(names) if fit.target is not None else None
+    response = fit.answer.linear_response(names) if fit.target is not None and names else None
     if response is not None:
         frame["lr_sd"] = response
     for column, values in (fit.answer.columns(names) if fit.target is not None else {}).items():
         frame[column] = values
+    if fit.structure.conditional:
+        frame = pd.concat([frame, _conditional(fit, var_names, raw)])
     return _with_states(frame, fit, var_names, corrected)
 
 
@@ -76,6 +85,21 @@ def _with_states(frame: pd.DataFrame, fit: Fit, var_names: list[str] | None, cor
     return whole.reindex(columns=frame.columns).rename_axis("parameter")
 
 
+def _conditional(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
+    """Rows of the latents that are integrated out, and of what depends on them, from draws by the rule of `sample`."""
+    known = fit._pool_draws
+    size = sum(int(np.prod(site.shape)) for site in fit.structure.conditional)
+    draws = fit.sample(int(np.clip(VALUES // max(size, 1), 100, 2000)), raw=raw)
+    draws = {n: v for n, v in draws.items() if n not in known and v.dtype.kind == "f" and n in (var_names or draws)}
+    if not draws:
+        return pd.DataFrame()
+    table, names = flatten(draws)
+    q5, median, q95 = np.quantile(table, (0.05, 0.5, 0.95), axis=0)
+    sd = table.std(axis=0)
+    columns = {"mean": table.mean(axis=0), "sd": sd, "q5": q5, "median": median, "q95": q95}
+    return pd.DataFrame(columns | {"mcse_mean": sd / np.sqrt(len(table))}, index=pd.Index(names, name="parameter"))
+
+
 def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     """The table with the verdict in its attributes, as far as that is known, and over its columns where it is bad."""
     if fit.target is None and "report" not in fit.stored:
@@ -97,6 +121,13 @@ def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:
     if report.verdict == "untrusted" or stopped:
         frame.columns.name = words
     return frame
+
+
+def _listed(var_names: Any) -> list[str] | None:
+    names = [var_names] if isinstance(var_names, str) else var_names
+    if names is None or (isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
+        return None if names is None else list(names)
+    raise OptionError(f"var_names must be a list of names, got {var_names!r}.", "Argument: var_names.", "Write ['mu'].")
 
 
 def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> None:

@@ -273,6 +273,7 @@ def _structure_out(structure: Structure) -> dict[str, Any]:
             "data_key": s.data_key,
             "masked": s.masked,
             "values": None if s.values is None else s.values.tolist(),
+            "integrated": s.integrated,
         }
         for s in structure.sites.values()
     ]
@@ -298,5 +299,6 @@ def _structure_in(data: dict[str, Any]) -> Structure:
             s["masked"],
             s["data_key"],
             None if s.get("values") is None else np.array(s["values"]),
+            integrated=s.get("integrated", False),
         )
     return Structure(sites, {p.name: p for site in sites.values() for p in site.plates})

@@ -92,7 +92,10 @@ def _check_draws(
     missing = [
         site["name"]
         for site in header["structure"]["sites"]
-        if site["kind"] == "latent" and site["values"] is None and f"draws/{site['name']}" not in arrays
+        if site["kind"] == "latent"
+        and site["values"] is None
+        and not site.get("integrated")
+        and f"draws/{site['name']}" not in arrays
     ]
     if missing and not _partly(header):
         raise Damaged(f"There are no draws of '{missing[0]}'")

@@ -58,12 +58,23 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
             warnings.simplefilter("ignore", FutureWarning)
             sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
             arrays, fixed = _divided(program, arguments)
-            out = jax.jit(lambda key, given: sampler(key, **given, **fixed))(jax.random.key(seed), arrays)
+            out = _run(sampler, jax.random.key(seed), arrays, fixed)
         found = {name: np.asarray(values) for name, values in out.items()}
         unfilled = missing(arguments, {site.data_key for site in structure.observed}) if new_data is not None else []
         if unfilled and _not_a_number(forward, {**posterior, **out}, arrays, fixed):
             refuse_missing(arguments, unfilled[0])
     return found
+
+
+def _run(sampler: Any, key: Any, arrays: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    """The draws from one compiled program; step by step where NumPyro needs numbers, such as a multinomial's counts."""
+    try:
+        return jax.jit(lambda key, given: sampler(key, **given, **fixed))(key, arrays)
+    except Exception as error:
+        try:
+            return sampler(key, **arrays, **fixed)
+        except Exception:
+            raise error from None
 
 
 def _not_a_number(forward: Any, draws: dict[str, Any], arrays: dict[str, Any], fixed: dict[str, Any]) -> bool:
@@ -108,7 +119,7 @@ def _matching(
 ) -> list[str]:
     """Latents whose shape under the new inputs is that of the fit; the others are drawn from their priors."""
     shapes: dict[str, tuple[int, ...]] = {}
-    names = [site.name for site in (*structure.latents, *structure.summed) if site.name in draws]
+    names = [site.name for site in structure.drawn if site.name in draws]
 
     arrays, fixed = _divided(program, arguments)
 

@@ -190,6 +190,10 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
     base, masked = _unwrap(fn)
     described = type(base).__name__
     if site["is_observed"]:
+        if isinstance(site["value"], str):
+            raise DataError(
+                f"The value observed at '{name}' is the text {site['value']!r}.", f"Site '{name}'.", "Pass numbers."
+            )
         if isinstance(base, dist.Unit):
             return Site(name, "factor", "Factor", None, tuple(fn.batch_shape), 0, plates)
         expected = tuple(fn.shape())

@@ -73,6 +73,7 @@ def deterministic_names(structure: Structure) -> list[str]:
 
 def program_of(model: Any, precision: Precision) -> NumPyroProgram | None:
     """The NumPyro program behind an analysed density; `None` for a plain log density."""
+    model = getattr(model, "base", model)
     if not isinstance(model, NumPyroModel):
         return None
     return NumPyroProgram(model.fn, model.data, model.fixed.value, precision)

@@ -24,7 +24,7 @@ class Site:
     last `event_dim` axes are one event; `unconstrained_shape` is the shape in R^D (latents only). `parents` are the
     latents that this site's log density depends on, itself excluded. A discrete latent has no unconstrained
     coordinates; one to be summed out lists its `values`, (K,), and `scanned` says that its first axis is the time of a
-    `scan`.
+    `scan`. A continuous latent that is `integrated` out has none either.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Site:
     data_key: str | None = None
     values: np.ndarray | None = None
     scanned: bool = False
+    integrated: bool = False
 
     @property
     def discrete(self) -> bool:
@@ -108,13 +109,23 @@ class Structure:
 
     @property
     def latents(self) -> list[Site]:
-        """Latent sites in the order of the model's own execution, without those that are summed out."""
-        return [site for site in self._of("latent") if site.values is None]
+        """Latent sites in the order of the model's own execution, without those that are summed or integrated out."""
+        return [site for site in self._of("latent") if site.values is None and not site.integrated]
 
     @property
     def summed(self) -> list[Site]:
         """Discrete latent sites that are summed out, in the order of the model's own execution."""
         return [site for site in self._of("latent") if site.values is not None]
+
+    @property
+    def conditional(self) -> list[Site]:
+        """Latent sites without coordinates, summed or integrated out: they are drawn given the others."""
+        return [site for site in self._of("latent") if site.values is not None or site.integrated]
+
+    @property
+    def drawn(self) -> list[Site]:
+        """All latent sites: those with coordinates, then those drawn given them."""
+        return [*self.latents, *self.conditional]
 
     @property
     def observed(self) -> list[Site]:

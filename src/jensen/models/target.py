@@ -54,6 +54,7 @@ class Target:
         initial: where the user asked climbs to start, if anywhere.
         subsample: batches of one plate's rows (`jensen.models.subsample`), where a fit works on them.
         elements: data values that one evaluation reads; heavy: whether they are so many that evaluation dominates.
+        second_order: whether curvature is by second derivatives, and not by differences of gradients.
         gradients, values: log-density evaluations so far, with and without gradient.
     """
 
@@ -67,8 +68,13 @@ class Target:
         self.gradients = self.values = 0
         constants = getattr(model, "fixed", None)
         arrays = [*jax.tree.leaves(model), *(jax.tree.leaves(constants.value) if constants is not None else ())]
-        self.elements = max(1, sum(np.size(leaf) for leaf in arrays))
+        self.costs(sum(np.size(leaf) for leaf in arrays))
+
+    def costs(self, rows: int, times: int = 1) -> None:
+        """Say how many data values one evaluation reads, `times` over."""
+        self.elements = max(1, rows * times)
         self.heavy = self.elements >= 200_000
+        self.second_order = self.heavy or self.precision == "single"
         self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
 
@@ -154,9 +160,9 @@ class Target:
     def complete(self, points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Every latent and deterministic site, each (rows, ...).
 
-        Discrete latents that were summed out are drawn, exactly, given the continuous ones.
+        Latents that were summed or integrated out are drawn given the others.
         """
-        if not self.structure.summed:
+        if not self.structure.conditional:
             return self.constrain(points)
         padded, width = self._pad(points)
         with working(self.precision):

@@ -16,6 +16,7 @@ from jensen.math.programs import needed_equations
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.data_check import as_mapping, convert, fixings
 from jensen.models.frozen import Frozen, signature
+from jensen.models.imputed import imputing
 from jensen.models.log_density import LogDensity
 from jensen.models.plain import site_of
 from jensen.models.same_program import difference, user_line
@@ -51,6 +52,8 @@ class Tracer:
         self.fixed: set[str] | None = None
         self.parameters: dict[str, Any] = {}
         self.sizes: dict[str, list[int]] = {}
+        self.partly: set[str] = set()
+        self.in_loop: set[str] = set()
 
     @property
     def key(self) -> Any:
@@ -85,7 +88,8 @@ class Tracer:
 
     def _inputs(self, fixed: set[str]) -> tuple[Any, ...]:
         arrays = {k: v for k, v in self.arguments.items() if k not in fixed}
-        return jax.random.key(0), np.asarray(0.7, float_type(self.precision)), arrays
+        key = jax.eval_shape(jax.random.key, 0)  # its type will do: nothing is compiled
+        return key, np.asarray(0.7, float_type(self.precision)), arrays
 
     def _trace(self, fixed: set[str]) -> Traced:
         known = self.parameters
@@ -102,6 +106,7 @@ class Tracer:
             watched = Watched(self.model, key, spread, self.parameters)
             out = watched.run({**arrays, **concrete})
             self.sizes, self.parameters = watched.sizes, watched.found
+            self.partly, self.in_loop = watched.partly, watched.in_loop
             return out
 
         closed, out = jax.make_jaxpr(run, return_shape=True)(*self._inputs(fixed))
@@ -139,6 +144,21 @@ class Tracer:
                     "Give each its own name: a plate's name is the axis of its rows wherever a fit is shown or saved.",
                 )
 
+    def imputed(self, model: Any) -> Any:
+        """The model, with what `obs_mask` leaves unobserved in its place."""
+        if not self.partly:
+            return model
+        name = min(self.partly)
+        if self.partly & self.in_loop:
+            raise ModelError(
+                f"The site '{name}' has an obs_mask inside a scan, where what is not observed cannot be told apart.",
+                f"Site '{name}'.",
+                "Leave obs_mask out and mask what is not observed: with numpyro.handlers.mask(mask=seen): "
+                f"numpyro.sample('{name}', ..., obs=y).",
+            )
+        with working(self.precision):
+            return imputing(model, self.partly, self.arguments)
+
     def check_key(self, first: Traced) -> None:
         """Raise where the program depends on a key of `numpyro.prng_key`: its draw would be the only one ever made."""
         jaxpr = first.closed.jaxpr
@@ -146,10 +166,10 @@ class Tracer:
         if not used[0]:
             return
         with working(self.precision):
-            key, *rest = self._inputs(self.fixed or set())
+            _, *rest = self._inputs(self.fixed or set())
             run = jax.jit(jaxpr_as_fun(first.closed))
             leaves = jax.tree.leaves(rest)
-            one, other = (jax.device_get(run(k, *leaves)) for k in (key, jax.random.key(1)))
+            one, other = (jax.device_get(run(k, *leaves)) for k in map(jax.random.key, (0, 1)))
         apart = [n for n, a, b in zip(first.sites, one, other, strict=True) if not np.array_equal(a, b, equal_nan=True)]
         if not apart:
             return

@@ -19,7 +19,8 @@ class Watched(Messenger):
     Attributes:
         parameters: values' shapes of the param sites that are given beforehand: their starting values are not used.
         found: those that were met. terms: site -> log density, or value of a deterministic site.
-        sizes: plate -> the sizes it was declared with.
+        sizes: plate -> the sizes it was declared with. partly: sites with an `obs_mask`.
+        in_loop: those of them that are inside a `scan`, which runs them where nothing outside sees them.
     """
 
     def __init__(self, fn: Callable[..., Any], key: Any, spread: Any, parameters: dict[str, Any]):
@@ -27,6 +28,8 @@ class Watched(Messenger):
         self.found: dict[str, Any] = {}
         self.terms: dict[str, Any] = {}
         self.sizes: dict[str, list[int]] = {}
+        self.partly: set[str] = set()
+        self.in_loop: set[str] = set()
         self.keys = 0
         super().__init__(fn)
 
@@ -47,6 +50,12 @@ class Watched(Messenger):
             msg["kwargs"]["rng_key"] = jax.random.fold_in(self.key, self.keys)
         elif msg["type"] == "param" and msg["name"] in self.parameters:
             msg["value"] = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.parameters[msg["name"]])
+        elif msg["type"] == "sample" and msg["name"].endswith("_unobserved") and not msg["is_observed"]:
+            site = msg["name"].removesuffix("_unobserved")
+            if f"{site}_observed" in self.terms:
+                self.partly.add(site)
+            if msg["value"] is not None:
+                self.in_loop.add(site)
         elif msg["type"] == "mutable":
             raise ValueError("a state")  # which the analysis refuses
 

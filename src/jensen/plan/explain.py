@@ -14,8 +14,10 @@ from jensen._alone import alone
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
 from jensen.algorithms.auto import NEGLIGIBLE
-from jensen.algorithms.auto_target import black_box
+from jensen.algorithms.auto_target import FEW as NESTED
+from jensen.algorithms.auto_target import MANY, black_box
 from jensen.algorithms.blackbox.recipes import planned
+from jensen.algorithms.escalate import CHEAP, COMPONENTS, FEW
 from jensen.algorithms.natural_gaussian import draws_per_step
 from jensen.algorithms.richer import LARGEST
 from jensen.equations.render import Equations, equations
@@ -251,6 +253,13 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
         if target.heavy
         else f"{climbs}; the data are small, so all climb together at little more than the cost of one."
     ]
+    if dim >= MANY and target.program is not None:
+        out.insert(
+            0,
+            f"With {MANY} latents or more, groups of them that are independent given the others are looked for. Where "
+            f"at most {NESTED} others are left, the groups are integrated out for every value of these (jn.nested), "
+            "and what follows is about the others alone.",
+        )
     if dim > auto.dense_limit:
         rank = min(auto.rank, dim)
         out += [
@@ -271,6 +280,8 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
             f"Where importance weights show a gap: a Gaussian with {', '.join(map(repr, moved))} non-centred, as far "
             "as the data leave the effects to their prior, kept if its bound is higher."
         )
+    if dim <= FEW and not target.heavy:
+        out.append(f"Where {CHEAP} nats are missing: a mixture of {COMPONENTS} Gaussians fitted to importance draws.")
     if dim <= LARGEST and not target.heavy:
         out.append("Where 0.3 nats are missing: mixtures, then a flow, kept if the bound is higher.")
     out.append("A verdict on the result from importance weights and a Hamiltonian test; see fit.check().")

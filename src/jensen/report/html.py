@@ -64,10 +64,7 @@ def _verdict(fit: Fit) -> Html:
 
 def _summary(fit: Fit) -> Html:
     frame = fit.summary()
-    order = {
-        site.name: i
-        for i, site in enumerate([*fit.structure.latents, *fit.structure.summed, *fit.structure.deterministic])
-    }
+    order = {site.name: i for i, site in enumerate(fit.structure.drawn + fit.structure.deterministic)}
     frame = frame.iloc[sorted(range(len(frame)), key=lambda i: order[site_of(frame.index[i])])]
     headings = ["parameter", *(_heading(column) for column in frame.columns)]
     rows = [

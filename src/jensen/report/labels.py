@@ -35,7 +35,7 @@ def choose(fit: Fit, draws: dict[str, np.ndarray], var_names: list[str] | None, 
     for name in var_names or ():
         if name not in draws:
             raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, draws))
-    order = [site.name for site in fit.structure.latents + fit.structure.deterministic if site.name in draws]
+    order = [site.name for site in fit.structure.drawn + fit.structure.deterministic if site.name in draws]
     if any(draws[name].dtype.kind == "f" for name in order):
         order = [name for name in order if draws[name].dtype.kind == "f"]
     columns: list[list[tuple[str, np.ndarray]]] = []

@@ -15,6 +15,7 @@ import numpy as np
 
 from jensen._errors import OptionError
 from jensen.interop.replacing import replacing
+from jensen.math.docstrings import spare_docstrings
 from jensen.report.bound_trace import bound_trace
 from jensen.report.labels import choose
 from jensen.report.style import CORRECTED, DPI, RAW, headline, styled
@@ -37,6 +38,7 @@ def marginals(fit: Fit, var_names: list[str] | None = None, *, limit: int = MARG
     """
     import arviz_plots
 
+    spare_docstrings()
     corrected = fit.check().verdict == "usable"
     shown = choose(fit, fit.sample(DRAWS), var_names, limit)
     kinds = {"importance-corrected draws" if corrected else "draws of q": (shown.draws, CORRECTED)}
@@ -82,6 +84,7 @@ def pairs(fit: Fit, var_names: list[str] | None = None, *, limit: int = PAIRS) -
     """Clouds of the first `limit` scalars against each other, with their marginals: the draws of `Fit.sample`."""
     import arviz_plots
 
+    spare_docstrings()
     corrected = fit.check().verdict == "usable"
     shown = choose(fit, fit.sample(POINTS), var_names, limit)
     if len(shown.draws) < 2:

@@ -19,26 +19,27 @@ class Units(NamedTuple):
     seen: Array
 
 
-def in_running_units() -> optax.GradientTransformation:
+def in_running_units(divide: bool = True) -> optax.GradientTransformation:
     """g ↦ g / ℓ, shortened to a length of e³: log ℓ is the running mean of the log lengths, each cut at 3 above it.
 
     Adam takes the same steps in any fixed unit. Where draws far out have gradients of 10⁴⁷, its second moment would
     remember one of them for 10⁵ steps; a mean of logarithms forgets it in some thirty, and one alone hardly moves it.
+    With `divide=False` long gradients are shortened alike and all others stay as they are.
     """
 
     def init(params: Any) -> Units:
         leaves = jax.tree.leaves(params)
         return Units(jnp.zeros((), jnp.result_type(*leaves) if leaves else float), jnp.zeros((), bool))
 
-    def update(gradient: Any, state: Units, params: Any = None) -> tuple[Any, Units]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Units]:
         del params
-        found = jnp.asarray(log_length(gradient), state.log_length.dtype)
+        found = jnp.asarray(log_length(updates), state.log_length.dtype)
         some = found > -jnp.inf
-        latest = jnp.where(some, found, state.log_length)
-        known = jnp.where(state.seen, state.log_length, latest)
+        latest: Any = jnp.where(some, found, state.log_length)
+        known: Any = jnp.where(state.seen, state.log_length, latest)
         new = known + PACE * jnp.minimum(latest - known, WIDEST)
-        unit = jnp.maximum(new, latest - WIDEST)
-        return jax.tree.map(lambda g: g * jnp.exp(-unit).astype(g.dtype), gradient), Units(new, state.seen | some)
+        unit = jnp.maximum(new, latest - WIDEST) if divide else jnp.maximum(0.0, latest - WIDEST - new)
+        return jax.tree.map(lambda g: g * jnp.exp(-unit).astype(g.dtype), updates), Units(new, state.seen | some)
 
     return optax.GradientTransformation(init, update)
 

@@ -78,7 +78,7 @@ def ascend(
     while steps.epochs < max_epochs:
         until = steps.epochs + max(0.5 * (max_epochs - steps.epochs), steps.count * steps.batch / size)
         means: list[float] = []
-        highest = Highest(best, best_bound)
+        highest, held = Highest(best, best_bound), rejected
         while steps.epochs < until:
             number += 1
             climb = climb.after(steps, number)
@@ -100,7 +100,8 @@ def ascend(
         gain = (reached - best_bound) / size
         if reached > best_bound or not np.isfinite(best_bound):
             best, best_bound = average, reached
-        still = still + 1 if gain < tolerance else 0
+        moved = rejected - held < 0.5 * len(means) * steps.count  # a stage whose steps were taken back says nothing
+        still = still + 1 if gain < tolerance and moved else 0
         if still == 2:
             return Ascended(best, best_bound, gain, True, steps.epochs, climb.rate, rejected)
         climb = Climb.at(best, CUT * climb.rate, natural=True)

@@ -18,13 +18,17 @@ from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progre
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import AbstractFreeForm, Product
 from jensen.math.programs import Program
+from jensen.rules import in_running_units
 
 NATURAL = 5.0
 """A free-form factor moves this many step sizes of the way to its optimum given the others (at most all of it)."""
 FLOOR = 1e-3
 QUICK_CHUNKS = 40
 """Chunks that run in the quickly compiled program."""
-ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
+PLAIN = optax.scale_by_adam(b1=0.9, b2=0.99)
+ADAM = optax.chain(in_running_units(), PLAIN)
+STILL = 1e-3
+"""Movement in a chunk, in step sizes, below which q stands still."""
 
 
 class Chunks:
@@ -190,17 +194,20 @@ def ascend(
 ) -> Generator[Progress, None, BlackBoxFit]:
     """At each step size until the bound stops rising; the step size halves until two averages agree to `tolerance`.
 
+    Each step size begins with an optimiser that remembers nothing, and averages count only where q could move.
     `patience` is the number of chunks without a rise after which it counts as stopped. The error of a chunk's bound is
     that of its means over `epoch` steps: batches differ from each other by much more than passes over all of them.
     """
-    state = ADAM.init(q)
     previous, change, rejected, chunks, best = None, np.inf, 0, 0, -np.inf
     average = q
     while chunks < max_chunks:
         last, still = -np.inf, 0
+        state: Any = ADAM.init(q)
         while chunks < max_chunks:
             key, sub = jr.split(key)
+            before = jax.tree.leaves(q)
             q, state, average, values, fine = run(q, rate, state, sub, chunk)
+            moved = max(float(np.max(np.abs(np.subtract(*pair)), initial=0.0)) for pair in _changed(before, q))
             chunks += 1
             rejected += int((~fine).sum())
             tail = values[chunk // 2 :][fine[chunk // 2 :]]
@@ -215,10 +222,17 @@ def ascend(
             last = max(last, best)
         if previous is not None:
             change = run.move.apart(average, previous)
-            # Averages of a q that stood still because its steps were not finite agree, and say nothing.
-            if change < tolerance and fine.mean() > 0.5:
+            # Averages of a q that stood still, or whose steps were not finite, agree, and say nothing.
+            free = fine.mean() > 0.5 and (moved > STILL * rate or not bool(state[0].seen))
+            if change < tolerance and free:
                 return BlackBoxFit(average, True, change, best, rejected)
         previous = average
         q = average
         rate *= 0.5
     return BlackBoxFit(average, False, change, best, rejected)
+
+
+def _changed(before: list[Any], q: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The numbers of q before a chunk and after it, leaf by leaf."""
+    after = jax.tree.leaves(q)
+    return [(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(after, before, strict=True)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from jensen._errors import ModelError
 from jensen._typing import Array, PRNGKey, Scalar
-from jensen.algorithms.blackbox.ascent import ADAM, AbstractMove
+from jensen.algorithms.blackbox.ascent import PLAIN, AbstractMove
 from jensen.core import AbstractBound, Estimates, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.math.precision import Precision, float_type, working
@@ -70,16 +70,17 @@ class JointMove(AbstractMove):
 
     def step(self, estimator: Any, q: Any, slope: Any, state: Any, rate: Any) -> tuple[Any, Any]:
         """Both."""
+        units, adam = state
 
         def part(pick: Callable[[Any], Any]) -> Any:
-            return state._replace(mu=pick(state.mu), nu=pick(state.nu))
+            return adam._replace(mu=pick(adam.mu), nu=pick(adam.nu))
 
-        moved, own = self.inner.step(estimator.inner, q.q, slope.q, part(lambda x: x.q), rate)
-        updated: Any = ADAM.update(slope.parameters, part(lambda x: x.parameters))
+        moved, (units, own) = self.inner.step(estimator.inner, q.q, slope.q, (units, part(lambda x: x.q)), rate)
+        updated: Any = PLAIN.update(slope.parameters, part(lambda x: x.parameters))
         update, other = updated
         parameters = jax.tree.map(lambda x, u: x + rate * u, q.parameters, update)
-        joined = state._replace(count=own.count, mu=Together(own.mu, other.mu), nu=Together(own.nu, other.nu))
-        return Together(moved, parameters), joined
+        joined = adam._replace(count=own.count, mu=Together(own.mu, other.mu), nu=Together(own.nu, other.nu))
+        return Together(moved, parameters), (units, joined)
 
     def apart(self, a: Any, b: Any) -> float:
         """In posterior sds."""

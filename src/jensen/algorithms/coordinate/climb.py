@@ -1,14 +1,18 @@
 """Gradient ascent with a line search that recognises an objective without maximum."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jensen.algorithms.coordinate.summit import Summit
+
 ARMIJO = 1e-4
+ESCAPES = 10
+"""Ascents at most after the first, each from a higher point beside the end of the last."""
 FAR = 1e10
 """Coordinates beyond this, the objective still rising, count as unbounded."""
 
@@ -22,18 +26,54 @@ class Climb:
     converged: bool
     unbounded: bool
     status: str
+    slope: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-def climb(
-    objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance: float
-) -> Generator[tuple[np.ndarray, float], None, Climb]:
+Steps = Generator[tuple[np.ndarray, float], None, Climb]
+"""(x, f) at the start and after every step."""
+
+
+def climb(objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance: float) -> Steps:
+    """Ascents from the start and, where one ends at a minimum or saddle, from a higher point nearby, to a maximum.
+
+    `converged` says that the last one ended where the objective rises nowhere around: neither along the axes of
+    largest curvature nor, however slowly, for ever along some ray (the verdict `unbounded` then).
+    """
+    program = jax.jit(jax.value_and_grad(objective))
+    origin = np.asarray(start, float)
+    summit, point, steps = None, origin, 0
+    for left in reversed(range(ESCAPES + 1)):
+        run = ascent(program, point, max_steps - steps, tolerance)
+        while True:
+            try:
+                yield next(run)
+            except StopIteration as stop:
+                found: Climb = stop.value
+                break
+            steps += 1
+        if not found.converged:
+            return found
+        summit = summit or Summit(objective)
+        axes = summit.axes(found.point)
+        above = summit.higher(found.point, found.value, axes[1], max(10.0 * tolerance, 1e-12 * abs(found.value)))
+        if above is None:
+            endless = summit.endless(found.point, found.value, axes, [found.slope, found.point - origin])
+            status = _AT_INFINITY if endless else found.status
+            return replace(found, converged=not endless, unbounded=endless, status=status)
+        if not left or steps >= max_steps:
+            break
+        point = above
+    status = "Stopped at a saddle or minimum: the bound is higher nearby. Allow more with max_steps."
+    return replace(found, converged=False, status=status)
+
+
+def ascent(program: Callable[[Any], Any], start: np.ndarray, max_steps: int, tolerance: float) -> Steps:
     """x ← x + ρ ∇f(x), ρ by Armijo's rule from a Barzilai-Borwein first try; f never falls.
 
     Yields (x, f) at the start and after every step. Points where f is NaN or -inf are never accepted; f = +inf, or
     coordinates that run away while f still rises, give the verdict `unbounded`, and so does an ascent that only stops
     where f is no longer finite.
     """
-    program = jax.jit(jax.value_and_grad(objective))
 
     def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = program(jnp.asarray(x))
@@ -51,7 +91,8 @@ def climb(
         if found is None and edge:
             return Climb(x, value, False, True, _NO_MAXIMUM)
         if found is None:
-            return Climb(x, value, True, False, f"Converged after {steps} steps: no ascent is left.")
+            status = f"Converged after {steps} steps: no ascent is left."
+            return Climb(x, value, True, False, status, gradient)
         new, new_value, new_gradient, rate, cut = found
         edge = edge + 1 if cut else 0
         if new_value == np.inf or (np.abs(new).max() > FAR and new_value > value):
@@ -67,12 +108,16 @@ def climb(
             return Climb(x, value, False, True, _NO_MAXIMUM)
         if quiet >= 5 and edge == 0:
             status = f"Converged after {steps} steps: the last five gained less than {tolerance:g} nats each."
-            return Climb(x, value, True, False, status)
+            return Climb(x, value, True, False, status, gradient)
     status = f"Stopped after {max_steps} steps, the bound still rising. Allow more with max_steps."
     return Climb(x, value, False, False, status)
 
 
 _NO_MAXIMUM = "The bound has no maximum: it rises until it is no longer finite. Check its signs and its data."
+
+_AT_INFINITY = (
+    "The bound has no maximum: it goes on rising, ever more slowly, without end. Check its signs and its data."
+)
 
 
 def _step(

@@ -14,6 +14,7 @@ from jensen.families.hierarchical import Hierarchical
 from jensen.families.hierarchical.by_row import AbstractRowPrior
 from jensen.math.keys import purpose_key
 from jensen.math.programs import Program
+from jensen.rules import in_running_units
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ NETWORKS, SLOWER = ("arrays", "network"), 0.1
 FOLLOWING = {"auxiliary": 0.1, "logits": 0.3}
 """Likewise where r follows the prior by itself and holds corrections only: noise in them is all loss. Components that
 do not fit yet lose their shares more slowly, and may find a place meanwhile."""
-STEADY = optax.scale_by_adam(b1=0.9, b2=0.99, eps=0.1)
+STEADY = optax.chain(in_running_units(divide=False), optax.scale_by_adam(b1=0.9, b2=0.99, eps=0.1))
 """Adam that does not move what the bound hardly depends on. λ is in units of the factors' sds, so that a slope far
 below 0.1 nats is nothing but noise, on which rows of next to nothing would walk until their tail is all there is."""
 LISTED = 400

@@ -7,6 +7,7 @@ from jensen.diagnostics.checks.optimiser import Given, LinearResponse, Optimiser
 from jensen.diagnostics.checks.rows import Rows, SharedOfRows
 from jensen.diagnostics.checks.states import States
 from jensen.diagnostics.checks.structure import Expressed, Integrated
+from jensen.diagnostics.checks.tails import Tails
 from jensen.diagnostics.checks.weights import FiniteDensity, Weights
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SharedOfRows",
     "States",
     "Stationary",
+    "Tails",
     "Unweighed",
     "Weights",
 ]

@@ -4,6 +4,7 @@ from jensen.families.native.choose import native_factor, native_product
 from jensen.families.native.circular import VonMises
 from jensen.families.native.contract import SMALL, AbstractFactor, AbstractFreeForm
 from jensen.families.native.counts import Geometric, NegativeBinomial, Poisson
+from jensen.families.native.discretised import DiscretisedNormal
 from jensen.families.native.finite import Bernoulli, Binomial, Categorical
 from jensen.families.native.positive import Beta, Dirichlet, Gamma
 from jensen.families.native.product import Product
@@ -18,6 +19,7 @@ __all__ = [
     "Binomial",
     "Categorical",
     "Dirichlet",
+    "DiscretisedNormal",
     "Gamma",
     "Geometric",
     "LogNormal",

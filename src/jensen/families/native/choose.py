@@ -10,8 +10,8 @@ from numpyro.distributions import biject_to, constraints
 from jensen._errors import ModelError
 from jensen.families.native.circular import VonMises
 from jensen.families.native.contract import SMALL, AbstractFactor
-from jensen.families.native.counts import NegativeBinomial
-from jensen.families.native.finite import Bernoulli, Binomial, Categorical
+from jensen.families.native.discretised import DiscretisedNormal
+from jensen.families.native.finite import Bernoulli, Categorical
 from jensen.families.native.positive import Beta, Dirichlet, Gamma
 from jensen.families.native.product import Product
 from jensen.families.native.real import Normal, Transformed
@@ -65,7 +65,8 @@ def _range(site: Any, support: Any) -> AbstractFactor:
     if high - low < SMALL:
         return Categorical(jnp.zeros((*site.shape, high - low + 1)), low)
     if high - low < LARGEST:
-        return Binomial(jnp.zeros(site.shape), high - low, low)
+        middle = jnp.full(site.shape, 0.5 * np.pi * np.sqrt(high - low + 1.0))
+        return DiscretisedNormal(middle, jnp.ones(site.shape), low, high - low)
     raise ModelError(
         f"The latent site '{site.name}' ranges over {high - low + 1} values.",
         f"Site '{site.name}', shape {site.shape}.",
@@ -75,7 +76,7 @@ def _range(site: Any, support: Any) -> AbstractFactor:
 
 def _counts(site: Any, support: Any) -> AbstractFactor:
     low = int(getattr(support, "lower_bound", 0))
-    return NegativeBinomial(jnp.zeros(site.shape), jnp.full(site.shape, 2.0), low)
+    return DiscretisedNormal(jnp.full(site.shape, 2.0), jnp.zeros(site.shape), low)
 
 
 _FAMILIES: tuple[tuple[tuple[Any, ...], Callable[[Any, Any], AbstractFactor]], ...] = (
@@ -99,7 +100,7 @@ def native_factor(site: Any, support: Any = None) -> AbstractFactor:
 
     Real -> normal; positive, bounded, simplex and circular -> gamma, beta, Dirichlet and von Mises; every other
     continuous support -> a normal behind NumPyro's own bijection. Booleans -> Bernoulli; a range of integers ->
-    categorical, or binomial where it is long; counts without an upper end -> negative binomial.
+    categorical, or a discretised normal where it is long; counts without an upper end -> a discretised normal.
 
     Raises a `ModelError` for a discrete support without a family.
     """

@@ -11,7 +11,7 @@ import numpy as np
 
 from jensen._errors import DataError, ModelError
 from jensen.models.data_check import Place
-from jensen.models.indices.known import Known, origin
+from jensen.models.indices.known import MISSING, Known, origin
 from jensen.models.indices.positions import scatter_sizes
 from jensen.models.indices.walk import Lookup
 from jensen.models.user_code import is_user_file
@@ -105,12 +105,18 @@ def _meant(lookup: Lookup, negative: Any, beyond: Any) -> tuple[Any, Any]:
     return negative, beyond
 
 
-def error_for(found: Outside, place: Place | None) -> DataError | ModelError | None:
-    """The error that names the data and the row, or the line of the program; `None` for a legal constant."""
+def error_for(found: Outside, place: Place | None, scalars: dict[int, Known]) -> DataError | ModelError | None:
+    """The error that names the data and the row, or the line of the program; `None` for a legal constant.
+
+    `scalars` are the numbers that the program took from concrete arrays of the data.
+    """
     for number, (source, flat, value) in enumerate(found.entries()):
+        written = source.back is None and not source.array.ndim
+        if written and not source.keys and int(value) in scalars:
+            source, flat = scalars[int(value)], 0
         if source.keys:
             return _of_data(found, source, flat, int(value), place)
-        if int(value) > found.limit and found.lookup.eqn.primitive.name == "gather":
+        if int(value) > found.limit and (written or found.lookup.eqn.primitive.name == "gather"):
             return ModelError(
                 f"The program looks up entry {int(value)} of an axis that has {found.limit + 1}, 0..{found.limit}.",
                 _line(found.lookup.eqn) or "In the model.",
@@ -171,10 +177,7 @@ def _remedy(found: Outside, value: int) -> str:
     entries = array if found.lookup.eqn.primitive.name.startswith("dynamic") else array[..., found.column]
     low, high = int(entries.min()), int(entries.max())
     if value == -1:
-        return (
-            "-1 is the code of a missing category: leave these rows out, or give the missing ones an entry of their "
-            "own. (An entry counted from the end is written x[-1] in the program.)"
-        )
+        return MISSING
     if low >= 1 and high == found.limit + 1:
         return f"Number the groups from 0: subtract 1, so that they run over 0..{found.limit}."
     return f"Number the groups 0..{found.limit} without gaps, or give the axis one entry for each."

@@ -9,6 +9,12 @@ import numpy as np
 Back: TypeAlias = Callable[[int], "tuple[Known, int] | None"]
 """Flat position of an entry -> (the array it was made of, flat position in it)."""
 
+MISSING = (
+    "-1 is the code of a missing category: leave these rows out, or give the missing ones an entry of their own. (An "
+    "entry counted from the end is written x[-1] in the program.)"
+)
+"""What to do about negative indices."""
+
 
 @dataclass(eq=False)
 class Known:
@@ -22,6 +28,7 @@ class Known:
         below: what this compares with zero, where it is `what` < 0.
         shifted: (what, n) where this is `what` + n, as JAX counts from the end of an axis of n entries.
         moved: whether its entries are those of another array, elsewhere.
+        later: whether it is a constant that only JAX can compute, left out until data meet it; the entries are zeros.
         seen: which entries are known; all if `None`.
         stepped: whether the steps of a loop lead.
     """
@@ -34,8 +41,13 @@ class Known:
     below: "Known | None" = None
     shifted: "tuple[Known, int] | None" = None
     moved: bool = False
+    later: bool = False
     seen: np.ndarray | None = None
     stepped: bool = False
+
+
+class LaterError(Exception):
+    """The data meet a constant that was left out."""
 
 
 def constant(value: Any, dtype: Any = None) -> Known | None:

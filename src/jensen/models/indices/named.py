@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from jensen._errors import DataError
 from jensen.models.given import Given
-from jensen.models.indices.known import Known
+from jensen.models.indices.known import MISSING, Known
 
 
 class Named(Given):
@@ -21,17 +22,64 @@ class Named(Given):
             if self.made is not None:
                 self.made.append(self)
 
+    def __getitem__(self, index: Any) -> Any:
+        _check_own(index)
+        return self._kept(super().__getitem__(index))
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        del context, return_scalar  # numbers stay arrays, which carry their key
+        return self._kept(array)
+
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions, whose results carry the key too."""
-        result = super().__array_function__(func, types, args, kwargs)
-        plain = type(result) is np.ndarray and result.dtype.kind in "iufb"
-        return result.view(Named)._of(self) if plain else result
+        if func is np.take:
+            _check_own(args[1] if len(args) > 1 else kwargs.get("indices"))
+        return self._kept(super().__array_function__(func, types, args, kwargs))
+
+    def _kept(self, result: Any) -> Any:
+        plain = type(result) is np.ndarray or isinstance(result, np.generic)
+        return np.asarray(result).view(Named)._of(self) if plain and result.dtype.kind in "iufb" else result
 
     def _of(self, other: "Named") -> "Named":
         self.keys, self.made = other.keys, other.made
         if self.made is not None:
             self.made.append(self)
         return self
+
+
+def _check_own(index: Any) -> None:
+    """Raise for a negative index of the data, which NumPy counts from the end; one beyond the axis NumPy refuses."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, Named) and part.dtype.kind in "iu" and part.size and (np.asarray(part) < 0).any():
+            key, negative = min(part.keys), np.asarray(part) < 0
+            first = np.flatnonzero(negative.reshape(-1))[0]
+            value = np.asarray(part).reshape(-1)[first]
+            raise DataError(
+                f"'{key}' gives a negative index, {value}, which NumPy counts from the end.",
+                f"Data key: '{key}'" + (f", first at entry {first} of the index." if part.ndim else "."),
+                MISSING,
+            )
+
+
+def numbers(made: list[Named], leaves: dict[str, Known]) -> dict[int, Known]:
+    """The whole numbers that a program took from concrete arrays of the data, with the first entry that holds each."""
+    found: dict[int, Known] = {}
+    for one in made:
+        if one.ndim or one.dtype.kind not in "iu" or int(one) in found:
+            continue
+        leaf = leaves.get(min(one.keys))
+        places = [] if leaf is None else np.flatnonzero(leaf.array.reshape(-1) == int(one))
+        back = partial(_same, leaf, int(places[0])) if leaf is not None and len(places) else None
+        found[int(one)] = Known(np.asarray(one), one.keys, back=back)
+    return found
+
+
+def _same(leaf: Known, place: int, flat: int) -> tuple[Known, int]:
+    del flat
+    return leaf, place
 
 
 def named(arguments: Any, made: list[Named], prefix: str = "") -> Any:

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jensen.models.folding import NUMPY, bind, fold
-from jensen.models.indices.known import Back, Known, union
+from jensen.models.folding import NUMPY, bind, fold, in_numpy
+from jensen.models.indices.known import Back, Known, LaterError, union
 from jensen.models.indices.positions import flat_positions, gathered, sliced
 
 ELEMENTWISE = frozenset(NUMPY) | {"convert_element_type", "select_n", "clamp", "integer_pow", "rsqrt"}
@@ -21,10 +22,15 @@ MOVED = frozenset(
 """Primitives whose result holds entries of their operands."""
 
 
-def computed(eqn: Any, inputs: list[Known | None], steps: int | None) -> list[Known | None]:
-    """The outputs of an equation; `None` for what depends on latents or is beyond this evaluation."""
+def computed(eqn: Any, inputs: list[Known | None], steps: int | None, constants: bool = True) -> list[Known | None]:
+    """The outputs of an equation; `None` for what depends on latents or is beyond this evaluation.
+
+    Without `constants`, those that NumPy cannot compute are left out.
+    """
     unknown: list[Known | None] = [None] * len(eqn.outvars)
     name = eqn.primitive.name
+    if any(x is not None and x.later for x in inputs):
+        return _left_out(eqn, inputs)
     if name in MOVED:
         return [_moved(eqn, inputs, steps)] if any(x is not None for x in inputs) else unknown
     known = [x for x in inputs if x is not None]
@@ -36,9 +42,23 @@ def computed(eqn: Any, inputs: list[Known | None], steps: int | None) -> list[Kn
             return [_elementwise(eqn, known)]
         if name in ("gather", "dynamic_slice"):
             return [_looked_up(eqn, known)]
+        if not constants and not in_numpy(name) and not union(known):
+            return _left_out(eqn, inputs)
         return _other(eqn, known, steps)
+    except LaterError:
+        raise
     except Exception:  # the analysis says what is wrong with a program; here it is left unknown
         return unknown
+
+
+def _left_out(eqn: Any, inputs: list[Known | None]) -> list[Known | None]:
+    if union(inputs):
+        raise LaterError
+    plain = [jnp.issubdtype(v.aval.dtype, np.number) or v.aval.dtype == bool for v in eqn.outvars]  # no random keys
+    return [
+        Known(np.broadcast_to(np.zeros((), v.aval.dtype), v.aval.shape), later=True) if numbers else None
+        for v, numbers in zip(eqn.outvars, plain, strict=True)
+    ]
 
 
 def _aligned(x: Known, rank: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
+from jensen._errors import DataError
 from jensen.math.precision import Precision, working
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.identity import program_key
@@ -21,10 +22,10 @@ from jensen.models.data_check import Place, as_mapping, convert, fixings
 from jensen.models.frozen import signature
 from jensen.models.indices.influence import matters
 from jensen.models.indices.judge import OBSERVED, error_for, outside
-from jensen.models.indices.known import Known
-from jensen.models.indices.named import Named, known, named
+from jensen.models.indices.known import Known, LaterError
+from jensen.models.indices.named import Named, known, named, numbers
 from jensen.models.indices.needed import Needed
-from jensen.models.indices.walk import Walk
+from jensen.models.indices.walk import Lookup, Walk
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import seeded
 
@@ -62,13 +63,24 @@ class IndexCheck:
         held = {n: v for n, v in arguments.items() if n in self.fixed and isinstance(v, np.ndarray)}
         concrete = {n: Known(v, frozenset([n]), name=n) for n, v in held.items()}
         consts = [known(c, self.made, concrete) for c in self.closed.consts] if self.made else self.closed.consts
-        walk = Walk(self.needed)
-        walk.run(jaxpr, consts, [*leaves.values(), None, None], frozenset())
-        for lookup in walk.lookups:
+        scalars = numbers(self.made, concrete)
+        inputs = [*leaves.values(), None, None]
+        for lookup in self._lookups(consts, inputs):
             for found in outside(lookup):
-                error = error_for(found, place)
+                error = error_for(found, place, scalars)
                 if error is not None and matters(self.closed, [*arrays, *_point()], found):
                     raise error
+
+    def _lookups(self, consts: Any, inputs: list[Known | None]) -> list[Lookup]:
+        assert self.closed is not None
+        for constants in (False, True):
+            walk = Walk(self.needed, constants)
+            try:
+                walk.run(self.closed.jaxpr, consts, inputs, frozenset())
+                break
+            except LaterError:
+                continue
+        return walk.lookups
 
 
 def _point() -> tuple[Any, Any]:
@@ -79,10 +91,11 @@ def _point() -> tuple[Any, Any]:
 def checked(
     model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
 ) -> dict[str, Any]:
-    """The data as the model will see them, their indices checked."""
-    arguments = convert(as_mapping(data), precision)
+    """The data, their indices checked; converted in double precision, which some methods also work in otherwise."""
+    given = as_mapping(data)
+    arguments = convert(given, precision)
     check_indices(model, arguments, precision)
-    return arguments
+    return arguments if precision == "double" else dict(given)
 
 
 def check_indices(
@@ -119,19 +132,34 @@ def index_check(model: Any, arguments: dict[str, Any]) -> IndexCheck:
 def _traced(model: Any, arguments: dict[str, Any]) -> IndexCheck:
     for names in fixings(arguments):
         arrays = {k: v for k, v in arguments.items() if k not in names}
+        plain = {k: v for k, v in arguments.items() if k in names}
         made: list[Named] = []
-        fixed = named({k: v for k, v in arguments.items() if k in names}, made)
-        run = _density if isinstance(model, LogDensity) else _sites
         try:
-            closed = jax.make_jaxpr(partial(run, model, fixed))(arrays, *_point())
+            closed = _jaxpr(model, arrays, plain, made)
         except CONCRETE_NEEDED:
             continue
+        except DataError:
+            raise
         except Exception:  # the analysis says what is wrong
             return IndexCheck()
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(arrays)]
         keys = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
         return IndexCheck(closed, keys, made, tuple(names))
     return IndexCheck()
+
+
+def _jaxpr(model: Any, arrays: dict[str, Any], plain: dict[str, Any], made: list[Named]) -> ClosedJaxpr:
+    """The program traced, its concrete arrays named where it takes them like that."""
+    run = _density if isinstance(model, LogDensity) else _sites
+    fixed = named(plain, made)
+    if made:
+        try:
+            return jax.make_jaxpr(partial(run, model, fixed))(arrays, *_point())
+        except (*CONCRETE_NEEDED, DataError):
+            raise
+        except Exception:  # a number that is looked up in a dict, say
+            made.clear()
+    return jax.make_jaxpr(partial(run, model, plain))(arrays, *_point())
 
 
 def _density(model: LogDensity, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any) -> Any:
@@ -160,7 +188,8 @@ def _sites(fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, 
         if site["type"] == "sample":
             try:
                 with jax.named_scope(f"{OBSERVED}{site['name']}|{_kind(site['fn'])}"):
-                    found.append(site["fn"].log_prob(site["value"]))
+                    term = site["fn"].log_prob(site["value"])
+                    found.append(term if site["scale"] is None else site["scale"] * term)
             except CONCRETE_NEEDED:
                 raise
             except Exception:  # labels that are no whole numbers, say: the analysis names them

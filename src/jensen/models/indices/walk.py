@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Literal
 
-from jensen.models.indices.known import Known, constant
+from jensen.models.indices.known import Known, LaterError, constant
 from jensen.models.indices.loops import Turns, entering
-from jensen.models.indices.needed import Needed, called, index_inputs
+from jensen.models.indices.needed import LOOPS, Needed, called, index_inputs
 from jensen.models.indices.primitives import computed
 
 
@@ -29,11 +29,15 @@ class Lookup:
 
 
 class Walk:
-    """Runs the parts of a program that feed an index; every index that is known is kept in `lookups`."""
+    """Runs the parts of a program that feed an index; every index that is known is kept in `lookups`.
 
-    def __init__(self, needed: Needed):
-        self.needed = needed
+    Without `constants`, constants that NumPy cannot compute are left out; a `LaterError` says that the data need them.
+    """
+
+    def __init__(self, needed: Needed, constants: bool = True):
+        self.needed, self.constants = needed, constants
         self.lookups: list[Lookup] = []
+        self._literals: dict[Any, Known | None] = {}
 
     def run(
         self,
@@ -49,19 +53,24 @@ class Walk:
         values.update(zip(jaxpr.constvars, (c if isinstance(c, Known) else constant(c) for c in consts), strict=True))
 
         def read(atom: Any) -> Known | None:
-            return (
-                constant(atom.val, getattr(atom.aval, "dtype", None)) if isinstance(atom, Literal) else values.get(atom)
-            )
+            return self._literal(atom) if isinstance(atom, Literal) else values.get(atom)
 
         for eqn, outs in self.needed(jaxpr, wanted).equations:
             here = None if path is None else (*path, eqn)
             inputs = [read(v) for v in eqn.invars]
             for i in index_inputs(eqn):
                 index = inputs[i]
-                if index is not None and index.array.size:
+                if index is not None and index.array.size and not index.later:
                     self.lookups.append(Lookup(eqn, i, index, None if steps is not None else here))
             values.update(zip(eqn.outvars, self._outputs(eqn, inputs, outs, steps, here), strict=True))
         return [read(v) if i in wanted else None for i, v in enumerate(jaxpr.outvars)]
+
+    def _literal(self, atom: Literal) -> Known | None:
+        """The constant of a literal: one object for equal ones, so that it is recognised again."""
+        key = str(atom.aval), str(atom.val)
+        if key not in self._literals:
+            self._literals[key] = constant(atom.val, getattr(atom.aval, "dtype", None))
+        return self._literals[key]
 
     def _outputs(
         self, eqn: Any, inputs: list[Known | None], outs: frozenset[int], steps: int | None, path: Any
@@ -69,11 +78,13 @@ class Walk:
         name, inner = eqn.primitive.name, called(eqn)
         if inner is not None:
             return self.run(*inner, inputs, outs, steps, path)
+        if name in LOOPS and any(x is not None and x.later for x in inputs):
+            raise LaterError
         if name == "cond":
             return self._branches(eqn, inputs, outs, steps)
         if name in ("scan", "while"):
             return self._loop(eqn, inputs, outs, steps)
-        return computed(eqn, inputs, steps) if outs else [None] * len(eqn.outvars)
+        return computed(eqn, inputs, steps, self.constants) if outs else [None] * len(eqn.outvars)
 
     def _branches(
         self, eqn: Any, inputs: list[Known | None], outs: frozenset[int], steps: int | None
@@ -101,7 +112,7 @@ class Walk:
         if steps is not None and any(x is not None and x.stepped for x in inputs):
             return unknown  # a loop within a loop, over what changes in the outer one
         turns = Turns.of(eqn, self.needed, inputs, outs)
-        found = entering(turns, Walk(self.needed.outputs_only))
+        found = entering(turns, Walk(self.needed.outputs_only, self.constants))
         if found is None or not found[0]:
             return unknown
         length, carries, last = found

@@ -63,7 +63,7 @@ def no_latents(names: list[str]) -> ModelError:
 
 
 def _listed(learn: Any) -> list[str]:
-    if isinstance(learn, str) or not all(isinstance(name, str) for name in learn):
+    if isinstance(learn, str) or not isinstance(learn, Iterable) or not all(isinstance(name, str) for name in learn):
         raise OptionError(
             f"`learn` must be a list of names, got {learn!r}.", "Argument: learn.", "Write learn=['sigma'], say."
         )

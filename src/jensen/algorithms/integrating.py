@@ -1,0 +1,41 @@
+"""A fit to θ with other latents integrated out: by what fits a density, with the error of the integrals seen to."""
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jensen.algorithms.flexible import draws
+from jensen.algorithms.on_target import on_target
+from jensen.core import Outcome, Progress
+from jensen.families import AbstractGaussian
+from jensen.math.precision import working
+from jensen.models.nested import NestedTarget, finer
+
+ERROR, LOOKED_AT, TRIES = 0.05, 32, 2
+"""Nats by which integrals may vary from one θ to another; θ at which that is measured; tries with more nodes."""
+
+
+def fitted(
+    target: NestedTarget, seed: int, fit: Callable[[Any, int], Generator[Progress, None, Outcome]]
+) -> Generator[Progress, None, Outcome]:
+    """`fit` of θ, again with twice the nodes where the integrals owe too much to where the nodes are."""
+    for more in range(TRIES + 1):
+        outcome = yield from on_target(target, fit(target, seed))
+        error = target.quadrature_error(_points(target, outcome.q, seed))
+        if error < ERROR or more == TRIES:
+            break
+        target = finer(target)
+    names = ", ".join(f"'{site.name}'" for site in target.structure.conditional)
+    status = f"Given the other latents, {names} integrated out group by group. {outcome.status}"
+    if error >= ERROR:
+        status = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {outcome.status}"
+    return replace(outcome, target=target.settled(), converged=outcome.converged and error < ERROR, status=status)
+
+
+def _points(target: NestedTarget, q: Any, seed: int) -> np.ndarray:
+    if isinstance(q, AbstractGaussian):
+        return q.host_transform(np.random.default_rng([seed, 59]).normal(size=(LOOKED_AT, q.noise_dim)))
+    with working(target.precision):
+        return draws(q, LOOKED_AT, seed + 59)

@@ -1,0 +1,107 @@
+"""Whether means, sds and 99 % points reach as far as the tails do."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jensen.core import AbstractCheck, Finding
+from jensen.diagnostics.tails import Tail, tails
+from jensen.diagnostics.verdict import Material
+
+FACTOR = 1.3
+"""By how much a 1 or 99 % point may fall short, in distances from the median; up to `LENIENT` where draws are few."""
+LENIENT = 1.6
+MEAN, VARIANCE = 0.1, 0.2
+"""What a tail may add to a mean, in sd, and to a variance, in variances."""
+MARGIN = 1.1
+"""The index of a tail is known to about so much: a moment of order k is finite only if it is above k times that."""
+REMEDY = "A moment that is not finite says nothing: use quantiles or a prior with a lighter tail; NUTS goes far out."
+
+
+class Tails(AbstractCheck):
+    """The tail of every scalar, by profiles and the volume around them, beside the draws."""
+
+    def measure(self, material: Material) -> Iterator[Finding]:
+        """Nothing where no tail is so heavy that draws might miss it."""
+        found = _found(material)
+        if not found:
+            return
+        pool = material.pool
+        yield _quantile(found, "corrected", pool.ess, "usable")
+        yield _quantile(found, "of_q", float(pool.half), "trusted")
+        shift = max(found, key=lambda tail: tail.shift if np.isfinite(tail.shift) else -1.0)
+        missed = np.isfinite(shift.shift) and shift.shift > MEAN
+        yield Finding(
+            "mean beyond the reach of draws, in sd",
+            shift.shift,
+            f"< {MEAN}",
+            not missed,
+            reason=f"The tail of {shift.scalar} beyond the reach of the draws adds {shift.shift:.2g} sd to its mean."
+            if missed
+            else "",
+            remedy=REMEDY,
+        )
+        yield _moments(found)
+
+
+def _found(material: Material) -> list[Tail]:
+    where = material.answer.unconstrained(material.pool, material.draws)
+    if where is None:
+        return []
+    target, points, weights = where
+    return tails(target, points, weights, material.seed)
+
+
+def _quantile(found: list[Tail], which: str, effective: float, blocks: str) -> Finding:
+    def factor(tail: Tail) -> float:
+        return tail.quantile / max(getattr(tail, which), 1e-300)
+
+    worst = max(found, key=factor)
+    noise = np.sqrt(99.0 / max(effective, 1.0)) / worst.slope
+    limit = min(FACTOR * np.exp(noise), LENIENT)
+    passed = factor(worst) < limit
+    whose = "q's draws" if which == "of_q" else "the corrected draws"
+    reason = (
+        f"The {worst.level} point of {worst.scalar} is {factor(worst):.2g} times as far from the median as {whose} "
+        f"have it: its tail falls like s^-{worst.index:.2g}."
+    )
+    return Finding(
+        f"tail: {worst.level} point / that of {whose}",
+        factor(worst),
+        f"< {limit:.3g}",
+        bool(passed),
+        blocks,  # type: ignore[arg-type]
+        "" if passed else reason,
+        REMEDY,
+    )
+
+
+def _moments(found: list[Tail]) -> Finding:
+    """Which variances and means are not finite, or hang on a tail that draws do not reach; for any verdict."""
+    endless = [tail for tail in found if tail.index <= MARGIN]
+    wide = [tail for tail in found if MARGIN < tail.index <= 2.0 * MARGIN]
+    unknown = [tail for tail in found if tail.index > 2.0 * MARGIN and tail.spread > VARIANCE]
+    said = [
+        f"The {what} of {_names(group)} {verb}: P(|x| > s) falls like s^-{min(t.index for t in group):.2g}."
+        for group, what, verb in (
+            (endless, "mean", "is not finite"),
+            (wide, "variance", "is not finite"),
+            (unknown, "variance", "is finite but not known from the draws"),
+        )
+        if group
+    ]
+    least = min(found, key=lambda tail: tail.index)
+    return Finding(
+        "index of the heaviest tail",
+        least.index,
+        "reported",
+        True,
+        "",
+        note=" ".join(said),
+        remedy=REMEDY if said else "",
+    )
+
+
+def _names(group: list[Tail]) -> str:
+    names = list(dict.fromkeys(tail.scalar for tail in group))
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

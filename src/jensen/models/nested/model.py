@@ -1,0 +1,100 @@
+"""The log density of a few hyperparameters θ, with the groups of latents z that depend on them integrated out."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+
+from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
+from jensen.core import AbstractModel, total
+from jensen.core.family import stopped
+from jensen.models.bijection import SiteBijection
+from jensen.models.nested import quadrature
+from jensen.models.nested.layout import Layout
+from jensen.models.nested.rows import log_rows, on_support
+from jensen.models.numpyro import NumPyroModel, seeded
+
+
+class NestedModel(AbstractModel):
+    """log p(x, θ) = Σ_g log ∫ p(rows of g, z_g | θ) dz_g + the log density of everything that sees no z.
+
+    Attributes:
+        base: the program. bijection: the chart of θ. field: that of z. layout: the groups.
+        start: (G, k) latents at which the search for their modes begins.
+        stretch: what the nodes' distance from the modes is multiplied by; one, but to see what the integrals owe to it.
+        points, log_weights: (M, k) nodes and (M,) log weights of the quadrature; per_axis: nodes along each latent.
+        computed: deterministic sites that depend on z.
+    """
+
+    base: NumPyroModel
+    bijection: SiteBijection
+    field: SiteBijection
+    layout: Layout
+    start: Array
+    stretch: Array
+    points: np.ndarray
+    log_weights: np.ndarray
+    per_axis: int = eqx.field(static=True)
+    computed: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def fixed(self) -> Any:
+        """The program's constant arguments."""
+        return self.base.fixed
+
+    def _rows(self, latent: Latent, z: Array) -> dict[str, Array]:
+        """All rows at θ and (G, k) latents; those of the field's Jacobian besides."""
+        flat = jnp.zeros(self.field.dim, z.dtype).at[self.layout.members].set(z)
+        placed, extra = on_support(self.field, flat)
+        own = {f"{name}|": value for name, value in extra.items()}
+        return {**log_rows(self.base, {**latent, **placed}), **own}
+
+    def _groups(self, latent: Latent, z: Array) -> tuple[Array, Array]:
+        return self.layout.by_group(self._rows(latent, z))
+
+    def centre(self, latent: Latent) -> quadrature.Centre:
+        """Modes and scales of the groups at θ, held constant by differentiation."""
+        held = stopped(latent)
+        found = quadrature.centre(lambda z: self._groups(held, z), self.start)
+        return found._replace(factor=self.stretch * found.factor)
+
+    def given_centre(self, latent: Latent, at: quadrature.Centre) -> Scalar:
+        """The log joint of θ with the nodes placed around `at`, in nats."""
+        return total(self._terms(latent, at))
+
+    def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
+        """Log integrals of the groups under the field's names, and the sum of all rows that see no z."""
+        del batch
+        return self._terms(latent, self.centre(latent))
+
+    def _terms(self, latent: Latent, at: quadrature.Centre) -> Terms:
+        density = lambda z: self._groups(latent, z)  # noqa: E731
+        groups, rest = quadrature.log_integral(density, at, self.points, self.log_weights)
+        return {", ".join(self.layout.sites): groups, "the rest": rest}
+
+    def log_density(self, point: Flat, batch: Any = None) -> Scalar:
+        """log p(x, θ) at u, as a density over R^d, in nats."""
+        latent, log_det = self.bijection.forward(point)
+        return total(self.log_joint(latent, batch)) + log_det
+
+    def constrain(self, point: Flat) -> Latent:
+        """θ at u, and the deterministic sites that it determines."""
+        latent, _ = self.bijection.forward(point)
+        names = [s.name for s in self.bijection.structure.deterministic if s.name not in self.computed]
+        return {**latent, **self._deterministic(latent, names)}
+
+    def complete(self, point: Flat, key: PRNGKey) -> Latent:
+        """θ at u, one draw of z given θ, and all deterministic sites."""
+        latent, _ = self.bijection.forward(point)
+        z = quadrature.draw(lambda z: self._groups(latent, z), self.centre(latent), key)
+        flat = jnp.zeros(self.field.dim, z.dtype).at[self.layout.members].set(z)
+        latent = {**latent, **on_support(self.field, flat)[0]}
+        return {**latent, **self._deterministic(latent, [s.name for s in self.bijection.structure.deterministic])}
+
+    def _deterministic(self, latent: Latent, names: list[str]) -> Latent:
+        if not names:
+            return {}
+        trace = handlers.trace(handlers.substitute(seeded(self.base.fn), data=latent)).get_trace(**self.base.kwargs)
+        return {name: trace[name]["value"] for name in names}

@@ -1,0 +1,82 @@
+"""Programs with many latents, and what is known about them."""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from scipy.special import gammaln, logsumexp
+
+RNG = np.random.default_rng(3)
+GROUPS = 24
+COUNTS = RNG.poisson(np.exp(0.5 + 0.6 * RNG.normal(size=GROUPS)))
+
+
+def counts(y):
+    """One effect a row."""
+    b, s = numpyro.sample("b", dist.Normal(0, 2)), numpyro.sample("s", dist.HalfNormal(1))
+    with numpyro.plate("row", len(y)):
+        u = numpyro.sample("u", dist.Normal(0, s))
+        rate = numpyro.deterministic("rate", jnp.exp(b + u))
+        numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+def counts_log_joint(b, s, y=COUNTS, nodes=4001):
+    """log p(y, b, s) of `counts`, every effect integrated out on a fine grid; in nats."""
+    v = np.linspace(-9.0, 9.0, nodes)
+    eta = b + s * v
+    rows = y[:, None] * eta - np.exp(eta) - gammaln(y[:, None] + 1) - 0.5 * v**2 - 0.5 * np.log(2 * np.pi)
+    prior = -(b**2) / 8 - np.log(2 * np.sqrt(2 * np.pi)) - s**2 / 2 + np.log(2 / np.sqrt(2 * np.pi))
+    return float(logsumexp(rows, axis=1).sum() + len(y) * np.log(v[1] - v[0]) + prior)
+
+
+def slopes(x, g, y):
+    """Intercepts and slopes of groups, with Gaussian rows: given θ everything is exact."""
+    s, t = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("t", dist.HalfNormal(1))
+    a = numpyro.sample("a", dist.Normal(0, s).expand([GROUPS]).to_event(1))
+    with numpyro.plate("group", GROUPS):
+        c = numpyro.sample("c", dist.Normal(1, t))
+    numpyro.sample("y", dist.Normal(a[g] + c[g] * x, 0.5).to_event(1), obs=y)
+
+
+def slopes_data():
+    g = np.repeat(np.arange(GROUPS), 3)
+    x = RNG.normal(size=len(g))
+    y = 0.7 * RNG.normal(size=GROUPS)[g] + x + 0.5 * RNG.normal(size=len(g))
+    return {"x": x, "g": g, "y": y}
+
+
+def correlated(x, g, y):
+    """The same with a matrix of effects, (2, groups)."""
+    s = numpyro.sample("s", dist.HalfNormal(1).expand([2]).to_event(1))
+    with numpyro.plate("group", GROUPS):
+        z = numpyro.sample("z", dist.Normal(0, 1).expand([2]).to_event(1))
+    e = z * s
+    with numpyro.plate("row", len(y)):
+        numpyro.sample("y", dist.StudentT(4.0, e[g, 0] + e[g, 1] * x, 0.5), obs=y)
+
+
+def crossed(g, y):
+    """Two effects that share rows: the larger set can be integrated out, not both."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    with numpyro.plate("group", GROUPS):
+        a = numpyro.sample("a", dist.Normal(0, s))
+    with numpyro.plate("other", 9):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+    with numpyro.plate("row", len(y)):
+        numpyro.sample("y", dist.Normal(a[g] + b[np.arange(len(y)) % 9], 1), obs=y)
+
+
+def chained(y):
+    """A walk: every step sees the one before."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    h = numpyro.sample("h", dist.GaussianRandomWalk(s, len(y)))
+    numpyro.sample("y", dist.Normal(h, 1).to_event(1), obs=y)
+
+
+def summed(y):
+    """One row sees all effects at once."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    with numpyro.plate("group", GROUPS):
+        a = numpyro.sample("a", dist.Normal(0, s))
+        numpyro.sample("y", dist.Normal(a, 1), obs=y)
+    numpyro.factor("sum", -0.5 * (a.sum() / 0.1) ** 2)

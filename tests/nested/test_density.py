@@ -1,0 +1,51 @@
+"""The density of θ is the program's with the groups integrated out."""
+
+import numpy as np
+import pytest
+from scipy.stats import halfnorm, multivariate_normal
+
+from jensen.models import build
+from jensen.models.nested import finer, integrated
+from tests.nested import models
+
+POINTS = np.array([[0.4, -0.5], [0.9, -1.5], [-0.3, 0.4]])
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return integrated(build(models.counts, {"y": models.COUNTS}, "double"))
+
+
+def test_counts_against_a_fine_grid(counted):
+    exact = [models.counts_log_joint(b, np.exp(v)) + v for b, v in POINTS]
+    np.testing.assert_allclose(counted.value(POINTS), exact, atol=2e-3)
+    finest = finer(counted)
+    np.testing.assert_allclose(finest.value(POINTS[:2]), exact[:2], atol=1e-5)
+
+
+def test_gradients_are_those_of_the_values(counted):
+    _, slopes = counted.value_and_grad(POINTS)
+    step = 1e-4 * np.eye(2)
+    for column in range(2):
+        ends = counted.value(POINTS + step[column]), counted.value(POINTS - step[column])
+        np.testing.assert_allclose(slopes[:, column], (ends[0] - ends[1]) / 2e-4, atol=2e-2)
+
+
+def test_gaussian_groups_are_exact():
+    data = models.slopes_data()
+    target = integrated(build(models.slopes, data, "double"))
+    design = (data["g"][:, None] == np.arange(models.GROUPS)) * 1.0
+    sloped = design * data["x"][:, None]
+    for point in POINTS:
+        s, t = np.exp(point)
+        covariance = s**2 * design @ design.T + t**2 * sloped @ sloped.T + 0.25 * np.eye(len(data["y"]))
+        prior = halfnorm.logpdf([s, t]).sum() + point.sum()
+        exact = multivariate_normal.logpdf(data["y"], data["x"], covariance) + prior
+        assert target.value(point[None])[0] == pytest.approx(exact, abs=1e-6)
+
+
+def test_too_few_nodes_are_noticed():
+    coarse = integrated(build(models.counts, {"y": models.COUNTS}, "double"), 2)
+    fine = integrated(build(models.counts, {"y": models.COUNTS}, "double"))
+    assert coarse.quadrature_error(POINTS) > 0.05
+    assert fine.quadrature_error(POINTS) < 0.01

@@ -1,0 +1,44 @@
+"""Latents that are independent given the rest are found from the program, and nothing else is taken for them."""
+
+import numpy as np
+import pytest
+
+import jensen as jn
+from jensen.models import build
+from jensen.models.nested import find_groups
+from tests.nested import models
+
+Y = np.linspace(-1, 1, models.GROUPS)
+SLOPES = models.slopes_data()
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "sites", "size"),
+    [
+        (models.counts, {"y": models.COUNTS}, ("u",), 1),
+        (models.slopes, SLOPES, ("a", "c"), 2),
+        (models.correlated, SLOPES, ("z",), 2),
+        (models.crossed, {"g": SLOPES["g"], "y": SLOPES["y"]}, ("a",), 1),
+    ],
+)
+def test_groups_are_found(model, data, sites, size):
+    layout = find_groups(build(model, data, "double"))
+    assert layout.sites == sites
+    assert layout.members.shape == (models.GROUPS, size)
+
+
+@pytest.mark.parametrize("model", [models.chained, models.summed])
+def test_latents_that_see_each_other_are_no_groups(model):
+    assert find_groups(build(model, {"y": Y}, "double")) is None
+
+
+def test_the_members_of_a_group_are_those_of_one_group():
+    layout = find_groups(build(models.correlated, SLOPES, "double"))
+    np.testing.assert_array_equal(layout.members, np.arange(2 * models.GROUPS).reshape(-1, 2))
+    layout = find_groups(build(models.slopes, SLOPES, "double"))
+    np.testing.assert_array_equal(layout.members[:, 1] - layout.members[:, 0], models.GROUPS)
+
+
+def test_asked_for_where_there_are_none():
+    with pytest.raises(jn.ModelError, match="independent given the rest"):
+        jn.fit(models.chained, {"y": Y}, jn.nested())
