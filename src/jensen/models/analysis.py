@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.ops.provenance import eval_provenance
@@ -125,7 +126,7 @@ def placeholders(structure: Structure) -> dict[str, jax.ShapeDtypeStruct]:
 def support_sources(
     fn: Callable[..., Any], structure: Structure, arrays: dict[str, Any], fixed: dict[str, Any]
 ) -> dict[str, tuple[str, ...]]:
-    """Latent -> the other latents that its *support* depends on."""
+    """Latent -> the latents that its *support* depends on, through what a scan computes from step to step too."""
     latents = placeholders(structure)
 
     def supports(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -133,8 +134,16 @@ def support_sources(
         return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in names}
 
     names = [site.name for site in structure.latents]
-    provenance = traced(lambda given: eval_provenance(lambda **values: supports(given, values), **latents), arrays)
-    return {name: tuple(sorted(_union(sources))) for name, sources in provenance.items()}
+    closed, shape = jax.make_jaxpr(supports, return_shape=True)(arrays, latents)
+    offset, order = len(jax.tree.leaves(arrays)), sorted(latents)
+    found, start = {}, 0
+    for name in sorted(shape):
+        stop = start + len(shape[name])
+        wanted = [start <= i < stop for i in range(len(closed.jaxpr.outvars))]
+        _, used = dce_jaxpr(closed.jaxpr, wanted)
+        found[name] = tuple(latent for latent, needed in zip(order, used[offset:], strict=True) if needed)
+        start = stop
+    return found
 
 
 def _union(sources: Any) -> frozenset[str]:
