@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
+    from jensen.diagnostics.states import Probabilities
     from jensen.diagnostics.surgery import Surgery
 
 
@@ -216,7 +217,7 @@ class Fit:
         """Importance draws from q and a heavier-tailed relative, with weights; computed once."""
         if "pool" in self.stored:
             return self.stored["pool"]
-        return self._attached("new draws").pool(self.seed + 1)
+        return self._attached("new draws").settled_pool(self.seed + 1)
 
     @Kept
     def _pool_draws(self) -> dict[str, np.ndarray]:
@@ -229,6 +230,10 @@ class Fit:
         from jensen.models.imputed import with_imputed
 
         return with_imputed(self.answer.program, self.structure, draws, seed) if self.target is not None else draws
+
+    @Kept
+    def _probabilities(self) -> dict[str, Probabilities]:
+        return {} if self.target is None else self.answer.probabilities(self.pool, self._pool_draws)
 
     @alone()
     def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
@@ -288,8 +293,9 @@ class Fit:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.
 
         Columns: mean, sd, q5, median, q95, mcse_mean; q_mean and q_sd where the rows are corrected; lr_sd where
-        the method gives linear-response covariances (unconstrained sites only). `attrs` holds the verdict, its reasons
-        and a `caption`; the table of an untrusted fit is headed "untrusted".
+        the method gives linear-response covariances (unconstrained sites only). Small discrete latents have a row
+        `site[i]=value` for every value: its probability (`mean`) with its Monte Carlo error. `attrs` holds the verdict,
+        its reasons and a `caption`; the table of an untrusted fit is headed "untrusted".
         """
         from jensen.diagnostics.table import captioned, summarise
 
