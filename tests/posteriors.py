@@ -220,7 +220,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 METHODS: dict[str, Any] = {
-    "gaussian": jn.auto(escalate=False),
+    "gaussian": jn.auto(escalate=False, integrate=False),
     "laplace": "laplace",
     "pathfinder": "pathfinder",
     "mean_field": jn.advi(),

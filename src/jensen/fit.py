@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jensen._alone import alone
+from jensen._arguments import seed_of
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Certificate, Outcome, Progress
@@ -74,6 +75,8 @@ def fit(
     algorithm = resolve(method)
     _check(seed, precision)
     precision = precision or default_precision()
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise OptionError(f"progress must be True, False or a function, got {progress!r}.", "Argument: progress.")
     data = opened(model, data, precision)
     model, check_again = repeatable(model, data, precision)
     loop, target = _prepared(algorithm, model, data, learn, precision)
@@ -128,8 +131,7 @@ def _check_streams(algorithm: AbstractAlgorithm, model: Model, learn: Any) -> No
 
 
 def _check(seed: Any, precision: Any) -> None:
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise OptionError(f"seed must be a whole number of at least 0, got {seed!r}.", "Argument: seed.")
+    seed_of(seed)
     if precision not in (None, "double", "single"):
         raise OptionError(
             f"There is no precision {precision!r}.",

@@ -32,7 +32,7 @@ def _make(cls: type[Method], options: dict[str, Any]) -> Method:
     if not wrong:
         try:
             return cast(Callable[..., Method], cls)(**options)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, JensenError):
                 raise
             wrong = [name for name, value in options.items() if not fits(value, hints[name])] or list(options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._alone import Kept, alone
+from jensen._arguments import number, seed_of, whole_number
 from jensen._caution import caution, quiet
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.check import Report
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
+    from jensen.diagnostics.states import Probabilities
     from jensen.diagnostics.surgery import Surgery
 
 
@@ -215,7 +217,7 @@ class Fit:
         """Importance draws from q and a heavier-tailed relative, with weights; computed once."""
         if "pool" in self.stored:
             return self.stored["pool"]
-        return self._attached("new draws").pool(self.seed + 1)
+        return self._attached("new draws").settled_pool(self.seed + 1)
 
     @Kept
     def _pool_draws(self) -> dict[str, np.ndarray]:
@@ -229,6 +231,10 @@ class Fit:
 
         return with_imputed(self.answer.program, self.structure, draws, seed) if self.target is not None else draws
 
+    @Kept
+    def _probabilities(self) -> dict[str, Probabilities]:
+        return {} if self.target is None else self.answer.probabilities(self.pool, self._pool_draws)
+
     @alone()
     def sample(self, num_draws: int = 1000, *, seed: int = 0, raw: bool = False) -> dict[str, np.ndarray]:
         """Draws: site -> array (num_draws, ...) on the model's support, deterministic sites included.
@@ -236,8 +242,7 @@ class Fit:
         By default the draws are importance-corrected where the verdict is "usable": resampled in proportion to the
         smoothed weights. Where it is "trusted" or "untrusted", and with `raw=True`, they are q's own.
         """
-        if num_draws < 1:
-            raise OptionError(f"num_draws must be at least 1, got {num_draws}.", "Argument: num_draws.")
+        num_draws, seed = whole_number(num_draws, "num_draws"), seed_of(seed)
         corrected = not raw and self.check().verdict == "usable"
         if not raw:
             caution(self)
@@ -262,7 +267,7 @@ class Fit:
         """
         from jensen.interop.arviz import marginals
 
-        return marginals(self, num_draws, seed)
+        return marginals(self, whole_number(num_draws, "num_draws"), seed_of(seed))
 
     # ---- reports -----------------------------------------------------------------------------------------------
 
@@ -288,8 +293,9 @@ class Fit:
         """Mean, sd, quantiles and Monte Carlo error of every scalar, by the same rule as `sample`.
 
         Columns: mean, sd, q5, median, q95, mcse_mean; q_mean and q_sd where the rows are corrected; lr_sd where
-        the method gives linear-response covariances (unconstrained sites only). `attrs` holds the verdict, its reasons
-        and a `caption`; the table of an untrusted fit is headed "untrusted".
+        the method gives linear-response covariances (unconstrained sites only). Small discrete latents have a row
+        `site[i]=value` for every value: its probability (`mean`) with its Monte Carlo error. `attrs` holds the verdict,
+        its reasons and a `caption`; the table of an untrusted fit is headed "untrusted".
         """
         from jensen.diagnostics.table import captioned, summarise
 
@@ -312,8 +318,9 @@ class Fit:
 
         `log_evidence` is the exact log p(x) where known; otherwise the estimate of `evidence` stands in.
         """
-        value = self.evidence().log_evidence if log_evidence is None else log_evidence
-        return self._attached("a decomposition").decompose(value, self.seed + 3, num_draws)
+        count = None if num_draws is None else whole_number(num_draws, "num_draws")
+        value = self.evidence().log_evidence if log_evidence is None else number(log_evidence, "log_evidence")
+        return self._attached("a decomposition").decompose(value, self.seed + 3, count)
 
     # ---- out of here -------------------------------------------------------------------------------------------
 
@@ -322,7 +329,7 @@ class Fit:
         """An ArviZ DataTree: posterior, log_likelihood, observed_data, with dims and coords from the plates."""
         from jensen.interop.arviz import to_arviz
 
-        return to_arviz(self, num_draws, log_likelihood)
+        return to_arviz(self, whole_number(num_draws, "num_draws"), log_likelihood)
 
     @alone()
     def predict(
@@ -336,7 +343,7 @@ class Fit:
         from jensen.interop.predict import predict
 
         caution(self)
-        return predict(self, new_data, num_draws, seed)
+        return predict(self, new_data, whole_number(num_draws, "num_draws"), seed_of(seed))
 
     @alone()
     def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior | LocalFactors:
@@ -347,15 +354,17 @@ class Fit:
         optimum: for a mixture, `fit.infer(rows).probabilities()` are the responsibilities. `new_data` holds every
         argument with one entry for each row; without it the fit's own rows are meant.
         """
-        from jensen.models.data_check import as_mapping
+        from jensen.models.data_check import as_mapping, convert
 
         answer = self._attached("inference for new rows")
-        return answer.infer(None if new_data is None else as_mapping(new_data), refine)
+        new = None if new_data is None else convert(as_mapping(new_data), self.target.precision)
+        return answer.infer(new, refine)
 
     @alone()
     def surgery(self, num_draws: int | None = None) -> Surgery:
         """L / N = reconstruction - mutual information - marginal divergence, for amortised fits, in nats a row."""
-        return self._attached("the surgery of the bound").surgery(num_draws)
+        count = None if num_draws is None else whole_number(num_draws, "num_draws")
+        return self._attached("the surgery of the bound").surgery(count)
 
     @alone()
     @quiet()

@@ -241,8 +241,8 @@ def test_latents_of_a_streamed_plate_come_with_the_draws():
         fit.sample(100_000)
 
 
-def test_counts_that_are_too_wide_are_noticed():
-    """A Poisson latent seen with unit noise has sd 0.9; no factor for counts without an upper end is as narrow."""
+def test_a_count_seen_closely_has_a_narrow_factor():
+    """A Poisson latent seen with unit noise has sd 0.9, less than a Poisson's own."""
 
     def counts(y):
         n = numpyro.sample("n", dist.Poisson(5.0))
@@ -254,8 +254,8 @@ def test_counts_that_are_too_wide_are_noticed():
     mean = p @ values
     sd = np.sqrt(p @ values**2 - mean**2)
     fit = jn.fit(counts, {"y": 6.0})
-    assert float(fit.q.variances()["n"]) > 2 * sd**2
-    assert fit.check().verdict == "usable"
+    assert float(fit.q.variances()["n"]) == pytest.approx(sd**2, rel=0.1)
+    assert fit.check().verdict in ("trusted", "usable")
     draws = fit.sample(4000)["n"]
     assert abs(draws.mean() - mean) < 0.1 * sd
     assert draws.std() == pytest.approx(sd, rel=0.1)

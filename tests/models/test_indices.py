@@ -209,6 +209,16 @@ def test_log_densities_plans_and_wide_data():
         checked(model_of(WAYS["m[g]"]), {"g": np.append(g[:-1], J), "y": 0.0 * g}, "single")
 
 
+def test_a_density_outside_jax_counts_no_data_from_the_end():
+    def outside(z, g, y):
+        return float(-0.5 * np.sum(z["m"] ** 2) - 0.5 * np.sum((y - z["m"][g]) ** 2))
+
+    model = jn.LogDensity(outside, {"m": J}, differentiable=False)
+    check(model, g=G, y=Y)
+    with pytest.raises(jn.DataError, match="'g' gives a negative index, -1"):
+        check(model, g=NEGATIVE, y=Y)
+
+
 def groups(g, y=None):
     m = numpyro.sample("m", dist.Normal(0, 1).expand([J]).to_event(1))
     with numpyro.plate("row", len(g)):

@@ -5,10 +5,11 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from jensen.math.clock import programs_compiled
-from jensen.models import Plate, build
+from jensen.models import Plate, analysis, build
 from jensen.models.build import with_dependencies
 from tests.zoo import MODELS
 
@@ -232,3 +233,23 @@ def test_hessian_and_padding_on_a_quadratic():
     np.testing.assert_allclose(gradients, 1.0 - points @ precision, atol=1e-12)
     assert target.value(points).shape == (150,)
     assert target.constrain(points)["x"].shape == (150, 3)
+
+
+def test_supports_in_a_scan_depend_on_what_their_bounds_depend_on():
+    def model(y, top):
+        width = numpyro.sample("width", dist.HalfNormal(1))
+
+        def step(before, now):
+            a = numpyro.sample("a", dist.Uniform(0, 1))
+            b = numpyro.sample("b", dist.Uniform(0, top))
+            c = numpyro.sample("c", dist.Uniform(0, width))
+            d = numpyro.sample("d", dist.Uniform(before, before + 1))
+            numpyro.sample("y", dist.Normal(a + b + c + d, 1), obs=now)
+            return d, None
+
+        scan(step, 0.0, y)
+
+    arrays = {"y": np.ones(4), "top": np.asarray(2.0)}
+    structure = analysis.analyse(model, arrays, {})
+    sources = analysis.support_sources(model, structure, arrays, {})
+    assert sources == {"width": (), "a": (), "b": (), "c": ("width",), "d": ("d",)}

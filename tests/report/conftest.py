@@ -14,7 +14,8 @@ mpl.use("Agg")
 
 @pytest.fixture(scope="session")
 def schools():
-    return jn.fit(load_model(datasets.MODELS / "eight_schools.py").model, datasets.eight_schools())
+    model = load_model(datasets.MODELS / "eight_schools.py").model
+    return jn.fit(model, datasets.eight_schools(), jn.auto(integrate=False))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ def fit_with(**shapes):
     sites = [SimpleNamespace(name=name) for name in shapes]
     rng = np.random.default_rng(0)
     draws = {name: rng.normal(size=(10, *shape)) for name, shape in shapes.items()}
-    return SimpleNamespace(structure=SimpleNamespace(latents=sites[:-1], deterministic=sites[-1:])), draws
+    return SimpleNamespace(structure=SimpleNamespace(drawn=sites[:-1], deterministic=sites[-1:])), draws
 
 
 def test_everyone_gets_one_before_anyone_gets_more():

@@ -200,10 +200,6 @@ class Auto(AbstractAlgorithm):
         )
 
 
-def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float]:
-    """The bound on fresh mirrored draws and its standard error, in nats."""
-
-
 def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float, float]:
     """The bound on fresh mirrored draws, its standard error and the sd of its log weights, in nats."""
     stage = _Stage("", q)

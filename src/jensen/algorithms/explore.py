@@ -7,6 +7,7 @@ import numpy as np
 
 from jensen._errors import ModelError
 from jensen._typing import leaf
+from jensen.algorithms.hard_edge import check_edge
 from jensen.algorithms.improper import check_integral
 from jensen.algorithms.relabel import labellings_of
 from jensen.core import Certificate, Progress
@@ -114,7 +115,8 @@ def _no_start(target: Target, point: np.ndarray) -> ModelError:
     return ModelError(
         f"The log density is not finite at any of the starts tried: the term of site '{name}' is {kind}.",
         f"Site '{name}', first at row {row[0] if len(row) == 1 else row} of shape {np.shape(terms[name])}.",
-        "Check the data against the distribution's support, and the priors' scale.",
+        "Check the data against the distribution's support, and the priors' scale. Where latents must not leave a "
+        "region (a numpyro.factor of -inf, a bound that they set), let their supports end at its edge.",
     )
 
 
@@ -229,6 +231,8 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
     """
     mode = settle(target, paths[0])
     check_integral(target, mode.point, mode.factor)
+    if not target.heavy:
+        check_edge(target, mode.point, mode.factor, mode.regular and mode.decrement < 1e-4)
     near = target.heavy or not mode.regular or np.isfinite(target.reach)
     further = [] if near else _climb_from_afar(target, mode)
     ends: list[lbfgs.Path] = []

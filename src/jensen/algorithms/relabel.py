@@ -114,7 +114,7 @@ def find_labellings(
             continue
         used = {axis for one in found for axis in one.axes}
         free = [axis for axis in lengths[size] if axis not in used]
-        for axes in test.passing(_axis_sets(free, frugal), size, frugal):
+        for axes in test.passing(axis_sets(free, frugal), size, frugal):
             if not any(axis in one.axes for one in found for axis in axes):
                 classes = test.classes(axes, size)
                 found += [Labelling(axes, classes, size)] if classes else []
@@ -166,7 +166,7 @@ class _Test:
         return tuple(tuple(group) for group in groups if len(group) > 1)
 
 
-def _axis_sets(axes: list[Axis], frugal: bool) -> list[tuple[Axis, ...]]:
+def axis_sets(axes: list[Axis], frugal: bool) -> list[tuple[Axis, ...]]:
     """Sets of axes, smallest first; of very many axes few sets only."""
     most = len(axes) if len(axes) <= _MOST_AXES else 2
     sets = [chosen for count in range(1, most + 1) for chosen in itertools.combinations(axes, count)]

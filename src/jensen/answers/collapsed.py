@@ -56,6 +56,7 @@ class Collapsed:
             self._read(points),
             lambda values: self._weighed(values, len(next(iter(values.values()))))[0],
             lambda values: self._weighed(values, len(next(iter(values.values()))))[1:],
+            states=[len(v) for site in self.way.left_out if (v := infos[site].values) is not None],
             coded={site: len(v) for site, v in listed.items() if np.array_equal(v, np.arange(len(v)))},
             eps=float(np.finfo(float_type(precision)).eps),
             frugal=self.weigher.size < 1024,

@@ -16,7 +16,7 @@ from jensen.algorithms.coordinate.hybrid_solution import HybridSolution, restore
 from jensen.algorithms.coordinate.solution import Solution, restored
 from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
-from jensen.answers.factors import FACTORS, factor_checks
+from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
 from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
 from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome
@@ -25,6 +25,8 @@ from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool
 from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare_exact
+from jensen.diagnostics.states import LISTED as FEW
+from jensen.diagnostics.states import Probabilities
 from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.models import build
@@ -32,6 +34,8 @@ from jensen.models.conjugacy import ConjugateTarget
 from jensen.models.conjugacy.target import HybridTarget
 from jensen.models.program import deterministic_names
 
+DRAWS = 4096
+"""Draws of q behind its probabilities of states."""
 LARGEST = 2_000_000_000
 """Bytes of draws of one site that are handed out."""
 LISTED = 2_000
@@ -128,6 +132,13 @@ class ConjugateAnswer(AbstractAnswer):
         how = f"{', '.join(way.left_out)} integrated out exactly" if way.left_out else "all latents drawn"
         integrated = () if way.plan.exact else (Integrated(tuple(way.left_out), False),)
         return (*factor_checks(how, exact=not way.weighed), *integrated)
+
+    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+        """By frequencies of exact conditional draws, and of draws of q."""
+        small = {n: s.values for n, s in self.solution.infos.items() if n in draws and s.values is not None}
+        small = {n: v for n, v in small.items() if draws[n][0].size * len(v) <= FEW}
+        own = self.sample(DRAWS, self.seed + 5) if small else {}
+        return factor_probabilities(small, own, pool, draws)
 
     def unconstrained(self, pool: Pool, draws: Draws) -> Any:
         """The program over R^D, discrete latents summed out."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jensen.diagnostics.importance import Pool
     from jensen.diagnostics.labellings import Counted, View
     from jensen.diagnostics.moments import Agreement
+    from jensen.diagnostics.states import Probabilities
     from jensen.diagnostics.surgery import Surgery
 
 Draws = dict[str, np.ndarray]
@@ -39,6 +40,7 @@ class AbstractAnswer(abc.ABC):
         program: the NumPyro program with its data; `None` for a plain log density.
         space: what the importance weights are on, in words, where it is not the latents themselves.
         partial: whether q leaves latents of rows out, so that a model may have more of them.
+        grows: whether independent pools of it may be joined, at a cost that is no matter.
         advice: what to do where a fit is "usable", and where it is "untrusted" and no check that failed has a remedy.
     """
 
@@ -50,6 +52,7 @@ class AbstractAnswer(abc.ABC):
     program: NumPyroProgram | None
     space: str = ""
     partial: ClassVar[bool] = False
+    grows: bool = False
     advice: ClassVar[Mapping[str, str]]
     _counted: tuple[Pool, Counted] | None = None
 
@@ -73,6 +76,21 @@ class AbstractAnswer(abc.ABC):
     @abc.abstractmethod
     def pool(self, seed: int) -> Pool:
         """Importance draws; the first half of them from q."""
+
+    def settled_pool(self, seed: int) -> Pool:
+        """The pool, of up to four times as many draws where a figure of the verdict is near its limit."""
+        from jensen.diagnostics.checks.near import undecided
+        from jensen.diagnostics.importance import joined
+        from jensen.diagnostics.verdict import Material
+
+        pool = self.pool(seed)
+        for further in (1, 2):
+            if not self.grows or not undecided(Material(self, pool, self.draws_of(pool), seed)):
+                break
+            for _ in range(further):
+                seed += 7_919
+                pool = joined(pool, self.pool(seed))
+        return pool
 
     @abc.abstractmethod
     def draws_of(self, pool: Pool) -> Draws:
@@ -110,6 +128,11 @@ class AbstractAnswer(abc.ABC):
     @abc.abstractmethod
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Means and sds of q against corrected ones."""
+
+    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+        """Of the values of discrete latents that are few: under q, and by the weights."""
+        del pool, draws
+        return {}
 
     def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray] | None:
         """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build."""

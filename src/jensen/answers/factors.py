@@ -1,8 +1,16 @@
 """The checks that products of factors share."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jensen.answers.contract import Draws
 from jensen.answers.gaussian import CORRECTED
 from jensen.core import AbstractCheck
-from jensen.diagnostics.checks import Labellings, Modes, Moments, Optimiser, Tails, Weights
+from jensen.diagnostics.checks import Labellings, Modes, Moments, Optimiser, States, Tails, Weights
+from jensen.diagnostics.importance import Pool
+from jensen.diagnostics.states import LISTED, Probabilities, from_draws
 
 FACTORS = {
     "usable": CORRECTED,
@@ -15,4 +23,16 @@ NOISE = 0.15
 
 def factor_checks(how: str, *, exact: bool = False) -> tuple[AbstractCheck, ...]:
     """Other optima, moments and weights; `how` says on what these are, `exact` that q is the posterior itself."""
-    return Modes("optima"), Optimiser(), Moments(NOISE), Weights(how, 0.125, exact), Tails(), Labellings()
+    return Modes("optima"), Optimiser(), Moments(NOISE), States(), Weights(how, 0.125, exact), Tails(), Labellings()
+
+
+def factor_probabilities(
+    sites: Mapping[str, Any], own: Draws | None, pool: Pool, draws: Draws
+) -> dict[str, Probabilities]:
+    """Of these discrete sites, name -> values; `own` are draws of q, where the first half of the pool are none."""
+    found = {}
+    for name, values in sites.items():
+        if name in draws and values is not None and draws[name][0].size * len(values) <= LISTED:
+            mine = None if own is None else own[name]
+            found[name] = from_draws(np.asarray(values), mine, draws[name], pool)
+    return found

@@ -19,6 +19,7 @@ from jensen.diagnostics.checks import (
     Modes,
     Moments,
     Optimiser,
+    States,
     Stationary,
     Tails,
     Weights,
@@ -27,6 +28,7 @@ from jensen.diagnostics.evidence import Decomposition, decompose
 from jensen.diagnostics.importance import Pool, densities, draw_pool, widened
 from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare, flatten
+from jensen.diagnostics.states import LISTED, Probabilities, from_marginals
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
@@ -61,6 +63,7 @@ class GaussianAnswer(AbstractAnswer):
         density = target.density if isinstance(target, AutoTarget) else target
         assert density is not None  # there is a Gaussian on it
         self.target, self.outcome, self.seed = density, outcome, seed
+        self.grows = not density.heavy
         self.structure, self.program = density.structure, density.program
 
     @property
@@ -149,11 +152,17 @@ class GaussianAnswer(AbstractAnswer):
             Optimiser(),
             FiniteDensity(),
             Moments(),
+            States(),
             Stationary(self.gaussian),
             LinearResponse(),
             Weights(),
             Tails(),
         )
+
+    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+        """Exact given the continuous latents, and averaged."""
+        small = [s.name for s in self.structure.summed if np.prod(s.shape, dtype=int) * len(s.values) <= LISTED]  # type: ignore[arg-type]
+        return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
     def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray]:
         """The pool is there already."""

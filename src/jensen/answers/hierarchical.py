@@ -122,6 +122,9 @@ class HierarchicalAnswer(NativeAnswer):
         """Other optima, weights, moments, and whether q is more than mean field."""
         return (*factor_checks(f"on {self.space}"), Expressed(self.dependence))
 
+    def _discrete(self) -> dict[str, Any]:
+        return {name: factor for name, factor in self.q.likelihood.factors.items() if factor.discrete}
+
     def columns(self, names: list[str]) -> dict[str, np.ndarray]:
         """`max_corr`: the largest correlation of each scalar with another under q, by the law of total covariance."""
         largest = self.dependence.largest()

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jensen._arguments import seed_of, whole_number
 from jensen._errors import DataError, OptionError, UndefinedError, nearest
 from jensen.algorithms.coordinate.plated_sweeps import sweeps_of
 from jensen.algorithms.coordinate.shape import splits
@@ -61,8 +62,7 @@ class LocalFactors:
 
     def sample(self, num_draws: int = 1000, *, seed: int = 0) -> dict[str, np.ndarray]:
         """Draws of the rows' latents, site -> (num_draws, ...)."""
-        if num_draws < 1:
-            raise OptionError(f"num_draws must be at least 1, got {num_draws}.", "Argument: num_draws.")
+        num_draws, seed = whole_number(num_draws, "num_draws"), seed_of(seed)
         with working(self.precision):
             return draw_many(self.q, num_draws, seed)
 

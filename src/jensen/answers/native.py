@@ -15,13 +15,14 @@ import numpy as np
 from jensen._typing import leaf
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.answers.contract import AbstractAnswer, Draws
-from jensen.answers.factors import FACTORS, factor_checks
+from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
 from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome, total
 from jensen.diagnostics.evidence import Decomposition
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.labellings import View, numbered
 from jensen.diagnostics.moments import Agreement, compare_exact
+from jensen.diagnostics.states import Probabilities
 from jensen.families import native
 from jensen.families.native import Product
 from jensen.math.precision import Precision, float_type, working
@@ -136,6 +137,14 @@ class NativeAnswer(AbstractAnswer):
     def checks(self) -> tuple[AbstractCheck, ...]:
         """Other optima, weights, moments."""
         return factor_checks("all latents drawn")
+
+    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+        """By frequencies."""
+        finite = {name: f.support() for name, f in self._discrete().items()}
+        return factor_probabilities({n: v for n, v in finite.items() if v is not None}, None, pool, draws)
+
+    def _discrete(self) -> dict[str, Any]:
+        return {name: factor for name, factor in self.q.factors.items() if factor.discrete}
 
     def unconstrained(self, pool: Pool, draws: Draws) -> Any:
         """The same model over R^D, where all latents are continuous."""

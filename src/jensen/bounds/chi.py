@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from jensen._errors import OptionError
+from jensen._arguments import number
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class ChiUpper:
     order: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.order >= 1.0:
-            raise OptionError(f"order must be at least 1, got {self.order}.", "Option: order of ChiUpper.")
+        number(self.order, "order", "Option: order of ChiUpper.", low=1.0)
 
     def estimate(self, log_weights: np.ndarray) -> float:
         """The plug-in estimate, biased low."""

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from jensen._arguments import whole_number
 from jensen._typing import LogWeights, Scalar
 from jensen.core import AbstractBound
 
@@ -31,8 +32,7 @@ class ImportanceWeighted(AbstractBound):
         return self.num_particles
 
     def __check_init__(self) -> None:
-        if self.num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {self.num_particles}")
+        whole_number(self.num_particles, "num_particles", "Option: num_particles of ImportanceWeighted.")
 
     def __call__(self, log_weights: LogWeights) -> Scalar:
         """Mean over groups of the log mean weight, in nats."""

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
+from jensen._arguments import number, whole_number
 from jensen._errors import OptionError
 from jensen._typing import LogWeights, Scalar
 from jensen.core import AbstractBound
@@ -34,16 +35,13 @@ class Renyi(AbstractBound):
         return self.num_particles
 
     def __check_init__(self) -> None:
-        if not 0.0 <= self.alpha < 1.0:
+        if not 0.0 <= number(self.alpha, "alpha", "Option: alpha of Renyi.") < 1.0:
             raise OptionError(
                 f"alpha must be in [0, 1), got {self.alpha}.",
                 "Option: alpha of Renyi.",
                 "alpha = 1 is the ELBO; for an upper bound see ChiUpper.",
             )
-        if self.num_particles < 1:
-            raise OptionError(
-                f"num_particles must be at least 1, got {self.num_particles}.", "Option: num_particles of Renyi."
-            )
+        whole_number(self.num_particles, "num_particles", "Option: num_particles of Renyi.")
 
     def __call__(self, log_weights: LogWeights) -> Scalar:
         """Mean over groups, in nats."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
+from jensen._arguments import number
 from jensen._errors import OptionError
 from jensen._typing import Array, LogWeights, Scalar
 from jensen.core import AbstractBound
@@ -27,8 +28,7 @@ class Weighted(AbstractBound):
     beta: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
-        if not self.beta > 0:
-            raise OptionError(f"beta must be positive, got {self.beta}.", "Option: beta of Weighted.", "1 is the ELBO.")
+        number(self.beta, "beta", "Option: beta of Weighted (1 is the ELBO).", low=0.0, open_low=True)
 
     def joined(self, observed: Array, latent: Array) -> Array:
         """log p(x | z) + β (log p(z) - log q(z))."""

@@ -1,5 +1,7 @@
 """Data files: JSON, CSV, NumPy archives and Parquet, as arrays by name."""
 
+import csv
+import gzip
 import json
 import zipfile
 from dataclasses import dataclass
@@ -110,11 +112,43 @@ def _csv(path: Path) -> DataFile:
 
     separator = "\t" if path.name.lower().endswith(".tsv") else ","
     try:
+        _check_fields(path, separator)
         frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
-    except (ValueError, EOFError, OSError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
+    except DataError:
+        raise
+    except (ValueError, EOFError, OSError, csv.Error) as error:  # pandas' own errors are ValueErrors
         reason = str(error).strip().removesuffix(".").removeprefix("Error tokenizing data. C error: ")
         raise DataError(f"The data file cannot be read as a table ({reason}).", f"File: {path}.") from error
     return _columns(frame, path)
+
+
+def _check_fields(path: Path, separator: str) -> None:
+    """Raise for a row with more or fewer fields than the header, which pandas shifts or fills up without a word."""
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
+        header = [name.strip() for name in next((row for row in reader if row), [])]
+        twice = [name for name in header if name and header.count(name) > 1]
+        if twice:
+            raise DataError(f"The header has the name '{twice[0]}' twice.", f"File: {path}.", "Rename one column.")
+        other = next((s for s in ";|\t," if s != separator and len(header) == 1 and s in header[0]), None)
+        if other is not None:
+            shown = {"\t": "a tab"}.get(other, f"'{other}'")
+            raise DataError(
+                f"The header '{header[0]}' is one field: the columns seem to be separated by {shown}.",
+                f"File: {path}, line 1.",
+                "Separate the fields by commas in a .csv file, and by tabs in a .tsv file.",
+            )
+        rows = (row for row in reader if row and (row != [""] or len(header) == 1))
+        for number, row in enumerate(rows):
+            if len(row) != len(header):
+                raise DataError(
+                    f"The data file cannot be read as a table: row {number} has {len(row)} fields, and the header has "
+                    f"{len(header)} names.",
+                    f"File: {path}, line {reader.line_num}.",
+                    "Give every row one field for each name (a comma within a field needs quotes around the field; a "
+                    "missing value is an empty field).",
+                )
 
 
 def _parquet(path: Path) -> DataFile:

@@ -15,6 +15,7 @@ from rich.text import Text
 from jensen.diagnostics.check import Report
 from jensen.diagnostics.evidence import Evidence
 from jensen.diagnostics.labellings import count_in_words
+from jensen.diagnostics.table import site_of
 from jensen.plan import Plan
 from jensen.result import Fit
 
@@ -108,7 +109,7 @@ def summary_rows(
 ) -> Iterator[tuple[str, np.ndarray | None, float]]:
     """(label, values, sd) for the rows that are shown; values are None where rows are left out."""
     order = [site.name for site in fit.structure.drawn + fit.structure.deterministic]
-    owner = pd.Series([str(name).partition("[")[0] for name in frame.index], index=frame.index)
+    owner = pd.Series([site_of(name) for name in frame.index], index=frame.index)
     shown = left = 0
     for name in order:
         part = frame[owner == name]

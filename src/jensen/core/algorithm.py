@@ -9,11 +9,13 @@ import abc
 import dataclasses
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from types import NoneType, UnionType
+from typing import Any, ClassVar, TypeAlias, get_args, get_origin
 
 import equinox as eqx
 import numpy as np
 
+from jensen._arguments import number, whole_number
 from jensen._errors import OptionError
 from jensen.core.certificate import Certificate
 from jensen.core.estimates import Estimates
@@ -68,6 +70,13 @@ class Outcome:
 Run: TypeAlias = Generator[Progress, None, Outcome]
 
 
+def _is_kind(annotation: Any, kind: type) -> bool:
+    """Whether an option is of this kind, or of it and None, and of nothing else."""
+    parts = [part for part in (get_args(annotation) if isinstance(annotation, UnionType) else (annotation,))]
+    kinds = [part for part in parts if part is not NoneType]
+    return len(kinds) == 1 and (get_origin(kinds[0]) or kinds[0]) is kind
+
+
 class AbstractAlgorithm(eqx.Module):
     """A variational method with its options; a small frozen object."""
 
@@ -76,20 +85,21 @@ class AbstractAlgorithm(eqx.Module):
     """Whether the data may be a source of batches."""
 
     def __check_init__(self) -> None:
-        """Whole-number options are at least 1, limits at least 0; the rest is for each method to say."""
+        """Whole-number options are at least 1, limits at least 0, others finite; the rest is for each method to say."""
         for option in dataclasses.fields(self):
-            optional = option.type == int | None
-            value = getattr(self, option.name)
-            if option.type is not int and not (optional and value is not None):
+            value, where = getattr(self, option.name), f"Option: {option.name} of {self.name}."
+            plain = [kind for kind in (bool, str, Mapping) if _is_kind(option.type, kind)]
+            if plain and value is not None and not isinstance(value, plain[0]):
+                names = {bool: "True or False", str: "a name", Mapping: "a mapping"}
+                raise OptionError(f"{option.name} must be {names[plain[0]]}, got {value!r}.", where)
+            kinds = [kind for kind in (int, float) if _is_kind(option.type, kind)]
+            if not kinds or (value is None and option.type is not kinds[0]):
                 continue
-            least = 0 if option.name.endswith("_limit") else 1
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            if not whole or value < least:
-                raise OptionError(
-                    f"{option.name} must be a whole number of at least {least}, got {value!r}.",
-                    f"Option: {option.name} of {self.name}.",
-                    f"The default is {option.default}.",
-                )
+            if kinds[0] is int:
+                least = 0 if option.name.endswith("_limit") else 1
+                whole_number(value, option.name, where, least, remedy=f"The default is {option.default}.")
+            else:
+                number(value, option.name, where)
 
     @abc.abstractmethod
     def prepare(self, model: Any, data: Any, precision: Precision) -> Any:

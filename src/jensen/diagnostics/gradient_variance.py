@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jensen._alone import alone
+from jensen._arguments import seed_of, whole_number
 from jensen.algorithms.blackbox.recipes import chosen_estimator
 from jensen.bounds import ELBO
 from jensen.core import AbstractBound, AbstractEstimator
@@ -21,6 +22,7 @@ from jensen.estimators import Blanket, Mixed, Pathwise, Regressed, Scored, Score
 from jensen.families.native import Product
 from jensen.math.precision import default_precision, working
 from jensen.models.dependence import Links
+from jensen.models.door import opened
 from jensen.models.log_density import LogDensity
 from jensen.models.native import NativeTarget, native_target
 
@@ -104,7 +106,9 @@ def gradient_variance(
         >>> sorted(found.best())
         ['z']
     """
+    num_gradients, seed = whole_number(num_gradients, "num_gradients"), seed_of(seed)
     precision = default_precision()
+    data = opened(model, data, precision)
     target = native_target(model, data, precision)
     with working(precision):
         q = _product(q, model, data)

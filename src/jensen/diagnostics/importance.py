@@ -115,14 +115,16 @@ def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.nda
 def _draw(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None, size: int) -> Pool:
     count = size // 2
     wide = widened(q, covariance)
-    rng = np.random.default_rng([seed, 1])
     own = q.host_transform(normal_draws(count, q.noise_dim, seed))
-    noise = normal_draws(count, wide.noise_dim, seed + 1)
-    stretch = np.sqrt(TAIL / rng.chisquare(TAIL, size=(count, 1)))
-    location = np.asarray(wide.loc, float)
-    heavy = location + stretch * (wide.host_transform(noise) - location)
-    points = np.concatenate([own, heavy])
+    points = np.concatenate([own, student_draws(wide, count, seed)])
     return weigh(points, target.value(points), *densities(q, wide, points))
+
+
+def student_draws(q: AbstractGaussian, count: int, seed: int) -> np.ndarray:
+    """Draws of the Student-t with q's location and scatter and `TAIL` degrees of freedom."""
+    stretch = np.sqrt(TAIL / np.random.default_rng([seed, 1]).chisquare(TAIL, size=(count, 1)))
+    location = np.asarray(q.loc, float)
+    return location + stretch * (q.host_transform(normal_draws(count, q.noise_dim, seed + 1)) - location)
 
 
 def densities(q: AbstractGaussian, wide: AbstractGaussian, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +142,16 @@ def weigh(points: np.ndarray, log_joint: np.ndarray, log_q: np.ndarray, log_prop
     tail = min(count / 5, 3 * np.sqrt(count))
     error = (1.0 + max(khat_q, 0.0)) / np.sqrt(tail) if np.isfinite(khat_q) else np.inf
     return Pool(points, log_joint, log_q, log_proposal, weights, khat, khat_q, error, even(corrected), even(own_ratios))
+
+
+def joined(first: Pool, second: Pool) -> Pool:
+    """Two independent pools of one q as one: draws of q in its first half, others in the second."""
+
+    def both(name: str) -> np.ndarray:
+        (a, b), (m, n) = (getattr(first, name), getattr(second, name)), (first.half, second.half)
+        return np.concatenate([a[:m], b[:n], a[m:], b[n:]])
+
+    return weigh(both("points"), both("log_joint"), both("log_q"), both("log_proposal"))
 
 
 def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 from numpyro.distributions import constraints
 
-from jensen.algorithms.relabel import Labelling, Values, find_labellings
+from jensen.algorithms.relabel import Axis, Labelling, Values, axis_sets, find_labellings
 from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.orders import Orders, number_of, orders_within
 
 MOST = 24
 """Renumberings over which q is averaged."""
 SWAPPED = 0.05
 """Share of draws with two states swapped from which on q covers both orders."""
-APART = 3.0
-"""Distance of two states in their sds from which on they are told apart."""
 TOLD = 0.1
 """Nats of labellings that q does not cover from which on they are told."""
-PROBES = 16
-"""Draws at which renumberings are tried."""
+PROBES, PILOT = 16, 64
+"""Draws at which renumberings are tried, and on which other orders are weighed first."""
+RARE = 3.0
+"""Nats by which the density of q falls short of the posterior's where it hardly goes."""
+LEAST = 1e-3
+"""Share of the evidence on those from which on other orders are weighed on all draws."""
 
 
 def count_in_words(log_count: float) -> str:
@@ -47,7 +50,8 @@ class View:
         values: the latents on their supports, site -> (draws, ...).
         log_joint: log p(x, z) of such values. densities: log q and log proposal of them, both on the supports, or
             `None` where those cannot be evaluated elsewhere than at the draws.
-        states, coded, eps, frugal: see `jensen.algorithms.relabel.find_labellings`.
+        states, coded, eps, frugal: see `jensen.algorithms.relabel.find_labellings`; `states` are the numbers of values
+            of discrete latents that were summed out.
     """
 
     values: Values
@@ -67,12 +71,14 @@ class Counted:
         pool: the same draws, q and the proposal averaged over the labellings that the draws of q reach, the log joint
             raised by the log number of the others. log_count: log of the number of labellings; 0 where there is one,
             or where the states are alike and q covers every order of them.
-        log_covered: log of how many of them the draws of q cover, as measured.
+        log_covered: log of how many of them the draws of q cover, as measured. share_elsewhere: the part of the
+            evidence where states that are not interchangeable are renumbered and q is not, as measured.
     """
 
     pool: Pool
     log_count: float = 0.0
     log_covered: float = 0.0
+    share_elsewhere: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -89,6 +95,60 @@ class Counted:
         )
 
 
+def renumbered(pool: Pool, view: View, found: Sequence[Labelling]) -> tuple[Labelling | None, np.ndarray]:
+    """(the orders of states of a discrete latent that are not all interchangeable, log p(x, z) averaged over them).
+
+    With fixed unequal weights or unequal priors another order of the states is another posterior mode, which no draw of
+    q may have reached; the average of p over all orders has the same integral over z as p, and q reaches all of it.
+    `None` where there are no such states, more than `MOST` orders of them, the orders weigh nothing on a few draws of
+    q, or the data are large.
+    """
+    coded = view.coded or {}
+    for size in dict.fromkeys([*view.states, *coded.values()]):
+        own = [one for one in found if one.size == size]
+        if view.frugal or not 2 <= math.factorial(size) <= MOST or any(len(one.classes[0]) == size for one in own):
+            continue
+        axes: list[Axis] = [
+            (name, i) for name, a in view.values.items() for i, n in enumerate(a.shape[1:]) if n == size
+        ]
+        axes += [(name, None) for name, n in coded.items() if n == size]
+        rows = np.flatnonzero(np.isfinite(pool.log_ratios))[:PILOT]
+        tried = [Labelling(own[0].axes, ((*range(size),),), size)] if own else []
+        tried = tried or [Labelling(some, ((*range(size),),), size) for some in axis_sets(axes, True)]
+        gains = [_others(pool, view, one, rows) for one in tried]
+        if gains and max(gains) > LEAST:
+            whole = tried[int(np.argmax(gains))]
+            return whole, _mean_joint(pool, view, whole, np.arange(len(pool.points)))
+    return None, pool.log_joint
+
+
+def _others(pool: Pool, view: View, labelling: Labelling, rows: np.ndarray) -> float:
+    """What orders other than the own one weigh on draws of q next to it, where q itself hardly goes."""
+    if not len(rows) or view.densities is None:
+        return 0.0
+    values = {name: value[rows] for name, value in view.values.items()}
+    log_q, log_joint = view.densities(values)[0], view.log_joint(values)
+    typical = float(np.median(log_joint - log_q))
+    gain = 0.0
+    for order in orders_within(labelling.size, [list(range(labelling.size))])[1:]:
+        moved = labelling.permuted(values, order)
+        there, covered = view.log_joint(moved), view.densities(moved)[0]
+        new = np.isfinite(there) & ~(there - covered < typical + RARE)
+        gain += float(np.exp(np.where(new, there - log_q - typical, -np.inf)).mean())
+    return gain
+
+
+def _mean_joint(pool: Pool, view: View, labelling: Labelling, rows: np.ndarray) -> np.ndarray:
+    """log of the average of p(x, z) over all orders of the states, at some draws."""
+    values, total = {name: value[rows] for name, value in view.values.items()}, pool.log_joint[rows]
+    base = total - np.nan_to_num(view.log_joint(values), nan=-np.inf)
+    base = np.where(np.isfinite(base), base, 0.0)
+    for order in orders_within(labelling.size, [list(range(labelling.size))])[1:]:
+        there = view.log_joint(labelling.permuted(values, order)) + base
+        total = np.logaddexp(total, np.where(np.isnan(there), -np.inf, there))
+    return total - math.log(labelling.count)
+
+
 def counted(pool: Pool, view: View) -> Counted:
     """Weights of one pool that are unbiased for p(x) with all its labellings.
 
@@ -96,91 +156,55 @@ def counted(pool: Pool, view: View) -> Counted:
     tile the space: where the renumbering nearest to a reference lies in H. Then p(x) = |G| / |H| ∫_D p(x, z) dz, and
     with q_H the average of q over H, |G| / |H| · p / q_H on D and 0 elsewhere has the mean p(x) under q. H holds the
     orders that draws of q reach. It is exact for every H; of more than `MOST` orders, q itself stands for q_H, which is
-    right where it covers them all.
+    right where it covers them all. Of states that are not interchangeable the average over their orders has the same
+    integral as p(x, z) and takes its place (`renumbered`).
     """
     probes = np.concatenate([np.arange(min(PROBES, pool.half)), pool.half + np.arange(min(PROBES // 4, pool.half))])
     some = {name: value[probes] for name, value in view.values.items()}
     found = find_labellings(view.log_joint, some, view.states, view.coded, view.eps, view.frugal) if some else ()
-    if not found:
+    whole, log_joint = renumbered(pool, view, found)
+    every = [one for one in found if not whole or not set(one.axes) & set(whole.axes)] + ([whole] if whole else [])
+    if not every:
         return Counted(pool)
-    own = [_Orders.of(one, view.values, pool.half) for one in found]
+    own = [Orders.of(one, view.values, pool.half) for one in every]
     reached = [orders.reached(0.0) for orders in own]
-    if math.prod(_size(groups) for groups in reached) > MOST or view.densities is None:
+    if math.prod(number_of(groups) for groups in reached) > MOST or view.densities is None:
         reached = [orders.reached(SWAPPED if view.densities else 1.0) for orders in own]
     kept, left = np.ones(len(pool.points), bool), 0.0
     for orders, groups in zip(own, reached, strict=True):
         kept &= orders.stays(groups)
-        left += math.log(orders.labelling.count) - math.log(_size(groups))
-    log_q, log_proposal = _averaged(pool, view, found, reached)
-    joint = np.where(kept, pool.log_joint + left, -np.inf)
+        left += math.log(orders.labelling.count) - math.log(number_of(groups))
+    log_q, log_proposal = _averaged(pool, view, every, reached)
+    with_all = weigh(pool.points, np.where(kept, log_joint + left, -np.inf), log_q, log_proposal)
     held = kept[: pool.half] & np.isfinite(pool.log_joint[: pool.half])
     gain = float((pool.log_q - log_q)[: pool.half][held].mean()) if held.any() else 0.0
+    inside = {orders.labelling: number_of(groups) for orders, groups in zip(own, reached, strict=True)}
+    apart = {orders.labelling for orders in own if orders.apart}
     told = [
-        orders.labelling
-        for orders, groups in zip(own, reached, strict=True)
-        if gain > TOLD or _size(groups) < orders.labelling.count or orders.apart
+        one for one in found if gain > TOLD or one.size in view.states or one in apart or inside.get(one, 0) < one.count
     ]
     log_count = sum(math.log(one.count) for one in told)
-    covered = max(log_count - max(left + gain, 0.0), 0.0) if told else 0.0
-    return Counted(weigh(pool.points, joint, log_q, log_proposal), log_count, covered)
+    covered = max(log_count - max(left + gain, 0.0), 0.0)
+    return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0)
 
 
-@dataclass(frozen=True)
-class _Orders:
-    """How the draws of a pool number the states, next to a reference."""
-
-    labelling: Labelling
-    orders: np.ndarray
-    half: int
-    apart: bool
-
-    @classmethod
-    def of(cls, labelling: Labelling, values: Values, half: int) -> "_Orders":
-        features = labelling.features(values)[:half]
-        spread = np.maximum(features.std(axis=(0, 1)), 1e-12)
-        generic = 1e-6 * np.random.default_rng(0).normal(size=features.shape[1:])
-        orders = labelling.orders(values, features.mean(axis=0) + generic * spread)
-        nearest = np.take_along_axis(features, orders[:half, :, None], axis=1)
-        mean, sd = nearest.mean(axis=0), nearest.std(axis=0)
-        gaps = np.abs(mean[:, None] - mean[None]) / np.maximum(np.hypot(sd[:, None], sd[None]), 1e-12)
-        pairs = [(i, j) for states in labelling.classes for i, j in itertools.combinations(states, 2)]
-        return cls(labelling, orders, half, any(gaps[i, j].max() > APART for i, j in pairs))
-
-    def reached(self, least: float) -> list[list[int]]:
-        """Groups of states of which more than a share `least` of the draws of q swap two."""
-        groups: list[list[int]] = []
-        for states in self.labelling.classes:
-            share = {i: np.bincount(self.orders[: self.half, i], minlength=self.labelling.size) for i in states}
-            bar = min(least, 0.5 / len(states)) * self.half if least < 1.0 else np.inf
-            own: list[list[int]] = []
-            for i in states:
-                joined = [g for g in own if any(share[i][j] + share[j][i] > 2 * bar for j in g)]
-                own = [g for g in own if g not in joined] + [sorted([i, *itertools.chain(*joined)])]
-            groups += own
-        return groups
-
-    def stays(self, groups: list[list[int]]) -> np.ndarray:
-        """Draws that number every group's states among themselves."""
-        home = np.arange(self.labelling.size)
-        for group in groups:
-            home[group] = group[0]
-        return (home[self.orders] == home).all(axis=1)
-
-
-def _size(groups: list[list[int]]) -> int:
-    return math.prod(math.factorial(len(group)) for group in groups)
+def _share(pool: Pool, with_all: Pool) -> float:
+    """The part of the evidence that the second pool sees and the first does not, as far as it is no noise."""
+    (own, own_se), (every, error) = pool.log_evidence, with_all.log_evidence
+    share = -math.expm1(min(own - every, 0.0)) if np.isfinite(own) and np.isfinite(every) else 0.0
+    return share if share > 3.0 * np.hypot(own_se, error) else 0.0
 
 
 def _averaged(
     pool: Pool, view: View, found: Sequence[Labelling], groups: Sequence[list[list[int]]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """log q and log proposal of the pool, averaged over all orders within the groups."""
-    size = math.prod(_size(one) for one in groups)
+    size = math.prod(number_of(one) for one in groups)
     if size == 1 or size > MOST or view.densities is None:
         return pool.log_q, pool.log_proposal
     here = view.densities(view.values)
     sums = [np.asarray(density, float) for density in here]
-    moves = [list(_orders_within(one.size, own)) for one, own in zip(found, groups, strict=True)]
+    moves = [list(orders_within(one.size, own)) for one, own in zip(found, groups, strict=True)]
     for chosen in itertools.islice(itertools.product(*moves), 1, None):
         values = view.values
         for labelling, order in zip(found, chosen, strict=True):
@@ -190,15 +214,3 @@ def _averaged(
     with np.errstate(invalid="ignore"):
         gains = [np.nan_to_num(one - own) - math.log(size) for one, own in zip(sums, here, strict=True)]
     return pool.log_q + gains[0], pool.log_proposal + gains[1]
-
-
-def _orders_within(size: int, groups: list[list[int]]) -> list[list[int]]:
-    """Every order of so many states that leaves each group in place, the identity first."""
-    orders = []
-    for chosen in itertools.product(*(itertools.permutations(group) for group in groups)):
-        order = list(range(size))
-        for group, images in zip(groups, chosen, strict=True):
-            for place, image in zip(group, images, strict=True):
-                order[place] = image
-        orders.append(order)
-    return orders

@@ -9,6 +9,8 @@ from jensen.diagnostics.importance import tail_shape, weighted_moments
 
 DISCRETE = 0.5
 """The least sd that a discrete latent is measured by: that of a fair coin."""
+BATCHES = 8
+"""Parts of the draws whose sds are compared."""
 SINGLE = 0.15
 """Part of a corrected variance that one draw makes up, from which on its tail is looked at."""
 
@@ -22,7 +24,7 @@ class Agreement:
     corrected mean; `tail` the largest Pareto k̂ of the terms of a latent's corrected variance, of those where one
     draw makes up more than `SINGLE` of it (0 where there are none): from 0.7 on the variance cannot be estimated from
     so many draws (Vehtari et al. 2024, section 3). `site` names where `mean` is largest, `ratio_site` the scalar of
-    `ratio`, `tail_site` that of `tail`.
+    `ratio`, `tail_site` that of `tail`. `spread` is the largest relative error of a corrected sd (of `spread_site`).
     """
 
     mean: float
@@ -33,6 +35,8 @@ class Agreement:
     ratio_site: str
     tail: float = 0.0
     tail_site: str = ""
+    spread: float = 0.0
+    spread_site: str = ""
 
 
 def flatten(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
@@ -89,6 +93,7 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Containe
         names[worst],
         tail,
         names[rare],
+        *_spread(table, weights, names, np.full(len(names), 1e-300)),
     )
 
 
@@ -121,4 +126,28 @@ def compare_exact(
     ratio, distance = np.maximum(q_sd, least)[use] / scale, np.abs(q_mean - mean)[use] / scale
     top, worst = int(distance.argmax()), int(np.abs(np.log(ratio)).argmax())
     errors = float((error[use] / scale).max())
-    return Agreement(float(distance[top]), float(ratio[worst]), 0.0, errors, names[top], names[worst])
+    known_to = _spread(table[:, use], weights, names, least[use])
+    return Agreement(
+        float(distance[top]), float(ratio[worst]), 0.0, errors, names[top], names[worst], 0.0, "", *known_to
+    )
+
+
+def _spread(table: np.ndarray, weights: np.ndarray, names: list[str], least: np.ndarray) -> tuple[float, str]:
+    """(largest error of a corrected log sd, its scalar), from `BATCHES` random parts of the draws.
+
+    The spread of the parts' log sds gives the standard error; where the variance lies in a tail that is seldom drawn,
+    the parts' sds are below that of all draws besides, and would go on growing with more: that growth is added.
+    """
+    part = np.random.default_rng(1).permutation(len(weights)) % BATCHES
+    whole = np.maximum(weighted_moments(table, weights)[1], least)
+    parts = []
+    for index in range(BATCHES):
+        keep = part == index
+        share = weights[keep].sum()
+        if share <= 0:
+            return np.inf, names[0]
+        parts.append(np.log(np.maximum(weighted_moments(table[keep], weights[keep] / share)[1], least) / whole))
+    growth = np.maximum(-np.mean(parts, axis=0), 0.0)
+    error = np.hypot(np.std(parts, axis=0, ddof=1) / np.sqrt(BATCHES), growth)
+    worst = int(error.argmax())
+    return float(error[worst]), names[worst]

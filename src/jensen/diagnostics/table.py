@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 VALUES = 20_000_000
 """Values drawn at most for the rows of latents that are integrated out."""
+QUANTILES = {"q5": 0.05, "median": 0.5, "q95": 0.95}
+
+
+def site_of(row: object) -> str:
+    """The site of a row `site`, `site[i]`, `site=value` or `site[i]=value`."""
+    return str(row).partition("[")[0].partition("=")[0]
 
 
 def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
@@ -25,30 +31,58 @@ def summarise(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
     if "summary" in fit.stored:
         return _rows(fit.stored["summary"]["raw" if raw else "best"], var_names)
     pool, draws = fit.pool, fit._pool_draws
-    given = {**draws, **{site.name: None for site in fit.structure.conditional + fit.structure.deterministic}}
+    given = {
+        **draws,
+        **{site.name: None for site in fit.structure.conditional + fit.structure.deterministic},
+        **fit._probabilities,
+    }
     for name in var_names or ():
         if name not in given:
             raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, given))
-    draws = {name: draws[name] for name in (var_names or draws) if name in draws}
+    whole, draws = draws, {name: draws[name] for name in (var_names or draws) if name in draws}
     corrected = not raw and fit.check().verdict == "usable"
-    table, names = flatten(draws)
+    table, names = flatten(draws or whole)
     half = pool.half
     weights = pool.weights if corrected else np.concatenate([np.full(half, 1.0 / half), np.zeros(len(table) - half)])
     used = weights > 0
     table_used, weights_used = table[used], weights[used]
     mean, sd, error = weighted_moments(table_used, weights_used)
-    q5, median, q95 = _quantiles(table_used, weights_used, (0.05, 0.5, 0.95))
+    q5, median, q95 = _quantiles(table_used, weights_used, tuple(QUANTILES.values()))
     columns = {"mean": mean, "sd": sd, "q5": q5, "median": median, "q95": q95, "mcse_mean": error}
     if corrected:
         columns |= {"q_mean": table[:half].mean(axis=0), "q_sd": table[:half].std(axis=0)}
     frame = pd.DataFrame(columns, index=pd.Index(names, name="parameter"))
+    if not draws:  # only latents that were integrated or summed out
+        frame, names = frame.iloc[:0], []
     _exact(frame, fit, list(draws), corrected)
-    response = fit.answer.linear_response(names) if fit.target is not None else None
+    response = fit.answer.linear_response(names) if fit.target is not None and names else None
     if response is not None:
         frame["lr_sd"] = response
     for column, values in (fit.answer.columns(names) if fit.target is not None else {}).items():
         frame[column] = values
-    return pd.concat([frame, _conditional(fit, var_names, raw)]) if fit.structure.conditional else frame
+    if fit.structure.conditional:
+        frame = pd.concat([frame, _conditional(fit, var_names, raw)])
+    return _with_states(frame, fit, var_names, corrected)
+
+
+def _with_states(frame: pd.DataFrame, fit: Fit, var_names: list[str] | None, corrected: bool) -> pd.DataFrame:
+    """With a row `site[i]=value` for every state of small discrete latents: its probability and the error of that."""
+    parts = [frame]
+    for site, found in fit._probabilities.items():
+        if var_names is not None and site not in var_names:
+            continue
+        own, right = found.own.reshape(-1), found.corrected.reshape(-1)
+        p, error = (right, found.error) if corrected else (own, found.own_error)
+        columns = {"mean": p, "sd": np.sqrt(p * (1.0 - p)), "mcse_mean": error.reshape(-1)}
+        columns |= {name: (p > 1.0 - level).astype(float) for name, level in QUANTILES.items()}
+        if corrected:
+            columns |= {"q_mean": own, "q_sd": np.sqrt(own * (1.0 - own))}
+        index = pd.Index(found.names(site), name="parameter")
+        parts.append(pd.DataFrame(columns, index=index).reindex(columns=frame.columns))
+    if not parts[1:]:
+        return frame
+    whole: pd.DataFrame = pd.concat([part.dropna(axis="columns", how="all") for part in parts])
+    return whole.reindex(columns=frame.columns).rename_axis("parameter")
 
 
 def _conditional(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
@@ -111,7 +145,11 @@ def _exact(frame: pd.DataFrame, fit: Fit, sites: list[str], corrected: bool) -> 
 
 def _rows(table: pd.DataFrame, var_names: list[str] | None) -> pd.DataFrame:
     """The rows of a saved table that belong to these sites."""
-    sites = [str(name).partition("[")[0] for name in table.index]
+    sites = [site_of(name) for name in table.index]
+    if isinstance(var_names, str):
+        raise OptionError(
+            f"var_names must be a list of names, got {var_names!r}.", "Argument: var_names.", f"[{var_names!r}]"
+        )
     for name in var_names or ():
         if name not in sites:
             raise OptionError(f"There is no site '{name}'.", "Argument: var_names.", nearest(name, set(sites)))

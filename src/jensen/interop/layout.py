@@ -115,8 +115,9 @@ def _check_summary(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) 
             raise Damaged(f"The header knows no '{given[0]}'")
         return
     for name in given:
-        if arrays[name].shape != (len(names),) or arrays[name].dtype.kind != "f":
-            raise Damaged(f"'{name}' has the shape {arrays[name].shape}, for {len(names)} parameters")
+        value = arrays[name]
+        if value.shape != (len(names),) or value.dtype.kind not in "fiu":
+            raise Damaged(f"'{name}' has the shape {value.shape} and dtype {value.dtype}, for {len(names)} parameters")
     owners = [re.sub(r"\[[\d,]*\]$", "", name) for name in names]
     wild = {n.partition("/")[2] for n, v in arrays.items() if n.startswith("draws/") and not np.isfinite(v).all()}
     sure = np.array([f"draws/{owner}" in arrays and owner not in wild for owner in owners], bool)

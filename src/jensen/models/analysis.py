@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.ops.provenance import eval_provenance
@@ -16,6 +17,7 @@ from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.models.data_check import named_arrays
 from jensen.models.numpyro import seeded
 from jensen.models.structure import Plate, Site, Structure
+from jensen.models.supports import check_support
 from jensen.models.user_code import blame
 
 CONCRETE_NEEDED = (
@@ -61,20 +63,37 @@ def analyse(
 
 def feasible_trace(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The program's trace with every latent at a cheap point of its support."""
-    program = handlers.substitute(seeded(_Stateless(fn)), substitute_fn=feasible)
+    program = handlers.substitute(seeded(_Sound(fn)), substitute_fn=feasible)
     return handlers.trace(program).get_trace(**kwargs)
 
 
-class _Stateless(Messenger):
-    """Refuses `numpyro.primitives.mutable`: a log joint that changes from one evaluation to the next is none."""
+class _Sound(Messenger):
+    """Refuses what makes no sense in any model: a state, plates of a part of a row, supports with nothing inside.
+
+    A log joint that changes from one evaluation to the next (`numpyro.primitives.mutable`) is none.
+    """
 
     def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "plate":
+            _check_size(msg["name"], msg["args"][0])
+        if msg["type"] == "sample" and hasattr(type(msg["fn"]), "support"):
+            check_support(msg["fn"].support, f"Site '{msg['name']}' ({type(msg['fn']).__name__}).")
         if msg["type"] == "mutable":
             raise ModelError(
                 f"The model keeps a state, '{msg['name']}', that changes whenever it runs.",
                 f"Site '{msg['name']}'.",
                 "Leave out layers with a state, such as batch normalisation; layer and group normalisation have none.",
             )
+
+
+def _check_size(name: str, size: Any) -> None:
+    whole = np.ndim(size) == 0 and not isinstance(size, bool) and np.issubdtype(jnp.result_type(size), np.integer)
+    if not whole:
+        raise ModelError(
+            f"The size of plate '{name}' must be a whole number, got {size!r}.",
+            f"Plate '{name}'.",
+            "Give the number of its rows as an integer, len(y) say.",
+        )
 
 
 def traced(look: Callable[[dict[str, Any]], Any], arrays: dict[str, Any]) -> Any:
@@ -125,7 +144,7 @@ def placeholders(structure: Structure) -> dict[str, jax.ShapeDtypeStruct]:
 def support_sources(
     fn: Callable[..., Any], structure: Structure, arrays: dict[str, Any], fixed: dict[str, Any]
 ) -> dict[str, tuple[str, ...]]:
-    """Latent -> the other latents that its *support* depends on."""
+    """Latent -> the latents that its *support* depends on, through what a scan computes from step to step too."""
     latents = placeholders(structure)
 
     def supports(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -133,8 +152,16 @@ def support_sources(
         return {name: [jnp.asarray(leaf) for leaf in jax.tree.leaves(trace[name]["fn"].support)] for name in names}
 
     names = [site.name for site in structure.latents]
-    provenance = traced(lambda given: eval_provenance(lambda **values: supports(given, values), **latents), arrays)
-    return {name: tuple(sorted(_union(sources))) for name, sources in provenance.items()}
+    closed, shape = jax.make_jaxpr(supports, return_shape=True)(arrays, latents)
+    offset, order = len(jax.tree.leaves(arrays)), sorted(latents)
+    found, start = {}, 0
+    for name in sorted(shape):
+        stop = start + len(shape[name])
+        wanted = [start <= i < stop for i in range(len(closed.jaxpr.outvars))]
+        _, used = dce_jaxpr(closed.jaxpr, wanted)
+        found[name] = tuple(latent for latent, needed in zip(order, used[offset:], strict=True) if needed)
+        start = stop
+    return found
 
 
 def _union(sources: Any) -> frozenset[str]:

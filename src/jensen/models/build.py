@@ -14,7 +14,7 @@ from jensen._errors import ModelError
 from jensen.math.precision import Precision, float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
-from jensen.models.data_check import as_mapping, check_names, convert, fixings
+from jensen.models.data_check import as_mapping, check_names, convert, fixings, missing, refuse_missing
 from jensen.models.discrete import summed_out
 from jensen.models.frozen import Frozen, signature
 from jensen.models.host_function import HostFunction, check_points
@@ -23,6 +23,7 @@ from jensen.models.missing import check_filled
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.plain import analyse_plain
 from jensen.models.structure import Structure
+from jensen.models.supports import check_support
 from jensen.models.target import Target
 
 _STRUCTURES: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
@@ -59,12 +60,18 @@ def build(
         structure, fixed_names = _analyse_cached(model, fn, arguments, plain, discrete)
         arrays = {k: v for k, v in arguments.items() if k not in fixed_names}
         fixed = Frozen({k: v for k, v in arguments.items() if k in fixed_names})
-        check_filled(model if plain else fn, structure, arrays, fixed)
+        if not plain or model.differentiable:
+            check_filled(model if plain else fn, structure, arrays, fixed)
         bounds = {} if plain else _array_bounds(fn, structure, arrays, fixed, evaluable)
         kind = LogDensityModel if plain else NumPyroModel
         if plain and not model.differentiable and evaluable:
             fn = HostFunction(fn, tuple(structure.latents), fixed.value)
-            fn.check(check_points(structure))
+            try:
+                fn.check(check_points(structure))
+            except ModelError:
+                for name in missing(arguments, set()):
+                    refuse_missing(arguments, name)
+                raise
         bound = kind(fn=fn, data=arrays, fixed=fixed, bijection=SiteBijection(structure, bounds))
         if structure.summed and isinstance(bound, NumPyroModel):
             parents = functools.partial(analysis.dependencies, fn, structure, arrays, fixed.value)
@@ -148,10 +155,10 @@ def _array_bounds(
     if not evaluable:
         return {}
     leaves = jax.jit(lambda data: _support_leaves(fn, structure, {**data, **fixed.value}))(arrays)
-    return {
-        site.name: jax.tree.unflatten(jax.tree.structure(site.support), jax.device_get(leaves[site.name]))
-        for site in moving
-    }
+    found = {s.name: jax.tree.unflatten(jax.tree.structure(s.support), jax.device_get(leaves[s.name])) for s in moving}
+    for name, support in found.items():
+        check_support(support, f"Site '{name}'.")
+    return found
 
 
 def _support_leaves(fn: Any, structure: Structure, kwargs: dict[str, Any]) -> dict[str, Any]:

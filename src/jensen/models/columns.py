@@ -31,6 +31,29 @@ def columns_of(table: Any) -> list[Any] | None:
     return names
 
 
+def as_mapping(data: Any) -> Mapping[str, Any]:
+    """The data by name: no data as an empty mapping, a table by its columns; raise for anything that has no names."""
+    if data is None:
+        return {}
+    if isinstance(data, Mapping):
+        return data
+    columns = columns_of(data)
+    if columns is not None:
+        return {str(name): data[name] for name in columns}
+    if callable(data) or hasattr(data, "shapes_or_init"):
+        raise DataError(
+            f"`data` is a {type(data).__name__}, not arrays by name: are model and data swapped?",
+            "Arguments: model, data.",
+            "Pass the model first: jn.fit(model, data).",
+        )
+    name = getattr(data, "name", None)
+    raise DataError(
+        f"`data` must map the model's argument names to arrays, not be a {type(data).__name__}.",
+        "Argument: data.",
+        f"Pass a dict such as {{{str(name or 'y')!r}: ...}}, or a table with one column for each argument.",
+    )
+
+
 def as_array(name: str, value: Any, place: Place | None = None) -> np.ndarray:
     """The numbers in `value`; raises a `DataError` that names the key (and the row) where some are none.
 

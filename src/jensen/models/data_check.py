@@ -8,32 +8,8 @@ import numpy as np
 
 from jensen._errors import DataError, nearest
 from jensen.math.precision import Precision, float_type
-from jensen.models.columns import Place, as_array, columns_of, first
+from jensen.models.columns import Place, as_array, as_mapping, first
 from jensen.models.given import Given, given
-from jensen.models.log_density import LogDensity
-
-
-def as_mapping(data: Any) -> Mapping[str, Any]:
-    """The data by name: no data as an empty mapping, a table by its columns; raise for anything that has no names."""
-    if data is None:
-        return {}
-    if isinstance(data, Mapping):
-        return data
-    columns = columns_of(data)
-    if columns is not None:
-        return {str(name): data[name] for name in columns}
-    if callable(data) or isinstance(data, LogDensity):
-        raise DataError(
-            f"`data` is a {type(data).__name__}, not arrays by name: are model and data swapped?",
-            "Arguments: model, data.",
-            "Pass the model first: jn.fit(model, data).",
-        )
-    name = getattr(data, "name", None)
-    raise DataError(
-        f"`data` must map the model's argument names to arrays, not be a {type(data).__name__}.",
-        "Argument: data.",
-        f"Pass a dict such as {{{str(name or 'y')!r}: ...}}, or a table with one column for each argument.",
-    )
 
 
 def named_arrays(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -202,3 +178,17 @@ def fixings(arguments: Mapping[str, Any]) -> tuple[set[str], ...]:
     scalars = {k for k, v in arguments.items() if not isinstance(v, (np.ndarray, dict))}
     integers = {k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iub"}
     return scalars, scalars | integers, set(arguments)
+
+
+__all__ = [
+    "MissingValues",
+    "Place",
+    "as_mapping",
+    "check_missing",
+    "check_names",
+    "convert",
+    "fixings",
+    "missing",
+    "named_arrays",
+    "refuse_missing",
+]

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to, constraints
 
+from jensen._arguments import whole_number
 from jensen._errors import ModelError, OptionError, nearest
+from jensen.models.columns import as_array
 from jensen.models.log_density import LogDensity
 from jensen.models.structure import Site, Structure
+from jensen.models.supports import check_support
 from jensen.models.user_code import blame
 
 
@@ -29,6 +32,8 @@ def analyse_plain(
         name: site_of(name, shape, model.supports.get(name, constraints.real), discrete)
         for name, shape in model.shapes_or_init.items()
     }
+    if not any(np.prod(site.shape, dtype=int) for site in sites.values()):
+        raise ModelError("The sites of the log density are empty.", f"Sites: {', '.join(sites)}.", "Give them a size.")
     structure = Structure(sites, {})
     if not model.differentiable:
         if not discrete:
@@ -93,14 +98,28 @@ def _file(fn: Any) -> str:
         return "built-in"
 
 
+def _initial(name: str, value: Any, support: Any) -> np.ndarray:
+    """Initial values, which must lie inside the support."""
+    array = as_array(name, value)
+    with np.errstate(invalid="ignore"), jax.ensure_compile_time_eval():
+        inside = np.isfinite(array).all() and np.all(np.asarray(support(jnp.asarray(array))))
+    if not inside:
+        raise OptionError(
+            f"The initial value of '{name}' is not finite, or outside its support ({support}).",
+            f"Argument: shapes_or_init. Initial value: {np.array2string(array, threshold=6)}.",
+            "Start inside the support, or give the shape alone.",
+        )
+    return array
+
+
 def site_of(name: str, shape_or_init: Any, support: Any, discrete: bool) -> Site:
     """A latent as it was declared."""
-    if isinstance(shape_or_init, (int, np.integer)):
-        shape: tuple[int, ...] = (int(shape_or_init),)
-    elif isinstance(shape_or_init, tuple):
-        shape = tuple(int(n) for n in shape_or_init)
+    check_support(support, f"Site '{name}'.")
+    if isinstance(shape_or_init, (int, np.integer, tuple)):
+        sizes = shape_or_init if isinstance(shape_or_init, tuple) else (shape_or_init,)
+        shape = tuple(whole_number(n, f"The shape of '{name}'", "Argument: shapes_or_init.", least=0) for n in sizes)
     else:
-        shape = np.shape(shape_or_init)
+        shape = np.shape(_initial(name, shape_or_init, support))
     if support.is_discrete:
         if not discrete:
             raise ModelError(

@@ -48,7 +48,7 @@ def repeatable(model: Any, data: Any, precision: Precision, evaluable: bool = Tr
         for _ in range(RUNS - 1):
             trace.compare(first)
         trace.check_plates()
-        stand_in = trace.imputed(model if before is None else _stand_in(model))
+        stand_in = trace.rewritten(model if before is None else _stand_in(model))
         stand_in = None if stand_in is model else stand_in
         if evaluable:
             trace.check_key(first)

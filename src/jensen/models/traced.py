@@ -18,6 +18,7 @@ from jensen.models.data_check import as_mapping, convert, fixings
 from jensen.models.frozen import Frozen, signature
 from jensen.models.imputed import imputing
 from jensen.models.log_density import LogDensity
+from jensen.models.moving import on_the_line
 from jensen.models.plain import site_of
 from jensen.models.same_program import difference, user_line
 from jensen.models.sources import AbstractSource
@@ -54,6 +55,7 @@ class Tracer:
         self.sizes: dict[str, list[int]] = {}
         self.partly: set[str] = set()
         self.in_loop: set[str] = set()
+        self.bounded: set[str] = set()
 
     @property
     def key(self) -> Any:
@@ -106,7 +108,7 @@ class Tracer:
             watched = Watched(self.model, key, spread, self.parameters)
             out = watched.run({**arrays, **concrete})
             self.sizes, self.parameters = watched.sizes, watched.found
-            self.partly, self.in_loop = watched.partly, watched.in_loop
+            self.partly, self.in_loop, self.bounded = watched.partly, watched.in_loop, watched.bounded
             return out
 
         closed, out = jax.make_jaxpr(run, return_shape=True)(*self._inputs(fixed))
@@ -144,19 +146,21 @@ class Tracer:
                     "Give each its own name: a plate's name is the axis of its rows wherever a fit is shown or saved.",
                 )
 
-    def imputed(self, model: Any) -> Any:
-        """The model, with what `obs_mask` leaves unobserved in its place."""
-        if not self.partly:
-            return model
-        name = min(self.partly)
-        if self.partly & self.in_loop:
-            raise ModelError(
-                f"The site '{name}' has an obs_mask inside a scan, where what is not observed cannot be told apart.",
-                f"Site '{name}'.",
-                "Leave obs_mask out and mask what is not observed: with numpyro.handlers.mask(mask=seen): "
-                f"numpyro.sample('{name}', ..., obs=y).",
-            )
+    def rewritten(self, model: Any) -> Any:
+        """The model, with latents on fixed supports and what `obs_mask` leaves unobserved in its place."""
         with working(self.precision):
+            if self.bounded:
+                model = on_the_line(model, self.bounded, self.arguments)
+            if not self.partly:
+                return model
+            if self.partly & self.in_loop:
+                name = min(self.partly & self.in_loop)
+                raise ModelError(
+                    f"The site '{name}' has an obs_mask inside a scan, where what is unseen cannot be told apart.",
+                    f"Site '{name}'.",
+                    "Leave obs_mask out and mask what is not observed: with numpyro.handlers.mask(mask=seen): "
+                    f"numpyro.sample('{name}', ..., obs=y).",
+                )
             return imputing(model, self.partly, self.arguments)
 
     def check_key(self, first: Traced) -> None:

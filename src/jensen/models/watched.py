@@ -10,6 +10,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.primitives import Messenger
 
+from jensen.models.analysis import is_fixed
 from jensen.models.one_width import seeded
 
 
@@ -20,7 +21,8 @@ class Watched(Messenger):
         parameters: values' shapes of the param sites that are given beforehand: their starting values are not used.
         found: those that were met. terms: site -> log density, or value of a deterministic site.
         sizes: plate -> the sizes it was declared with. partly: sites with an `obs_mask`.
-        in_loop: those of them that are inside a `scan`, which runs them where nothing outside sees them.
+        bounded: continuous latents whose support is not the same whatever the program does.
+        in_loop: those of `partly` that are inside a `scan`, which runs them where nothing outside sees them.
     """
 
     def __init__(self, fn: Callable[..., Any], key: Any, spread: Any, parameters: dict[str, Any]):
@@ -30,6 +32,7 @@ class Watched(Messenger):
         self.sizes: dict[str, list[int]] = {}
         self.partly: set[str] = set()
         self.in_loop: set[str] = set()
+        self.bounded: set[str] = set()
         self.keys = 0
         super().__init__(fn)
 
@@ -71,6 +74,9 @@ class Watched(Messenger):
             )
             self.found[msg["name"]] = shapes
         elif msg["type"] == "sample":
+            support = msg["fn"].support
+            if not msg["is_observed"] and not support.is_discrete and not is_fixed(support):
+                self.bounded.add(msg["name"])
             term = msg["fn"].log_prob(msg["value"])
             self.terms[msg["name"]] = term if msg["scale"] is None else msg["scale"] * term
         elif msg["type"] == "deterministic":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from jensen.diagnostics.table import site_of
 from jensen.interop.replacing import replacing
 from jensen.report import plots
 from jensen.report.page import Html, image, page, table, tag
@@ -64,7 +65,7 @@ def _verdict(fit: Fit) -> Html:
 def _summary(fit: Fit) -> Html:
     frame = fit.summary()
     order = {site.name: i for i, site in enumerate(fit.structure.drawn + fit.structure.deterministic)}
-    frame = frame.iloc[sorted(range(len(frame)), key=lambda i: order[str(frame.index[i]).partition("[")[0]])]
+    frame = frame.iloc[sorted(range(len(frame)), key=lambda i: order[site_of(frame.index[i])])]
     headings = ["parameter", *(_heading(column) for column in frame.columns)]
     rows = [
         [label, *(_number(value, values["sd"]) for value in values)] for label, values in frame.iloc[:ROWS].iterrows()

@@ -21,6 +21,7 @@ SUBSET_SWEEPS = 30
 
 def ascent_for(model: ConjugateModel, init: Mapping[str, Any] | None = None) -> Ascent:
     """The streaming ascent where a large plate allows it, the plain one otherwise."""
+    check_values(model, init or {})
     plates = {p.name: p.size for site in model.sites.values() for p in site.plates}
     for plate, size in sorted(plates.items(), key=lambda item: -item[1]):
         if size <= INLINE:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import OptionError, nearest
+from jensen.models.columns import as_array
 from jensen.models.conjugacy import ConjugateModel, Moments
 
 PUSH = 0.1
@@ -78,7 +79,14 @@ def check_values(model: ConjugateModel, init: Mapping[str, Any]) -> None:
                 remedy="Give all sites of a block, or none.",
             )
         for site in given:
-            found, shape = np.shape(init[site]), model.sites[site].shape
+            value = as_array(f"init['{site}']", init[site])
+            found, shape = np.shape(value), model.sites[site].shape
+            if not np.isfinite(value).all() or not np.all(np.asarray(model.sites[site].support(value))):
+                raise OptionError(
+                    f"init gives '{site}' values that are not finite or outside its support.",
+                    f"Option: init. Support: {model.sites[site].support}.",
+                    "Start inside the support.",
+                )
             if found != shape:
                 raise OptionError(
                     f"init has shape {found} for '{site}', whose shape is {shape}.",

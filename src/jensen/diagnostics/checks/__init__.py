@@ -5,6 +5,7 @@ from jensen.diagnostics.checks.moments import Moments
 from jensen.diagnostics.checks.motion import Stationary
 from jensen.diagnostics.checks.optimiser import Given, LinearResponse, Optimiser, Said, Unweighed
 from jensen.diagnostics.checks.rows import Rows, SharedOfRows
+from jensen.diagnostics.checks.states import States
 from jensen.diagnostics.checks.structure import Expressed, Integrated
 from jensen.diagnostics.checks.tails import Tails
 from jensen.diagnostics.checks.weights import FiniteDensity, Weights
@@ -22,6 +23,7 @@ __all__ = [
     "Rows",
     "Said",
     "SharedOfRows",
+    "States",
     "Stationary",
     "Tails",
     "Unweighed",

@@ -58,6 +58,14 @@ class Labellings(AbstractCheck):
     def measure(self, material: Material) -> Iterator[Finding]:
         """Nothing where there is one."""
         found, copies = material.answer.labellings(material.pool), int(material.certificate.relabelled or 0)
+        share = found.share_elsewhere
+        if share >= SHARE:
+            reason = (
+                f"About {100 * share:.2g} % of the evidence is where the states of a latent are renumbered, which are "
+                "not interchangeable here, and q does not reach it."
+            )
+            title = "evidence in other orders of the states"
+            yield Finding(title, share, f"< {SHARE}", False, reason=reason, remedy=REMEDY)
         if found.log_count:
             count = float(np.exp(min(found.log_count, 700.0)))
             yield Finding("equivalent labellings", count, "reported", True, "", note=found.sentence)

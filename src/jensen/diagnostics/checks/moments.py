@@ -54,6 +54,18 @@ class Moments(AbstractCheck):
             if not close(found.ratio, RATIO) and known
             else "",
         )
+        sure = found.spread < RATIO - 1.0
+        yield Finding(
+            "corrected sds, relative error",
+            found.spread,
+            f"< {RATIO - 1.0:.2g}",
+            sure,
+            "trusted",
+            ""
+            if sure or not known
+            else f"The corrected sd of {found.spread_site}, against which q's is compared, is itself known to "
+            f"{min(found.spread, 9.99):.0%} only.",
+        )
         # halves differ by 2 errors on average
         precise = found.error < self.noise and found.halves <= 10.0 * found.error
         yield Finding(

@@ -20,6 +20,7 @@ from numpyro.primitives import Messenger
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.models.analysis import feasible_trace
 from jensen.models.conjugacy.densities.registry import parameters_of
+from jensen.models.conjugacy.edges import check_edges
 from jensen.models.conjugacy.scan import FindScans, Piece, RunScans, Scan, trailing_axes
 from jensen.models.learning.parameter import Flat
 from jensen.models.numpyro import seeded
@@ -110,6 +111,7 @@ def find_sites(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Site
         _check_statement(site, lines.get(site["name"], ""))
     sites = {}
     samples = [site for site in trace.values() if site["type"] == "sample"]
+    check_edges(fn, kwargs, samples, lines)
     depth = max(
         (max(len(s["fn"].batch_shape), *(-f.dim for f in s["cond_indep_stack"]), 0) for s in samples), default=0
     )
@@ -353,7 +355,7 @@ def _names(sites: list[SiteInfo]) -> list[str]:
 
 def _is_array(value: Any) -> bool:
     leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves)
+    return bool(leaves) and all(isinstance(leaf, jax.Array) for leaf in leaves)  # what is fixed is NumPy's
 
 
 def _factor(site: dict[str, Any]) -> tuple[FactorTrace, tuple[Any, tuple[Wrapper, ...]]]:

@@ -1,5 +1,6 @@
 """The log joint with its discrete latents summed out, and what it says about them: marginals and exact draws."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
     from jensen.models.numpyro import NumPyroModel
 
 
-def log_terms(model: "NumPyroModel", latent: Latent) -> Terms:
+def log_terms(model: "NumPyroModel", latent: Latent, weights: Mapping[str, Any] | None = None) -> Terms:
     """log Σ_z p(x, z, θ) in nats, in parts: a site that depends on no discrete latent by itself, others together.
 
-    A joint part carries the names of its sites, `z + y`, and keeps the plates in which its latents live.
+    A joint part carries the names of its sites, `z + y`, and keeps the plates in which its latents live. `weights` are
+    extra log weights (K, *shape) for every value of every entry of discrete latents.
     """
-    pieces, scales = _pieces(model, latent, {})
+    pieces, scales = _pieces(model, latent, weights or {})
     pieces = eliminate(pieces, _layout(model), scales, log_sum, None)
     return {" + ".join(piece.names): full(piece.table, piece.shape).array for piece in pieces}
 
@@ -32,7 +34,7 @@ def _layout(model: "NumPyroModel") -> Any:
     return model.discrete
 
 
-def _pieces(model: "NumPyroModel", latent: Latent, potentials: dict[str, Any]) -> Any:
+def _pieces(model: "NumPyroModel", latent: Latent, potentials: Mapping[str, Any]) -> Any:
     layout = _layout(model)
     pieces, scales = pieces_of(model.fn, model.data, model.fixed.value, latent, layout)
     own = {piece.names[0]: piece for piece in pieces}

@@ -53,7 +53,13 @@ class Named(Given):
 def _check_own(index: Any) -> None:
     """Raise for a negative index of the data, which NumPy counts from the end; one beyond the axis NumPy refuses."""
     for part in index if isinstance(index, tuple) else (index,):
-        if isinstance(part, Named) and part.dtype.kind in "iu" and part.size and (np.asarray(part) < 0).any():
+        if (
+            isinstance(part, Named)
+            and part.keys
+            and part.dtype.kind in "iu"
+            and part.size
+            and (np.asarray(part) < 0).any()
+        ):
             key, negative = min(part.keys), np.asarray(part) < 0
             first = np.flatnonzero(negative.reshape(-1))[0]
             value = np.asarray(part).reshape(-1)[first]

@@ -107,7 +107,10 @@ def check_indices(
     Only what feeds an index is evaluated, in NumPy; a program that cannot be traced is left to its analysis.
     """
     with working(precision):
-        index_check(model, arguments).run(arguments, place)
+        if isinstance(model, LogDensity) and not model.differentiable:
+            _check_on_host(model, arguments)
+        else:
+            index_check(model, arguments).run(arguments, place)
 
 
 def index_check(model: Any, arguments: dict[str, Any]) -> IndexCheck:
@@ -164,12 +167,16 @@ def _jaxpr(model: Any, arrays: dict[str, Any], plain: dict[str, Any], made: list
 
 def _density(model: LogDensity, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any) -> Any:
     del key
+    return model.fn(_latents(model, number), **arrays, **fixed)
+
+
+def _latents(model: LogDensity, number: Any) -> dict[str, Any]:
     latent = {}
     for name, given in model.shapes_or_init.items():
         shape = given if isinstance(given, tuple) else (given,) if isinstance(given, int) else np.shape(given)
         support = (model.supports or {}).get(name)
         latent[name] = _value(support, shape, number)
-    return model.fn(latent, **arrays, **fixed)
+    return latent
 
 
 def _sites(fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any) -> Any:
@@ -203,6 +210,17 @@ def _kind(fn: Any) -> str:
     while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
         fn = fn.base_dist
     return type(fn).__name__
+
+
+def _check_on_host(model: LogDensity, arguments: dict[str, Any]) -> None:
+    """Call a density outside JAX once with arrays that refuse negative indices of the data."""
+    latent = {name: np.asarray(value).view(Named) for name, value in _latents(model, 0.7).items()}
+    try:
+        model.fn(latent, **named(arguments, []))
+    except DataError:
+        raise
+    except Exception:  # the analysis says what is wrong
+        return
 
 
 def _value(support: Any, shape: tuple[int, ...], number: Any) -> Any:

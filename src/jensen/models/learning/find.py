@@ -17,6 +17,7 @@ from jensen.math.precision import Precision, working
 from jensen.models.analysis import CONCRETE_NEEDED, feasible_trace
 from jensen.models.data_check import as_mapping, check_names, convert, fixings
 from jensen.models.learning.parameter import Parameter, Part
+from jensen.models.supports import check_support
 from jensen.models.user_code import blame
 
 PASSED_ON = {"reshape", "broadcast_in_dim", "squeeze", "convert_element_type", "copy"}
@@ -164,6 +165,7 @@ def _asked(
     if isinstance(value, (Mapping, str)) or value is None:
         raise OptionError(f"The argument '{name}' holds no numbers to learn.", "Argument: learn.", "Learn arrays only.")
     constraint = _constraint(name, read.get(name, [])) if constraint is None else constraint
+    check_support(constraint, f"Argument: learn, '{name}'.")
     parameter = Parameter(name, "argument", constraint, np.asarray(value, float))
     _check_inside(parameter)
     return parameter

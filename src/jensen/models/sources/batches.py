@@ -6,7 +6,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jensen._errors import DataError, OptionError
+from jensen._arguments import whole_number
+from jensen._errors import DataError
+from jensen.models.columns import as_mapping, columns_of
 from jensen.models.sources.contract import AbstractSource, Batch, Piece
 
 Given: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -60,8 +62,8 @@ class Batches(AbstractSource):
                 "Argument: batches.",
                 "Pass a function that returns an iterable of batches, or a list of them.",
             )
-        if size is not None and (not isinstance(size, (int, np.integer)) or size < 1):
-            raise OptionError(f"size is {size}.", "Argument: size.", "Give the number of rows in all, or leave it out.")
+        if size is not None:
+            size = whole_number(size, "size", remedy="Give the number of rows in all, or leave it out.")
         self.batches, self.size, self.shared = batches, size, dict(shared or {})
         self.repeatable = callable(batches) or iter(batches) is not batches
         self._ahead: Iterator[Given] | None = None
@@ -100,7 +102,9 @@ class Batches(AbstractSource):
             first = 0 if self._ahead is None else 1
             found = self._ahead = self._ahead or iter(self.batches)  # type: ignore[arg-type]
         for number, given in enumerate(found, first):
-            pieces = [given] if isinstance(given, Mapping) else given
+            pieces: Any = [given] if isinstance(given, Mapping) or columns_of(given) is not None else given
+            if isinstance(pieces, Sequence):
+                pieces = [piece if columns_of(piece) is None else as_mapping(piece) for piece in pieces]
             if not isinstance(pieces, Sequence) or not pieces or not all(isinstance(p, Mapping) for p in pieces):
                 raise DataError(
                     f"Batch {number} is a {type(given).__name__}, not a mapping of the model's arguments to arrays.",

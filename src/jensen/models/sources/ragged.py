@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from jensen._arguments import whole_number
 from jensen._errors import DataError, OptionError
+from jensen.models.columns import as_array, as_mapping
 from jensen.models.sources.contract import AbstractSource, Batch, Piece
 from jensen.models.sources.rows import BATCH
 
@@ -55,15 +57,19 @@ class Ragged(AbstractSource):
         shared: Mapping[str, Any] | None = None,
         lengths: int = 6,
     ):
-        row = np.asarray(row)
+        row = as_array("row", row)
+        if row.dtype.kind == "f" and np.all(row == np.round(row)):
+            row = row.astype(int)
+        entries = {name: as_array(name, values) for name, values in as_mapping(entries).items()}
+        rows = {name: as_array(name, values) for name, values in as_mapping(rows).items()}
         if row.dtype.kind not in "iu" or row.ndim != 1 or row.size == 0 or row.min() < 0:
             raise DataError("`row` must hold whole numbers from 0 on, one per entry.", "Argument: row.")
         order, counts = np.argsort(row, kind="stable"), np.bincount(row)
         self.size = int(counts.size)
         _check_lengths(entries, len(row), "entries")
-        _check_lengths(rows or {}, self.size, "rows")
-        if lengths < 1 or (batch_size is not None and batch_size < 1):
-            raise OptionError(f"lengths is {lengths}, batch_size {batch_size}.", "", "Use at least one of each.")
+        _check_lengths(rows, self.size, "rows")
+        lengths = whole_number(lengths, "lengths")
+        batch_size = None if batch_size is None else whole_number(batch_size, "batch_size")
         if batch_size is not None and batch_size > self.size:
             raise OptionError(
                 f"batch_size is {batch_size}, but there are {self.size} rows.",
@@ -82,7 +88,7 @@ class Ragged(AbstractSource):
             real = place < counts[members][:, None]
             index = order[np.minimum(starts[members][:, None] + place, len(row) - 1)]
             padded = {k: np.where(real, np.asarray(v)[index], 0) for k, v in entries.items()}
-            own = {k: np.asarray(v)[members] for k, v in (rows or {}).items()}
+            own = {k: np.asarray(v)[members] for k, v in rows.items()}
             self.strata.append(({**padded, **own}, members, max(2, round(len(members) / self.steps))))
 
     def example(self) -> Piece:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jensen._errors import DataError, OptionError
+from jensen.models.columns import as_array
 from jensen.models.sources.contract import AbstractSource, Batch, Piece
 
 BATCH = 256
@@ -68,6 +69,6 @@ def mapped(data: Any, batch_size: int | None) -> Rows | None:
                 f"Data key: '{name}'.",
                 "Map arrays of equally many rows; read those that all rows share into memory.",
             )
-    plain = (bool, int, str, Mapping, type(None))
-    held = {k: v if isinstance(v, plain) else np.asanyarray(v) for k, v in data.items()}
+    plain = (bool, int, str, Mapping, type(None), np.memmap)
+    held = {k: v if isinstance(v, plain) else as_array(k, v) for k, v in data.items()}
     return Rows(held, size, batch_size)

@@ -1,0 +1,21 @@
+"""Whether a figure of the verdict is so near its limit that other draws could judge otherwise."""
+
+import numpy as np
+
+from jensen.diagnostics.checks.moments import MEAN, RATIO
+from jensen.diagnostics.verdict import Material
+
+ERRORS = 2.0
+"""Standard errors of a figure within which of its limit it counts as near."""
+
+
+def undecided(material: Material) -> bool:
+    """Whether k̂, a mean or an sd is within its error of the limit, on weights that are not hopeless."""
+    pool, found, limit = material.pool, material.agreement, material.limit
+    if not np.isfinite(pool.khat) or not (pool.even or pool.khat < limit + pool.khat_q_se):
+        return False
+    shapes = [(pool.khat_q, pool.even_q), (pool.khat, pool.even)]
+    shape = any(abs(khat - limit) < pool.khat_q_se and not level for khat, level in shapes)
+    mean = abs(found.mean - MEAN) < ERRORS * found.error
+    sd = abs(abs(np.log(found.ratio)) - np.log(RATIO)) < ERRORS * min(found.spread, np.log(RATIO))
+    return bool(shape or mean or sd or found.spread >= RATIO - 1.0)

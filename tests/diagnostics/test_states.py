@@ -1,0 +1,84 @@
+"""Probabilities of discrete latents: what q never visits is found, in the verdict and in the summary."""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy.stats import norm
+
+import jensen as jn
+from jensen.diagnostics.states import search
+from jensen.models import build
+from jensen.models.discrete.restricted import held_at
+
+
+def gate(y):
+    u, v = numpyro.sample("u", dist.Normal(1, 0.5)), numpyro.sample("v", dist.Bernoulli(0.4))
+    numpyro.sample("y", dist.Normal(u * v, 0.05), obs=y)
+
+
+Y = 0.07
+ON, OFF = 0.4 * norm.pdf(Y, 1, np.hypot(0.5, 0.05)), 0.6 * norm.pdf(Y, 0, 0.05)
+P = ON / (ON + OFF)
+"""P(v = 1 | y), 0.031: a ratio of two normal densities."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=["cavi", "laplace", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bbvi", "advi"))],
+)
+def gated(request):
+    return jn.fit(gate, {"y": Y}, request.param)
+
+
+@pytest.mark.filterwarnings("ignore::jensen.UntrustedWarning")
+def test_a_rare_state_is_in_the_draws_or_the_fit_is_not_trusted(gated):
+    verdict, table = gated.check().verdict, gated.summary()
+    drawn = np.asarray(gated.sample(20000)["v"]).mean()
+    assert verdict != "trusted"
+    if verdict == "usable":
+        assert drawn == pytest.approx(P, abs=0.01)
+        assert table.loc["v=1", "mean"] == pytest.approx(P, abs=0.01)
+    else:
+        assert any("v=1" in reason and "0.031" in reason for reason in gated.check().reasons)
+    assert table.loc["v=0", "mean"] + table.loc["v=1", "mean"] == pytest.approx(1.0)
+    assert 0 <= table.loc["v=1", "mcse_mean"] < 0.01
+    assert list(gated.summary(["v"]).index)[-2:] == ["v=0", "v=1"]
+
+
+def test_the_search_in_every_state_is_the_closed_form(gated):
+    known = gated.answer.probabilities(gated.pool, gated._pool_draws)
+    found = search(gated.answer.program, known, 0)["v"]
+    np.testing.assert_allclose(found.probability, [[1 - P, P]], atol=1e-3)
+
+
+def three(y):
+    with numpyro.plate("pairs", 2):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.3, 0.2])))
+    a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(a + z.sum(), 0.1), obs=y)
+
+
+def test_densities_held_at_a_state_add_up_and_follow_the_joint():
+    """Σ_k p(a, z_1 = k, x) = p(a, x), and each is Σ over the other entry by hand."""
+    target = build(three, {"y": 2.0}, "double")
+    points = np.array([[0.3], [-1.0]])
+    held = np.stack([held_at(target, "z", 1, k).value(points) for k in range(3)])
+    np.testing.assert_allclose(np.logaddexp.reduce(held), target.value(points), rtol=1e-12)
+    prior = np.log([0.5, 0.3, 0.2])
+    for a, value in zip(points[:, 0], held[2], strict=True):
+        other = np.logaddexp.reduce([prior[j] + norm.logpdf(2.0, a + j + 2, 0.1) for j in range(3)])
+        assert value == pytest.approx(norm.logpdf(a) + prior[2] + other, rel=1e-12)
+
+
+def test_states_that_switch_only_together_are_found():
+    """z = (1, 1) and (0, 2), (2, 0) need a near 0 and 0, (0, 0) a near 2: enumerated, a integrated in closed form."""
+    y = 2.0
+    prior = np.array([0.5, 0.3, 0.2])
+    joint = prior[:, None] * prior * norm.pdf(y, np.add.outer(np.arange(3), np.arange(3)), np.hypot(1.0, 0.1))
+    want = joint.sum(axis=0) / joint.sum()
+    fit = jn.fit(three, {"y": y}, "laplace")
+    known = fit.answer.probabilities(fit.pool, fit._pool_draws)
+    found = search(fit.answer.program, known, 0)["z"]
+    assert np.abs(found.probability - want).max() < 0.25 * want.min()
