@@ -87,6 +87,8 @@ class AbstractAnswer(abc.ABC):
         for further in (1, 2):
             if not self.grows or not undecided(Material(self, pool, self.draws_of(pool), seed)):
                 break
+            if self.labellings(pool).log_count:  # more draws stray into labellings that q is not to describe
+                break
             for _ in range(further):
                 seed += 7_919
                 pool = joined(pool, self.pool(seed))

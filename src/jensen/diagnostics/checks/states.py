@@ -28,7 +28,9 @@ class States(AbstractCheck):
         known = material.answer.probabilities(material.pool, material.draws)
         if not known:
             return
-        found = search(material.answer.program, known, material.seed)
+        # Of equivalent labellings q is to describe one; the evidence of a state is that of all of them.
+        copies = material.certificate.relabelled or material.answer.labellings(material.pool).log_count
+        found = {} if copies else search(material.answer.program, known, material.seed)
         own, weighed = [], []
         for name, one in known.items():
             alone = found.get(name)
