@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import jensen as jn
 from tests.posteriors import FUNNEL_SCALE, METHODS, MODELS, SIGMA, conjugate_answer, fitted, schools_answer
 
 _DELTA = 4 / np.sqrt(17)
@@ -94,11 +95,16 @@ CASES = [
     (name, method)
     for name in REFERENCES
     for method in METHODS
-    if method != "mean_field" or name in ("conjugate", "logistic", "banana", "uneven_modes", "wall")
+    if name != "wall"  # which is refused
+    if method != "mean_field" or name in ("conjugate", "logistic", "banana", "uneven_modes")
 ]
 BEYOND = ("two_modes", "sharp_banana", "schools_centred", "skewed")
 """Where it takes the default method seconds to go beyond a Gaussian; the others are for the long run."""
-CASES += [pytest.param(name, "auto", marks=() if name in BEYOND else pytest.mark.slow) for name in REFERENCES]
+CASES += [
+    pytest.param(name, "auto", marks=() if name in BEYOND else pytest.mark.slow)
+    for name in REFERENCES
+    if name != "wall"
+]
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
@@ -109,6 +115,12 @@ def test_a_verdict_above_untrusted_is_true(name, method):
         error, ratio = discrepancy(fit.sample(4000), name)
         assert error < 0.3, f"{verdict}: a mean is {error:.2f} sd off"
         assert 0.7 < ratio < 1.4, f"{verdict}: an sd is {ratio:.2f} times the posterior's"
+
+
+@pytest.mark.parametrize("method", ["gaussian", "laplace", "mean_field"])
+def test_a_wall_through_the_bulk_is_refused(method):
+    with pytest.raises(jn.ModelError, match="hard edge runs through the bulk"):
+        fitted("wall", method)
 
 
 @pytest.mark.parametrize("method", ["gaussian", "laplace", "pathfinder"])
