@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import norm
 
 import jensen as jn
-from jensen.diagnostics.states import search
+from jensen.diagnostics.checks.states import alike
+from jensen.diagnostics.states import Probabilities, Searched, search
 from jensen.models import build
 from jensen.models.discrete.restricted import held_at
 
@@ -82,3 +83,21 @@ def test_states_that_switch_only_together_are_found():
     known = fit.answer.probabilities(fit.pool, fit._pool_draws)
     found = search(fit.answer.program, known, 0)["z"]
     assert np.abs(found.probability - want).max() < 0.25 * want.min()
+
+
+def test_what_a_renumbering_exchanges_is_compared_by_its_average():
+    """A mixture's labels: half and half by the search, one labelling under q; a gate's rare state stays apart."""
+
+    def pair(own, found):
+        zero = np.zeros_like(own)
+        known = Probabilities(np.arange(own.shape[1]), (len(own),), own, zero, own, zero)
+        return alike(known, Searched(found, np.zeros_like(found)))
+
+    labels = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])
+    known, found = pair(labels, np.full((3, 2), 0.5))
+    np.testing.assert_allclose(known.own, found.probability)
+    gates = np.array([[1.0, 0.0], [1.0, 0.0]])
+    for rare in (np.array([[0.97, 0.03], [0.9, 0.1]]), np.array([[0.96, 0.04], [0.96, 0.04]])):
+        known, found = pair(gates, rare)
+        np.testing.assert_allclose(found.probability, rare)
+        np.testing.assert_allclose(known.own, gates)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from jensen.core import AbstractCheck, Finding
-from jensen.diagnostics.states import Probabilities, search
+from jensen.diagnostics.states import Probabilities, Searched, search
 from jensen.diagnostics.verdict import Material
 
 ABSOLUTE, RELATIVE = 0.01, 0.25
 """What is promised of a probability: this error, or this part of it, whichever is larger."""
-NOISE = 0.25
-"""Part of what is promised that Monte Carlo errors may add to it."""
+OWN, WEIGHED = 0.1, 1.0
+"""Part of what is promised that Monte Carlo errors may add to it, of q's probabilities and of corrected ones."""
 SUM = (
     "Fit with method=jn.advi(family='full_rank'), which sums the discrete latents out, or sum over their states in the "
     "model yourself."
@@ -28,9 +28,11 @@ class States(AbstractCheck):
         known = material.answer.probabilities(material.pool, material.draws)
         if not known:
             return
-        # Of equivalent labellings q is to describe one; the evidence of a state is that of all of them.
-        copies = material.certificate.relabelled or material.answer.labellings(material.pool).log_count
-        found = {} if copies else search(material.answer.program, known, material.seed)
+        found = search(material.answer.program, known, material.seed)
+        if found and (material.certificate.relabelled or material.answer.labellings(material.pool).log_count):
+            pairs = {name: alike(known[name], one) for name, one in found.items()}
+            known = {**known, **{name: pair[0] for name, pair in pairs.items()}}
+            found = {name: pair[1] for name, pair in pairs.items()}
         own, weighed = [], []
         for name, one in known.items():
             alone = found.get(name)
@@ -39,7 +41,7 @@ class States(AbstractCheck):
             else:
                 own.append(_worst(name, one, one.own, alone.probability, 3.0 * np.hypot(one.own_error, alone.error)))
                 noise = 3.0 * np.hypot(one.error, alone.error)
-                weighed.append(_worst(name, one, one.corrected, alone.probability, noise))
+                weighed.append(_worst(name, one, one.corrected, alone.probability, noise, WEIGHED))
         yield _finding("probabilities of states under q", "under q", max(own), "trusted", "")
         if weighed:
             remedy = ELSEWHERE if material.answer.structure.summed else SUM
@@ -55,12 +57,39 @@ def _finding(title: str, how: str, worst: tuple[float, str, float, float], block
     return Finding(title, abs(value - right), limit, passed, blocks, "" if passed else reason, remedy)
 
 
+def alike(known: Probabilities, found: Searched) -> tuple[Probabilities, Searched]:
+    """Both averaged over entries, and over values, that the search cannot tell apart.
+
+    Of equivalent labellings q describes one, while the evidence of a state is that of all of them; averages over what a
+    renumbering exchanges are the same for both.
+    """
+    rows, columns = _groups(found.probability), _groups(found.probability.T)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return rows @ values @ columns.T
+
+    def error(values: np.ndarray) -> np.ndarray:
+        return np.sqrt(mean(values**2))
+
+    own, weighed = (mean(known.own), error(known.own_error)), (mean(known.corrected), error(known.error))
+    return Probabilities(known.values, known.shape, *own, *weighed), Searched(
+        mean(found.probability), error(found.error)
+    )
+
+
+def _groups(table: np.ndarray) -> np.ndarray:
+    """The matrix that averages over rows which agree within what is promised of a probability."""
+    allowed = np.maximum(ABSOLUTE, RELATIVE * np.minimum(table[:, None], table))
+    same = (np.abs(table[:, None] - table) <= allowed).all(axis=-1).astype(float)
+    return same / same.sum(axis=1, keepdims=True)
+
+
 def _worst(
-    name: str, known: Probabilities, value: np.ndarray, right: np.ndarray, noise: np.ndarray
+    name: str, known: Probabilities, value: np.ndarray, right: np.ndarray, noise: np.ndarray, most: float = OWN
 ) -> tuple[float, str, float, float]:
     """(largest error in units of what is promised, its name, the value, what it should be)."""
     promised = np.maximum(ABSOLUTE, RELATIVE * right)
-    allowed = promised + np.minimum(noise, NOISE * promised)
+    allowed = promised + np.minimum(noise, most * promised)
     sizes = (np.abs(value - right) / allowed).reshape(-1)
     top = int(sizes.argmax())
     return float(sizes[top]), known.names(name)[top], float(value.reshape(-1)[top]), float(right.reshape(-1)[top])
