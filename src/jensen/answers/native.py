@@ -18,7 +18,7 @@ from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
 from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome, total
-from jensen.diagnostics.evidence import Decomposition
+from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.labellings import View, numbered
 from jensen.diagnostics.moments import Agreement, compare_exact
@@ -113,6 +113,14 @@ class NativeAnswer(AbstractAnswer):
             eps=float(np.finfo(float_type(self.target.precision)).eps),
             frugal=self._size() < 1024,
         )
+
+    def evidence(self, pool: Pool) -> Evidence:
+        """Without limits where draws end at the last number that a support holds: their mass is more than a density."""
+        found = super().evidence(pool)
+        read = self._read(pool.points[: pool.half])
+        columns = [read[s.name].reshape(pool.half, -1).T for s in self._latents() if not s.discrete]
+        ends = any(len(np.unique(column)) < len(column) for part in columns for column in part)
+        return dataclasses.replace(found, interval=(-np.inf, np.inf)) if ends else found
 
     def _latents(self) -> list[Any]:
         return self.structure.latents

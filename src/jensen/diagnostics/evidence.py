@@ -68,7 +68,9 @@ class Evidence:
         lines = []
         if np.isfinite(high):
             lines.append(f"log p(x) in      [{low:.4f}, {high:.4f}], each end a bound at its 97.5 % confidence limit")
-        elif np.isfinite(low):
+        elif not np.isfinite(low):
+            lines.append("The weights allow no limits of log p(x)")
+        else:
             lines.append(f"log p(x)      ≥ {low:14.4f} at 97.5 % confidence; the weights allow no upper limit")
         if self.log_labellings:
             lines.append(
