@@ -9,8 +9,10 @@ from scipy import stats
 
 import jensen as jn
 from jensen.diagnostics.checks import Tails
+from jensen.diagnostics.directed import Mixed
 from jensen.diagnostics.profile import Frame, across, climbed, log_marginals
-from jensen.diagnostics.tails import reaching, tails
+from jensen.diagnostics.tails import measured as measured_tails
+from jensen.diagnostics.tails import tails
 
 WANTED = np.array([-3.0, 1.0, 4.0])
 
@@ -139,8 +141,8 @@ def test_a_heavy_tail_is_never_trusted_with_quantiles_that_are_too_short(method)
 
 def test_directed_draws_follow_their_density_and_reach_the_tail():
     fit = fitted(joint(3.0, 3))
-    proposal = reaching(fit.answer.target, fit.pool.points, fit.pool.weights, 0)
-    assert proposal is not None
+    proposal = Mixed(tuple(part for _, part in measured_tails(fit.answer.target, fit.pool.points, fit.pool.weights, 0)))
+    assert len(proposal.parts) == 6
     points = proposal.draw(40_000, 1)
     logs = proposal.log_prob(points)
     assert np.isfinite(logs).all()

@@ -72,7 +72,7 @@ def _quantile(found: list[Tail], which: str, effective: float, blocks: str) -> F
         bool(passed),
         blocks,  # type: ignore[arg-type]
         "" if passed else reason,
-        REMEDY,
+        REMEDY if blocks == "usable" else "",
     )
 
 
