@@ -157,5 +157,5 @@ def test_the_renyi_bound_by_rows_is_between():
 def test_a_weighted_bound_belongs_to_rows():
     with pytest.raises(jn.OptionError, match="the likelihood and the divergence apart"):
         Weighted(2.0)(jnp.zeros(3))
-    with pytest.raises(jn.OptionError, match="beta must be positive"):
+    with pytest.raises(jn.OptionError, match="beta must be a finite number above 0"):
         Weighted(0.0)
