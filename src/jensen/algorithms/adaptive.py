@@ -13,7 +13,7 @@ from jensen.families import FullRank, Mixture
 from jensen.math import linalg
 from jensen.models import Target
 
-ROUNDS, DRAWS, PER_COORDINATE = 3, 1024, 128
+ROUNDS, DRAWS, PER_COORDINATE = 3, 1024, 256
 """Rounds, and draws in each of them: at least so many, and so many for each coordinate."""
 STEPS, PRIOR = 15, 0.02
 """EM steps in a round, and the weight of the first scatter in every component's, as a share of all draws."""
@@ -22,7 +22,7 @@ STEPS, PRIOR = 15, 0.02
 def adapted(target: Target, start: FullRank, count: int, seed: int) -> Mixture:
     """A mixture of `count` components that covers the posterior around `start`.
 
-    Cost: `ROUNDS` times max(1024, 128 d) values of the log density.
+    Cost: `ROUNDS` times max(1024, 256 d) values of the log density.
     """
     rng = np.random.default_rng([seed, 53])
     scatter = start.covariance()

@@ -17,8 +17,9 @@ from jensen.models import Target
 
 GAP, RICHER = 0.2, 0.3
 """Nats between the bound and the evidence from which on other coordinates are tried; and families that take longer."""
-CHEAP, FEW, COMPONENTS = 0.05, 20, 6
-"""Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components."""
+CHEAP, FEW, COMPONENTS, SMALL = 0.05, 20, 6, 8
+"""Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components, half of them
+beyond `SMALL` coordinates."""
 
 
 def escalate(
@@ -41,8 +42,9 @@ def escalate(
     around = _full(outcome.q)
     if kept.gap > CHEAP and target.dim <= FEW and not target.heavy:
         yield Progress("importance draws", 0, kept.bound, outcome.q)
-        mixture = adapted(target, around, COMPONENTS, seed)
-        mixed = measure(target, f"mixture of {COMPONENTS} by importance draws", mixture, seed)
+        count = COMPONENTS if target.dim <= SMALL else COMPONENTS // 2  # each scatter has d (d + 1) / 2 numbers
+        mixture = adapted(target, around, count, seed)
+        mixed = measure(target, f"mixture of {count} by importance draws", mixture, seed)
         tried.append(mixed)
         if mixed.beats(kept) or mixed.covers(kept):
             outcome = replace(outcome, q=mixture, converged=mixed.gap < RICHER, status=_gain(mixed, gaussian, ""))

@@ -58,8 +58,8 @@ class Measured:
         return bool(self.bound > evidence + ABOVE and self.spread > WILD and spread < STEADY)
 
     def covers(self, other: "Measured") -> bool:
-        """Whether its bound is not lower and less than half of the other's gap is left: its weights are more even."""
-        return bool(self.bound > other.bound and self.gap < 0.5 * other.gap)
+        """Whether its bound is not lower and at most two thirds of the other's gap are left: more even weights."""
+        return bool(self.bound > other.bound and self.gap < other.gap / 1.5)
 
 
 def measure(

@@ -281,7 +281,9 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
             "as the data leave the effects to their prior, kept if its bound is higher."
         )
     if dim <= FEW and not target.heavy:
-        out.append(f"Where {CHEAP} nats are missing: a mixture of {COMPONENTS} Gaussians fitted to importance draws.")
+        out.append(
+            f"Where {CHEAP} nats are missing: a mixture of up to {COMPONENTS} Gaussians fitted to importance draws."
+        )
     if dim <= LARGEST and not target.heavy:
         out.append("Where 0.3 nats are missing: mixtures, then a flow, kept if the bound is higher.")
     out.append("A verdict on the result from importance weights and a Hamiltonian test; see fit.check().")
