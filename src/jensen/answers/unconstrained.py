@@ -31,7 +31,7 @@ def on_the_line(build: Callable[[], Target], pool: Pool, draws: dict[str, np.nda
     if target.heavy or {site.name for site in target.structure.latents} != {site.name for site in continuous}:
         return None
     points = target.inverse({site.name: draws[site.name] for site in continuous})[0]
-    sound = np.isfinite(points).all(axis=1)
+    sound = np.asarray(np.isfinite(points).all(axis=1))
     if sound.mean() < 0.99:  # draws at the edge of a support
         return None
     weights = np.where(sound, pool.weights, 0.0)

@@ -44,7 +44,7 @@ class Directed:
         sideways = np.empty_like(noise)
         for k in np.unique(nearest):
             rows = nearest == k
-            sideways[rows] = solve_triangular(self.roots[k], noise[rows].T, lower=True, trans="T").T
+            sideways[rows] = solve_triangular(self.roots[k], noise[rows].T, lower=True, trans=1).T
         return self.frame.points(self._profile(heights) + sideways @ self._basis.T)
 
     def log_prob(self, points: np.ndarray) -> np.ndarray:

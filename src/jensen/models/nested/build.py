@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jensen._errors import OptionError
+from jensen._typing import leaf
 from jensen.math.precision import float_type, working
 from jensen.models import analysis
 from jensen.models.bijection import SiteBijection
@@ -53,10 +54,10 @@ def over_theta(target: Target, layout: Layout, per_axis: int | None = None) -> N
         bijection=SiteBijection(reduced, {k: v for k, v in chart.bounds.items() if k not in layout.sites}),
         field=SiteBijection(field, {k: v for k, v in chart.bounds.items() if k in layout.sites}),
         layout=layout,
-        start=np.zeros(layout.members.shape, dtype),
-        stretch=np.ones((), dtype),
-        points=points.astype(dtype),
-        log_weights=log_weights.astype(dtype),
+        start=leaf(np.zeros(layout.members.shape, dtype)),
+        stretch=leaf(np.ones((), dtype)),
+        points=leaf(points.astype(dtype)),
+        log_weights=leaf(log_weights.astype(dtype)),
         per_axis=per_axis,
         computed=computed,
     )

@@ -42,6 +42,7 @@ class Owners(eqx.Module):
             return flat.reshape(self.groups, -1).sum(axis=1), none
         if self.how == "tile":
             return flat.reshape(-1, self.groups).sum(axis=0), none
+        assert self.index is not None  # rows are told by index
         sums = jax.ops.segment_sum(flat, self.index, self.groups + 1)
         return sums[:-1], sums[-1]
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from numpyro import handlers
 
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
@@ -34,8 +33,8 @@ class NestedModel(AbstractModel):
     layout: Layout
     start: Array
     stretch: Array
-    points: np.ndarray
-    log_weights: np.ndarray
+    points: Array
+    log_weights: Array
     per_axis: int = eqx.field(static=True)
     computed: tuple[str, ...] = eqx.field(static=True)
 

@@ -109,7 +109,7 @@ def draw(density: Density, at: Centre, key: PRNGKey) -> Array:
     both = jnp.concatenate([half, -half])
     log_q = -0.5 * jnp.sum((both / WIDER) ** 2, axis=2)
     weights = lax.map(lambda t: density(placed(at, t))[0], both) - log_q
-    weights = jnp.where(jnp.isfinite(weights), weights, -jnp.inf)
+    weights = jnp.nan_to_num(weights, nan=-jnp.inf, posinf=-jnp.inf, neginf=-jnp.inf)
     chosen = jax.random.categorical(pick, weights, axis=0)
     return placed(at, jnp.take_along_axis(both, chosen[None, :, None], axis=0)[0])
 

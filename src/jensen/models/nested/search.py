@@ -47,8 +47,9 @@ class _Numbering:
 def find_groups(target: Target) -> Layout | None:
     """The largest part of the latents that falls into groups of at most `LARGEST`; `None` where there is none."""
     model = target.model
-    plain = isinstance(model, NumPyroModel) and isinstance(model.bijection, SiteBijection)
-    if not plain or model.discrete is not None or target.subsample is not None:
+    if not isinstance(model, NumPyroModel) or not isinstance(model.bijection, SiteBijection):
+        return None
+    if model.discrete is not None or target.subsample is not None:
         return None
     candidates = list(_numberings(target.structure))
     if not candidates:

@@ -19,7 +19,7 @@ STRETCH = 1.2
 def _value_grad_and_mode(model: NestedModel, points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log densities and gradients at each point, and the groups' modes at the highest."""
     (values, modes), slopes = jax.vmap(jax.value_and_grad(_at, argnums=1, has_aux=True), (None, 0))(model, points)
-    return values, slopes, modes[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf))]
+    return values, slopes, modes[jnp.argmax(jnp.nan_to_num(values, nan=-jnp.inf, posinf=-jnp.inf))]
 
 
 def _at(model: NestedModel, point: jax.Array) -> tuple[jax.Array, jax.Array]:
