@@ -44,7 +44,9 @@ def escalate(
         yield Progress("importance draws", 0, kept.bound, outcome.q)
         count = COMPONENTS if target.dim <= SMALL else COMPONENTS // 2  # each scatter has d (d + 1) / 2 numbers
         mixture = adapted(target, around, count, seed)
-        mixed = measure(target, f"mixture of {count} by importance draws", mixture, seed)
+        where = noncentring.described(target)
+        name = f"mixture of {count} by importance draws" + (f", {where}" if where != "centred" else "")
+        mixed = measure(target, name, mixture, seed)
         tried.append(mixed)
         if mixed.beats(kept) or mixed.covers(kept):
             outcome = replace(outcome, q=mixture, converged=mixed.gap < RICHER, status=_gain(mixed, gaussian, ""))
