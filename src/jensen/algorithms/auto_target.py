@@ -19,7 +19,7 @@ from jensen.models.native import NativeTarget, native_target
 from jensen.models.nested import NestedTarget, integrated
 from jensen.models.sources import AbstractSource
 
-MANY, FEW = 10, 40
+MANY, FEW = 10, 20
 """Latents from which on groups of them are looked for, and at most so many that may be left."""
 
 

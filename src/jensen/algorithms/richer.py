@@ -33,7 +33,7 @@ def attempts(
     Each is tried while the best so far leaves a gap of `LEFT`; mixtures come first, since a flow takes longer and
     reaches less on most curved posteriors.
     """
-    if target.heavy or target.dim > LARGEST:
+    if target.dear or target.dim > LARGEST:
         return []
     start = (
         gaussian

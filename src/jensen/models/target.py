@@ -54,6 +54,7 @@ class Target:
         initial: where the user asked climbs to start, if anywhere.
         subsample: batches of one plate's rows (`jensen.models.subsample`), where a fit works on them.
         elements: data values that one evaluation reads; heavy: whether they are so many that evaluation dominates.
+        dear: whether hundreds of thousands of gradients take too long.
         second_order: whether curvature is by second derivatives, and not by differences of gradients.
         gradients, values: log-density evaluations so far, with and without gradient.
     """
@@ -74,6 +75,7 @@ class Target:
         """Say how many data values one evaluation reads, `times` over."""
         self.elements = max(1, rows * times)
         self.heavy = self.elements >= 200_000
+        self.dear = self.heavy
         self.second_order = self.heavy or self.precision == "single"
         self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()

@@ -23,8 +23,8 @@ WIDTH = 2e7
 """Data values that one call of the compiled density reads: its program is long, so there is one width of batch."""
 TIMES = 5
 """Evaluations of the program for each node: values, gradients, and the search for modes."""
-HEAVY = 5e6
-"""Data values from which on few starts and draws have to do."""
+HEAVY, DEAR = 5e6, 3e4
+"""Data values from which on few starts and draws have to do, and those from which on no mixture or flow is climbed."""
 NODES = {1: 13, 2: 7}
 """Quadrature nodes along each of the latents of a group, by their number."""
 
@@ -78,7 +78,7 @@ def _with_costs(found: NestedTarget, rows: int) -> NestedTarget:
     """One width of batch, since the compiled program is long, and what an evaluation costs."""
     found.costs(rows=rows, times=TIMES * len(found.model.points))
     found.wide, found.widths = int(np.clip(2 ** int(np.log2(WIDTH / found.elements + 1)), 2, 64)), ()
-    found.heavy, found.second_order = found.elements >= HEAVY, False
+    found.heavy, found.dear, found.second_order = found.elements >= HEAVY, found.elements >= DEAR, False
     return found
 
 
