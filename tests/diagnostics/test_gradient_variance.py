@@ -81,6 +81,7 @@ def _without_gradients(target):
     return NativeTarget(target.model, target.structure, target.precision, differentiable=False)
 
 
+@pytest.mark.slow
 def test_the_default_is_the_best_for_each_parameter(measured):
     """And far below the blanket with a baseline for the global one, whose omitted terms cancel what is kept."""
     variance = measured.table["variance"]
