@@ -62,6 +62,9 @@ def scored_draws(q: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
     Not a number where the density of a draw on its way out differs from that found on the way back: a flow that has
     become too steep for the working precision has no density that could be relied on.
     """
+    if isinstance(q, Mixture):
+        points = q.host_draws(count, seed)
+        return points, q.host_log_prob(points)
     found = Program(_scored)(q, jr.split(jr.key(seed), count))
     points, out, back = (np.asarray(x, float) for x in jax.device_get(found))
     with np.errstate(invalid="ignore"):
@@ -71,11 +74,15 @@ def scored_draws(q: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 def draws(q: Any, count: int, seed: int) -> np.ndarray:
     """Points of q, (count, D)."""
+    if isinstance(q, Mixture):
+        return q.host_draws(count, seed)
     return np.asarray(jax.device_get(Program(_points)(q, jr.split(jr.key(seed), count))), float)
 
 
 def log_probs(q: Any, points: np.ndarray) -> np.ndarray:
     """log q at points, in nats."""
+    if isinstance(q, Mixture):
+        return q.host_log_prob(np.asarray(points, float))
     return np.asarray(jax.device_get(Program(_log_probs)(q, jnp.asarray(points))), float)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from scipy.special import logsumexp
 
 from jensen._errors import OptionError
 from jensen._typing import Array, Flat, PRNGKey, Scalar, leaf
@@ -83,9 +84,30 @@ class Mixture(AbstractDensity):
 
     def linear(self, shift: np.ndarray, factor: np.ndarray) -> "Mixture":
         """The mixture of shift + factor u, factor lower triangular; its components must be full-rank Gaussians."""
-        parts = [jax.tree.map(lambda x, k=k: np.asarray(x)[k], self.components) for k in range(self.num_strata)]
-        moved = Mixture.of([part.linear(shift, factor) for part in parts], np.asarray(self.logits))
+        moved = Mixture.of([part.linear(shift, factor) for part in self.parts], np.asarray(self.logits))
         return jax.tree.map(jnp.asarray, moved)
+
+    @property
+    def parts(self) -> list[Any]:
+        """The components, their arrays on the host."""
+        return [jax.tree.map(lambda x, k=k: np.asarray(x)[k], self.components) for k in range(self.num_strata)]
+
+    def host_draws(self, count: int, seed: int) -> np.ndarray:
+        """Points, (count, D), without compiling anything."""
+        rng = np.random.default_rng([seed, 61])
+        shares = np.exp(np.asarray(jax.device_get(self.logits), float) - np.max(np.asarray(self.logits)))
+        which = rng.choice(self.num_strata, p=shares / shares.sum(), size=count)
+        noise = rng.normal(size=(count, self.dim))
+        points = np.empty((count, self.dim))
+        for k, part in enumerate(self.parts):
+            points[which == k] = part.host_transform(noise[which == k])
+        return points
+
+    def host_log_prob(self, points: np.ndarray) -> np.ndarray:
+        """log q at points, (count,), in nats."""
+        logits = np.asarray(self.logits, float)
+        own = np.stack([part.host_log_prob(points) for part in self.parts], axis=1) + logits
+        return logsumexp(own, axis=1) - logsumexp(logits)
 
     def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
         """A component at random, and a point of it that is reparameterised where asked."""

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,11 @@ class NestedTarget(Target):
     model: NestedModel
     best: float = -np.inf
 
+    @cached_property
+    def reach(self) -> float:
+        """That of the program: the loop in which modes are found has an end."""
+        return Target(self.model.base, self.model.base.bijection.structure, self.precision).reach
+
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log densities (rows,) in nats and gradients (rows, d), float64."""
         self.gradients += len(points)
@@ -61,7 +67,11 @@ class NestedTarget(Target):
     def value(self, points: np.ndarray) -> np.ndarray:
         """Log densities (rows,) in nats; not a number counts as -inf."""
         self.values += len(points)
-        values = np.asarray(self._map(_value, points), float)
+        if self.dear:
+            values = np.asarray(self._map(_value, points), float)
+        else:  # the gradient costs less than compiling a second program
+            values, _ = self.value_and_grad(points)
+            self.gradients -= len(points)
         return np.where(np.isnan(values), -np.inf, values)
 
     def quadrature_error(self, points: np.ndarray) -> float:
@@ -71,8 +81,8 @@ class NestedTarget(Target):
         apart by `STRETCH` is error. What is the same for every θ leaves the posterior as it is.
         """
         wider = np.asarray(STRETCH, self.model.points.dtype)
-        other = np.asarray(self._with(stretch=wider)._map(_value, points), float)
-        return float(np.std(other - self.value(points)))
+        other = self.settled()._with(stretch=wider)
+        return float(np.std(other.value(points) - self.settled().value(points)))
 
     def settled(self, start: np.ndarray | None = None) -> "NestedTarget":
         """The same target, with all searches from `start`, or from where they begin now: equal θ give equal bits."""
