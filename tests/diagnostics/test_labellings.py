@@ -122,6 +122,38 @@ def test_nothing_is_claimed_where_the_log_joint_says_nothing():
     assert counted(pool, view) == Counted(pool)
 
 
+@pytest.mark.parametrize("y", [[0.05, 0.05], [0.07, 0.05]])
+def test_draws_that_all_have_the_same_states_do_not_make_a_symmetry(y):
+    """Gates that q holds shut: their sizes could be swapped in every draw of q, yet belong to data of their own."""
+    rng, y = np.random.default_rng(3), np.array(y)
+    values = {"u": rng.normal(1.0, 0.5, size=(4096, 2)), "v": np.zeros((4096, 2), int)}
+    q = lambda v: np.where(v["v"] == 0, stats.norm.logpdf(v["u"], 1.0, 0.5), -np.inf).sum(1)  # noqa: E731
+
+    def log_joint(v):
+        prior = stats.norm.logpdf(v["u"], 1.0, 0.5) + stats.bernoulli.logpmf(v["v"], 0.4)
+        return (prior + stats.norm.logpdf(y, v["u"] * v["v"], 0.05)).sum(1)
+
+    view = View(values, log_joint, lambda v: (q(v),) * 2, coded={"v": 2})
+    found = counted(weigh(values["u"], log_joint(values), *view.densities(values)), view)
+    shut = (np.log(0.6) + stats.norm.logpdf(y, 0.0, 0.05)).sum()
+    assert evidence(found.pool, counted=found).log_evidence == pytest.approx(shut, abs=1e-9)
+    assert found.sentence == ""
+
+
+def test_components_that_have_no_rows_are_renumbered_with_their_labels():
+    """Where q gives two of four components no row, their means alone could be swapped: the labels go with them."""
+    rng = np.random.default_rng(6)
+    values = {"a": rng.normal(size=(16, 4)), "z": np.tile(np.arange(9) % 2, (16, 1))}
+
+    def log_joint(v):
+        means = np.take_along_axis(v["a"], v["z"], axis=1)
+        return stats.norm.logpdf(v["a"]).sum(1) + stats.norm.logpdf(np.arange(9.0), means, 1.0).sum(1)
+
+    (found,) = find_labellings(log_joint, values, coded={"z": 4})
+    assert set(found.axes) == {("a", 0), ("z", None)}
+    assert found.count == 24
+
+
 def test_two_mixtures_have_labellings_of_their_own():
     rng = np.random.default_rng(4)
     values = {"a": rng.normal(size=(8, 2)), "b": rng.normal(size=(8, 2)), "z": rng.integers(2, size=(8, 9))}

@@ -17,6 +17,8 @@ _PROBES, _ENOUGH = 8, 3
 """Points at which a renumbering is tried, and how many of them have to say something."""
 _LOOSE = 1e-3
 """Rounding of a log joint, in nats, from which on a point says nothing."""
+_STIRRED = 64
+"""Entries of a discrete latent that get other values in every second draw."""
 
 Axis = tuple[str, int | None]
 """A latent and one of its axes; `None` where its values, not its places, are the numbers of states."""
@@ -95,13 +97,13 @@ def find_labellings(
 ) -> tuple[Labelling, ...]:
     """The interchangeable states of a model, each set of axes at most once.
 
-    `values` are a few generic draws, at which no two states are alike, and `log_joint` is log p(x, z) on the supports,
-    up to what renumbering leaves alone. Axes of equal length that could index the states are permuted together; they
-    count where the log joint stays the same to rounding at every draw at which it says something, and at three at
-    least. The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried
+    `values` are a few draws, and `log_joint` is log p(x, z) on the supports, up to what renumbering leaves alone. Axes
+    of equal length that could index the states are permuted together; they count where the log joint stays the same to
+    rounding at every draw at which it says something, and no two states are alike in any latent at three of these at
+    least (where all draws have the same discrete values, permuting them does nothing; `_stirred` gives them others). The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried
     before others, and latents in `coded` hold numbers of so many states. `frugal` tries fewer sets.
     """
-    test = _Test(log_joint, values, eps)
+    test = _Test(log_joint, _stirred(values, coded or {}), eps)
     lengths: dict[int, list[Axis]] = {}
     for name, array in values.items():
         for axis, size in enumerate(array.shape[1:]):
@@ -116,7 +118,7 @@ def find_labellings(
         free = [axis for axis in lengths[size] if axis not in used]
         for axes in test.passing(axis_sets(free, frugal), size, frugal):
             if not any(axis in one.axes for one in found for axis in axes):
-                classes = test.classes(axes, size)
+                classes = test.classes(axes, size, lengths[size])
                 found += [Labelling(axes, classes, size)] if classes else []
     return tuple(found)
 
@@ -155,15 +157,31 @@ class _Test:
         first = self.same(moves, 1)
         return list(dict.fromkeys(axes for (axes, _), fine in zip(moves, first, strict=True) if fine))
 
-    def classes(self, axes: tuple[Axis, ...], size: int) -> tuple[tuple[int, ...], ...]:
-        """Groups of two or more states any two of which can be swapped, at every draw."""
+    def classes(self, axes: tuple[Axis, ...], size: int, every: list[Axis]) -> tuple[tuple[int, ...], ...]:
+        """Groups of two or more states any two of which can be swapped, at every draw; `every` axis tells them apart."""
+        latents = dict.fromkeys(name for name, _ in every)
+        parts = [Labelling(tuple(a for a in every if a[0] == n), (), size).features(self.values) for n in latents]
         left, groups = list(range(size)), []
         while len(left) > 1:
             first, *others = left
             same = self.same([(axes, _swap(size, first, other)) for other in others], len(self.here))
+            apart = np.all([(part[:, first, None] != part[:, others]).any(axis=2) for part in parts], axis=0)
+            same &= apart.sum(axis=0) >= _ENOUGH
             groups.append([first, *(other for other, fine in zip(others, same, strict=True) if fine)])
             left = [other for other, fine in zip(others, same, strict=True) if not fine]
         return tuple(tuple(group) for group in groups if len(group) > 1)
+
+
+def _stirred(values: Values, coded: Mapping[str, int]) -> Values:
+    """The draws, every second one with other values of some entries of the coded latents."""
+    rng, out = np.random.default_rng(0), dict(values)
+    for name, count in coded.items():
+        array = values[name].copy()
+        for row in array.reshape(len(array), -1)[1::2]:
+            entries = rng.permutation(row.size)[:_STIRRED]
+            row[entries] = rng.integers(count, size=len(entries))
+        out[name] = array
+    return out
 
 
 def axis_sets(axes: list[Axis], frugal: bool) -> list[tuple[Axis, ...]]:
