@@ -140,6 +140,32 @@ def test_draws_that_all_have_the_same_states_do_not_make_a_symmetry(y):
     assert found.sentence == ""
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("states", [4, 8])
+def test_states_that_are_alike_in_a_draw_are_counted_once(states, known):
+    """One of K bits is up, which one is open: of the K! orders most leave a draw as it is."""
+    rng = np.random.default_rng(1)
+    bits = np.eye(states, dtype=int)[rng.integers(states, size=4096)]
+    bits[rng.random(4096) < 0.1] = 0
+    prior = lambda v: stats.bernoulli.logpmf(v["z"], 0.1).sum(1)  # noqa: E731
+    log_joint = lambda v: prior(v) + stats.norm.logpdf(1.0, v["z"].sum(1), 0.2)  # noqa: E731
+    q = lambda v: np.choose(np.minimum(v["z"].sum(1), 2), np.log([0.1, 0.9 / states, 1e-300]))  # noqa: E731
+    view = View({"z": bits}, log_joint, (lambda v: (q(v),) * 2) if known else None, coded={"z": 2})
+    found = counted(weigh(bits, log_joint(view.values), *(q(view.values),) * 2), view)
+    count = np.arange(2)  # two or more bits are 12 sds away
+    exact = special.logsumexp(
+        np.log(special.comb(states, count))
+        + count * np.log(0.1)
+        + (states - count) * np.log(0.9)
+        + stats.norm.logpdf(1.0, count, 0.2)
+    )
+    low, high = evidence(found.pool, counted=found).interval
+    assert low <= exact + 1e-6 <= high + 2e-6
+    assert high - low < 0.2
+    assert found.log_count - found.log_covered < 0.1
+    assert evidence(found.pool, counted=found).bound < exact + 0.05
+
+
 def test_components_that_have_no_rows_are_renumbered_with_their_labels():
     """Where q gives two of four components no row, their means alone could be swapped: the labels go with them."""
     rng = np.random.default_rng(6)

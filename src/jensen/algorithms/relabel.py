@@ -13,12 +13,14 @@ from jensen.models import Target
 _MOST_AXES, _MOST_STATES = 6, 64
 _FEW = 12
 """Sets of axes tried where the data are large."""
-_PROBES, _ENOUGH = 8, 3
-"""Points at which a renumbering is tried, and how many of them have to say something."""
+_PROBES, _ENOUGH, _APART = 16, 3, 2
+"""Points at which a renumbering is tried, how many of them have to say something, and to tell two states apart."""
 _LOOSE = 1e-3
 """Rounding of a log joint, in nats, from which on a point says nothing."""
+_TIES = 1e-9
+"""Relative size of the noise that breaks ties between states that are alike."""
 _STIRRED = 64
-"""Entries of a discrete latent that get other values in every second draw."""
+"""Entries of a discrete latent that get other values in three of four draws."""
 
 Axis = tuple[str, int | None]
 """A latent and one of its axes; `None` where its values, not its places, are the numbers of states."""
@@ -70,10 +72,14 @@ class Labelling:
         return np.concatenate(parts, axis=2)
 
     def orders(self, values: Values, to: np.ndarray) -> np.ndarray:
-        """(draws, states): the order, within the classes, that brings each draw nearest to features `to`."""
+        """(draws, states): the order, within the classes, that brings each draw nearest to features `to`.
+
+        Of states that are alike in a draw, as discrete ones often are, every order comes up equally often.
+        """
         own = self.features(values)
         scale = np.maximum(np.concatenate([own, to[None]]).std(axis=(0, 1)), 1e-12)
         gaps = (((to[:, None] - own[:, None]) / scale) ** 2).sum(axis=-1)
+        gaps *= 1.0 + _TIES * np.random.default_rng(0).random(gaps.shape)
         found = np.tile(np.arange(self.size), (len(own), 1))
         for states in self.classes:
             rows = np.array(states)
@@ -99,8 +105,8 @@ def find_labellings(
 
     `values` are a few draws, and `log_joint` is log p(x, z) on the supports, up to what renumbering leaves alone. Axes
     of equal length that could index the states are permuted together; they count where the log joint stays the same to
-    rounding at every draw at which it says something, and no two states are alike in any latent at three of these at
-    least (where all draws have the same discrete values, permuting them does nothing; `_stirred` gives them others). The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried
+    rounding at every draw at which it says something, three at least, and two states are alike in no latent at two of
+    these (where all draws have the same discrete values, permuting them does nothing; `_stirred` gives them others). The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried
     before others, and latents in `coded` hold numbers of so many states. `frugal` tries fewer sets.
     """
     test = _Test(log_joint, _stirred(values, coded or {}), eps)
@@ -166,18 +172,18 @@ class _Test:
             first, *others = left
             same = self.same([(axes, _swap(size, first, other)) for other in others], len(self.here))
             apart = np.all([(part[:, first, None] != part[:, others]).any(axis=2) for part in parts], axis=0)
-            same &= apart.sum(axis=0) >= _ENOUGH
+            same &= apart.sum(axis=0) >= _APART
             groups.append([first, *(other for other, fine in zip(others, same, strict=True) if fine)])
             left = [other for other, fine in zip(others, same, strict=True) if not fine]
         return tuple(tuple(group) for group in groups if len(group) > 1)
 
 
 def _stirred(values: Values, coded: Mapping[str, int]) -> Values:
-    """The draws, every second one with other values of some entries of the coded latents."""
+    """The draws, three of four with other values of some entries of the coded latents."""
     rng, out = np.random.default_rng(0), dict(values)
     for name, count in coded.items():
         array = values[name].copy()
-        for row in array.reshape(len(array), -1)[1::2]:
+        for row in (array.reshape(len(array), -1)[i] for i in range(len(array)) if i % 4):
             entries = rng.permutation(row.size)[:_STIRRED]
             row[entries] = rng.integers(count, size=len(entries))
         out[name] = array
