@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 import jensen as jn
+from jensen.diagnostics.checks import states
 from jensen.diagnostics.checks.states import alike
 from jensen.diagnostics.states import Probabilities, Searched, search
 from jensen.models import build
@@ -52,6 +53,21 @@ def test_the_search_in_every_state_is_the_closed_form(gated):
     known = gated.answer.probabilities(gated.pool, gated._pool_draws)
     found = search(gated.answer.program, known, 0)["v"]
     np.testing.assert_allclose(found.probability, [[1 - P, P]], atol=1e-3)
+    assert found.total == pytest.approx(np.log(ON + OFF), abs=0.03)  # by 512 draws for each mode
+
+
+def test_a_search_that_missed_modes_says_nothing_of_states(gated, monkeypatch):
+    """It found half of the evidence that the weights have."""
+
+    def half(total):
+        wrong = Searched(np.array([[0.5, 0.5]]), np.zeros((1, 2)), total)
+        monkeypatch.setattr(states, "search", lambda *_: {"v": wrong})
+        report = gated.answer.judge(gated.pool, gated._pool_draws, 0)
+        return [reason for reason in report.reasons if "should be about 0.5" in reason]
+
+    low = gated.evidence().interval[0]
+    assert half(low)
+    assert not half(low - np.log(2))
 
 
 def gates(y):

@@ -106,8 +106,9 @@ def find_labellings(
     `values` are a few draws, and `log_joint` is log p(x, z) on the supports, up to what renumbering leaves alone. Axes
     of equal length that could index the states are permuted together; they count where the log joint stays the same to
     rounding at every draw at which it says something, three at least, and two states are alike in no latent at two of
-    these (where all draws have the same discrete values, permuting them does nothing; `_stirred` gives them others). The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried
-    before others, and latents in `coded` hold numbers of so many states. `frugal` tries fewer sets.
+    these (where all draws have the same discrete values, permuting them does nothing; `_stirred` gives them others).
+    The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried before
+    others, and latents in `coded` hold numbers of so many states. `frugal` tries fewer sets.
     """
     test = _Test(log_joint, _stirred(values, coded or {}), eps)
     lengths: dict[int, list[Axis]] = {}
@@ -164,7 +165,7 @@ class _Test:
         return list(dict.fromkeys(axes for (axes, _), fine in zip(moves, first, strict=True) if fine))
 
     def classes(self, axes: tuple[Axis, ...], size: int, every: list[Axis]) -> tuple[tuple[int, ...], ...]:
-        """Groups of two or more states any two of which can be swapped, at every draw; `every` axis tells them apart."""
+        """Groups of two or more states any two of which can be swapped; `every` axis of the size tells them apart."""
         latents = dict.fromkeys(name for name, _ in every)
         parts = [Labelling(tuple(a for a in every if a[0] == n), (), size).features(self.values) for n in latents]
         left, groups = list(range(size)), []

@@ -156,8 +156,9 @@ def counted(pool: Pool, view: View) -> Counted:
     tile the space: where the renumbering nearest to a reference lies in H. Then p(x) = |G| / |H| ∫_D p(x, z) dz, and
     with q_H the average of q over H, |G| / |H| · p / q_H on D and 0 elsewhere has the mean p(x) under q. H holds the
     orders that draws of q reach. It is exact for every H; of more than `MOST` orders, or where q cannot be evaluated
-    elsewhere, q itself stands for q_H, which is unbiased too, and even where q covers them alike. Of states that are not interchangeable the average over their orders has the same
-    integral as p(x, z) and takes its place (`renumbered`).
+    elsewhere, q itself stands for q_H, which is unbiased too, and even where q covers them alike. Of states that are
+    not interchangeable the average over their orders has the same integral as p(x, z) and takes its place
+    (`renumbered`).
     """
     probes = np.concatenate([np.arange(min(PROBES, pool.half)), pool.half + np.arange(min(PROBES // 4, pool.half))])
     some = {name: value[probes] for name, value in view.values.items()}

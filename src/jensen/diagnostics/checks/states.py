@@ -13,6 +13,8 @@ ABSOLUTE, RELATIVE = 0.01, 0.25
 """What is promised of a probability: this error, or this part of it, whichever is larger."""
 WEIGHED = 1.0
 """Part of what is promised that Monte Carlo errors of corrected probabilities may add to it; to q's own nothing."""
+MISSED = 0.05
+"""Nats by which the evidence that a search finds may lie below the lower limit of the whole."""
 SUM = (
     "Fit with method=jn.advi(family='full_rank'), which sums the discrete latents out, or sum over their states in the "
     "model yourself."
@@ -29,6 +31,9 @@ class States(AbstractCheck):
         if not known:
             return
         found = search(material.answer.program, known, material.seed)
+        if found:  # a search that finds less than there certainly is has missed modes, and says nothing of states
+            low = material.answer.evidence(material.pool).interval[0]
+            found = {name: one for name, one in found.items() if one.total > low - MISSED}
         if found and (material.certificate.relabelled or material.answer.labellings(material.pool).log_count):
             pairs = {name: alike(known[name], one) for name, one in found.items()}
             known = {**known, **{name: pair[0] for name, pair in pairs.items()}}
