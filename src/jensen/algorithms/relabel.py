@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from jensen.models import Target
+from jensen.models.by_site import by_site, joined
 
 _MOST_AXES, _MOST_STATES = 6, 64
 _FEW = 12
@@ -206,10 +207,10 @@ def _swap(size: int, i: int, j: int) -> list[int]:
 
 
 def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
-    """log p(x, z) of stacked latents, in nats; not a number where the chart cannot hold them."""
+    """log p of latents as `by_site` gives them, in nats; not a number where the chart cannot hold them."""
 
     def log_joint(latents: Values) -> np.ndarray:
-        points, log_det = target.inverse(latents)
+        points, log_det = joined(target, latents)
         lost = ~np.isfinite(points).all(axis=1)
         return np.where(lost, np.nan, target.value(np.nan_to_num(points, posinf=0.0, neginf=0.0)) - log_det)
 
@@ -219,5 +220,5 @@ def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
 def labellings_of(target: Target, points: np.ndarray) -> tuple[Labelling, ...]:
     """The interchangeable states of a density over R^D; `points` (n, D) are generic draws, finite ones among them."""
     states = [len(site.values) for site in target.structure.summed if site.values is not None]
-    values = target.forward(points)[0]
+    values = by_site(target, points)
     return find_labellings(on_supports(target), values, states, eps=target.eps, frugal=target.heavy)

@@ -34,6 +34,7 @@ from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
+from jensen.models.by_site import by_site, joined
 from jensen.models.nested import NestedTarget, on_chart
 from jensen.models.noncentred import centring, noncentred
 
@@ -101,12 +102,12 @@ class GaussianAnswer(AbstractAnswer):
         target = self.target
 
         def on_support(values: Draws) -> tuple[np.ndarray, np.ndarray]:
-            points, log_det = target.inverse(values)
+            points, log_det = joined(target, values)
             log_q, log_proposal = self._densities(points)
             return log_q - log_det, log_proposal - log_det
 
         states = [len(site.values) for site in self.structure.summed if site.values is not None]
-        values, log_joint = target.forward(pool.points)[0], on_supports(target)
+        values, log_joint = by_site(target, pool.points), on_supports(target)
         return View(values, log_joint, on_support, states, eps=target.eps, frugal=target.heavy)
 
     def draws_of(self, pool: Pool) -> Draws:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jensen.core import AbstractModel
-from jensen.math import lbfgs
+from jensen.math import lbfgs, linalg
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import primitives
 from jensen.models.program import NumPyroProgram, program_of
@@ -27,7 +27,6 @@ _complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key
 _terms = jax.jit(lambda model, point: model.terms_at(point)[0])
 _forward = jax.jit(lambda model, point: model.bijection.forward(point))
 _inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
-_forwards = jax.jit(jax.vmap(lambda model, point: model.bijection.forward(point), (None, 0)))
 _inverses = jax.jit(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
 
 
@@ -155,6 +154,19 @@ class Target:
         self.gradients += 2 * self.dim
         return 0.5 * (columns + columns.T).astype(float)
 
+    def whitened_curvature(self, point: np.ndarray, factor: np.ndarray, step: float = 1e-3) -> np.ndarray:
+        """-Fᵀ H F for the Hessian H at `point` and a factor F (D, D): near the identity where F Fᵀ ≈ (-H)⁻¹.
+
+        By central differences of exact gradients, which compile nothing new, unless `second_order`: where the data are
+        large one evaluation costs more than a compilation, and in single precision differences drown in rounding.
+        """
+        if self.second_order:
+            return -linalg.symmetrise(factor.T @ self.hessian(point) @ factor)
+        moves = step * factor.T
+        _, gradients = self.value_and_grad(np.concatenate([point + moves, point - moves]))
+        difference = (gradients[: self.dim] - gradients[self.dim :]) / (2.0 * step)
+        return -linalg.symmetrise(difference @ factor)
+
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Latents and deterministic sites on their supports, each (rows, ...)."""
         return self._map(_constrain, points)
@@ -201,10 +213,6 @@ class Target:
         """log |det ∂T/∂u| at one point: what the log density over R^D adds to the one on the supports, in nats."""
         with working(self.precision):
             return float(_forward(self.model, np.asarray(point, float_type(self.precision)))[1])
-
-    def forward(self, points: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Latents on their supports, each (rows, ...), and log |det ∂T/∂u| (rows,) in nats."""
-        return self._map(_forwards, points)
 
     def inverse(self, latents: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """u (rows, D) of stacked latents, and log |det ∂T/∂u| (rows,) there, in nats."""
