@@ -206,6 +206,11 @@ def _swap(size: int, i: int, j: int) -> list[int]:
     return order
 
 
+def anywhere(dim: int) -> np.ndarray:
+    """A few points of R^D that know nothing of the posterior."""
+    return np.random.default_rng(1).normal(size=(_ENOUGH, dim))
+
+
 def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
     """log p of latents as `by_site` gives them, in nats; not a number where the chart cannot hold them."""
 
@@ -220,5 +225,6 @@ def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
 def labellings_of(target: Target, points: np.ndarray) -> tuple[Labelling, ...]:
     """The interchangeable states of a density over R^D; `points` (n, D) are generic draws, finite ones among them."""
     states = [len(site.values) for site in target.structure.summed if site.values is not None]
-    values = by_site(target, points)
+    # Near a mode at which some latents have lost their effect, more would look alike than do.
+    values = by_site(target, np.concatenate([anywhere(target.dim), points]))
     return find_labellings(on_supports(target), values, states, eps=target.eps, frugal=target.heavy)

@@ -52,6 +52,8 @@ class View:
             `None` where those cannot be evaluated elsewhere than at the draws.
         states, coded, eps, frugal: see `jensen.algorithms.relabel.find_labellings`; `states` are the numbers of values
             of discrete latents that were summed out.
+        anywhere: such values at a few points that know nothing of q. A renumbering counts only if it leaves the log
+            joint as it is there too: where q keeps some latents without effect, more would look alike than do.
     """
 
     values: Values
@@ -61,6 +63,7 @@ class View:
     coded: Mapping[str, int] | None = None
     eps: float = 2e-16
     frugal: bool = False
+    anywhere: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ def counted(pool: Pool, view: View) -> Counted:
     """
     probes = np.concatenate([np.arange(min(PROBES, pool.half)), pool.half + np.arange(min(PROBES // 4, pool.half))])
     some = {name: value[probes] for name, value in view.values.items()}
+    if view.anywhere is not None:
+        some = {name: np.concatenate([view.anywhere[name], value]) for name, value in some.items()}
     found = find_labellings(view.log_joint, some, view.states, view.coded, view.eps, view.frugal) if some else ()
     whole, log_joint = renumbered(pool, view, found)
     every = [one for one in found if not whole or not set(one.axes) & set(whole.axes)] + ([whole] if whole else [])
