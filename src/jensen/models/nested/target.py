@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen.math.precision import working
+from jensen.math.programs import Graded
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.quadrature import nodes
 from jensen.models.target import Target
@@ -39,7 +40,7 @@ def value_alone(model: Any, points: jax.Array) -> jax.Array:
     return jax.vmap(lambda point: model.at(point)[0])(points)
 
 
-_value_grad_and_mode, _value_alone = jax.jit(value_grad_and_mode), jax.jit(value_alone)
+_value_grad_and_mode, _value_alone = Graded(value_grad_and_mode), Graded(value_alone)
 
 
 class NestedTarget(Target):
@@ -67,12 +68,12 @@ class NestedTarget(Target):
     @property
     def program_of_gradients(self) -> Any:
         """(model, points) -> values, gradients, and z at the highest."""
-        return _value_grad_and_mode
+        return _value_grad_and_mode.at(self.dear)
 
     @property
     def program_of_values(self) -> Any:
         """(model, points) -> values."""
-        return _value_alone
+        return _value_alone.at(self.dear)
 
     @cached_property
     def reach(self) -> float:
