@@ -99,7 +99,11 @@ class NestedTarget(Target):
         """Log densities (rows,) in nats; not a number counts as -inf."""
         self.values += len(points)
         if self.dear:
-            values = np.asarray(self._map(self.program_of_values, points), float)
+            padded, width = self._pad(points)
+            with working(self.precision):
+                chunks = (padded[i : i + width] for i in range(0, len(padded), width))
+                parts = jax.device_get([self.program_of_values(self.model, chunk) for chunk in chunks])
+            values = np.concatenate(parts)[: len(points)].astype(float)
         else:  # the gradient costs less than compiling a second program
             values, _ = self.value_and_grad(points)
             self.gradients -= len(points)
