@@ -9,11 +9,11 @@ import jensen
 
 ROOT = Path(jensen.__file__).parent
 FLOORS = {
-    0: ("_alone", "_caution", "_typing", "_errors", "_arguments", "math"),
+    0: ("_alone", "_caution", "cache", "_typing", "_errors", "_arguments", "math"),
     1: ("core",),
     2: ("models", "families", "bounds", "estimators", "rules"),
     3: ("algorithms",),
-    4: ("data", "fit", "result", "methods", "progress"),
+    4: ("data", "fit", "result", "methods", "progress", "refining"),
     5: ("answers", "diagnostics", "plan", "interop", "equations"),
     6: ("cli", "report"),
 }

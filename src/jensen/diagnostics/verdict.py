@@ -1,7 +1,7 @@
 """The verdict: the findings of a list of checks, put together."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from jensen.core import AbstractCheck, Certificate, Finding, Outcome, Verdict
 from jensen.diagnostics.check import Check, Report
 from jensen.diagnostics.importance import Pool
-from jensen.diagnostics.moments import Agreement
+from jensen.diagnostics.moments import Agreement, flatten
+from jensen.diagnostics.tails import Tail, tails
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,25 @@ class Material:
         """Moments of q against corrected ones."""
         return self.answer.agreement(self.pool, self.draws)
 
+    @functools.cached_property
+    def tails(self) -> list[Tail]:
+        """The tails that fall too slowly to be known from the draws."""
+        where = self.answer.unconstrained(self.pool, self.draws)
+        if where is None:
+            return []
+        target, points, weights = where
+        return tails(target, points, weights, self.seed)
+
+    def agreement_without(self, scalars: Collection[str]) -> Agreement:
+        """The same as `agreement` for all other scalars."""
+        draws = {}
+        for name, values in self.draws.items():
+            drawn = values.reshape(len(values), -1)
+            names = flatten({name: values[:1]})[1]
+            kept = np.array([one not in scalars for one in names], dtype=bool)
+            draws[name] = np.where(kept, drawn, 0.0).reshape(values.shape) if not kept.all() else values
+        return self.answer.agreement(self.pool, draws)
+
 
 def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
     """Let every check measure, and put together what they found.
@@ -70,7 +90,7 @@ def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
     return Report(
         value,
         reasons or (f"What failed: {failed}.",),
-        _remedy(value, findings, material.answer.advice),
+        _remedy(value, findings, material),
         khat,
         interval,
         pool.khat,
@@ -79,11 +99,12 @@ def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
     )
 
 
-def _remedy(value: Verdict, findings: list[Finding], advice: dict[str, str]) -> str:
+def _remedy(value: Verdict, findings: list[Finding], material: Material) -> str:
+    advice = material.answer.advice
     failed = [f.remedy for f in findings if f.remedy and not f.passed]
     noted = [f.remedy for f in findings if f.remedy and f.passed and f.note]
     if value == "untrusted":
-        said = [*failed[:1], *noted] if failed else [advice["untrusted"], *noted]
+        said = [*(failed[:1] or [advice["untrusted"]]), *noted, material.answer.onward(material.pool)]
     else:
         said = [*([advice["usable"], *failed] if value == "usable" else []), *noted]
-    return " ".join(dict.fromkeys(said))
+    return " ".join(dict.fromkeys(filter(None, said)))
