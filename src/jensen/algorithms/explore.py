@@ -49,15 +49,16 @@ class Mode:
 
 
 def climb(
-    target: Target, seed: int, num_starts: int, max_steps: int | None = None
+    target: Target, seed: int, num_starts: int, max_steps: int | None = None, first: np.ndarray | None = None
 ) -> Generator[Progress, None, list[lbfgs.Path]]:
-    """L-BFGS from `num_starts` points; the paths, highest first. Raises if no start has a finite density.
+    """L-BFGS from `num_starts` points, and from `first`; the paths, highest first. Raises if no start is finite.
 
     A path that is longer than climbs usually are is cut: on the ridge of a hierarchical scale at zero it would rise for
     ever, and Newton steps settle any other.
     """
     max_steps = max_steps or min(LONGEST, 100 + 5 * target.dim)
     starts = find_starts(target, seed, num_starts)
+    starts = starts if first is None else np.concatenate([first[None], starts])
     paths: list[lbfgs.Path] = []
     # Where a gradient is dear, Newton steps take over earlier.
     tolerance = 1.0 if target.heavy else 1e-9

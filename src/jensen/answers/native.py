@@ -36,7 +36,7 @@ class NativeAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "native"
     approximates: ClassVar[type] = Product
-    advice: ClassVar[Mapping[str, str]] = FACTORS
+    advice: Mapping[str, str] = FACTORS
 
     def __init__(self, target: NativeTarget | AutoTarget, outcome: Outcome, seed: int):
         own = target.native if isinstance(target, AutoTarget) else target

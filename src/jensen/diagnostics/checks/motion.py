@@ -16,10 +16,6 @@ MOVED, MOVED_HEAVY = 256, 64
 """Draws that are moved; fewer where the data are large."""
 DRIFT, ACCEPTED = 0.15, 0.3
 """Drift of means in sd (that of log sds may be twice as large), and the least acceptance."""
-REMEDY = (
-    "Write hierarchical scales non-centred (numpyro.infer.reparam.LocScaleReparam), fit with "
-    "method=jn.advi(family='full_rank'), or run NUTS."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +23,12 @@ class Stationary(AbstractCheck):
     """Drift of means and sds under a kernel that leaves the posterior as it is; `shape` is a Gaussian of q's shape."""
 
     shape: AbstractGaussian
+    dear = True
 
     def measure(self, material: Material) -> Iterator[Finding]:
         """Means, sds, and how many proposals are accepted."""
         count = MOVED_HEAVY if material.target.heavy else MOVED
-        motion = self._motion(material, count)
+        motion, remedy = self._motion(material, count), material.answer.advice["untrusted"]
         names = material.target.structure.coordinate_names()
         away = (
             "Draws move away under Hamiltonian steps, which leave the posterior where it is: "
@@ -47,7 +44,7 @@ class Stationary(AbstractCheck):
             if accepted
             else "The posterior's scale changes from place to place: Hamiltonian steps of one size are accepted at "
             f"only {motion.acceptance:.0%}.",
-            remedy=REMEDY,
+            remedy=remedy,
         )
         yield Finding(
             "Hamiltonian drift of log sds",
@@ -55,7 +52,7 @@ class Stationary(AbstractCheck):
             f"< {2 * DRIFT}",
             keeps,
             reason="" if keeps else away,
-            remedy=REMEDY,
+            remedy=remedy,
         )
         yield Finding(
             "Hamiltonian drift of means, in sd",
