@@ -6,8 +6,7 @@ import numpy as np
 from scipy import special
 
 from jensen.families import AbstractGaussian, FullRank
-from jensen.math import linalg
-from jensen.math.docstrings import spare_docstrings
+from jensen.math import linalg, pareto
 from jensen.math.noise import normal_draws
 from jensen.models import Target
 
@@ -227,16 +226,12 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _psis(logs: np.ndarray) -> tuple[np.ndarray | None, float]:
     """(smoothed log weights, k̂); (None, ∞) where the whole tail consists of ties, and k̂ = ∞ where it has no value."""
-    from arviz_stats.base.array import array_stats
-
-    spare_docstrings()
     try:
         with np.errstate(all="ignore"):
-            smoothed, khat = array_stats.psislw(-logs)
+            smoothed, khat = pareto.smoothed(logs)
     except ValueError:
         return None, np.inf
-    khat = float(np.asarray(khat))
-    return np.asarray(smoothed, float), np.inf if np.isnan(khat) else khat
+    return smoothed, np.inf if np.isnan(khat) else khat
 
 
 def tail_shape(values: np.ndarray) -> float:
