@@ -10,7 +10,9 @@ import jensen as jn
 from jensen.algorithms import noncentring
 from jensen.algorithms.flexible import scored_draws
 from jensen.algorithms.measured import Measured
-from jensen.families import Flow, FullRank
+from jensen.answers.gaussian import untried
+from jensen.core import Outcome
+from jensen.families import Flow, FullRank, MeanField
 from jensen.math.precision import working
 from jensen.models import build
 from jensen.models.noncentred import noncentred
@@ -120,3 +122,17 @@ def test_a_flow_that_contradicts_itself_has_no_bound():
         _, log_q = scored_draws(broken, 256, 0)
     assert np.isfinite(fine).all()
     assert np.isnan(log_q).any()
+
+
+def _advice(*families, q=None):
+    return untried(Outcome(q, True, "", stages=tuple({"family": name} for name in families)))
+
+
+def test_a_remedy_is_none_that_has_been_tried():
+    start = FullRank.from_factor(np.zeros(1), np.eye(1))
+    assert "full_rank" in _advice(q=MeanField(np.zeros(1), np.zeros(1)))
+    assert "full_rank" not in _advice("curvature at the mode", "full rank", q=start)
+    assert "escalate=True" in _advice("curvature at the mode", "full rank", q=start)
+    assert "auto" not in _advice("full rank", "mixture of 8", "flow", q=start)
+    for advice in (_advice(q=start), _advice("mean field", "low rank", q=start), _advice("flow", q=start)):
+        assert "NUTS" in advice

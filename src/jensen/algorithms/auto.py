@@ -124,13 +124,14 @@ class Auto(AbstractAlgorithm):
         known = gap(factors.q, exact) if dear or not summed else None
         if known and known[0] + 2.0 * known[1] < (escalate.GAP if dear and summed else NEGLIGIBLE):
             return _kept(factors)
-        begin = from_factors.gaussian_near(density, factors) if summed else None
         if dear and summed:
+            begin = from_factors.gaussian_near(density, factors)
             if begin is None:
                 return _kept(factors)
             first, found = (yield from self._around(density, begin, factors, seed, steps)), None
         else:
-            first, found = yield from self._gaussian(density, seed, None if begin is None else np.asarray(begin.loc))
+            near = from_factors.point_near(density, factors) if summed else None
+            first, found = yield from self._gaussian(density, seed, near)
         bound, error, spread = _measured(density, first.q, seed)
         better = bound > exact + 2.0 * error
         if better and spread > WILD:  # a bound of such weights may be wrong

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from jensen.algorithms.coordinate.collapse import chosen
@@ -23,6 +24,15 @@ def steps_for(target: Target, draws: int, most: int) -> int:
     """Steps of `draws` gradients that `EFFORT` affords, at most `most`; 0 where these are too few to be of use."""
     steps = int(EFFORT / (draws * target.work + MATRICES * target.dim**3))
     return 0 if steps < FEWEST else min(steps, most)
+
+
+def point_near(target: Target, factors: Outcome) -> np.ndarray | None:
+    """u at the factors' means; `None` where some latents have no factor that was held, or that is no point."""
+    means = jax.device_get(factors.q.held().means())
+    if any(site.name not in means for site in target.structure.latents):
+        return None
+    point = target.unconstrain({site.name: np.asarray(means[site.name], float) for site in target.structure.latents})
+    return point if np.isfinite(point).all() else None
 
 
 def gaussian_near(target: Target, factors: Outcome) -> FullRank | None:

@@ -12,8 +12,11 @@ from jensen.diagnostics.verdict import Material
 from jensen.families import AbstractGaussian
 from jensen.math import linalg
 
-MOVED, MOVED_HEAVY = 256, 64
+MOVED, MOVED_HEAVY = 256, 32
 """Draws that are moved; fewer where the data are large."""
+STEPS, STEPS_HEAVY, STEPS_LARGE, LARGE = 12, 6, 4, 2e7
+"""Leapfrog steps of a transition; fewer where the data are large, and fewest from `LARGE` data values on: posteriors of
+many rows are nearly Gaussian, and a proposal that errs is refused, which the acceptance shows."""
 DRIFT, ACCEPTED = 0.15, 0.3
 """Drift of means in sd (that of log sds may be twice as large), and the least acceptance."""
 
@@ -74,4 +77,5 @@ class Stationary(AbstractCheck):
             factor = linalg.cholesky(covariance) if linalg.is_positive_definite(covariance) else None
         if factor is None:
             factor = q.factor() if target.dim <= 1000 else np.diag(q.scales())
-        return drift(target, start, mean, factor, material.seed)
+        steps = STEPS if not target.heavy else STEPS_HEAVY if target.elements < LARGE else STEPS_LARGE
+        return drift(target, start, mean, factor, material.seed, leapfrog=steps)
