@@ -97,8 +97,17 @@ def test_several_states_and_keys_among_them(carry):
 
 
 def test_a_state_that_differs_in_kind_is_refused_by_the_line():
-    with pytest.raises(jn.ModelError, match="scan body function carry"):
+    words = r"begins as int64\[4\] and goes on as float64\[4\].*jnp.asarray\(start, jnp.float64\)"
+    with pytest.raises(jn.ModelError, match=words):
         jn.explain(survival(lambda: jnp.ones(N, jnp.int32), lambda z: 0.5 * z), {"seen": SEEN})
+
+    def loop(y):
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        count = jax.lax.fori_loop(0, 3, lambda i, c: c + jnp.arange(2).sum(), jnp.uint32(0))
+        numpyro.sample("y", dist.Normal(m * count, 1), obs=y)
+
+    with pytest.raises(jn.ModelError, match=r"begins as uint32\[\] and goes on as int64\[\]"):
+        jn.explain(loop, {"y": np.ones(3)})
 
 
 def test_the_density_of_a_state_that_starts_as_int32_is_exact():
