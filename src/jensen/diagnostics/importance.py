@@ -12,10 +12,10 @@ from jensen.models import Target
 
 TAIL = 4.0
 """Degrees of freedom of the heavier proposal."""
-PILOT, FEW, HOPELESS = 128, 512, 10.0
+PILOT, FEW, HOPELESS = 128, 512, 7.0
 """Draws by which weights are judged before all are drawn, the size of a pool of weights that are of no use, and the
-nats by which the heaviest of the first then exceeds their median: that of normal log weights with an sd of 4, of which
-millions leave one effective draw."""
+nats by which the heaviest of the first exceeds their upper quartile: that of normal log weights with an sd of 4, of
+which millions leave one effective draw."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def pool_size(target: Target) -> int:
 def hopeless(log_weights: np.ndarray) -> bool:
     """Whether a few draws of q say that no number of them would give weights that can be used."""
     finite = np.isfinite(log_weights)
-    return bool(finite.any()) and float(log_weights[finite].max() - np.median(log_weights)) > HOPELESS
+    return bool(finite.any()) and float(log_weights[finite].max() - np.quantile(log_weights, 0.75)) > HOPELESS
 
 
 def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None = None) -> Pool:
