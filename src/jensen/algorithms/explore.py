@@ -21,6 +21,8 @@ LONGEST = 500
 """Steps of a climb; in few dimensions fewer do."""
 _PROBES = 16
 """Draws at which renumberings of states are tried."""
+NEARBY = 100_000
+"""Work of an evaluation from which on no climbs start from afar, a hundred steps of a batch of 64 each."""
 FLAT = 1e8
 """A standard deviation of an unconstrained coordinate beyond which its direction counts as flat."""
 
@@ -221,7 +223,7 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
     check_integral(target, mode.point, mode.factor)
     if not target.heavy:
         check_edge(target, mode.point, mode.factor, mode.regular and mode.decrement < 1e-4)
-    near = target.heavy or not mode.regular or np.isfinite(target.reach)
+    near = target.work > NEARBY or not mode.regular or np.isfinite(target.reach)
     further = [] if near else _climb_from_afar(target, mode)
     ends: list[lbfgs.Path] = []
     for path in sorted([*paths[1:], *further], key=lambda p: -p.best[1]):

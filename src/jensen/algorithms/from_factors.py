@@ -14,7 +14,7 @@ from jensen.models import Target
 
 DRAWS = 1024
 """Draws of the factors whose moments a Gaussian begins with: as many as weights use, which compiles nothing more."""
-EFFORT, MATRICES = 3e9, 100
+EFFORT, MATRICES = 1.5e9, 100
 """Work of a Gaussian's ascent, some seconds, that is not exceeded; D³ of it for the matrices of a step."""
 FEWEST = 12
 """Steps without which an ascent that began at the factors' moments is not begun."""
