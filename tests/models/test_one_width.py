@@ -8,11 +8,13 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
+from scipy import stats
 
 import jensen as jn
 from jensen.math.precision import working
 from jensen.models.build import build
 from jensen.models.data_check import convert
+from jensen.models.native import native_target
 from jensen.models.one_width import seeded
 
 SEEN = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]])
@@ -183,3 +185,16 @@ def test_whole_numbers_have_one_width():
         convert({"a": np.array([1, 2**40])}, "single")
     with pytest.raises(jn.DataError, match=r"'a' holds whole numbers beyond 64 bits.*row 0"):
         convert({"a": np.array([2**63, 1], np.uint64)}, "double")
+
+
+@pytest.mark.parametrize("seen", [2, np.array(2), True])
+def test_observations_written_in_the_program_where_the_support_depends_on_latents(seen):
+    """NumPyro compares such values with a traced bound in NumPy: z of z trials."""
+
+    def model():
+        z = numpyro.sample("z", dist.Poisson(3.0))
+        numpyro.sample("y", dist.Binomial(z, 0.5), obs=seen)
+
+    z = np.arange(2, 6)
+    found = native_target(model, {}, "double").log_joint({"z": z})
+    np.testing.assert_allclose(found, stats.poisson.logpmf(z, 3.0) + stats.binom.logpmf(int(seen), z, 0.5))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from jensen.algorithms.auto_target import AutoTarget
-from jensen.algorithms.relabel import on_supports
+from jensen.algorithms.relabel import anywhere, on_supports
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.summed import summed_likelihood
 from jensen.core import AbstractCheck, Outcome
@@ -123,7 +123,8 @@ class GaussianAnswer(AbstractAnswer):
 
         states = [len(site.values) for site in self.structure.summed if site.values is not None]
         values, log_joint = by_site(target, pool.points), on_supports(target)
-        return View(values, log_joint, on_support, states, eps=target.eps, frugal=target.heavy)
+        elsewhere = by_site(target, anywhere(target.dim))
+        return View(values, log_joint, on_support, states, None, target.eps, target.heavy, elsewhere)
 
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's points, pushed onto the supports; without discrete latents that were summed out."""

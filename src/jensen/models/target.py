@@ -10,7 +10,7 @@ import numpy as np
 from jensen.core import AbstractModel
 from jensen.math import lbfgs, linalg
 from jensen.math.precision import Precision, float_type, working
-from jensen.math.programs import primitives
+from jensen.math.programs import Graded, primitives
 from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 
@@ -19,15 +19,15 @@ def _log_density(model: AbstractModel, point: jax.Array) -> jax.Array:
     return model.log_density(point)
 
 
-# Module-level programs: jit's own cache then serves every fit of the same model and shapes.
-_value_and_grad = jax.jit(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
-_value = jax.jit(jax.vmap(_log_density, (None, 0)))
-_constrain = jax.jit(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
-_complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
-_terms = jax.jit(lambda model, point: model.terms_at(point)[0])
-_forward = jax.jit(lambda model, point: model.bijection.forward(point))
-_inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
-_inverses = jax.jit(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
+# Programs of the module: jit's own cache then serves every fit of the same model and shapes.
+_value_and_grad = Graded(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
+_value = Graded(jax.vmap(_log_density, (None, 0)))
+_constrain = Graded(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
+_complete = Graded(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
+_terms = Graded(lambda model, point: model.terms_at(point)[0])
+_forward = Graded(lambda model, point: model.bijection.forward(point))
+_inverse = Graded(lambda model, latent: model.bijection.inverse(latent)[0])
+_inverses = Graded(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
 
 
 @jax.jit
@@ -114,7 +114,9 @@ class Target:
         program cannot be stopped.
         """
         with working(self.precision):
-            traced = _value_and_grad.trace(self.model, np.zeros((self.wide, self.dim), float_type(self.precision)))
+            traced = _value_and_grad.at(self.heavy).trace(
+                self.model, np.zeros((self.wide, self.dim), float_type(self.precision))
+            )
         return 1.0 if "while" in primitives(traced.jaxpr.jaxpr) else np.inf
 
     def climbs(self, starts: np.ndarray, max_steps: int, tolerance: float) -> Iterator[list[lbfgs.Path]]:
@@ -130,14 +132,15 @@ class Target:
         points = np.asarray(points, float_type(self.precision))
         return (np.concatenate([points, np.repeat(points[-1:], missing, axis=0)]) if missing else points), width
 
-    def _map(self, program, points: Any):
+    def _map(self, program: Graded, points: Any):
         """The program on every row of an array, or of every array of a tree."""
         rows = len(jax.tree.leaves(points)[0])
         width = self._pad(np.zeros(rows))[1]
         padded = jax.tree.map(lambda a: self._pad(a)[0], points)
         with working(self.precision):
             chunks = [jax.tree.map(lambda a, i=i: a[i : i + width], padded) for i in range(0, rows, width)]
-            parts = jax.device_get([program(self.model, chunk) for chunk in chunks])
+            run = program.at(self.heavy)
+            parts = jax.device_get([run(self.model, chunk) for chunk in chunks])
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *parts)
 
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +202,7 @@ class Target:
         with working(self.precision):
             keys = jax.random.split(jax.random.key(seed), len(padded))
             parts = [
-                jax.device_get(_complete(self.model, padded[i : i + width], keys[i : i + width]))
+                jax.device_get(_complete.at(self.heavy)(self.model, padded[i : i + width], keys[i : i + width]))
                 for i in range(0, len(padded), width)
             ]
         return {k: np.concatenate([part[k] for part in parts])[: len(points)] for k in parts[0]}
@@ -219,17 +222,17 @@ class Target:
     def terms(self, point: np.ndarray) -> dict[str, np.ndarray]:
         """Elementwise log densities of every site at one point, in nats."""
         with working(self.precision):
-            return jax.device_get(_terms(self.model, np.asarray(point, float_type(self.precision))))
+            return jax.device_get(_terms.at(self.heavy)(self.model, np.asarray(point, float_type(self.precision))))
 
     def latent(self, point: np.ndarray) -> dict[str, np.ndarray]:
         """The latents on their supports at one point."""
         with working(self.precision):
-            return jax.device_get(_forward(self.model, np.asarray(point, float_type(self.precision)))[0])
+            return jax.device_get(_forward.at(self.heavy)(self.model, np.asarray(point, float_type(self.precision)))[0])
 
     def log_det(self, point: np.ndarray) -> float:
         """log |det ∂T/∂u| at one point: what the log density over R^D adds to the one on the supports, in nats."""
         with working(self.precision):
-            return float(_forward(self.model, np.asarray(point, float_type(self.precision)))[1])
+            return float(_forward.at(self.heavy)(self.model, np.asarray(point, float_type(self.precision)))[1])
 
     def inverse(self, latents: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """u (rows, D) of stacked latents, and log |det ∂T/∂u| (rows,) there, in nats."""
@@ -239,4 +242,4 @@ class Target:
     def unconstrain(self, latent: dict[str, np.ndarray]) -> np.ndarray:
         """u (D,) of one set of latent values."""
         with working(self.precision):
-            return np.asarray(_inverse(self.model, latent), float)
+            return np.asarray(_inverse.at(self.heavy)(self.model, latent), float)
