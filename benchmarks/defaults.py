@@ -1,14 +1,15 @@
 """What one default fit costs on models of the notes, and its check, beside coordinate ascent and scikit-learn.
 
-    python benchmarks/defaults.py [--only mixture topics ...] [--methods auto cavi peer] [--repeats 3] [--limit 300]
+    python benchmarks/defaults.py [--only mixture topics ...] [--methods auto cavi peer] [--repeats 3] [--warm]
 
-Every row runs in a process of its own, without JAX's persistent cache unless the environment sets one, so that
-compilation is part of the time. Processor seconds of all threads, import apart; of several runs the median. Peers are
+Every row runs in a process of its own, without compiled programs on disk (with them: `--warm`), so that compilation is
+part of the time. Processor seconds of all threads, import apart; of several runs the median. Peers are
 scikit-learn's, where it is installed: they have no verdict.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -220,12 +221,17 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=["auto", "cavi", "peer"])
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--limit", type=float, default=300.0)
+    parser.add_argument("--warm", action="store_true")
     parser.add_argument("--one", nargs=2)
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(one(*arguments.one), default=str))
         return
+    environment = dict(os.environ)
+    if not arguments.warm:
+        environment = {**environment, "JENSEN_CACHE": "off"}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     print(f"CPU s, median of {arguments.repeats}; verdict, bound, evidence, k of p/q")
     print(f"{'row':<9} {'method':<6} {'fit':>7} {'check':>7}")
     for name in arguments.only:
@@ -234,7 +240,8 @@ def main() -> None:
             for _ in range(arguments.repeats):
                 command = [sys.executable, __file__, "--one", name, method]
                 try:
-                    done = subprocess.run(command, capture_output=True, text=True, timeout=arguments.limit)
+                    options = {"capture_output": True, "text": True, "timeout": arguments.limit, "env": environment}
+                    done = subprocess.run(command, **options)
                     runs.append(json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None)
                     if done.returncode:
                         print(done.stderr[-800:])
