@@ -138,8 +138,8 @@ def test_a_remedy_is_none_that_has_been_tried():
     assert "full_rank" not in _advice("curvature at the mode", "full rank", q=start)
     assert "escalate=True" in _advice("curvature at the mode", "full rank", q=start)
     assert "auto" not in _advice("full rank", "mixture of 8", "flow", q=start)
-    for advice in (_advice(q=start), _advice("mean field", "low rank", q=start), _advice("flow", q=start)):
-        assert "NUTS" in advice
+    assert _advice("full rank", "flow", q=start) == ""
+    assert _advice(q=start) == "Take method='auto' or write hierarchical scales non-centred."
 
 
 @pytest.mark.parametrize("seed", range(4))

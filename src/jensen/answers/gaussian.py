@@ -31,6 +31,7 @@ from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.diagnostics.states import LISTED, Probabilities, from_marginals
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
+from jensen.math.clock import Stopwatch, spoken
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
@@ -46,6 +47,8 @@ CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are correc
 NOISE, NOISE_HEAVY, SHARE_HEAVY = 0.05, 0.1, 0.5
 """Error in sd that corrected means may have; where the data are many, and pools therefore small, it may be larger, and
 so large a part of the draws is enough."""
+STEPS, COMPILED = 10_000, 5.0
+"""Gradients one after the other, and seconds of compilation, that a refinement is expected to take."""
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
 
@@ -54,7 +57,10 @@ INTEGRATED = "integrated"
 
 
 def untried(outcome: Outcome) -> str:
-    """What to do about an untrusted fit: what neither its method nor an automatic choice of families has tried."""
+    """What to do about an untrusted fit: what neither its method nor an automatic choice of families has tried.
+
+    Empty where all of it has been: `onward` says how NUTS goes on.
+    """
     tried = " ".join([*(str(row["family"]) for row in outcome.stages), type(outcome.q).__name__])
     steps = []
     if not any(name in tried for name in ("full rank", "FullRank", "curvature")):
@@ -63,9 +69,8 @@ def untried(outcome: Outcome) -> str:
         steps += ["take method='auto'", "write hierarchical scales non-centred"]
     elif not any(name in tried for name in ("mixture", "Mixture", "flow")):
         steps.append("let jn.auto(escalate=True) try mixtures and flows, which take longer")
-    said = [*steps, "run NUTS"]
-    sentence = f"{', '.join(said[:-1])}, or {said[-1]}." if len(said) > 1 else "run NUTS: all families were tried."
-    return sentence[0].upper() + sentence[1:]
+    sentence = " or ".join([", ".join(steps[:-1]), *steps[-1:]] if len(steps) > 1 else steps)
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
 class GaussianAnswer(AbstractAnswer):
@@ -185,6 +190,15 @@ class GaussianAnswer(AbstractAnswer):
         """The pool is there already."""
         del draws
         return self.target, pool.points, pool.weights
+
+    def onward(self, pool: Pool) -> str:
+        """By the time of a few gradients."""
+        few = pool.points[:4]
+        self.target.value_and_grad(few)
+        watch = Stopwatch()
+        self.target.value_and_grad(few)
+        seconds = COMPILED + STEPS * watch.read()["total"]
+        return f"NUTS goes on from here in about {spoken(seconds)}: fit.refine()."
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of draws, deterministic sites included."""

@@ -62,6 +62,11 @@ class Material:
         target, points, weights = where
         return tails(target, points, weights, self.seed)
 
+    @property
+    def clear(self) -> bool:
+        """Whether the weights have ruled *usable* out, and to look at tails would cost much and change nothing."""
+        return self.answer.costly and not (self.pool.khat < self.limit or self.pool.even)
+
     def agreement_without(self, scalars: Collection[str]) -> Agreement:
         """The same as `agreement` for all other scalars."""
         draws = {}
@@ -91,7 +96,7 @@ def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
     return Report(
         value,
         reasons or (f"What failed: {failed}.",),
-        _remedy(value, findings, material.answer.advice),
+        _remedy(value, findings, material),
         khat,
         interval,
         pool.khat,
@@ -110,11 +115,12 @@ def _findings(material: Material, checks: list[AbstractCheck]) -> list[Finding]:
     return [finding for index in sorted(found) for finding in found[index]]
 
 
-def _remedy(value: Verdict, findings: list[Finding], advice: dict[str, str]) -> str:
+def _remedy(value: Verdict, findings: list[Finding], material: Material) -> str:
+    advice = material.answer.advice
     failed = [f.remedy for f in findings if f.remedy and not f.passed]
     noted = [f.remedy for f in findings if f.remedy and f.passed and f.note]
     if value == "untrusted":
-        said = [*failed[:1], *noted] if failed else [advice["untrusted"], *noted]
+        said = [*(failed[:1] or [advice["untrusted"]]), *noted, material.answer.onward(material.pool)]
     else:
         said = [*([advice["usable"], *failed] if value == "usable" else []), *noted]
-    return " ".join(dict.fromkeys(said))
+    return " ".join(dict.fromkeys(filter(None, said)))
