@@ -120,7 +120,8 @@ class _Counting(AbstractCheck):
 def test_a_dear_check_is_left_out_only_where_it_is_costly_and_the_answer_clear(costly, fails, asked):
     dear, cheap = _Counting(True, True), _Counting(not fails, False)
     pool = weigh(np.zeros((128, 1)), np.zeros(128), np.zeros(128), np.zeros(128))
-    answer = SimpleNamespace(costly=costly, advice={"untrusted": "", "usable": ""}, khat=lambda pool: pool.khat_q)
+    said = {"advice": {"untrusted": "", "usable": ""}, "khat": lambda pool: pool.khat_q, "onward": lambda pool: ""}
+    answer = SimpleNamespace(costly=costly, **said)
     report = verdict(Material(answer, pool, {}, 0), [dear, cheap])
     assert dear.asked == asked
     assert report.verdict == ("untrusted" if fails else "trusted")
