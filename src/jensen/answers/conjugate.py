@@ -140,12 +140,13 @@ class ConjugateAnswer(AbstractAnswer):
         own = self.sample(DRAWS, self.seed + 5) if small else {}
         return factor_probabilities(small, own, pool, draws)
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+    def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> Any:
         """The program over R^D, discrete latents summed out."""
         program, precision = self.program, self.target.precision
         if program is None or not self._collapsed.way.weighed:
             return None
-        return on_the_line(lambda: build(program.fn, program.kwargs, precision), pool, draws, self.structure.latents)
+        latents = self.structure.latents
+        return on_the_line(lambda: build(program.fn, program.kwargs, precision), pool, draws, latents, always)
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of exact moments, where anything has weights."""

@@ -138,9 +138,14 @@ class AbstractAnswer(abc.ABC):
         del pool, draws
         return {}
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray] | None:
-        """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build."""
-        del pool, draws
+    def unconstrained(
+        self, pool: Pool, draws: Draws, always: bool = False
+    ) -> tuple[Any, np.ndarray, np.ndarray] | None:
+        """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build.
+
+        Unless `always`, it may be `None` also where no tail of the draws is long.
+        """
+        del pool, draws, always
         return None
 
     def onward(self, pool: Pool) -> str:

@@ -186,9 +186,9 @@ class GaussianAnswer(AbstractAnswer):
         small = [s.name for s in self.structure.summed if np.prod(s.shape, dtype=int) * len(s.values) <= LISTED]  # type: ignore[arg-type]
         return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray]:
+    def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> tuple[Any, np.ndarray, np.ndarray]:
         """The pool is there already."""
-        del draws
+        del draws, always
         return self.target, pool.points, pool.weights
 
     def onward(self, pool: Pool) -> str:

@@ -162,14 +162,14 @@ class NativeAnswer(AbstractAnswer):
     def _discrete(self) -> dict[str, Any]:
         return {name: factor for name, factor in self.q.factors.items() if factor.discrete}
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+    def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> Any:
         """The same model over R^D, where all latents are continuous."""
         target = self.target
 
         def build() -> Target:
             return Target(target.model, target.structure, target.precision)
 
-        return on_the_line(build, pool, draws, self._latents()) if target.differentiable else None
+        return on_the_line(build, pool, draws, self._latents(), always) if target.differentiable else None
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of the latents whose means and sds under q are known."""
