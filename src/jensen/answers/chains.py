@@ -25,14 +25,14 @@ class ChainsAnswer(GaussianAnswer):
 
     kind: ClassVar[str] = "chains"
     approximates: ClassVar[Any] = Chains
-    advice: ClassVar[Mapping[str, str]] = {
+    ADVICE: ClassVar[Mapping[str, str]] = {
         "usable": "Draw on: refine(num_draws=...), with twice as many.",
         "untrusted": "Draw on: refine(num_draws=...), with twice as many, or write the model in other coordinates.",
     }
 
     def __init__(self, target: Any, outcome: Outcome, seed: int):
         super().__init__(target, outcome, seed)
-        self.grows = False
+        self.grows, self.advice = False, self.ADVICE
 
     @cached_property
     def q(self) -> AbstractGaussian:

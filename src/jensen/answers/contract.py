@@ -41,6 +41,7 @@ class AbstractAnswer(abc.ABC):
         space: what the importance weights are on, in words, where it is not the latents themselves.
         partial: whether q leaves latents of rows out, so that a model may have more of them.
         grows: whether independent pools of it may be joined, at a cost that is no matter.
+        costly: whether checks that need many log densities take seconds, or a density that has to be compiled first.
         advice: what to do where a fit is "usable", and where it is "untrusted" and no check that failed has a remedy.
     """
 
@@ -53,7 +54,8 @@ class AbstractAnswer(abc.ABC):
     space: str = ""
     partial: ClassVar[bool] = False
     grows: bool = False
-    advice: ClassVar[Mapping[str, str]]
+    costly: bool = True
+    advice: Mapping[str, str]
     _counted: tuple[Pool, Counted] | None = None
 
     @abc.abstractmethod
