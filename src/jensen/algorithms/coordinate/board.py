@@ -1,0 +1,156 @@
+"""Where labels are moved: some rows of a model whose discrete latent numbers components, and its sweeps on them."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jensen._errors import JensenError
+from jensen.algorithms.coordinate.ascent import Ascent, State
+from jensen.algorithms.coordinate.plated import PlatedAscent
+from jensen.algorithms.coordinate.starts import random_start
+from jensen.models.conjugacy import ConjugateModel, Moments
+from jensen.models.conjugacy.components import components
+from jensen.models.conjugacy.plates import row_position
+
+LEAST = 4
+"""Entries for each component without which there is nothing to tell components by."""
+
+
+class Board:
+    """Some rows, and the responsibilities q(c_n = k) of their discrete block, as an array (entries, values).
+
+    `placed` takes any responsibilities and gives the globals that follow from them; they need not add up to one (a
+    component that is given one row twice over counts it twice). Errors of an ascent (a factor that is improper where a
+    component is left empty) count as a move that leads nowhere: `None`.
+    """
+
+    def __init__(self, ascent: Ascent, name: str, shape: tuple[int, ...]):
+        self.ascent, self.name, self.shape = ascent, name, shape
+        self.values, self.entries = shape[-1], int(np.prod(shape[:-1]))
+        self.block = ascent.model.blocks[name]
+        self.step = ascent.stride
+
+    def independent(self, probs: np.ndarray) -> Any:
+        """The block's moments at these responsibilities."""
+        assert self.block.independent is not None  # only such blocks have a board
+        return self.block.independent(probs.reshape(self.shape))
+
+    def placed(self, probs: np.ndarray, base: State) -> State | None:
+        """The state whose globals follow from these responsibilities, other latents as in `base`, after one sweep."""
+        try:
+            return self._placed(probs, base)
+        except JensenError:
+            return None
+
+    def swept(self, state: State, count: int) -> State | None:
+        """More sweeps."""
+        try:
+            return self._swept(state, count)
+        except JensenError:
+            return None
+
+    def _placed(self, probs: np.ndarray, base: State) -> State:
+        return self.ascent.begin({**base.moments, self.name: self.independent(probs)})
+
+    def _swept(self, state: State, count: int) -> State:
+        return self.ascent.advance(state, count)
+
+    def potentials(self, state: State) -> np.ndarray:
+        """What the globals of a state say of every entry: log q(c_n = k) up to a constant of the entry."""
+        return np.asarray(state.naturals[self.name]["indicator"], float).reshape(self.entries, self.values)
+
+    def inside(self, state: State) -> State:
+        """A state of the whole as one of the board."""
+        return state
+
+    def outside(self, state: State) -> State | None:
+        """A state of the board as one of the whole, of which nothing is known but its last bound."""
+        return state
+
+
+class SubsetBoard(Board):
+    """Some rows of a plate that is streamed; they stand for all of them, and so do the bounds of its states."""
+
+    ascent: PlatedAscent
+
+    def __init__(self, ascent: PlatedAscent, name: str, rows: np.ndarray, rng: np.random.Generator):
+        self.rows, self.count = rows, len(rows)
+        shape = ascent.model.blocks[name].shapes["indicator"]
+        super().__init__(ascent, name, (self.count, *shape[1:]))
+        self.subset = ascent.chosen(ascent.arrays, rows)
+        size = dict.fromkeys(ascent.parts.local, self.count)
+        self.start = random_start(ascent.model, rng, False, size, ascent.parts.local)
+        self.step = 3
+
+    def _carried(self, state: State) -> Moments:
+        return {name: state.moments[name] for name in self.ascent.parts.carried}
+
+    def _placed(self, probs: np.ndarray, base: State) -> State:
+        ascent = self.ascent
+        shared = {name: base.moments[name] for name in ascent.order}
+        local = {**self.start, **self._carried(base), self.name: self.independent(probs)}
+        statistics, entropy = ascent.sweeps.begin({**shared, **local}, self.subset)
+        return ascent.moved(shared, (statistics, entropy, self._carried(base)), self.count)
+
+    def _swept(self, state: State, count: int) -> State:
+        for _ in range(count):
+            new, (_, after), _, inside = self.ascent.swept(state, self.subset, self.count)
+            self.ascent.check_inside(np.asarray(inside), new.naturals)
+            history = (*state.history, self.ascent.finite(float(after)))
+            state = replace(new, history=history, sweeps=state.sweeps + 1)
+        return state
+
+    def potentials(self, state: State) -> np.ndarray:
+        """log q(c_n = k) up to a constant of the entry, at the globals of a state."""
+        shared = {name: state.moments[name] for name in self.ascent.order}
+        found = self.ascent.sweeps.local_of_subset(shared, self._carried(state), self.subset)[self.name]["indicator"]
+        return np.asarray(found, float).reshape(self.entries, self.values)
+
+    def inside(self, state: State) -> State:
+        """The globals of a state of the whole; their bound on these rows is not known."""
+        moments = dict(state.moments)
+        for name in self.ascent.parts.carried:
+            moments[name] = {k: np.take(np.asarray(v), self.rows, axis=0) for k, v in state.moments[name].items()}
+        return replace(state, moments=moments, history=(), base=None, origin=None)
+
+    def outside(self, state: State) -> State | None:
+        """The state after a sweep over all rows."""
+        shared = {name: state.moments[name] for name in self.ascent.order}
+        try:
+            return self.ascent.begin(shared)
+        except JensenError:
+            return None
+
+
+def movable(model: ConjugateModel) -> tuple[str, ...]:
+    """The discrete blocks that number components and have rows enough; none where a parameter is learned.
+
+    The likelihood of a learned scale has no maximum (a component on one row): there the climb stays where it is.
+    """
+    if any(block.point for block in model.blocks.values()):
+        return ()
+    found = []
+    for name, block in model.blocks.items():
+        if block.independent is None or len(block.sites) > 1:
+            continue
+        *entries, values = block.shapes["indicator"]
+        if values >= 2 and np.prod(entries) >= LEAST * values and components(model, name):
+            found.append(name)
+    return tuple(found)
+
+
+def boards(ascent: Ascent, rng: np.random.Generator) -> tuple[Board, ...]:
+    """A board for every block whose labels can be moved."""
+    names = movable(ascent.model)
+    if not isinstance(ascent, PlatedAscent):
+        return tuple(Board(ascent, name, ascent.model.blocks[name].shapes["indicator"]) for name in names)
+    found = []
+    for name in names:
+        if (
+            name in ascent.parts.local
+            and row_position(ascent.model, ascent.model.blocks[name], ascent.parts.plate) == 0
+        ):
+            rows = np.sort(rng.choice(ascent.parts.size, ascent.sweeps.subset, replace=False))
+            found.append(SubsetBoard(ascent, name, rows, rng))
+    return tuple(found)
