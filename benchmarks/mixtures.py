@@ -10,6 +10,8 @@ covariances) and, with `--real`, iris, wine and breast cancer. For every one:
               on the same model is run to convergence without moves, so that the bounds are of one kind.
     found     true components whose centre has a fitted mean within half the distance to its nearest neighbour, one for
               one; beside it the same for each peer and for `BayesianGaussianMixture` with n_init=1.
+    over      the bound less that of coordinate ascent from the true labels. Where it is positive a missing component
+              is what the model says (few rows do not pay for a covariance of their own), not a poor optimum.
     cpu       CPU seconds of the fit, and of `BayesianGaussianMixture` with n_init=1. The fit is made twice, the first
               compiles; both are shown.
 
@@ -45,8 +47,8 @@ def cases() -> list[dict]:
     return found
 
 
-def made(case: dict, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, centres): evenly scattered centres, the nearest two `sep` apart, sds about one."""
+def made(case: dict, seed: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """(rows, (centres, labels)): evenly scattered centres, the nearest two `sep` apart, sds about one."""
     rng = np.random.default_rng(seed)
     k, d = case["k"], case["d"]
     centres = rng.normal(size=(1, d))
@@ -61,7 +63,7 @@ def made(case: dict, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if case["cov"] == "full":
         turns = np.linalg.qr(rng.normal(size=(k, d, d)))[0]
         noise = np.einsum("nd,nde->ne", noise, turns[labels])
-    return centres[labels] + noise, centres
+    return centres[labels] + noise, (centres, labels)
 
 
 def mixture(x: np.ndarray, k: int, cov: str):
@@ -116,8 +118,9 @@ def peers(x: np.ndarray, k: int, cov: str) -> dict:
     return rows
 
 
-def measured(case: dict, x: np.ndarray, centres: np.ndarray | None, theirs: dict, seed: int) -> dict:
+def measured(case: dict, x: np.ndarray, truth: tuple[np.ndarray, np.ndarray] | None, theirs: dict, seed: int) -> dict:
     """One line of the table."""
+    centres = None if truth is None else truth[0]
     model, method = mixture(x, case["k"], case["cov"]), CAVI()
     times = []
     for once in (seed + 1, seed):
@@ -131,18 +134,22 @@ def measured(case: dict, x: np.ndarray, centres: np.ndarray | None, theirs: dict
             labels = np.array(one["labels"])
             row[f"{name}_elbo"] = method.fit_conjugate(model, {"x": x}, seed=seed, init={"c": labels}).elbo
     row["gain"] = row["elbo"] - max(row["bgm10_elbo"], row["gm10_elbo"])
+    if truth is not None:
+        row["over"] = row["elbo"] - method.fit_conjugate(model, {"x": x}, seed=seed, init={"c": truth[1]}).elbo
     row["status"] = fit.status
     return row
 
 
 def summed(rows: list[dict]) -> None:
     """The figures of the reach."""
-    enough = [row["gain"] >= -1e-5 * row["n"] * row["d"] * 0.1 for row in rows]
+    enough = [row["gain"] >= -1e-6 * row["n"] * row["d"] for row in rows]
     far = [row for row in rows if row.get("sep", 0.0) >= 4.0]
     print(f"bound at least the best peer's: {sum(enough)} of {len(rows)}")
     for who in ("found", "bgm1_found", "bgm10_found", "gm10_found"):
         if far:
             print(f"all components of those at 4 sd or more, {who}: {sum(r[who] == r['k'] for r in far)} of {len(far)}")
+    fine = sum(row["found"] == row["k"] or row["over"] > 0.0 for row in far)
+    print(f"all of them, or a bound above that of the true labels: {fine} of {len(far)}")
     print(f"CPU s: cavi {sum(r['cpu'] for r in rows):.1f} (first fits {sum(r['first'] for r in rows):.1f}), ", end="")
     print(f"scikit-learn n_init=1 {sum(r['bgm1_cpu'] for r in rows):.1f}")
 
@@ -173,7 +180,7 @@ def main() -> None:
     todo = [t for t in todo if (given.only is None or t[3] in given.only) and t[0]["n"] <= given.most_rows]
     todo += [(*t, t[0]["name"]) for t in real()] if given.real else []
     rows = []
-    for case, x, centres, number in todo:
+    for case, x, truth, number in todo:
         kept = given.peers and given.peers / f"{number}.json"
         if kept and kept.exists():
             theirs = json.loads(kept.read_text())
@@ -182,7 +189,7 @@ def main() -> None:
             if kept:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(json.dumps(theirs))
-        rows.append(measured(case, x, centres, theirs, given.seed))
+        rows.append(measured(case, x, truth, theirs, given.seed))
         short = {k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}
         print(json.dumps({"case": number, **short}), flush=True)
     summed(rows)

@@ -111,7 +111,8 @@ class SubsetBoard(Board):
         """The globals of a state of the whole; their bound on these rows is not known."""
         moments = dict(state.moments)
         for name in self.ascent.parts.carried:
-            moments[name] = {k: np.take(np.asarray(v), self.rows, axis=0) for k, v in state.moments[name].items()}
+            taken: Any = {k: np.take(np.asarray(v), self.rows, axis=0) for k, v in state.moments[name].items()}
+            moments[name] = taken
         return replace(state, moments=moments, history=(), base=None, origin=None)
 
     def outside(self, state: State) -> State | None:

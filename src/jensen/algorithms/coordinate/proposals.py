@@ -1,5 +1,6 @@
 """What moves of the labels would gain or cost, to first order: which components to merge, to dissolve, to split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ SPREAD = 0.1
 """The part of a seed's weight that lies on all rows of its component, so that its factors know their scale."""
 PASSES = 5
 """Local sweeps of a component that is split."""
+FEWEST = 4
+"""Entries of a component that is split, at least."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,11 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A component, the share of each of its rows that stays, and the nats of the rows that splitting it gains."""
+class Halves:
+    """A group of rows in two components: the share of every row in the first, and the gain over one (nats)."""
 
-    component: int
-    stays: np.ndarray
+    group: int
+    first: np.ndarray
     gain: float
 
 
@@ -50,19 +53,16 @@ def removals(board: Board, state: State, potentials: np.ndarray) -> list[Removal
     """
     before = level(potentials)
     logs = potentials - before
-    probs = np.exp(logs)
+    probs, rows = np.exp(logs), np.arange(len(logs))
     first = np.argmax(logs, axis=1)
     rest = np.log1p(-np.minimum(probs, 1.0 - 1e-6))
-    without = logs.copy()
-    without[np.arange(len(logs)), first] = -np.inf
-    rest[np.arange(len(logs)), first] = level(without)[:, 0]
+    rest[rows, first] = level(_without_first(logs))[:, 0]
     found = [Removal(k, None, float(cost)) for k, cost in enumerate(-rest.sum(axis=0))]
-    pairs = _nearest(probs, without)
-    merged = probs.copy()
+    pairs, merged = nearest(logs), probs.copy()
     for gone, into in pairs:
         merged[:, into] += merged[:, gone]
         merged[:, gone] = 0.0
-    after = board.placed(merged, state)
+    after = board.placed(merged, state) if pairs else None
     if after is not None:
         new = board.potentials(after) - before
         for gone, into in pairs:
@@ -72,46 +72,80 @@ def removals(board: Board, state: State, potentials: np.ndarray) -> list[Removal
     return sorted(found, key=lambda one: one.cost)
 
 
-def _nearest(probs: np.ndarray, without: np.ndarray) -> list[tuple[int, int]]:
+def _without_first(logs: np.ndarray) -> np.ndarray:
+    """The same with each row's largest entry at -inf."""
+    found = logs.copy()
+    found[np.arange(len(logs)), np.argmax(logs, axis=1)] = -np.inf
+    return found
+
+
+def nearest(logs: np.ndarray) -> list[tuple[int, int]]:
     """Disjoint pairs (the smaller, the larger), those first whose rows are most at home with each other."""
-    second = np.argmax(without, axis=1)
-    first = np.argmax(probs, axis=1)
-    close = np.zeros((probs.shape[1],) * 2)
+    without = _without_first(logs)
+    first, second = np.argmax(logs, axis=1), np.argmax(without, axis=1)
+    close = np.zeros((logs.shape[1],) * 2)
     np.add.at(close, (first, second), np.exp(0.25 * np.maximum(without.max(axis=1), -80.0)))
-    mass = probs.sum(axis=0)
+    mass = np.exp(logs).sum(axis=0)
     close = (close + close.T) / (1.0 + np.minimum(mass[:, None], mass))
     pairs, used = [], set()
     for i, j in zip(*np.unravel_index(np.argsort(-close, axis=None), close.shape), strict=True):
         if i < j and close[i, j] > 0 and not {i, j} & used:
-            used |= {int(i), int(j)}
+            used |= {i, j}
             pairs.append((int(i), int(j)) if mass[i] < mass[j] else (int(j), int(i)))
     return pairs
 
 
-def splits(board: Board, state: State, potentials: np.ndarray, rng: np.random.Generator) -> list[Split]:
-    """Every component of some rows split in two by sweeps on its own rows, half of the components at a time."""
-    hard = np.argmax(potentials, axis=1)
-    sizes = np.bincount(hard, minlength=board.values)
-    able = [k for k in range(board.values) if sizes[k] >= 4]
-    seeds = {k: int(rng.choice(np.flatnonzero(hard == k))) for k in able}
-    probs = np.zeros(potentials.shape)
-    for k in able:
-        _seed(probs, k, seeds[k], hard == k, float(sizes[k]))
-    alone = board.placed(probs, state)
+def splits(board: Board, state: State, potentials: np.ndarray, rng: np.random.Generator) -> list[Halves]:
+    """Every component with rows enough in two, those first that gain most; the group is its number."""
+    return halved(board, state, np.argmax(potentials, axis=1), rng)
+
+
+def redivided(
+    board: Board, state: State, potentials: np.ndarray, rng: np.random.Generator
+) -> list[tuple[tuple[int, int], Halves]]:
+    """Pairs of neighbours whose rows are divided between them anew, with what that gains over how they are now."""
+    pairs, hard = nearest(potentials - level(potentials)), np.argmax(potentials, axis=1)
+    groups, now = np.full(board.entries, -1), np.zeros((board.entries, board.values))
+    for i, (a, b) in enumerate(pairs):
+        groups[(hard == a) | (hard == b)] = i
+        now[groups == i, 2 * i : 2 * i + 2] = shares(potentials[groups == i][:, [a, b]])
+    placed = board.placed(now, state) if pairs else None
+    if placed is None:
+        return []
+    fitted = board.potentials(placed)
+    gained = {i: float(level(fitted[groups == i, 2 * i : 2 * i + 2]).sum()) for i in range(len(pairs))}
+    found = []
+    for one in halved(board, state, groups, rng, absolute=True):
+        gain = one.gain - gained[one.group]
+        if gain > 0.0:
+            found.append((pairs[one.group], Halves(one.group, one.first, gain)))
+    return found
+
+
+def halved(
+    board: Board, state: State, groups: np.ndarray, rng: np.random.Generator, absolute: bool = False
+) -> list[Halves]:
+    """Groups of rows (numbered from 0, -1 for none), each in two by sweeps on its own rows, half of them at a time.
+
+    The gain is over one component for the group, or what its rows come to where `absolute`.
+    """
+    sizes = np.bincount(groups[groups >= 0], minlength=1)
+    able = [int(k) for k in np.argsort(-sizes) if sizes[k] >= FEWEST][: board.values]
+    probs = np.zeros((board.entries, board.values))
+    seeds = {k: int(rng.choice(np.flatnonzero(groups == k))) for k in able}
+    for i, k in enumerate(able):
+        _seed(probs, i, seeds[k], groups == k, float(sizes[k]))
+    alone = board.placed(probs, state) if able else None
     if alone is None:
         return []
-    potentials = board.potentials(alone)
-    seconds = {}
-    for k in able:
-        rows = np.flatnonzero(hard == k)
-        gaps = potentials[rows, k].max() - potentials[rows, k]
-        chance = gaps / gaps.sum() if gaps.sum() > 0 else None
-        seconds[k] = int(rng.choice(rows, p=chance))
-    found: list[Split] = []
-    half = max(1, board.values // 2)
-    order = sorted(able, key=lambda k: -sizes[k])
-    for start in range(0, len(order), half):
-        found += _in_two(board, state, hard, order[start : start + half], seeds, seconds)
+    potentials, found, half = board.potentials(alone), [], max(1, board.values // 2)
+    pairs = {}
+    for i, k in enumerate(able):
+        rows = np.flatnonzero(groups == k)
+        gaps = potentials[rows, i].max() - potentials[rows, i]
+        pairs[k] = (seeds[k], int(rng.choice(rows, p=gaps / gaps.sum() if gaps.sum() > 0 else None)))
+    for start in range(0, len(able), half):
+        found += _in_two(board, state, groups, able[start : start + half], pairs, absolute)
     return sorted(found, key=lambda one: -one.gain)
 
 
@@ -121,36 +155,37 @@ def _seed(probs: np.ndarray, column: int, row: int, rows: np.ndarray, weight: fl
 
 
 def _in_two(
-    board: Board, state: State, hard: np.ndarray, chosen: list[int], seeds: dict[int, int], seconds: dict[int, int]
-) -> list[Split]:
-    """Components `chosen` each in two columns of their own, the other rows left out; the gain is over one column."""
+    board: Board,
+    state: State,
+    groups: np.ndarray,
+    chosen: Sequence[int],
+    seeds: dict[int, tuple[int, int]],
+    absolute: bool,
+) -> list[Halves]:
+    """Groups `chosen` each in two columns of their own, from two seeds; the other rows are left out."""
     whole = np.zeros((board.entries, board.values))
     parted = np.zeros_like(whole)
     for i, k in enumerate(chosen):
-        rows = hard == k
+        rows = groups == k
         whole[rows, 2 * i] = 1.0
-        _seed(parted, 2 * i, seeds[k], rows, 0.5 * rows.sum())
-        _seed(parted, 2 * i + 1, seconds[k], rows, 0.5 * rows.sum())
+        for column, seed in enumerate(seeds[k]):
+            _seed(parted, 2 * i + column, seed, rows, 0.5 * rows.sum())
     before = board.placed(whole, state)
     if before is None:
         return []
-    base = board.potentials(before)
-    potentials = None
+    base = np.zeros_like(whole) if absolute else board.potentials(before)
+    potentials = base
     for _ in range(PASSES):
         after = board.placed(parted, before)
         if after is None:
             return []
-        potentials = board.potentials(after)
-        before = after
-        parted = np.zeros_like(whole)
+        before, potentials, parted = after, board.potentials(after), np.zeros_like(whole)
         for i, k in enumerate(chosen):
-            rows = hard == k
+            rows = groups == k
             parted[rows, 2 * i : 2 * i + 2] = shares(potentials[rows, 2 * i : 2 * i + 2])
-    assert potentials is not None
     found = []
     for i, k in enumerate(chosen):
-        pair = potentials[:, 2 * i : 2 * i + 2]
-        rows = hard == k
-        gain = float((np.logaddexp(pair[rows, 0], pair[rows, 1]) - base[rows, 2 * i]).sum())
-        found.append(Split(k, shares(pair)[:, 0], gain))
+        pair, rows = potentials[:, 2 * i : 2 * i + 2], groups == k
+        gain = float((level(pair[rows])[:, 0] - base[rows, 2 * i]).sum())
+        found.append(Halves(k, shares(pair)[:, 0], gain))
     return found

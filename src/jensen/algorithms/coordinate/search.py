@@ -7,18 +7,21 @@ components together, then sweeps from the moved responsibilities decide.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from jensen.algorithms.coordinate.ascent import State
 from jensen.algorithms.coordinate.board import Board
-from jensen.algorithms.coordinate.proposals import Removal, Split, removals, shares, splits
+from jensen.algorithms.coordinate.proposals import Halves, Removal, redivided, removals, shares, splits
 
 TRIES = 3
 """Single moves that are tried in a round, the most promising first."""
 PATIENCE = 2
 """Rounds without a move that end a search."""
 ROUNDS = 30
+RELABELLED, SMALL = 16, 2000
+"""Single entries that are relabelled in a round, where there are no more responsibilities than that."""
 LONGEST = 60
 """Sweeps at most before a move must have paid."""
 
@@ -129,51 +132,55 @@ def reached(board: Board, start: State | None, bound: float) -> State | None:
 
 
 def proposals(board: Board, state: State, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Responsibilities to try: all good moves at once, half of them, and the best ones alone."""
+    """Responsibilities to try, the most promising first; what is tried last is worked out last."""
     potentials = board.potentials(state)
     probs = shares(potentials)
     out, apart = removals(board, state, potentials), splits(board, state, potentials, rng)
-    moves = paired(out, apart)
-    seen: list[int] = []
-    for count in (len(moves), len(moves) // 2):
-        if count > 1 and count not in seen:
-            seen.append(count)
-            yield moved(potentials, probs, moves[:count])
-    for move in moves[:TRIES]:
-        yield moved(potentials, probs, [move])
-    if out and out[0].cost < _worth(board) and not moves:
-        yield moved(potentials, probs, [(out[0], None)])
+    swaps = _swaps(out, apart)
+    for some in _some(swaps):
+        yield _swapped(potentials, probs, some)
+    if out[0].cost < _worth(board):
+        yield _swapped(potentials, probs, [(out[0], None)])
+    for some in _some(redivided(board, state, potentials, rng)):
+        yield _divided(probs, some)
+    yield from _relabelled(board, probs, rng)
+
+
+def _some(moves: list[Any]) -> Iterator[list[Any]]:
+    """All of the moves, the better half of them, and the best ones alone."""
+    for count in dict.fromkeys((len(moves), len(moves) // 2)):
+        if count > 1:
+            yield moves[:count]
+    yield from ([move] for move in moves[:TRIES])
 
 
 def _worth(board: Board) -> float:
     """What a component of its own costs in nats, at most: half the log of the rows for each of its parameters."""
-    model = board.ascent.model
-    own = sum(
-        int(np.prod(s)) for n, b in model.blocks.items() if not b.plates or not b.discrete for s in b.shapes.values()
-    )
+    blocks = board.ascent.model.blocks
+    own = sum(int(np.prod(s)) for n in board.ascent.order if not blocks[n].discrete for s in blocks[n].shapes.values())
     return 0.5 * own / board.values * np.log(board.entries)
 
 
-def paired(out: list[Removal], apart: list[Split]) -> list[tuple[Removal, Split | None]]:
+def _swaps(out: list[Removal], apart: list[Halves]) -> list[tuple[Removal, Halves | None]]:
     """Removals and splits of different components that together gain, the best first."""
-    moves: list[tuple[Removal, Split | None]] = []
+    moves: list[tuple[Removal, Halves | None]] = []
     used: set[int] = set()
     for split in apart:
-        if split.component in used:
+        if split.group in used:
             continue
         for removal in out:
             if removal.cost >= split.gain:
                 break
             touched = {removal.gone} if removal.into is None else {removal.gone, removal.into}
-            if not touched & (used | {split.component}):
-                used |= touched | {split.component}
+            if not touched & (used | {split.group}):
+                used |= touched | {split.group}
                 moves.append((removal, split))
                 break
     return moves
 
 
-def moved(potentials: np.ndarray, probs: np.ndarray, moves: list[tuple[Removal, Split | None]]) -> np.ndarray:
-    """The responsibilities after moves of different components."""
+def _swapped(potentials: np.ndarray, probs: np.ndarray, moves: list[tuple[Removal, Halves | None]]) -> np.ndarray:
+    """The responsibilities after removals and splits of different components."""
     closed = [removal.gone for removal, _ in moves if removal.into is None]
     if closed:
         potentials = potentials.copy()
@@ -186,6 +193,29 @@ def moved(potentials: np.ndarray, probs: np.ndarray, moves: list[tuple[Removal, 
             probs[:, removal.gone] = 0.0
     for removal, split in moves:
         if split is not None:
-            probs[:, removal.gone] = probs[:, split.component] * (1.0 - split.stays)
-            probs[:, split.component] *= split.stays
+            probs[:, removal.gone] = probs[:, split.group] * (1.0 - split.first)
+            probs[:, split.group] *= split.first
     return probs
+
+
+def _divided(probs: np.ndarray, moves: list[tuple[tuple[int, int], Halves]]) -> np.ndarray:
+    """The responsibilities after pairs of components have shared out their rows anew."""
+    probs = probs.copy()
+    for (a, b), halves in moves:
+        both = probs[:, a] + probs[:, b]
+        probs[:, a], probs[:, b] = both * halves.first, both * (1.0 - halves.first)
+    return probs
+
+
+def _relabelled(board: Board, probs: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Single entries given to another component: what sparse priors, which make rows hold on to each other, need.
+
+    Few of them, and only where a sweep costs little.
+    """
+    if board.entries * board.values > SMALL:
+        return
+    for row in rng.permutation(board.entries)[:RELABELLED]:
+        others = np.delete(np.arange(board.values), int(np.argmax(probs[row])))
+        new = probs.copy()
+        new[row] = np.arange(board.values) == rng.choice(others)
+        yield new
