@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from jensen.algorithms.coordinate.ascent import Ascent, State, zeros
+from jensen.algorithms.coordinate.ascent import Ascent, State
 from jensen.algorithms.coordinate.board import Board, SubsetBoard
-from jensen.algorithms.coordinate.plated import PlatedAscent
 from jensen.algorithms.coordinate.search import Tally, searched, settled
 from jensen.algorithms.coordinate.seeding import Seeds
-from jensen.algorithms.coordinate.starts import random_start
 
 
 def started(
@@ -18,43 +16,33 @@ def started(
 ) -> tuple[list[State], Tally]:
     """(`count` starts after some sweeps, best first; the moves that were made from the best).
 
-    Every second start is by seeds, the others are random. Where rows are streamed all of this is done on some of them,
-    and the best start then makes one sweep over all.
+    Where rows are streamed all of this is done on some of them, and the best start then makes one sweep over all.
     """
-    board = boards[0]
-    base = _base(ascent, board, rng)
-    seeds, states = None, []
+    states = tried(boards[0], rng, count, sweeps)
+    if not states:
+        return ascent.starts(rng, count, sweeps), Tally()
+    best, tally = states[0], Tally()
+    for one in boards:
+        best, moves = searched(one, settled(one, best), rng)
+        tally += moves
+    if isinstance(boards[0], SubsetBoard):
+        whole = boards[0].outside(best)
+        return [whole or ascent.starts(rng, 1, sweeps)[0], *(replace(s, sweeps=0) for s in states[1:])], tally
+    return [best, *states[1:]], tally
+
+
+def tried(board: Board, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
+    """Starts after some sweeps, best first: every second one from seeds, the others random."""
+    base, seeds, states = board.random(rng), None, []
     for i in range(count):
         probs = None
         if i % 2 == 0:
             seeds = seeds or Seeds(board, base, rng)
             probs = seeds.drawn(rng)
         if probs is None:
-            probs = rng.dirichlet(np.ones(board.values), board.entries)
-        state = board.placed(probs, _base(ascent, board, rng) if i % 2 else base)
+            base, probs = board.random(rng), rng.dirichlet(np.ones(board.values), board.entries)
+        state = board.placed(probs, base)
         state = None if state is None else board.swept(state, max(1, sweeps))
         if state is not None:
             states.append(state)
-    if not states:
-        return ascent.starts(rng, count, sweeps), Tally()
-    states.sort(key=lambda state: -state.elbo)
-    best, tally = states[0], Tally()
-    for one in boards:
-        best, moves = searched(one, settled(one, best), rng)
-        tally += moves
-    if isinstance(board, SubsetBoard):
-        whole = board.outside(best)
-        return [whole or ascent.starts(rng, 1, sweeps)[0], *(replace(s, sweeps=0) for s in states[1:])], tally
-    return [best, *states[1:]], tally
-
-
-def _base(ascent: Ascent, board: Board, rng: np.random.Generator) -> State:
-    """Random moments for everything."""
-    model = ascent.model
-    if not isinstance(ascent, PlatedAscent):
-        naturals, entropies = zeros(model, model.blocks)
-        return State(random_start(model, rng, False), naturals, (), 0, entropies)
-    naturals, entropies = zeros(model, ascent.order)
-    moments = random_start(model, rng, False, only=ascent.order)
-    assert isinstance(board, SubsetBoard)  # as it is made from the ascent
-    return State({**moments, **ascent.sweeps.cold(board.count)}, naturals, (), 0, entropies)
+    return sorted(states, key=lambda state: -state.elbo)

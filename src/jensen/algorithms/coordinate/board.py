@@ -1,12 +1,13 @@
 """Where labels are moved: some rows of a model whose discrete latent numbers components, and its sweeps on them."""
 
+import abc
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jensen._errors import JensenError
-from jensen.algorithms.coordinate.ascent import Ascent, State
+from jensen.algorithms.coordinate.ascent import Ascent, State, zeros
 from jensen.algorithms.coordinate.plated import PlatedAscent
 from jensen.algorithms.coordinate.starts import random_start
 from jensen.models.conjugacy import ConjugateModel, Moments
@@ -17,7 +18,7 @@ LEAST = 4
 """Entries for each component without which there is nothing to tell components by."""
 
 
-class Board:
+class Board(abc.ABC):
     """Some rows, and the responsibilities q(c_n = k) of their discrete block, as an array (entries, values).
 
     `placed` takes any responsibilities and gives the globals that follow from them; they need not add up to one (a
@@ -25,16 +26,20 @@ class Board:
     component is left empty) count as a move that leads nowhere: `None`.
     """
 
-    def __init__(self, ascent: Ascent, name: str, shape: tuple[int, ...]):
-        self.ascent, self.name, self.shape = ascent, name, shape
+    def __init__(self, ascent: Any, name: str, shape: tuple[int, ...], scalars: float):
+        self.ascent, self.name, self.shape, self.scalars = ascent, name, shape, scalars
         self.values, self.entries = shape[-1], int(np.prod(shape[:-1]))
         self.block = ascent.model.blocks[name]
-        self.step = ascent.stride
+        self.step = 3
 
     def independent(self, probs: np.ndarray) -> Any:
         """The block's moments at these responsibilities."""
         assert self.block.independent is not None  # only such blocks have a board
         return self.block.independent(probs.reshape(self.shape))
+
+    def noise(self, bound: float) -> float:
+        """Rounding of a bound, in nats."""
+        return self.ascent.noise(bound)
 
     def placed(self, probs: np.ndarray, base: State) -> State | None:
         """The state whose globals follow from these responsibilities, other latents as in `base`, after one sweep."""
@@ -50,38 +55,71 @@ class Board:
         except JensenError:
             return None
 
+    @abc.abstractmethod
+    def _placed(self, probs: np.ndarray, base: State) -> State: ...
+
+    @abc.abstractmethod
+    def _swept(self, state: State, count: int) -> State: ...
+
+    @abc.abstractmethod
+    def random(self, rng: np.random.Generator) -> State:
+        """Random moments for everything, of which nothing is known."""
+
+    @abc.abstractmethod
+    def potentials(self, state: State) -> np.ndarray:
+        """log q(c_n = k) up to a constant of the entry, at the globals of a state: (entries, values)."""
+
+    @abc.abstractmethod
+    def inside(self, state: State) -> State:
+        """A state of the whole as one of the board, whose bound on these rows is not known."""
+
+    @abc.abstractmethod
+    def outside(self, state: State) -> State | None:
+        """A state of the board as one of the whole, after a sweep over all rows."""
+
+
+class WholeBoard(Board):
+    """All rows of an ascent that holds them."""
+
+    def __init__(self, ascent: Ascent, name: str):
+        super().__init__(ascent, name, ascent.model.blocks[name].shapes["indicator"], ascent.model.rows)
+        self.step = ascent.stride
+
     def _placed(self, probs: np.ndarray, base: State) -> State:
         return self.ascent.begin({**base.moments, self.name: self.independent(probs)})
 
     def _swept(self, state: State, count: int) -> State:
         return self.ascent.advance(state, count)
 
+    def random(self, rng: np.random.Generator) -> State:
+        """Of every block."""
+        model = self.ascent.model
+        naturals, entropies = zeros(model, model.blocks)
+        return State(random_start(model, rng, False), naturals, (), 0, entropies)
+
     def potentials(self, state: State) -> np.ndarray:
-        """What the globals of a state say of every entry: log q(c_n = k) up to a constant of the entry."""
+        """Natural parameters of the block; for the states of a chain, without what their neighbours say."""
         return np.asarray(state.naturals[self.name]["indicator"], float).reshape(self.entries, self.values)
 
     def inside(self, state: State) -> State:
-        """A state of the whole as one of the board."""
+        """The state itself."""
         return state
 
     def outside(self, state: State) -> State | None:
-        """A state of the board as one of the whole, of which nothing is known but its last bound."""
+        """The state itself."""
         return state
 
 
 class SubsetBoard(Board):
     """Some rows of a plate that is streamed; they stand for all of them, and so do the bounds of its states."""
 
-    ascent: PlatedAscent
-
     def __init__(self, ascent: PlatedAscent, name: str, rows: np.ndarray, rng: np.random.Generator):
         self.rows, self.count = rows, len(rows)
         shape = ascent.model.blocks[name].shapes["indicator"]
-        super().__init__(ascent, name, (self.count, *shape[1:]))
+        super().__init__(ascent, name, (self.count, *shape[1:]), ascent.model.rows)
         self.subset = ascent.chosen(ascent.arrays, rows)
         size = dict.fromkeys(ascent.parts.local, self.count)
         self.start = random_start(ascent.model, rng, False, size, ascent.parts.local)
-        self.step = 3
 
     def _carried(self, state: State) -> Moments:
         return {name: state.moments[name] for name in self.ascent.parts.carried}
@@ -101,8 +139,15 @@ class SubsetBoard(Board):
             state = replace(new, history=history, sweeps=state.sweeps + 1)
         return state
 
+    def random(self, rng: np.random.Generator) -> State:
+        """Of the globals; what is carried starts cold."""
+        ascent = self.ascent
+        naturals, entropies = zeros(ascent.model, ascent.order)
+        moments = random_start(ascent.model, rng, False, only=ascent.order)
+        return State({**moments, **ascent.sweeps.cold(self.count)}, naturals, (), 0, entropies)
+
     def potentials(self, state: State) -> np.ndarray:
-        """log q(c_n = k) up to a constant of the entry, at the globals of a state."""
+        """Those of the local update."""
         shared = {name: state.moments[name] for name in self.ascent.order}
         found = self.ascent.sweeps.local_of_subset(shared, self._carried(state), self.subset)[self.name]["indicator"]
         return np.asarray(found, float).reshape(self.entries, self.values)
@@ -124,8 +169,9 @@ class SubsetBoard(Board):
             return None
 
 
-def movable(model: ConjugateModel) -> tuple[str, ...]:
-    """The discrete blocks that number components and have rows enough; none where a parameter is learned.
+def movable(model: ConjugateModel, times: float = 1.0) -> tuple[str, ...]:
+    """The discrete blocks that number components and have rows enough (`times` those of the model); none where a
+    parameter is learned.
 
     The likelihood of a learned scale has no maximum (a component on one row): there the climb stays where it is.
     """
@@ -136,7 +182,7 @@ def movable(model: ConjugateModel) -> tuple[str, ...]:
         if block.independent is None or len(block.sites) > 1:
             continue
         *entries, values = block.shapes["indicator"]
-        if values >= 2 and np.prod(entries) >= LEAST * values and components(model, name):
+        if values >= 2 and np.prod(entries) * times >= LEAST * values and components(model, name):
             found.append(name)
     return tuple(found)
 
@@ -145,7 +191,7 @@ def boards(ascent: Ascent, rng: np.random.Generator) -> tuple[Board, ...]:
     """A board for every block whose labels can be moved."""
     names = movable(ascent.model)
     if not isinstance(ascent, PlatedAscent):
-        return tuple(Board(ascent, name, ascent.model.blocks[name].shapes["indicator"]) for name in names)
+        return tuple(WholeBoard(ascent, name) for name in names)
     found = []
     for name in names:
         if (

@@ -71,20 +71,23 @@ def searched(board: Board, state: State, rng: np.random.Generator, patience: int
 
 def elsewhere_from(board: Board, state: State, rng: np.random.Generator) -> tuple[State | None, Tally]:
     """(a state of higher bound that a move led to, with the history of this one; the account)."""
-    begun = settled(board, board.inside(state))
-    found, tally = searched(board, begun, rng, 1)
-    if not tally.kept:
-        return None, tally
-    higher = above(board, board.outside(found), state)
+    found, tally = elsewhere_on(board, state, rng)
+    higher = None if found is None else above(board, board.outside(found), state)
     if higher is None:
         tally.kept = 0
     return higher, tally
 
 
+def elsewhere_on(board: Board, state: State, rng: np.random.Generator) -> tuple[State | None, Tally]:
+    """(a state of the board that a move from a state of the whole led to, `None` where none raises its bound)."""
+    found, tally = searched(board, settled(board, board.inside(state)), rng, 1)
+    return (found if tally.kept else None), tally
+
+
 def above(board: Board, start: State | None, before: State) -> State | None:
     """What follows `before` once sweeps over all rows from `start` have risen above it; `None` where they do not."""
     found = start
-    margin = max(100.0 * board.ascent.noise(before.elbo), 1e-6 * board.ascent.model.rows)
+    margin = max(100.0 * board.noise(before.elbo), 1e-6 * board.scalars)
     while found is not None and found.elbo <= before.elbo + margin:
         if found.sweeps >= LONGEST or found.elbo + 2.0 * to_come(found) < before.elbo + margin:
             return None
@@ -102,7 +105,7 @@ def settled(board: Board, state: State, most: int = LONGEST) -> State:
         if new is None:
             return state
         state = new
-        if to_come(state) < 1e-4 * board.ascent.model.rows:
+        if to_come(state) < 1e-4 * board.scalars:
             break
     return state
 
@@ -120,7 +123,7 @@ def to_come(state: State) -> float:
 
 def reached(board: Board, start: State | None, bound: float) -> State | None:
     """Sweeps from a moved state until its bound is above the one given; `None` where it stays below."""
-    margin = max(100.0 * board.ascent.noise(bound), 1e-6 * board.ascent.model.rows)
+    margin = max(100.0 * board.noise(bound), 1e-6 * board.scalars)
     state = start
     for _ in range(0, LONGEST, board.step):
         state = None if state is None else board.swept(state, board.step)
