@@ -31,6 +31,9 @@ class Board(abc.ABC):
         self.values, self.entries = shape[-1], int(np.prod(shape[:-1]))
         self.block = ascent.model.blocks[name]
         self.step = 3
+        held = [ascent.model.blocks[n] for n in ascent.order]
+        located = ["z" in block.shapes for block in held if not block.discrete]
+        self.twice = located != sorted(located, reverse=True)
 
     def independent(self, probs: np.ndarray) -> Any:
         """The block's moments at these responsibilities."""
@@ -42,9 +45,13 @@ class Board(abc.ABC):
         return self.ascent.noise(bound)
 
     def placed(self, probs: np.ndarray, base: State) -> State | None:
-        """The state whose globals follow from these responsibilities, other latents as in `base`, after one sweep."""
+        """The state whose globals follow from these responsibilities, other latents as in `base`.
+
+        A scale that is updated before its location is wide of it: the globals then follow twice.
+        """
         try:
-            return self._placed(probs, base)
+            state = self._placed(probs, base)
+            return self._placed(probs, state) if self.twice else state
         except JensenError:
             return None
 
