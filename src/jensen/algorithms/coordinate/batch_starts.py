@@ -9,6 +9,7 @@ import numpy as np
 from jensen.algorithms.coordinate.ascent import State
 from jensen.algorithms.coordinate.batch_board import batch_board
 from jensen.algorithms.coordinate.beginnings import tried
+from jensen.algorithms.coordinate.board import movable
 from jensen.algorithms.coordinate.global_step import push_program
 from jensen.algorithms.coordinate.minibatch import Minibatches, Sums
 from jensen.algorithms.coordinate.search import elsewhere_on, searched, settled
@@ -46,7 +47,8 @@ def begun(
     several = any(block.discrete for block in batches.model.blocks.values())
     if several and batches.parameters > entries:
         return _start(batches, subset, rng, size, False, EVEN)
-    board = batch_board(batches, subset, size, LOOSE, rng) if several and moves else None
+    wide = _wide(batches, source) if several and moves else None
+    board = None if wide is None else batch_board(batches, _subset(batches, wide, rng), size, LOOSE, rng)
     states = tried(board, rng, STARTS, SWEEPS // 2) if board is not None else []
     if board is not None and states:
         found, _ = searched(board, settled(board, states[0]), rng)
@@ -79,6 +81,14 @@ def placed(
     moments, naturals, _, _, inside = batches.update(moments, naturals, sums, 1.0)
     batches.check_inside(np.asarray(inside), naturals)
     return moments, naturals
+
+
+def _wide(batches: Minibatches, source: AbstractSource) -> AbstractSource:
+    """The source in fewer and larger batches, for moves of the labels on them: every pass costs by the batch."""
+    shape = batches.rest
+    if not source.repeatable or not movable(shape.model, (batches.size or shape.rows) / shape.rows):
+        return source
+    return source.wider(int(np.clip(shape.rows * ENTRIES // shape.model.rows, 1, SUBSET)))
 
 
 def _subset(batches: Minibatches, source: AbstractSource, rng: np.random.Generator) -> list[Batch]:
@@ -144,7 +154,7 @@ def moved(
     batches: Minibatches, source: AbstractSource, found: Any, rng: np.random.Generator, size: int
 ) -> tuple[Moments, Naturals] | None:
     """A state to go on from where a move of the labels raises the bound on some rows; `None` where none does."""
-    board = batch_board(batches, _subset(batches, source, rng), size, LOOSE, rng)
+    board = batch_board(batches, _subset(batches, _wide(batches, source), rng), size, LOOSE, rng)
     if board is None:
         return None
     there = elsewhere_on(board, State(found.moments, found.naturals, (), 0), rng)[0]

@@ -195,16 +195,16 @@ def movable(model: ConjugateModel, times: float = 1.0) -> tuple[str, ...]:
 
 
 def boards(ascent: Ascent, rng: np.random.Generator) -> tuple[Board, ...]:
-    """A board for every block whose labels can be moved."""
+    """A board for every block whose labels can be moved.
+
+    None where rows are streamed and some of them say too little of the globals (the words of topics).
+    """
     names = movable(ascent.model)
     if not isinstance(ascent, PlatedAscent):
         return tuple(WholeBoard(ascent, name) for name in names)
-    found = []
-    for name in names:
-        if (
-            name in ascent.parts.local
-            and row_position(ascent.model, ascent.model.blocks[name], ascent.parts.plate) == 0
-        ):
-            rows = np.sort(rng.choice(ascent.parts.size, ascent.sweeps.subset, replace=False))
+    parts, found = ascent.parts, []
+    for name in names if ascent.sweeps.telling else ():
+        if name in parts.local and row_position(ascent.model, ascent.model.blocks[name], parts.plate) == 0:
+            rows = np.sort(rng.choice(parts.size, ascent.sweeps.subset, replace=False))
             found.append(SubsetBoard(ascent, name, rows, rng))
     return tuple(found)

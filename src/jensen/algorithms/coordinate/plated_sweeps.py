@@ -32,7 +32,8 @@ class PlatedSweeps:
     """The compiled halves of a sweep over a split, without its data; `order` names the global blocks in turn.
 
     Rows and globals are two programs: the first takes the run time, the second most of the compile time, and serves any
-    number of rows.
+    number of rows. `subset` is the number of rows on which starts are run; `telling` says whether they hold as many
+    observed scalars as the globals have parameters, without which sweeps would settle on what is peculiar to them.
     """
 
     def __init__(self, parts: PlateSplit, order: tuple[str, ...]):
@@ -40,7 +41,9 @@ class PlatedSweeps:
         self.parts = parts.without_data()
         self.model, self.rows, self.order = self.parts.model, Rows(self.parts), order
         entries = sum(int(np.prod(s)) for n in order for s in parts.model.blocks[n].shapes.values())
-        self.subset = min(parts.size, int(np.clip(entries // 4, SUBSET, LARGEST)))
+        near = min(parts.size, int(np.clip(entries // 4, SUBSET, LARGEST)))
+        self.telling = near / parts.size * self.model.rows >= entries
+        self.subset = near if self.telling else min(parts.size, SUBSET)
         heavy = {size: size * self.rows.size > HEAVY_ROWS for size in (parts.size, self.subset)}
         self.rows_pass = {
             (size, rounds): Program(partial(self._rows_program, size, rounds), heavy[size])
