@@ -43,7 +43,7 @@ class PlatedSweeps:
         entries = sum(int(np.prod(s)) for n in order for s in parts.model.blocks[n].shapes.values())
         near = min(parts.size, int(np.clip(entries // 4, SUBSET, LARGEST)))
         self.telling = near / parts.size * self.model.rows >= entries
-        self.subset = near if self.telling else min(parts.size, SUBSET)
+        self.subset = near
         heavy = {size: size * self.rows.size > HEAVY_ROWS for size in (parts.size, self.subset)}
         self.rows_pass = {
             (size, rounds): Program(partial(self._rows_program, size, rounds), heavy[size])
