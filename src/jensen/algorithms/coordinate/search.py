@@ -20,7 +20,7 @@ TRIES = 3
 PATIENCE = 2
 """Rounds without a move that end a search."""
 ROUNDS = 30
-RELABELLED, SMALL = 16, 2000
+RELABELLED, SMALL = 32, 2000
 """Single entries that are relabelled in a round, where there are no more responsibilities than that."""
 LONGEST = 60
 """Sweeps at most before a move must have paid."""
