@@ -22,6 +22,8 @@ def _known(flags: str) -> bool:
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = QUICK if _known(QUICK) else ""
 
+os.environ["JENSEN_CACHE"] = "off"  # every run compiles what it tests
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

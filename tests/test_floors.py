@@ -9,7 +9,7 @@ import jensen
 
 ROOT = Path(jensen.__file__).parent
 FLOORS = {
-    0: ("_alone", "_caution", "_typing", "_errors", "_arguments", "math"),
+    0: ("_alone", "_caution", "cache", "_typing", "_errors", "_arguments", "math"),
     1: ("core",),
     2: ("models", "families", "bounds", "estimators", "rules"),
     3: ("algorithms",),

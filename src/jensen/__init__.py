@@ -11,6 +11,7 @@ jn.explain(model, data)            # what jensen sees in the model
 jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
+from jensen import cache
 from jensen._errors import (
     DataError,
     JensenError,
@@ -29,6 +30,7 @@ from jensen.models import LogDensity
 from jensen.result import Fit
 
 __version__ = "0.1.0"
+cache.start()
 
 
 def load(path):

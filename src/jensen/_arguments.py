@@ -9,6 +9,9 @@ from jensen._errors import OptionError
 LARGEST_SEED = 2**53
 """Random streams within one fit take seeds near the one given, and JAX takes 63 bits."""
 
+LARGEST_COUNT = 10**8
+"""Draws, starts and the like, which are all held in memory."""
+
 
 def whole_number(
     value: Any, name: str, where: str = "", least: int = 1, most: int | None = None, remedy: str = ""
@@ -24,6 +27,11 @@ def whole_number(
             return found
     limits = f"of at least {least}" if most is None else f"between {least} and {most}"
     raise OptionError(f"{name} must be a whole number {limits}, got {value!r}.", where or f"Argument: {name}.", remedy)
+
+
+def count_of(value: Any, name: str, where: str = "") -> int:
+    """How many draws, starts or the like: a whole number from 1 to 10^8."""
+    return whole_number(value, name, where, most=LARGEST_COUNT)
 
 
 def seed_of(value: Any) -> int:

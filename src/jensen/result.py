@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._alone import Kept, alone
-from jensen._arguments import number, seed_of, whole_number
+from jensen._arguments import count_of, number, seed_of
 from jensen._caution import caution, quiet
 from jensen._errors import OptionError, UndefinedError
 from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
@@ -242,7 +242,7 @@ class Fit:
         By default the draws are importance-corrected where the verdict is "usable": resampled in proportion to the
         smoothed weights. Where it is "trusted" or "untrusted", and with `raw=True`, they are q's own.
         """
-        num_draws, seed = whole_number(num_draws, "num_draws"), seed_of(seed)
+        num_draws, seed = count_of(num_draws, "num_draws"), seed_of(seed)
         corrected = not raw and self.check().verdict == "usable"
         if not raw:
             caution(self)
@@ -267,7 +267,7 @@ class Fit:
         """
         from jensen.interop.arviz import marginals
 
-        return marginals(self, whole_number(num_draws, "num_draws"), seed_of(seed))
+        return marginals(self, count_of(num_draws, "num_draws"), seed_of(seed))
 
     # ---- reports -----------------------------------------------------------------------------------------------
 
@@ -318,7 +318,7 @@ class Fit:
 
         `log_evidence` is the exact log p(x) where known; otherwise the estimate of `evidence` stands in.
         """
-        count = None if num_draws is None else whole_number(num_draws, "num_draws")
+        count = None if num_draws is None else count_of(num_draws, "num_draws")
         value = self.evidence().log_evidence if log_evidence is None else number(log_evidence, "log_evidence")
         return self._attached("a decomposition").decompose(value, self.seed + 3, count)
 
@@ -329,7 +329,7 @@ class Fit:
         """An ArviZ DataTree: posterior, log_likelihood, observed_data, with dims and coords from the plates."""
         from jensen.interop.arviz import to_arviz
 
-        return to_arviz(self, whole_number(num_draws, "num_draws"), log_likelihood)
+        return to_arviz(self, count_of(num_draws, "num_draws"), log_likelihood)
 
     @alone()
     def predict(
@@ -343,7 +343,7 @@ class Fit:
         from jensen.interop.predict import predict
 
         caution(self)
-        return predict(self, new_data, whole_number(num_draws, "num_draws"), seed_of(seed))
+        return predict(self, new_data, count_of(num_draws, "num_draws"), seed_of(seed))
 
     @alone()
     def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior | LocalFactors:
@@ -363,7 +363,7 @@ class Fit:
     @alone()
     def surgery(self, num_draws: int | None = None) -> Surgery:
         """L / N = reconstruction - mutual information - marginal divergence, for amortised fits, in nats a row."""
-        count = None if num_draws is None else whole_number(num_draws, "num_draws")
+        count = None if num_draws is None else count_of(num_draws, "num_draws")
         return self._attached("the surgery of the bound").surgery(count)
 
     @alone()

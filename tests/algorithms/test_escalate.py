@@ -1,13 +1,17 @@
 """Beyond the Gaussian in the model's own coordinates: when auto goes there, what it keeps, and what it says."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from scipy import stats
 
 import jensen as jn
 from jensen.algorithms import noncentring
+from jensen.algorithms.adaptive import adapted
 from jensen.algorithms.flexible import scored_draws
 from jensen.algorithms.measured import Measured
 from jensen.families import Flow, FullRank
@@ -120,3 +124,16 @@ def test_a_flow_that_contradicts_itself_has_no_bound():
         _, log_q = scored_draws(broken, 256, 0)
     assert np.isfinite(fine).all()
     assert np.isnan(log_q).any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mixture_by_importance_draws_has_sds_that_the_seed_does_not_decide(seed):
+    """A Student t of 8 degrees of freedom in three coordinates, whose sds are √(8 / 6)."""
+    law = stats.multivariate_t(np.zeros(3), np.eye(3), df=8)
+    target = SimpleNamespace(dim=3, value=law.logpdf)
+    q = adapted(target, FullRank.from_factor(np.zeros(3), np.eye(3)), 6, seed)
+    weights = np.exp(np.asarray(q.logits) - np.logaddexp.reduce(np.asarray(q.logits)))
+    means, lower = np.asarray(q.components.loc), np.tril(np.asarray(q.components.lower), -1)
+    squares = np.sum(lower**2, axis=2) + np.exp(2 * np.asarray(q.components.log_diagonal)) + means**2
+    np.testing.assert_allclose(np.sqrt(weights @ squares - (weights @ means) ** 2), np.sqrt(8 / 6), rtol=0.06)
+    assert np.abs(weights @ means).max() < 0.06

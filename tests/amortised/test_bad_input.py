@@ -40,6 +40,12 @@ def _pair(x):
         numpyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
 
 
+def _counted(x, n):
+    with numpyro.plate("row", len(x)):
+        z = numpyro.sample("z", dist.Normal(jnp.arange(4.0)[n], 1))
+        numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
 def _two():
     return {"x": np.zeros((4, 2))}
 
@@ -116,9 +122,14 @@ def test_new_rows_of_another_shape():
         ({"x": np.zeros(2)}, r"a single row as x\[None\]"),
         ({}, "New rows need 'x'"),
         ({"x": np.zeros((3, 2)), "y": 1.0}, "'y' is not an argument of the model"),
+        ({"x": np.array([[0.0, 1.0], [2.0, np.nan]])}, r"'x' holds 1 missing values.*index \(1, 1\)"),
     ):
         with pytest.raises(jn.DataError, match=message):
             fit.infer(data)
+    counted = jn.fit(_counted, {"x": np.zeros(4), "n": np.arange(4)}, jn.amortised(hidden=(2,), max_epochs=2))
+    for n, message in (([0, 9], "'n' gives an index outside 0..3.*row 1"), ([0, 1.5], "'n' holds 1.5.*row 1")):
+        with pytest.raises(jn.DataError, match=message):
+            counted.infer({"x": np.zeros(2), "n": np.array(n)})
     other = jn.fit(m.one_normal, DATA, "laplace")
     with pytest.raises(jn.UndefinedError, match=r"Use jn\.amortised"):
         other.infer(DATA)

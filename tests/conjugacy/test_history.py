@@ -164,6 +164,15 @@ def test_exact_sweeps_after_batches_are_counted_through():
         assert bound_of(item) == pytest.approx(item.bound, rel=1e-8)
 
 
+def test_steps_of_batches_have_the_q_whose_bound_is_estimated():
+    """With all rows in one batch the estimate is the bound itself, up to what rows' factors are iterated to."""
+    _, items, _ = reports(jn.svi(batch_size=len(X)), mixture, {"x": X})
+    batches = [item for item in items if item.phase == "minibatch"]
+    assert [item.step for item in batches] == list(range(1, len(batches) + 1))
+    for item in batches[:3]:
+        assert bound_of(item) == pytest.approx(item.bound, rel=1e-6)
+
+
 def test_learned_parameters_are_those_of_the_sweep():
     """EM by hand: responsibilities at the parameters, then their weighted means."""
 

@@ -47,6 +47,15 @@ def test_one_draw_in_another_mode_is_not_smoothed_away():
     assert not even(logs)
 
 
+@pytest.mark.parametrize(("sigma", "largest", "wanted"), [(0.6, 0.0, True), (0.6, 1 / 300, False), (0.9, 0.0, False)])
+def test_weights_that_no_draw_decides_are_even(sigma, largest, wanted):
+    """Log-normal weights, of which exp(-σ²) are effective draws: 70 % will do where none holds 1 / 400 of all."""
+    logs = stats.norm.ppf((np.arange(8192) + 0.5) / 8192) * sigma
+    if largest:
+        logs[0] = np.log(largest / (1.0 - largest)) + np.logaddexp.reduce(logs[1:])
+    assert even(logs) == wanted
+
+
 def test_smoothing_keeps_the_order_and_moves_only_the_tail():
     logs = 0.6 * np.random.default_rng(2).exponential(size=5000)
     weights, _ = smooth(logs)

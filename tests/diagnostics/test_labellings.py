@@ -122,6 +122,64 @@ def test_nothing_is_claimed_where_the_log_joint_says_nothing():
     assert counted(pool, view) == Counted(pool)
 
 
+@pytest.mark.parametrize("y", [[0.05, 0.05], [0.07, 0.05]])
+def test_draws_that_all_have_the_same_states_do_not_make_a_symmetry(y):
+    """Gates that q holds shut: their sizes could be swapped in every draw of q, yet belong to data of their own."""
+    rng, y = np.random.default_rng(3), np.array(y)
+    values = {"u": rng.normal(1.0, 0.5, size=(4096, 2)), "v": np.zeros((4096, 2), int)}
+    q = lambda v: np.where(v["v"] == 0, stats.norm.logpdf(v["u"], 1.0, 0.5), -np.inf).sum(1)  # noqa: E731
+
+    def log_joint(v):
+        prior = stats.norm.logpdf(v["u"], 1.0, 0.5) + stats.bernoulli.logpmf(v["v"], 0.4)
+        return (prior + stats.norm.logpdf(y, v["u"] * v["v"], 0.05)).sum(1)
+
+    view = View(values, log_joint, lambda v: (q(v),) * 2, coded={"v": 2})
+    found = counted(weigh(values["u"], log_joint(values), *view.densities(values)), view)
+    shut = (np.log(0.6) + stats.norm.logpdf(y, 0.0, 0.05)).sum()
+    assert evidence(found.pool, counted=found).log_evidence == pytest.approx(shut, abs=1e-9)
+    assert found.sentence == ""
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("states", [4, 8])
+def test_states_that_are_alike_in_a_draw_are_counted_once(states, known):
+    """One of K bits is up, which one is open: of the K! orders most leave a draw as it is."""
+    rng = np.random.default_rng(1)
+    bits = np.eye(states, dtype=int)[rng.integers(states, size=4096)]
+    bits[rng.random(4096) < 0.1] = 0
+    prior = lambda v: stats.bernoulli.logpmf(v["z"], 0.1).sum(1)  # noqa: E731
+    log_joint = lambda v: prior(v) + stats.norm.logpdf(1.0, v["z"].sum(1), 0.2)  # noqa: E731
+    q = lambda v: np.choose(np.minimum(v["z"].sum(1), 2), np.log([0.1, 0.9 / states, 1e-300]))  # noqa: E731
+    view = View({"z": bits}, log_joint, (lambda v: (q(v),) * 2) if known else None, coded={"z": 2})
+    found = counted(weigh(bits, log_joint(view.values), *(q(view.values),) * 2), view)
+    count = np.arange(2)  # two or more bits are 12 sds away
+    exact = special.logsumexp(
+        np.log(special.comb(states, count))
+        + count * np.log(0.1)
+        + (states - count) * np.log(0.9)
+        + stats.norm.logpdf(1.0, count, 0.2)
+    )
+    low, high = evidence(found.pool, counted=found).interval
+    assert low <= exact + 1e-6 <= high + 2e-6
+    assert high - low < 0.2
+    assert found.log_count - found.log_covered < 0.1
+    assert evidence(found.pool, counted=found).bound < exact + 0.05
+
+
+def test_components_that_have_no_rows_are_renumbered_with_their_labels():
+    """Where q gives two of four components no row, their means alone could be swapped: the labels go with them."""
+    rng = np.random.default_rng(6)
+    values = {"a": rng.normal(size=(16, 4)), "z": np.tile(np.arange(9) % 2, (16, 1))}
+
+    def log_joint(v):
+        means = np.take_along_axis(v["a"], v["z"], axis=1)
+        return stats.norm.logpdf(v["a"]).sum(1) + stats.norm.logpdf(np.arange(9.0), means, 1.0).sum(1)
+
+    (found,) = find_labellings(log_joint, values, coded={"z": 4})
+    assert set(found.axes) == {("a", 0), ("z", None)}
+    assert found.count == 24
+
+
 def test_two_mixtures_have_labellings_of_their_own():
     rng = np.random.default_rng(4)
     values = {"a": rng.normal(size=(8, 2)), "b": rng.normal(size=(8, 2)), "z": rng.integers(2, size=(8, 9))}

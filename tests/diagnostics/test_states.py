@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 import jensen as jn
+from jensen.diagnostics.checks import states
 from jensen.diagnostics.checks.states import alike
 from jensen.diagnostics.states import Probabilities, Searched, search
 from jensen.models import build
@@ -52,6 +53,41 @@ def test_the_search_in_every_state_is_the_closed_form(gated):
     known = gated.answer.probabilities(gated.pool, gated._pool_draws)
     found = search(gated.answer.program, known, 0)["v"]
     np.testing.assert_allclose(found.probability, [[1 - P, P]], atol=1e-3)
+    assert found.total == pytest.approx(np.log(ON + OFF), abs=0.03)  # by 512 draws for each mode
+
+
+def test_a_search_that_missed_modes_says_nothing_of_states(gated, monkeypatch):
+    """It found half of the evidence that the weights have."""
+
+    def half(total):
+        wrong = Searched(np.array([[0.5, 0.5]]), np.zeros((1, 2)), total)
+        monkeypatch.setattr(states, "search", lambda *_: {"v": wrong})
+        report = gated.answer.judge(gated.pool, gated._pool_draws, 0)
+        return [reason for reason in report.reasons if "should be about 0.5" in reason]
+
+    low = gated.evidence().interval[0]
+    assert half(low)
+    assert not half(low - np.log(2))
+
+
+def gates(y):
+    with numpyro.plate("gate", 2):
+        u, v = numpyro.sample("u", dist.Normal(1, 0.5)), numpyro.sample("v", dist.Bernoulli(0.4))
+        numpyro.sample("y", dist.Normal(u * v, 0.05), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore::jensen.UntrustedWarning")
+@pytest.mark.parametrize("method", ["auto", pytest.param("bbvi", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("y", [[0.06, 0.06], [0.07, 0.05]])
+def test_what_is_promised_of_a_probability_is_not_widened_by_noise(method, y):
+    """P(v = 1 | y) = 0.023 each where both are 0.06: 0.0127, as a mixture over the modes has it, is 0.0104 off."""
+    y = np.array(y)
+    on, off = 0.4 * norm.pdf(y, 1, np.hypot(0.5, 0.05)), 0.6 * norm.pdf(y, 0, 0.05)
+    fit, right = jn.fit(gates, {"y": y}, method), on / (on + off)
+    verdict, table = fit.check().verdict, fit.summary()
+    got = [table.loc[f"v[{i}]=1", "mean"] for i in range(2)]
+    assert verdict == "untrusted" or np.abs(got - right).max() < 0.01
+    assert fit.evidence().interval[0] <= np.log(on + off).sum()
 
 
 def three(y):

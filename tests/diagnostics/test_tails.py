@@ -155,3 +155,35 @@ def test_directed_draws_follow_their_density_and_reach_the_tail():
     far = np.abs(points).max(1) > 4.0
     assert far.mean() > 0.2
     assert 1.0 / np.sum((np.exp(ratio) / np.exp(ratio).sum()) ** 2) > 0.2 * len(points)
+
+
+def one_group():
+    tau, z = numpyro.sample("tau", dist.HalfCauchy(1.0)), numpyro.sample("z", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(tau * z, 1.0), obs=1.5)
+
+
+def test_an_sd_that_is_not_finite_is_named_and_not_compared():
+    """P(tau > s | y) falls like 1 / s²; its quantiles by quadrature over log tau."""
+    fit = jn.fit(one_group, {}, progress=False)
+    report = fit.check()
+    assert report.verdict != "untrusted"
+    assert any("variance of tau is not finite" in reason for reason in report.reasons)
+    u = np.linspace(-15.0, 30.0, 40_001)
+    logs = stats.halfcauchy.logpdf(np.exp(u)) + u + stats.norm.logpdf(1.5, 0.0, np.sqrt(1.0 + np.exp(2.0 * u)))
+    mass = np.cumsum(np.exp(logs - logs.max()))
+    median, far = np.exp(np.interp([0.5, 0.99], mass / mass[-1], u))
+    drawn = np.quantile(fit.sample(20_000)["tau"], [0.5, 0.99])
+    assert (drawn[1] - drawn[0]) == pytest.approx(far - median, rel=0.3)
+
+
+def test_an_exact_factor_without_a_variance_says_so():
+    """Inverse gamma of shape 1.5 after two rows: its variance is infinite."""
+
+    def model(y):
+        s2 = numpyro.sample("s2", dist.InverseGamma(0.5, 0.5))
+        with numpyro.plate("row", len(y)):
+            numpyro.sample("y", dist.Normal(0.0, jnp.sqrt(s2)), obs=y)
+
+    report = jn.fit(model, {"y": np.array([1.0, -0.5])}, "cavi", progress=False).check()
+    assert report.verdict == "trusted"
+    assert any("variance of s2 under q is not finite" in reason for reason in report.reasons)

@@ -189,6 +189,11 @@ def test_whole_floats_are_labels(method):
     np.testing.assert_allclose(p, np.array([3, 4, 4]) / 11, atol=0.02)
 
 
+def test_truth_values_are_labels():
+    p = fitted(categories, {"y": LABELS == 1}).sample(4000)["p"].mean(0)
+    np.testing.assert_allclose(p, np.array([6, 4, 1]) / 11, atol=0.02)
+
+
 def test_whole_floats_are_labels_inside_mappings_and_indices_too():
     assert read(lambda d: categories(d["y"]), {"d": {"y": LABELS}}, "double")["d"]["y"].dtype.kind == "i"
     assert read(ordered, {"y": LABELS}, "double")["y"].dtype.kind == "i"
@@ -246,7 +251,22 @@ def clips(d):
     normal_mean(y)
 
 
-@pytest.mark.parametrize("model", [adds, sorts, shuffles, clips])
+def fills(y):
+    y[:2].fill(0.0)
+    normal_mean(y)
+
+
+def puts(y):
+    np.put(y, [0], 2.0)
+    normal_mean(y)
+
+
+def clips_itself(y):
+    y.clip(0, 1, out=y)
+    normal_mean(y)
+
+
+@pytest.mark.parametrize("model", [adds, sorts, shuffles, clips, fills, puts, clips_itself])
 def test_a_model_that_writes_into_its_data_is_told_which(model):
     y = np.array([3.0, 1.0, 2.0])
     data = {"d": {"y": y}} if model is clips else {"y": y}
@@ -254,6 +274,22 @@ def test_a_model_that_writes_into_its_data_is_told_which(model):
         with pytest.raises(jn.JensenError, match=r"writes into its data, '[yd]'"):
             fitted(model, data, method)
     assert y.tolist() == [3.0, 1.0, 2.0]
+
+
+def discards_the_sorted(y):
+    y.sort()
+    normal_mean(y)
+
+
+def discards_the_set(y):
+    y.at[0].set(0.0)
+    normal_mean(y)
+
+
+def test_a_change_that_is_thrown_away_is_no_change():
+    for model, words in ((discards_the_sorted, r"y = jnp.sort\(y\)"), (discards_the_set, r"y = y.at\[0\].set")):
+        with pytest.raises(jn.ModelError, match=f"leaves the result alone.*{words}"):
+            fitted(model, {"y": Y})
 
 
 def test_a_host_function_that_writes_into_its_data_is_told_which():
@@ -376,6 +412,50 @@ def test_missing_values_that_are_left_stay_refused(model, data, message):
                 fitted(model, data, method)
         with pytest.raises(jn.DataError, match="'x' holds 5 missing"):
             fitted(unfilled, {"x": Z, "y": Z}).predict({"x": X})
+
+
+def threshold(x, y):
+    a = numpyro.sample("a", dist.Normal(0, 3).expand([2]).to_event(1))
+    numpyro.sample("y", dist.Normal(jnp.where(x > 0, a[0], a[1]), 1), obs=y)
+
+
+def level(x, y):
+    a = numpyro.sample("a", dist.Normal(0, 3).expand([9]).to_event(1))
+    numpyro.sample("y", dist.Normal(a[jnp.clip(x.astype(int), 0, 8)], 1), obs=y)
+
+
+def ranked(x, y):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(b * jnp.argsort(x), 1), obs=y)
+
+
+def in_a_loop(x, y):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    total = jax.lax.scan(lambda c, v: (c + (v > 0), c), 0, x)[1]
+    numpyro.sample("y", dist.Normal(b * total, 1), obs=y)
+
+
+def in_a_loop_with_a_test(x, y):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    total = jax.lax.scan(lambda c, v: (c + jnp.where(jnp.isnan(v), 0, v > 0), c), 0, x)[1]
+    numpyro.sample("y", dist.Normal(b * total, 1), obs=y)
+
+
+@pytest.mark.parametrize("model", [threshold, level, ranked, in_a_loop])
+def test_missing_values_are_no_numbers_to_compare(model):
+    with pytest.raises(jn.DataError, match=r"'x' holds 5 missing.*compares, sorts or casts.*first at row 0"):
+        fitted(model, {"x": X, "y": Z}, "laplace")
+    if model is threshold:
+        with pytest.raises(jn.DataError, match=r"'x' holds 5 missing.*compares"):
+            fitted(model, {"x": X, "y": Z}, "cavi")
+        with pytest.raises(jn.DataError, match=r"'x' holds 1 missing.*compares"):
+            fitted(model, {"x": Z, "y": Z}, "cavi").predict({"x": X[:3], "y": None})
+
+
+def test_a_test_for_missing_values_is_one_inside_loops_too():
+    total = np.cumsum(np.r_[0, X[:-1] > 0])
+    fit = fitted(in_a_loop_with_a_test, {"x": X, "y": Z})
+    assert mean(fit, "b") == pytest.approx(total @ Z / (1 + total @ total), abs=1e-3)
 
 
 # ---- CSV files -----------------------------------------------------------------------------------------------------

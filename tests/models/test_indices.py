@@ -47,6 +47,11 @@ WAYS = {
     "dynamic_slice": lambda m, g: jax.vmap(lambda i: jax.lax.dynamic_slice(m, (i,), (1,))[0])(g),
     "scatter-add": lambda m, g: jnp.zeros(J).at[g].add(1.0) @ m,
     "segment_sum": lambda m, g: jax.ops.segment_sum(jnp.ones(N), g, J) @ m,
+    "switch": lambda m, g: jax.vmap(lambda i: jax.lax.switch(i, [lambda k=k: m[k] for k in range(J)]))(g),
+    "switch in a scan": lambda m, g: jax.lax.scan(
+        lambda c, i: (c, jax.lax.switch(i, [lambda k=k: m[k] for k in range(J)])), 0.0, g
+    )[1],
+    "select_n": lambda m, g: jax.lax.select_n(g.astype(jnp.int32), *(jnp.full(N, m[k]) for k in range(J))),
     "beside constants": lambda m, g: m[g] + m[-1] + m[LAST].sum(),
 }
 LEGAL = {
@@ -57,6 +62,10 @@ LEGAL = {
     "counted from the end by the user": lambda m, g: m[jnp.where(g < 0, g + J, g) % J],
     "left out by where": lambda m, g: jnp.where((g >= 0) & (g < J), m[g], 0.0),
     "left out by a factor": lambda m, g: ((g >= 0) & (g < J)) * m[g],
+    "switch behind clip": lambda m, g: jax.vmap(
+        lambda i: jax.lax.switch(jnp.clip(i, 0, 1), [lambda: m[0], lambda: m[1]])
+    )(g),
+    "cond of a number": lambda m, g: jax.vmap(lambda i: jax.lax.cond(i, lambda: m[0], lambda: m[1]))(g),
     "one_hot": lambda m, g: jax.nn.one_hot(g, J) @ m,
     "an entry of their own": lambda m, g: jnp.concatenate([jnp.zeros(1), m, jnp.zeros(1)])[g + 1],
 }
@@ -81,13 +90,14 @@ def test_every_way_to_an_index_is_followed_back_to_the_row(way):
     check(model, g=G, y=Y)
     with pytest.raises(jn.DataError) as beyond:
         check(model, g=BEYOND, y=Y)
-    for word in ("'g'", "0..4", "is 5", "subtract 1"):
+    branch = "switch" in way or way == "select_n"
+    for word in ("'g'", "0..4", "is 5", "Number the branches 0..4" if branch else "subtract 1"):
         assert word in str(beyond.value)
     first = 9 if way in ("permuted", "reversed scan") else 4
     assert f"row {first}" in str(beyond.value) or way == "scan with a known carry"
     with pytest.raises(jn.DataError) as negative:
         check(model, g=NEGATIVE, y=Y)
-    for word in ("'g'", "0..4", "is -1", "missing category"):
+    for word in ("'g'", "0..4", "is -1", "Number the branches 0..4" if branch else "missing category"):
         assert word in str(negative.value)
     assert "row 7" in str(negative.value) or way == "scan with a known carry"
 
@@ -129,6 +139,33 @@ def one_by_one(g, y):
         numpyro.sample(f"y{i}", dist.Normal(m[g[i]], 1), obs=y[i])
 
 
+def one_by_one_in_python(g, y):
+    m = numpyro.sample("m", dist.Normal(0, 1).expand([J]).to_event(1))
+    for i, k in enumerate(np.asarray(g).tolist()):
+        numpyro.sample(f"y{i}", dist.Normal(m[k], 1), obs=y[i])
+
+
+def some_by_hand(g, y):
+    """Looks up -1 and leaves it out."""
+    m = numpyro.sample("m", dist.Normal(0, 1).expand([J]).to_event(1))
+    for i in range(N):
+        numpyro.sample(f"y{i}", dist.Normal(jnp.where(g[i] < 0, 0.0, m[int(g[i])]) + m[-1], 1), obs=y[i])
+
+
+def one_number(g, y):
+    m = numpyro.sample("m", dist.Normal(0, 1).expand([J]).to_event(1))
+    numpyro.sample("y", dist.Normal(m[g], 1), obs=y)
+
+
+def one_number_from_one(g, y):
+    one_number(g - 1, y)
+
+
+def branch(g, y):
+    m = numpyro.sample("m", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(jax.lax.switch(g, [lambda: m, lambda: -m, lambda: 2 * m]), 1), obs=y)
+
+
 def classes(y, x):
     p = numpyro.sample("p", dist.Dirichlet(jnp.ones(3)))
     with numpyro.handlers.mask(mask=x > 0):
@@ -158,6 +195,13 @@ BAD = {
     "numbers that the program needs": (counted, {"g": G, "y": Y}, ["'g'", "first is 0", "makes -1", "row 0"]),
     "one by one": (one_by_one, {"g": G + 1, "y": Y}, ["'g'", "0..4", "is 5", "row 4"]),
     "one by one, negative": (one_by_one, {"g": np.minimum(NEGATIVE, 3), "y": Y}, ["'g'", "0..4", "is -1", "row 7"]),
+    "one by one, as Python's": (one_by_one_in_python, {"g": NEGATIVE, "y": Y}, ["'g'", "negative index", "row 7"]),
+    "a Python number": (one_number, {"g": 7, "y": Y}, ["'g'", "0..4", "is 7"]),
+    "a negative Python number": (one_number, {"g": -1, "y": Y}, ["'g'", "negative index", "x[-1]"]),
+    "a Python number that starts from 0": (one_number_from_one, {"g": 0, "y": Y}, ["'g'", "negative index"]),
+    "a Python number in a mapping": (lambda d, y: one_number(d["g"], y), {"d": {"g": 7}, "y": Y}, ["'d.g'", "is 7"]),
+    "a list": (one_number, {"g": [0, 7, *G[2:]], "y": Y}, ["'g'", "is 7", "row 1"]),
+    "a branch": (branch, {"g": 3, "y": Y}, ["'g'", "0..2, the branches of a choice", "is 3"]),
     "a label": (classes, {"y": H + 1, "x": ONES}, ["'y'", "support of Categorical", "0..2", "row 2"]),
     "a negative label": (classes, {"y": H - 1, "x": ONES}, ["'y'", "support of Categorical", "is -1", "row 0"]),
     "in numpyro's scan": (walk, {"g": G + 1, "y": Y}, ["'g'", "0..4", "is 5", "row 4"]),
@@ -178,6 +222,12 @@ def test_programs_that_use_their_data_rightly():
     check(one_based, g=G + 1, y=Y)
     check(counted, g=G + 1, y=Y)
     check(one_by_one, g=G, y=Y)
+    check(one_by_one_in_python, g=G, y=Y)
+    check(some_by_hand, g=NEGATIVE, y=Y)
+    check(one_number, g=4, y=Y)
+    check(one_number, g=0, y=Y)
+    check(one_number_from_one, g=5, y=Y)
+    check(branch, g=2, y=Y)
     check(classes, y=H - 1, x=H)  # masked where negative
     check(walk, g=G, y=Y)
 
@@ -185,6 +235,12 @@ def test_programs_that_use_their_data_rightly():
 def test_an_index_written_in_the_program_beyond_its_axis():
     with pytest.raises(jn.ModelError, match=r"entry 7 of an axis that has 5, 0\.\.4"):
         check(model_of(lambda m, g: m[np.array([0, 7])][1]), g=G, y=Y)
+    with pytest.raises(jn.ModelError, match=r"entry 7 of an axis that has 5, 0\.\.4"):
+        check(model_of(lambda m, g: m[7]), g=G, y=Y)
+    with pytest.raises(jn.ModelError, match=r"entry -6 of an axis that has 5, 0\.\.4"):
+        check(model_of(lambda m, g: m[-6]), g=G, y=Y)
+    with pytest.raises(jn.ModelError, match=r"branch 3 of 2, 0\.\.1"):
+        check(model_of(lambda m, g: jax.lax.switch(3, [lambda: m[0], lambda: m[1]])), g=G, y=Y)
 
 
 def quadratic(z, g, y):

@@ -8,11 +8,13 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
+from scipy import stats
 
 import jensen as jn
 from jensen.math.precision import working
 from jensen.models.build import build
 from jensen.models.data_check import convert
+from jensen.models.native import native_target
 from jensen.models.one_width import seeded
 
 SEEN = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]])
@@ -97,8 +99,17 @@ def test_several_states_and_keys_among_them(carry):
 
 
 def test_a_state_that_differs_in_kind_is_refused_by_the_line():
-    with pytest.raises(jn.ModelError, match="scan body function carry"):
+    words = r"begins as int64\[4\] and goes on as float64\[4\].*jnp.asarray\(start, jnp.float64\)"
+    with pytest.raises(jn.ModelError, match=words):
         jn.explain(survival(lambda: jnp.ones(N, jnp.int32), lambda z: 0.5 * z), {"seen": SEEN})
+
+    def loop(y):
+        m = numpyro.sample("m", dist.Normal(0, 1))
+        count = jax.lax.fori_loop(0, 3, lambda i, c: c + jnp.arange(2).sum(), jnp.uint32(0))
+        numpyro.sample("y", dist.Normal(m * count, 1), obs=y)
+
+    with pytest.raises(jn.ModelError, match=r"begins as uint32\[\] and goes on as int64\[\]"):
+        jn.explain(loop, {"y": np.ones(3)})
 
 
 def test_the_density_of_a_state_that_starts_as_int32_is_exact():
@@ -174,3 +185,16 @@ def test_whole_numbers_have_one_width():
         convert({"a": np.array([1, 2**40])}, "single")
     with pytest.raises(jn.DataError, match=r"'a' holds whole numbers beyond 64 bits.*row 0"):
         convert({"a": np.array([2**63, 1], np.uint64)}, "double")
+
+
+@pytest.mark.parametrize("seen", [2, np.array(2), True])
+def test_observations_written_in_the_program_where_the_support_depends_on_latents(seen):
+    """NumPyro compares such values with a traced bound in NumPy: z of z trials."""
+
+    def model():
+        z = numpyro.sample("z", dist.Poisson(3.0))
+        numpyro.sample("y", dist.Binomial(z, 0.5), obs=seen)
+
+    z = np.arange(2, 6)
+    found = native_target(model, {}, "double").log_joint({"z": z})
+    np.testing.assert_allclose(found, stats.poisson.logpmf(z, 3.0) + stats.binom.logpmf(int(seen), z, 0.5))

@@ -15,6 +15,8 @@ from jensen.models import Target
 
 ROUNDS, DRAWS, PER_COORDINATE = 3, 1024, 256
 """Rounds, and draws in each of them: at least so many, and so many for each coordinate."""
+LAST = 8192
+"""Draws in the last round, at least: of those of the others the noise in the sds shows in the verdict."""
 STEPS, PRIOR = 15, 0.02
 """EM steps in a round, and the weight of the first scatter in every component's, as a share of all draws."""
 
@@ -22,14 +24,15 @@ STEPS, PRIOR = 15, 0.02
 def adapted(target: Target, start: FullRank, count: int, seed: int) -> Mixture:
     """A mixture of `count` components that covers the posterior around `start`.
 
-    Cost: `ROUNDS` times max(1024, 256 d) values of the log density.
+    Cost: max(1024, 256 d) values of the log density in each round, and 8192 at least in the last.
     """
     rng = np.random.default_rng([seed, 53])
     scatter = start.covariance()
     means, factors, logs = np.asarray(start.loc, float)[None], np.linalg.cholesky(scatter)[None], np.zeros(1)
     size = max(DRAWS, PER_COORDINATE * target.dim)
-    for _ in range(ROUNDS):
-        points, log_proposal = _draw(means, factors, logs, size, rng)
+    for index in range(ROUNDS):
+        wanted = size if index < ROUNDS - 1 else max(size, LAST)
+        points, log_proposal = _draw(means, factors, logs, wanted, rng)
         weights = _truncated(target.value(points) - log_proposal)
         if weights is None:
             break

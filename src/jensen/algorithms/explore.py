@@ -15,6 +15,7 @@ from jensen.families import FullRank, MeanField
 from jensen.math import lbfgs, linalg
 from jensen.math.quasi_newton import inverse_hessian
 from jensen.models import Target
+from jensen.models.by_site import by_site, joined
 
 LONGEST = 500
 """Steps of a climb; in few dimensions fewer do."""
@@ -130,7 +131,7 @@ def settle(target: Target, path: lbfgs.Path, max_steps: int = 20) -> Mode:
     factor = _quasi_newton_factor(path)
     decrement, regular = np.inf, False
     for _ in range(max_steps):
-        curvature = whitened_curvature(target, point, factor)
+        curvature = target.whitened_curvature(point, factor)
         if not np.isfinite(curvature).all():
             break
         eigenvalues, vectors = np.linalg.eigh(curvature)
@@ -171,20 +172,6 @@ def _try_lengths(
         if values[best] >= value:
             break
     return trials, values, gradients, best
-
-
-def whitened_curvature(target: Target, point: np.ndarray, factor: np.ndarray, step: float = 1e-3) -> np.ndarray:
-    """-Fᵀ H F for the Hessian H at `point` and a factor F (D, D): near the identity where F Fᵀ ≈ (-H)⁻¹.
-
-    By central differences of exact gradients, which compile nothing new; by second derivatives where the data are large
-    and one evaluation costs more than a compilation, and in single precision, where differences drown in rounding.
-    """
-    if target.second_order:
-        return -linalg.symmetrise(factor.T @ target.hessian(point) @ factor)
-    moves = step * factor.T
-    _, gradients = target.value_and_grad(np.concatenate([point + moves, point - moves]))
-    difference = (gradients[: target.dim] - gradients[target.dim :]) / (2.0 * step)
-    return -linalg.symmetrise(difference @ factor)
 
 
 def _quasi_newton_factor(path: lbfgs.Path) -> np.ndarray:
@@ -262,12 +249,12 @@ def _relabelled(target: Target, mode: Mode, ends: list[lbfgs.Path]) -> list[lbfg
     labellings = labellings_of(target, draws)
     if not labellings:
         return ends
-    here, kept, seen = target.forward(mode.point[None])[0], [], [mode.point]
+    here, kept, seen = by_site(target, mode.point[None]), [], [mode.point]
     for path in ends:
-        latents = target.forward(path.best[0][None])[0]
+        latents = by_site(target, path.best[0][None])
         for labelling in labellings:
             latents = labelling.aligned(latents, here)
-        point = target.inverse(latents)[0][0]
+        point = joined(target, latents)[0][0]
         if all(mode.distance(mode.point + point - other) > 5.0 for other in seen):
             kept.append(path)
             seen.append(point)

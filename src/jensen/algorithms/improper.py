@@ -39,35 +39,48 @@ def check_integral(target: Target, point: np.ndarray, factor: np.ndarray) -> Non
 
 
 def _rays(target: Target, point: np.ndarray, factor: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Starts and unit vectors along which the density has not fallen much far out."""
-    flat = _flat(target, point, factor)
-    if flat and np.abs(point).max() > NEAR:
-        flat.append(point / np.linalg.norm(point))
-    rays = [(point, sign * direction) for direction in flat for sign in (1.0, -1.0)]
+    """Starts and unit vectors along which the density has not fallen much far out.
+
+    Differences of gradients, which need no compilation, say whether there are any without curvature; second derivatives
+    then say exactly which.
+    """
+    axes = []
     for i, axis in enumerate(np.eye(target.dim)):
         # A climb may have run along a coordinate up to where it overflows: its way is followed from near the origin.
         near = point + axis * (np.clip(point[i], -NEAR, NEAR) - point[i])
-        rays += [(near, axis), (near, -axis)]
+        axes += [(near, axis), (near, -axis)]
+    flat = _unfallen(target, _level(point, _flat(target, point, factor, exact=False)))
+    flat = flat and _unfallen(target, _level(point, _flat(target, point, factor, exact=True)))
+    return flat + _unfallen(target, axes)
+
+
+def _level(point: np.ndarray, flat: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Both ways along directions without curvature, and then along the way from the origin too."""
+    if flat and np.abs(point).max() > NEAR:
+        flat = [*flat, point / np.linalg.norm(point)]
+    return [(point, sign * direction) for direction in flat for sign in (1.0, -1.0)]
+
+
+def _unfallen(target: Target, rays: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    if not rays:
+        return []
     here = target.value(np.stack([start for start, _ in rays]))
     there = target.value(np.stack([start + FAR * direction for start, direction in rays]))
     return [ray for ray, a, b in zip(rays, here, there, strict=True) if b > a - FALLEN]
 
 
-def _flat(target: Target, point: np.ndarray, factor: np.ndarray) -> list[np.ndarray]:
-    """Unit vectors along which the log density has no curvature, or one that rises.
-
-    Differences of gradients, which need no compilation, say whether there are any; second derivatives say which.
-    """
+def _flat(target: Target, point: np.ndarray, factor: np.ndarray, exact: bool) -> list[np.ndarray]:
+    """Unit vectors along which the log density has no curvature, or one that rises."""
     scale = np.clip(np.linalg.norm(factor, axis=1), 1e-3, 10.0)
-    moves = 1e-3 * np.diag(scale)
-    _, gradients = target.value_and_grad(np.concatenate([point + moves, point - moves]))
-    rough = -(gradients[: target.dim] - gradients[target.dim :]) / 2e-3 * scale
-    if not np.isfinite(rough).all() or not _null(rough, 1e-5).shape[1]:
-        return []
-    curvature = -target.hessian(point) * np.outer(scale, scale)
+    if exact:
+        curvature = -target.hessian(point) * np.outer(scale, scale)
+    else:
+        moves = 1e-3 * np.diag(scale)
+        _, gradients = target.value_and_grad(np.concatenate([point + moves, point - moves]))
+        curvature = -(gradients[: target.dim] - gradients[target.dim :]) / 2e-3 * scale
     if not np.isfinite(curvature).all():
         return []
-    vectors = scale[:, None] * _null(curvature, NULL)
+    vectors = scale[:, None] * _null(curvature, NULL if exact else 1e-5)
     vectors = np.where(np.abs(vectors) > 1e-9 * np.abs(vectors).max(axis=0, initial=0.0), vectors, 0.0)
     return list((vectors / np.linalg.norm(vectors, axis=0)).T)
 

@@ -9,14 +9,19 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from jensen.models import Target
+from jensen.models.by_site import by_site, joined
 
 _MOST_AXES, _MOST_STATES = 6, 64
 _FEW = 12
 """Sets of axes tried where the data are large."""
-_PROBES, _ENOUGH = 8, 3
-"""Points at which a renumbering is tried, and how many of them have to say something."""
+_PROBES, _ENOUGH, _APART = 16, 3, 2
+"""Points at which a renumbering is tried, how many of them have to say something, and to tell two states apart."""
 _LOOSE = 1e-3
 """Rounding of a log joint, in nats, from which on a point says nothing."""
+_TIES = 1e-9
+"""Relative size of the noise that breaks ties between states that are alike."""
+_STIRRED = 64
+"""Entries of a discrete latent that get other values in three of four draws."""
 
 Axis = tuple[str, int | None]
 """A latent and one of its axes; `None` where its values, not its places, are the numbers of states."""
@@ -68,10 +73,14 @@ class Labelling:
         return np.concatenate(parts, axis=2)
 
     def orders(self, values: Values, to: np.ndarray) -> np.ndarray:
-        """(draws, states): the order, within the classes, that brings each draw nearest to features `to`."""
+        """(draws, states): the order, within the classes, that brings each draw nearest to features `to`.
+
+        Of states that are alike in a draw, as discrete ones often are, every order comes up equally often.
+        """
         own = self.features(values)
         scale = np.maximum(np.concatenate([own, to[None]]).std(axis=(0, 1)), 1e-12)
         gaps = (((to[:, None] - own[:, None]) / scale) ** 2).sum(axis=-1)
+        gaps *= 1.0 + _TIES * np.random.default_rng(0).random(gaps.shape)
         found = np.tile(np.arange(self.size), (len(own), 1))
         for states in self.classes:
             rows = np.array(states)
@@ -95,13 +104,14 @@ def find_labellings(
 ) -> tuple[Labelling, ...]:
     """The interchangeable states of a model, each set of axes at most once.
 
-    `values` are a few generic draws, at which no two states are alike, and `log_joint` is log p(x, z) on the supports,
-    up to what renumbering leaves alone. Axes of equal length that could index the states are permuted together; they
-    count where the log joint stays the same to rounding at every draw at which it says something, and at three at
-    least. The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried
-    before others, and latents in `coded` hold numbers of so many states. `frugal` tries fewer sets.
+    `values` are a few draws, and `log_joint` is log p(x, z) on the supports, up to what renumbering leaves alone. Axes
+    of equal length that could index the states are permuted together; they count where the log joint stays the same to
+    rounding at every draw at which it says something, three at least, and two states are alike in no latent at two of
+    these (where all draws have the same discrete values, permuting them does nothing; `_stirred` gives them others).
+    The smallest sets come first, so that what can be renumbered by itself is; sizes in `states` are tried before
+    others, and latents in `coded` hold numbers of so many states. `frugal` tries fewer sets.
     """
-    test = _Test(log_joint, values, eps)
+    test = _Test(log_joint, _stirred(values, coded or {}), eps)
     lengths: dict[int, list[Axis]] = {}
     for name, array in values.items():
         for axis, size in enumerate(array.shape[1:]):
@@ -116,7 +126,7 @@ def find_labellings(
         free = [axis for axis in lengths[size] if axis not in used]
         for axes in test.passing(axis_sets(free, frugal), size, frugal):
             if not any(axis in one.axes for one in found for axis in axes):
-                classes = test.classes(axes, size)
+                classes = test.classes(axes, size, lengths[size])
                 found += [Labelling(axes, classes, size)] if classes else []
     return tuple(found)
 
@@ -155,15 +165,31 @@ class _Test:
         first = self.same(moves, 1)
         return list(dict.fromkeys(axes for (axes, _), fine in zip(moves, first, strict=True) if fine))
 
-    def classes(self, axes: tuple[Axis, ...], size: int) -> tuple[tuple[int, ...], ...]:
-        """Groups of two or more states any two of which can be swapped, at every draw."""
+    def classes(self, axes: tuple[Axis, ...], size: int, every: list[Axis]) -> tuple[tuple[int, ...], ...]:
+        """Groups of two or more states any two of which can be swapped; `every` axis of the size tells them apart."""
+        latents = dict.fromkeys(name for name, _ in every)
+        parts = [Labelling(tuple(a for a in every if a[0] == n), (), size).features(self.values) for n in latents]
         left, groups = list(range(size)), []
         while len(left) > 1:
             first, *others = left
             same = self.same([(axes, _swap(size, first, other)) for other in others], len(self.here))
+            apart = np.all([(part[:, first, None] != part[:, others]).any(axis=2) for part in parts], axis=0)
+            same &= apart.sum(axis=0) >= _APART
             groups.append([first, *(other for other, fine in zip(others, same, strict=True) if fine)])
             left = [other for other, fine in zip(others, same, strict=True) if not fine]
         return tuple(tuple(group) for group in groups if len(group) > 1)
+
+
+def _stirred(values: Values, coded: Mapping[str, int]) -> Values:
+    """The draws, three of four with other values of some entries of the coded latents."""
+    rng, out = np.random.default_rng(0), dict(values)
+    for name, count in coded.items():
+        array = values[name].copy()
+        for row in (array.reshape(len(array), -1)[i] for i in range(len(array)) if i % 4):
+            entries = rng.permutation(row.size)[:_STIRRED]
+            row[entries] = rng.integers(count, size=len(entries))
+        out[name] = array
+    return out
 
 
 def axis_sets(axes: list[Axis], frugal: bool) -> list[tuple[Axis, ...]]:
@@ -180,11 +206,16 @@ def _swap(size: int, i: int, j: int) -> list[int]:
     return order
 
 
+def anywhere(dim: int) -> np.ndarray:
+    """A few points of R^D that know nothing of the posterior."""
+    return np.random.default_rng(1).normal(size=(_ENOUGH, dim))
+
+
 def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
-    """log p(x, z) of stacked latents, in nats; not a number where the chart cannot hold them."""
+    """log p of latents as `by_site` gives them, in nats; not a number where the chart cannot hold them."""
 
     def log_joint(latents: Values) -> np.ndarray:
-        points, log_det = target.inverse(latents)
+        points, log_det = joined(target, latents)
         lost = ~np.isfinite(points).all(axis=1)
         return np.where(lost, np.nan, target.value(np.nan_to_num(points, posinf=0.0, neginf=0.0)) - log_det)
 
@@ -194,5 +225,6 @@ def on_supports(target: Target) -> Callable[[Values], np.ndarray]:
 def labellings_of(target: Target, points: np.ndarray) -> tuple[Labelling, ...]:
     """The interchangeable states of a density over R^D; `points` (n, D) are generic draws, finite ones among them."""
     states = [len(site.values) for site in target.structure.summed if site.values is not None]
-    values = target.forward(points)[0]
+    # Near a mode at which some latents have lost their effect, more would look alike than do.
+    values = by_site(target, np.concatenate([anywhere(target.dim), points]))
     return find_labellings(on_supports(target), values, states, eps=target.eps, frugal=target.heavy)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from jensen.algorithms.auto_target import AutoTarget
-from jensen.algorithms.relabel import on_supports
+from jensen.algorithms.relabel import anywhere, on_supports
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.summed import summed_likelihood
 from jensen.core import AbstractCheck, Outcome
@@ -34,6 +34,7 @@ from jensen.math import linalg
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
+from jensen.models.by_site import by_site, joined
 from jensen.models.nested import NestedTarget, on_chart
 from jensen.models.noncentred import centring, noncentred
 
@@ -101,13 +102,14 @@ class GaussianAnswer(AbstractAnswer):
         target = self.target
 
         def on_support(values: Draws) -> tuple[np.ndarray, np.ndarray]:
-            points, log_det = target.inverse(values)
+            points, log_det = joined(target, values)
             log_q, log_proposal = self._densities(points)
             return log_q - log_det, log_proposal - log_det
 
         states = [len(site.values) for site in self.structure.summed if site.values is not None]
-        values, log_joint = target.forward(pool.points)[0], on_supports(target)
-        return View(values, log_joint, on_support, states, eps=target.eps, frugal=target.heavy)
+        values, log_joint = by_site(target, pool.points), on_supports(target)
+        elsewhere = by_site(target, anywhere(target.dim))
+        return View(values, log_joint, on_support, states, None, target.eps, target.heavy, elsewhere)
 
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's points, pushed onto the supports; without discrete latents that were summed out."""

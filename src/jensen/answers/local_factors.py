@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jensen._arguments import seed_of, whole_number
+from jensen._arguments import count_of, seed_of
 from jensen._errors import DataError, OptionError, UndefinedError, nearest
 from jensen.algorithms.coordinate.plated_sweeps import sweeps_of
 from jensen.algorithms.coordinate.shape import splits
@@ -18,7 +18,7 @@ from jensen.families.exponential import Product, draw_many
 from jensen.math.precision import Precision, working
 from jensen.models.conjugacy import ConjugateModel, ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.plates import PlateSplit
-from jensen.models.data_check import convert
+from jensen.models.door import read
 from jensen.models.indices import check_indices
 
 
@@ -62,7 +62,7 @@ class LocalFactors:
 
     def sample(self, num_draws: int = 1000, *, seed: int = 0) -> dict[str, np.ndarray]:
         """Draws of the rows' latents, site -> (num_draws, ...)."""
-        num_draws, seed = whole_number(num_draws, "num_draws"), seed_of(seed)
+        num_draws, seed = count_of(num_draws, "num_draws"), seed_of(seed)
         with working(self.precision):
             return draw_many(self.q, num_draws, seed)
 
@@ -91,7 +91,7 @@ def local_factors(
     single = lengths == {1}
     if single:  # a plate of one row cannot be told from what all rows share: the row is taken twice
         new = {k: np.repeat(np.asarray(v), 2, 0) if np.ndim(v) and rows(k, known[k]) else v for k, v in new.items()}
-    whole = convert({**known, **new}, precision)
+    whole = read(fitted.program.fn, {**known, **new}, precision)
     check_indices(fitted.program.fn, whole, precision)
     with working(precision):
         blocks = tuple(block.sites for block in fitted.model.blocks.values() if len(block.sites) > 1)

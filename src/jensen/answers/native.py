@@ -147,9 +147,15 @@ class NativeAnswer(AbstractAnswer):
         return factor_checks("all latents drawn")
 
     def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
-        """By frequencies."""
+        """Those of the factors, where q is their product; by frequencies."""
         finite = {name: f.support() for name, f in self._discrete().items()}
-        return factor_probabilities({n: v for n, v in finite.items() if v is not None}, None, pool, draws)
+        found = factor_probabilities({n: v for n, v in finite.items() if v is not None}, None, pool, draws)
+        for name in found if isinstance(self.q, Product) else ():
+            with working(self.target.precision):
+                own = np.exp(np.asarray(self.q.factors[name].log_masses(), float))
+            own = own.reshape(-1, own.shape[-1])
+            found[name] = dataclasses.replace(found[name], own=own, own_error=np.zeros_like(own))
+        return found
 
     def _discrete(self) -> dict[str, Any]:
         return {name: factor for name, factor in self.q.factors.items() if factor.discrete}

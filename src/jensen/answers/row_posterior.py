@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jensen._arguments import seed_of, whole_number
+from jensen._arguments import count_of, seed_of
 from jensen._typing import leaf
 from jensen.algorithms.amortise.evaluate import Evaluator, Weighed, shared_draws
 from jensen.diagnostics.rows import log_mean
@@ -87,13 +87,13 @@ class RowPosterior:
 
     def log_evidence(self, num_draws: int = DRAWS) -> np.ndarray:
         """log p(x_n) of each row by importance weighting, (rows,), in nats: a lower bound on average."""
-        num_draws = whole_number(num_draws, "num_draws")
+        num_draws = count_of(num_draws, "num_draws")
         logs = self._weighed if num_draws == DRAWS else self._draw(num_draws, self.seed + 1)
         return log_mean(logs.log_weights)
 
     def sample(self, num_draws: int = 1000, *, seed: int = 0, corrected: bool = False) -> dict[str, np.ndarray]:
         """Draws of the rows' latents, site -> (num_draws, ...); `corrected` resamples each row by its weights."""
-        num_draws, seed = whole_number(num_draws, "num_draws"), seed_of(seed)
+        num_draws, seed = count_of(num_draws, "num_draws"), seed_of(seed)
         found = self._draw(num_draws if not corrected else max(num_draws, DRAWS), self.seed + 7 * seed + 3)
         if not corrected:
             return found.values

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from jensen._arguments import whole_number
+from jensen._arguments import count_of
 from jensen._typing import LogWeights, Scalar
 from jensen.core import AbstractBound
 
@@ -32,7 +32,7 @@ class ImportanceWeighted(AbstractBound):
         return self.num_particles
 
     def __check_init__(self) -> None:
-        whole_number(self.num_particles, "num_particles", "Option: num_particles of ImportanceWeighted.")
+        count_of(self.num_particles, "num_particles", "Option: num_particles of ImportanceWeighted.")
 
     def __call__(self, log_weights: LogWeights) -> Scalar:
         """Mean over groups of the log mean weight, in nats."""

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from jensen._arguments import number, whole_number
+from jensen._arguments import count_of, number
 from jensen._errors import OptionError
 from jensen._typing import LogWeights, Scalar
 from jensen.core import AbstractBound
@@ -41,7 +41,7 @@ class Renyi(AbstractBound):
                 "Option: alpha of Renyi.",
                 "alpha = 1 is the ELBO; for an upper bound see ChiUpper.",
             )
-        whole_number(self.num_particles, "num_particles", "Option: num_particles of Renyi.")
+        count_of(self.num_particles, "num_particles", "Option: num_particles of Renyi.")
 
     def __call__(self, log_weights: LogWeights) -> Scalar:
         """Mean over groups, in nats."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias, get_args, get_origin
 import equinox as eqx
 import numpy as np
 
-from jensen._arguments import number, whole_number
+from jensen._arguments import LARGEST_COUNT, number, whole_number
 from jensen._errors import OptionError
 from jensen.core.certificate import Certificate
 from jensen.core.estimates import Estimates
@@ -97,7 +97,8 @@ class AbstractAlgorithm(eqx.Module):
                 continue
             if kinds[0] is int:
                 least = 0 if option.name.endswith("_limit") else 1
-                whole_number(value, option.name, where, least, remedy=f"The default is {option.default}.")
+                most = LARGEST_COUNT if option.name.startswith("num_") else None
+                whole_number(value, option.name, where, least, most, remedy=f"The default is {option.default}.")
             else:
                 number(value, option.name, where)
 

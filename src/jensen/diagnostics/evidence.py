@@ -165,6 +165,7 @@ def decompose(
     from jensen.math.precision import working
 
     count = num_draws or max(256, 4 * q.noise_dim)
+    count += count % 2  # they come in pairs
     points = q.host_transform(symmetric_draws(count, q.noise_dim, seed))
     observed = {site.name for site in target.structure.sites.values() if site.kind != "latent"}
 

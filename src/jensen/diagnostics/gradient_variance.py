@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jensen._alone import alone
-from jensen._arguments import seed_of, whole_number
+from jensen._arguments import count_of, seed_of
 from jensen.algorithms.blackbox.recipes import chosen_estimator
 from jensen.bounds import ELBO
 from jensen.core import AbstractBound, AbstractEstimator
@@ -106,7 +106,7 @@ def gradient_variance(
         >>> sorted(found.best())
         ['z']
     """
-    num_gradients, seed = whole_number(num_gradients, "num_gradients"), seed_of(seed)
+    num_gradients, seed = count_of(num_gradients, "num_gradients"), seed_of(seed)
     precision = default_precision()
     data = opened(model, data, precision)
     target = native_target(model, data, precision)

@@ -6,8 +6,7 @@ import numpy as np
 from scipy import special
 
 from jensen.families import AbstractGaussian, FullRank
-from jensen.math import linalg
-from jensen.math.docstrings import spare_docstrings
+from jensen.math import linalg, pareto
 from jensen.math.noise import normal_draws
 from jensen.models import Target
 
@@ -213,16 +212,12 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _psis(logs: np.ndarray) -> tuple[np.ndarray | None, float]:
     """(smoothed log weights, k̂); (None, ∞) where the whole tail consists of ties, and k̂ = ∞ where it has no value."""
-    from arviz_stats.base.array import array_stats
-
-    spare_docstrings()
     try:
         with np.errstate(all="ignore"):
-            smoothed, khat = array_stats.psislw(-logs)
+            smoothed, khat = pareto.smoothed(logs)
     except ValueError:
         return None, np.inf
-    khat = float(np.asarray(khat))
-    return np.asarray(smoothed, float), np.inf if np.isnan(khat) else khat
+    return smoothed, np.inf if np.isnan(khat) else khat
 
 
 def tail_shape(values: np.ndarray) -> float:
@@ -234,14 +229,16 @@ def tail_shape(values: np.ndarray) -> float:
 def even(log_weights: np.ndarray) -> bool:
     """Whether no tail matters: over 80 % effective draws and no weight above 20 times the average, unsmoothed.
 
-    k̂ describes the shape of a tail, not its mass; for weights as even as this its value changes nothing. Smoothed
-    weights would not do: they hide a single draw that fell into another mode.
+    k̂ describes the shape of a tail, not its mass; for weights as even as this its value changes nothing. 60 % will do
+    where no draw has more than 1 / 400 of all weight. Smoothed weights would not: they hide a single draw that fell
+    into another mode.
     """
     if not np.isfinite(log_weights.max()):
         return False
     weights = np.exp(log_weights - log_weights.max())
     weights /= weights.sum()
-    return bool(1.0 / np.sum(weights**2) > 0.8 * len(weights) and weights.max() * len(weights) < 20.0)
+    effective, largest = 1.0 / np.sum(weights**2) / len(weights), weights.max()
+    return bool((effective > 0.8 and largest * len(weights) < 20.0) or (effective > 0.6 and largest < 1.0 / 400.0))
 
 
 def weighted_moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -52,6 +52,8 @@ class View:
             `None` where those cannot be evaluated elsewhere than at the draws.
         states, coded, eps, frugal: see `jensen.algorithms.relabel.find_labellings`; `states` are the numbers of values
             of discrete latents that were summed out.
+        anywhere: such values at a few points that know nothing of q. A renumbering counts only if it leaves the log
+            joint as it is there too: where q keeps some latents without effect, more would look alike than do.
     """
 
     values: Values
@@ -61,6 +63,7 @@ class View:
     coded: Mapping[str, int] | None = None
     eps: float = 2e-16
     frugal: bool = False
+    anywhere: Values | None = None
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,15 @@ def counted(pool: Pool, view: View) -> Counted:
     Let G be the group of renumberings, H a subgroup, and D a region that H leaves in place and of which the cosets of H
     tile the space: where the renumbering nearest to a reference lies in H. Then p(x) = |G| / |H| ∫_D p(x, z) dz, and
     with q_H the average of q over H, |G| / |H| · p / q_H on D and 0 elsewhere has the mean p(x) under q. H holds the
-    orders that draws of q reach. It is exact for every H; of more than `MOST` orders, q itself stands for q_H, which is
-    right where it covers them all. Of states that are not interchangeable the average over their orders has the same
-    integral as p(x, z) and takes its place (`renumbered`).
+    orders that draws of q reach. It is exact for every H; of more than `MOST` orders, or where q cannot be evaluated
+    elsewhere, q itself stands for q_H, which is unbiased too, and even where q covers them alike. Of states that are
+    not interchangeable the average over their orders has the same integral as p(x, z) and takes its place
+    (`renumbered`).
     """
     probes = np.concatenate([np.arange(min(PROBES, pool.half)), pool.half + np.arange(min(PROBES // 4, pool.half))])
     some = {name: value[probes] for name, value in view.values.items()}
+    if view.anywhere is not None:
+        some = {name: np.concatenate([view.anywhere[name], value]) for name, value in some.items()}
     found = find_labellings(view.log_joint, some, view.states, view.coded, view.eps, view.frugal) if some else ()
     whole, log_joint = renumbered(pool, view, found)
     every = [one for one in found if not whole or not set(one.axes) & set(whole.axes)] + ([whole] if whole else [])
@@ -169,22 +175,26 @@ def counted(pool: Pool, view: View) -> Counted:
     own = [Orders.of(one, view.values, pool.half) for one in every]
     reached = [orders.reached(0.0) for orders in own]
     if math.prod(number_of(groups) for groups in reached) > MOST or view.densities is None:
-        reached = [orders.reached(SWAPPED if view.densities else 1.0) for orders in own]
+        reached = [orders.reached(SWAPPED) for orders in own]
     kept, left = np.ones(len(pool.points), bool), 0.0
     for orders, groups in zip(own, reached, strict=True):
         kept &= orders.stays(groups)
         left += math.log(orders.labelling.count) - math.log(number_of(groups))
     log_q, log_proposal = _averaged(pool, view, every, reached)
     with_all = weigh(pool.points, np.where(kept, log_joint + left, -np.inf), log_q, log_proposal)
-    held = kept[: pool.half] & np.isfinite(pool.log_joint[: pool.half])
-    gain = float((pool.log_q - log_q)[: pool.half][held].mean()) if held.any() else 0.0
     inside = {orders.labelling: number_of(groups) for orders, groups in zip(own, reached, strict=True)}
     apart = {orders.labelling for orders in own if orders.apart}
-    told = [
-        one for one in found if gain > TOLD or one.size in view.states or one in apart or inside.get(one, 0) < one.count
-    ]
+    if view.densities is None:  # E[log q - log of its average over all orders] is at least what their entropy lacks
+        most = {o.labelling: max(o.entropy, math.log(inside[o.labelling])) for o in own}
+        missing = {one: math.log(one.count) - covered for one, covered in most.items()}
+        beyond, few = sum(missing.values()), {one for one in found if missing.get(one, 0.0) > TOLD}
+    else:
+        held = kept[: pool.half] & np.isfinite(pool.log_joint[: pool.half])
+        gain = float((pool.log_q - log_q)[: pool.half][held].mean()) if held.any() else 0.0
+        beyond, few = left + gain, {one for one in found if gain > TOLD or inside.get(one, 0) < one.count}
+    told = [one for one in found if one.size in view.states or one in apart or one in few]
     log_count = sum(math.log(one.count) for one in told)
-    covered = max(log_count - max(left + gain, 0.0), 0.0)
+    covered = max(log_count - max(beyond, 0.0), 0.0)
     return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0)
 
 

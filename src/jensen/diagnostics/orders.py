@@ -44,13 +44,19 @@ class Orders:
         groups: list[list[int]] = []
         for states in self.labelling.classes:
             share = {i: np.bincount(self.orders[: self.half, i], minlength=self.labelling.size) for i in states}
-            bar = min(least, 0.5 / len(states)) * self.half if least < 1.0 else np.inf
+            bar = min(least, 0.5 / len(states)) * self.half
             own: list[list[int]] = []
             for i in states:
                 joined = [g for g in own if any(share[i][j] + share[j][i] > 2 * bar for j in g)]
                 own = [g for g in own if g not in joined] + [sorted([i, *itertools.chain(*joined)])]
             groups += own
         return groups
+
+    @property
+    def entropy(self) -> float:
+        """That of the orders of the draws of q, in nats: the log number of labellings that these cover, at most."""
+        shares = np.unique(self.orders[: self.half], axis=0, return_counts=True)[1] / self.half
+        return -float((shares * np.log(shares)).sum())
 
     def stays(self, groups: list[list[int]]) -> np.ndarray:
         """Draws that number every group's states among themselves."""

@@ -120,8 +120,8 @@ def log_marginals(target: Any, frame: Frame, slices: Slices, seed: int) -> tuple
         if not np.isfinite(slices.values[row]):
             continue
         basis = across(frame.normal(slices.coordinates[row])[0])
-        hessian = target.hessian(frame.points(slices.white[row][None])[0])
-        curvature = -basis.T @ frame.factor.T @ hessian @ frame.factor @ basis
+        point = frame.points(slices.white[row][None])[0]
+        curvature = basis.T @ target.whitened_curvature(point, frame.factor) @ basis
         if not np.isfinite(curvature).all() or not linalg.is_positive_definite(curvature):
             continue
         roots[row] = root = linalg.cholesky(curvature)

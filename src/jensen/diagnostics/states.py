@@ -94,10 +94,14 @@ def _batches(
 
 @dataclass(frozen=True)
 class Searched:
-    """p(z_i = k | x) by the evidence of every state, each found from its own mode: (entries, K), and its error."""
+    """p(z_i = k | x) by the evidence of every state, each found from its own mode: (entries, K), and its error.
+
+    `total` is the evidence of all states of an entry in nats, the least over the entries: log p(x), if none is missed.
+    """
 
     probability: np.ndarray
     error: np.ndarray
+    total: float = np.inf
 
 
 def search(program: NumPyroProgram | None, known: dict[str, Probabilities], seed: int) -> dict[str, Searched]:
@@ -125,7 +129,8 @@ def search(program: NumPyroProgram | None, known: dict[str, Probabilities], seed
         p = special.softmax(logs[..., 0], axis=1)
         noise = np.where(np.isfinite(logs[..., 1]), logs[..., 1], 1.0)
         rest = np.sqrt(np.maximum((p**2 * noise**2).sum(axis=1, keepdims=True) - p**2 * noise**2, 0.0))
-        found[name] = Searched(p, p * np.hypot((1.0 - p) * noise, rest))
+        total = float(np.min(np.asarray(special.logsumexp(logs[..., 0], axis=1))))
+        found[name] = Searched(p, p * np.hypot((1.0 - p) * noise, rest), total)
     return found
 
 

@@ -85,9 +85,11 @@ def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) ->
 
     For every coordinate u_i of the unconstrained space the rest is maximised where u_i is `REACH` sd out. Where the log
     density has fallen too little there and the scalar that it stands for has moved far, the integral of p over slices
-    of constant u_i, further and further out, gives the marginal density beyond the 90 % point.
+    of constant u_i, further and further out, gives the marginal density beyond the 90 % point. Nothing is looked at
+    where the effective draws are too few to tell the scale of the coordinates.
     """
-    frame = Frame.of(points, weights) if len(points) > 2 * target.dim else None
+    effective = 1.0 / max(float((weights**2).sum()), 1e-300)
+    frame = Frame.of(points, weights) if effective > 2 * target.dim else None
     if frame is None:
         return []
     draws = _drawn(target, points, weights)

@@ -1,7 +1,7 @@
 """The verdict: the findings of a list of checks, put together."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from jensen.core import AbstractCheck, Certificate, Finding, Outcome, Verdict
 from jensen.diagnostics.check import Check, Report
 from jensen.diagnostics.importance import Pool
-from jensen.diagnostics.moments import Agreement
+from jensen.diagnostics.moments import Agreement, flatten
+from jensen.diagnostics.tails import Tail, tails
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,25 @@ class Material:
     def agreement(self) -> Agreement:
         """Moments of q against corrected ones."""
         return self.answer.agreement(self.pool, self.draws)
+
+    @functools.cached_property
+    def tails(self) -> list[Tail]:
+        """The tails that fall too slowly to be known from the draws."""
+        where = self.answer.unconstrained(self.pool, self.draws)
+        if where is None:
+            return []
+        target, points, weights = where
+        return tails(target, points, weights, self.seed)
+
+    def agreement_without(self, scalars: Collection[str]) -> Agreement:
+        """The same as `agreement` for all other scalars."""
+        draws = {}
+        for name, values in self.draws.items():
+            drawn = values.reshape(len(values), -1)
+            names = flatten({name: values[:1]})[1]
+            kept = np.array([one not in scalars for one in names], dtype=bool)
+            draws[name] = np.where(kept, drawn, 0.0).reshape(values.shape) if not kept.all() else values
+        return self.answer.agreement(self.pool, draws)
 
 
 def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:

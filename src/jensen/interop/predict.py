@@ -13,6 +13,7 @@ from numpyro import handlers
 from jensen._errors import DataError, UndefinedError
 from jensen.math.precision import float_type, working
 from jensen.models.analysis import feasible_trace, traced
+from jensen.models.compared import refuse_compared
 from jensen.models.data_check import check_names, missing, refuse_missing
 from jensen.models.door import read
 from jensen.models.indices import check_indices
@@ -63,6 +64,11 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
         unfilled = missing(arguments, {site.data_key for site in structure.observed}) if new_data is not None else []
         if unfilled and _not_a_number(forward, {**posterior, **out}, arrays, fixed):
             refuse_missing(arguments, unfilled[0])
+        if unfilled:
+            given = {name: values[:POINTS] for name, values in {**posterior, **out}.items()}
+            first = {name: values[0] for name, values in given.items()}
+            closed = jax.make_jaxpr(lambda some, drawn: _total(forward, {**some, **fixed}, drawn))(arrays, first)
+            refuse_compared(closed, arrays, given, unfilled)
     return found
 
 
@@ -81,11 +87,16 @@ def _not_a_number(forward: Any, draws: dict[str, Any], arrays: dict[str, Any], f
     """Whether the density of what was drawn is NaN at some of the draws: then it was not drawn from anything."""
 
     def total(given: dict[str, Any], drawn: dict[str, Any]) -> Any:
-        trace = handlers.trace(handlers.substitute(seeded(forward), data=drawn)).get_trace(**given, **fixed)
-        return sum(site["fn"].log_prob(site["value"]).sum() for site in trace.values() if site["type"] == "sample")
+        return _total(forward, {**given, **fixed}, drawn)
 
     some = {name: values[:POINTS] for name, values in draws.items()}
     return not np.isfinite(jax.device_get(jax.jit(jax.vmap(total, (None, 0)))(arrays, some))).all()
+
+
+def _total(forward: Any, arguments: dict[str, Any], drawn: dict[str, Any]) -> Any:
+    """The log density of everything drawn."""
+    trace = handlers.trace(handlers.substitute(seeded(forward), data=drawn)).get_trace(**arguments)
+    return sum(site["fn"].log_prob(site["value"]).sum() for site in trace.values() if site["type"] == "sample")
 
 
 def _divided(program: NumPyroProgram, arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -141,10 +141,20 @@ def missing(data: Mapping[str, Any], masked: set[Any]) -> list[str]:
     return [name for name, value in floats if _suspicious(value) and np.isnan(value).any()]
 
 
-def refuse_missing(data: Mapping[str, Any], name: str, place: Place | None = None, gradient_only: bool = False) -> None:
-    """Raise for NaN in this array; `gradient_only` where the log density itself is a number."""
+def refuse_missing(
+    data: Mapping[str, Any], name: str, place: Place | None = None, gradient_only: bool = False, compared: bool = False
+) -> None:
+    """Raise for NaN in this array; `gradient_only` where the log density itself is a number, `compared` where it is one
+    because a comparison with NaN has an answer, and a cast of it a value.
+    """
     bad = np.isnan(dict(named_arrays(data))[name])
     what = f"'{name}' holds {int(bad.sum())} missing values (NaN)"
+    if compared:
+        raise MissingValues(
+            f"{what}, which the model compares, sorts or casts as if they were numbers.",
+            first(name, bad, place),
+            f"Say what stands for them before: {name} = jnp.where(jnp.isnan({name}), ..., {name}); or drop these rows.",
+        )
     if gradient_only:
         raise MissingValues(
             f"{what}: the log density is a number, but its gradient is not.",

@@ -5,7 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from scipy.special import digamma, erf, erfc, gammaln
+
+LOOPS = frozenset(["scan", "while", "cond"])
 
 
 def _dynamic_slice(operand: np.ndarray, *starts: np.ndarray, slice_sizes: tuple[int, ...], **_: Any) -> np.ndarray:
@@ -123,3 +126,14 @@ def bind(primitive: Any, params: dict[str, Any], arrays: list[Any]) -> list[Any]
     functions, bound = bound if isinstance(bound, tuple) else ((), bound)
     out = primitive.bind(*functions, *arrays, **bound)
     return list(out) if primitive.multiple_results else [out]
+
+
+def called(eqn: Any) -> tuple[Jaxpr, list[Any]] | None:
+    """(program, constants) of an equation that only runs a program on its operands."""
+    if eqn.primitive.name in LOOPS:
+        return None
+    inner: Any = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params), None)
+    consts = list(inner.consts) if isinstance(inner, ClosedJaxpr) else []
+    jaxpr: Any = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+    same = isinstance(jaxpr, Jaxpr) and len(jaxpr.invars) == len(eqn.invars) and len(jaxpr.constvars) == len(consts)
+    return (jaxpr, consts) if same and len(jaxpr.outvars) == len(eqn.outvars) else None

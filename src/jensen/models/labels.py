@@ -90,14 +90,17 @@ def _found(model: Any, arguments: dict[str, Any]) -> _Found:
 
 def _labels(one: _Outcome, value: np.ndarray, arrays: dict[str, Any], place: Place | None) -> np.ndarray:
     site = f"Site '{one.site}' ({one.described})."
-    if one.counted and value.dtype.kind == "f":
+    if one.counted and value.dtype.kind in "fb":
         value = _integers(one.key, value, site, place)
     if one.parameters is None or one.masked:
         return value
     parameters = [np.asarray(arrays[p]) if isinstance(p, str) else p for p in one.parameters]
     support = jax.tree.unflatten(one.support, parameters)
-    with np.errstate(invalid="ignore"):
-        inside = np.asarray(support(np.asarray(value)))
+    try:
+        with np.errstate(invalid="ignore"):
+            inside = np.asarray(support(np.asarray(value)))
+    except (TypeError, ValueError):  # of a shape that the distribution has not, which the analysis says
+        return value
     event = value.ndim - inside.ndim
     bad = ~inside & ~np.isnan(value).any(axis=tuple(range(value.ndim - event, value.ndim)))
     if bad.any():
@@ -110,9 +113,9 @@ def _labels(one: _Outcome, value: np.ndarray, arrays: dict[str, Any], place: Pla
 
 
 def _integers(key: str, value: np.ndarray, why: str, place: Place | None) -> np.ndarray:
-    """Floats as integers; raise for fractions and missing values."""
+    """Floats and truth values as integers; raise for fractions and missing values."""
     with np.errstate(invalid="ignore"):
-        bad = ~(np.abs(value) < 2.0**53) | (value != np.round(value))
+        bad = ~(np.abs(value) < 2.0**53) | (value != np.round(value)) if value.dtype.kind == "f" else np.array(False)
     if bad.any():
         shown = value[tuple(np.argwhere(bad)[0])]
         what = "a missing value (NaN)" if np.isnan(shown) else f"{shown:g}"
@@ -176,7 +179,7 @@ def _outcome(site: dict[str, Any], keys: dict[int, str]) -> _Outcome | None:
         return None
     support = site["fn"].support
     counted = False
-    if support.is_discrete and jnp.issubdtype(site["value"].dtype, jnp.floating):
+    if support.is_discrete and not jnp.issubdtype(site["value"].dtype, jnp.integer):
         try:
             base.log_prob(site["value"])
         except TypeError:

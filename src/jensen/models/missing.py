@@ -11,7 +11,8 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 
 from jensen.models.analysis import feasible, traced
-from jensen.models.data_check import missing, refuse_missing
+from jensen.models.compared import refuse_compared
+from jensen.models.data_check import Place, missing, refuse_missing
 from jensen.models.frozen import Frozen
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import seeded
@@ -52,6 +53,7 @@ def check_filled(model: Any, structure: Structure, arrays: dict[str, Any], fixed
             refuse_missing(arguments, key)
     value, gradient = _is_number(density, arrays, fixed.value)
     if value and gradient:
+        _check_compared(density, arrays, fixed.value, keys)
         return
     for key in keys:
         others = [one for one in keys if one != key]
@@ -59,6 +61,28 @@ def check_filled(model: Any, structure: Structure, arrays: dict[str, Any], fixed
         if not (value and gradient):
             refuse_missing(arguments, key, gradient_only=value)
     refuse_missing(arguments, keys[0])
+
+
+def check_compared(
+    fn: Callable[..., Any],
+    arrays: dict[str, Any],
+    fixed: dict[str, Any],
+    masked: set[Any],
+    place: Place | None = None,
+) -> None:
+    """Raise where a program whose log density is a number takes NaN of the data for numbers."""
+    keys = missing(arrays, masked)
+    if keys:
+        _check_compared(_program(fn), arrays, fixed, keys, place)
+
+
+def _check_compared(
+    density: Any, arrays: dict[str, Any], fixed: dict[str, Any], keys: list[str], place: Place | None = None
+) -> None:
+    points = _points(density[0], arrays, fixed)
+    first = {name: values[0] for name, values in points.items()}
+    closed = jax.make_jaxpr(lambda given, u: density[1](u, {**given, **fixed}))(arrays, first)
+    refuse_compared(closed, arrays, points, keys, place)
 
 
 def _is_number(density: Any, arrays: dict[str, Any], fixed: dict[str, Any]) -> tuple[bool, bool]:

@@ -1,12 +1,16 @@
 """A model seen on the supports of its own latents, discrete ones included: what black-box methods work on."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+from numpyro.distributions import biject_to
 
 from jensen._errors import ModelError
 from jensen.core import AbstractModel, total
@@ -128,18 +132,25 @@ class NativeTarget:
         return values
 
     def prior_draws(self, count: int, seed: int) -> dict[str, np.ndarray]:
-        """Draws of the latents from the prior; nothing for a plain log density."""
+        """Draws of the latents from the prior, normal ones where it is improper; nothing for a plain log density."""
         if not isinstance(self.model, NumPyroModel):
             return {}
         model = self.model
 
-        def one(data: Any, key: Any) -> dict[str, Any]:
-            trace = handlers.trace(seeded(model.fn, key)).get_trace(**data, **model.fixed.value)
+        def one(data: Any, key: Any, improper: bool = False) -> dict[str, Any]:
+            program = seeded(model.fn, key)
+            if improper:
+                program = handlers.substitute(program, substitute_fn=partial(_without_draws, key))
+            trace = handlers.trace(program).get_trace(**data, **model.fixed.value)
             return {site.name: trace[site.name]["value"] for site in self.structure.latents}
 
         with working(self.precision):
             keys = jax.random.split(jax.random.key(seed), count)
-            return jax.device_get(Program(jax.vmap(one, (None, 0)))(model.data, keys))
+            try:
+                draws = Program(jax.vmap(one, (None, 0)))(model.data, keys)
+            except NotImplementedError:  # what an improper distribution says when it is asked for draws
+                draws = Program(jax.vmap(partial(one, improper=True), (None, 0)))(model.data, keys)
+            return jax.device_get(draws)
 
     def constrain(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The draws with the model's deterministic sites."""
@@ -148,6 +159,20 @@ class NativeTarget:
             return draws
         assert self.program is not None
         return {**draws, **self.program.deterministic(draws, names)}
+
+
+def _without_draws(key: Any, site: dict[str, Any]) -> Any:
+    """A value for a latent whose distribution has no draws: standard normal on the unconstrained scale."""
+    if site["type"] != "sample" or site["is_observed"] or site["value"] is not None:
+        return None
+    fn = site["fn"]
+    try:
+        jax.eval_shape(lambda: fn.sample(jax.random.key(0)))
+    except NotImplementedError:
+        chart = biject_to(fn.support)
+        own = jax.random.fold_in(key, int.from_bytes(hashlib.sha256(site["name"].encode()).digest()[:4], "big"))
+        return chart(jax.random.normal(own, chart.inverse_shape(fn.shape()), jnp.result_type(float)))
+    return None
 
 
 def _terms(latent: dict[str, Any], model: AbstractModel) -> Any:

@@ -13,6 +13,8 @@ from numpyro.primitives import Messenger
 
 from jensen.models.one_trace import OneTrace
 
+_PLAIN = (bool, int, float, np.ndarray)
+
 
 class OneWidth(Messenger):
     """Runs a program with the states of its scans and the counts of its distributions in the width at work.
@@ -23,12 +25,20 @@ class OneWidth(Messenger):
     """
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Widen the start of a scan, what its steps carry on, and the parameters of a distribution."""
+        """Widen the start of a scan, what its steps carry on, and the parameters of a distribution.
+
+        Observed values that the program writes down itself become JAX's where the support is traced: NumPyro compares
+        the two in NumPy otherwise.
+        """
         if msg["type"] == "control_flow" and msg["fn"] is scan_wrapper:
             body, init, *rest = msg["args"]
             msg["args"] = (_same_types(body), jax.tree.map(widened, init), *rest)
-        elif msg["type"] == "sample" and any(_narrow(leaf) for leaf in jax.tree.leaves(msg["fn"])):
-            msg["fn"] = jax.tree.map(_whole, msg["fn"])
+        elif msg["type"] == "sample":
+            leaves = jax.tree.leaves(msg["fn"])
+            if any(_narrow(leaf) for leaf in leaves):
+                msg["fn"] = jax.tree.map(_whole, msg["fn"])
+            if type(msg["value"]) in _PLAIN and any(isinstance(leaf, Tracer) for leaf in leaves):
+                msg["value"] = jnp.asarray(msg["value"])
 
 
 def seeded(fn: Callable[..., Any], key: Any = 0) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from numpyro.distributions.constraints import real
 
 from jensen._errors import ModelError
 from jensen.math.precision import Precision, working
+from jensen.models.discarded import refuse_discarded
 from jensen.models.log_density import LogDensity
 from jensen.models.plain import site_of
 from jensen.models.same_program import difference
@@ -48,6 +49,7 @@ def repeatable(model: Any, data: Any, precision: Precision, evaluable: bool = Tr
         for _ in range(RUNS - 1):
             trace.compare(first)
         trace.check_plates()
+        refuse_discarded(first.closed.jaxpr)
         stand_in = trace.rewritten(model if before is None else _stand_in(model))
         stand_in = None if stand_in is model else stand_in
         if evaluable:

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from jensen.core import AbstractModel
-from jensen.math import lbfgs
+from jensen.math import lbfgs, linalg
 from jensen.math.precision import Precision, float_type, working
-from jensen.math.programs import primitives
+from jensen.math.programs import Graded, primitives
 from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 
@@ -19,16 +19,15 @@ def _log_density(model: AbstractModel, point: jax.Array) -> jax.Array:
     return model.log_density(point)
 
 
-# Module-level programs: jit's own cache then serves every fit of the same model and shapes.
-_value_and_grad = jax.jit(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
-_value = jax.jit(jax.vmap(_log_density, (None, 0)))
-_constrain = jax.jit(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
-_complete = jax.jit(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
-_terms = jax.jit(lambda model, point: model.terms_at(point)[0])
-_forward = jax.jit(lambda model, point: model.bijection.forward(point))
-_inverse = jax.jit(lambda model, latent: model.bijection.inverse(latent)[0])
-_forwards = jax.jit(jax.vmap(lambda model, point: model.bijection.forward(point), (None, 0)))
-_inverses = jax.jit(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
+# Programs of the module: jit's own cache then serves every fit of the same model and shapes.
+_value_and_grad = Graded(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
+_value = Graded(jax.vmap(_log_density, (None, 0)))
+_constrain = Graded(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
+_complete = Graded(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
+_terms = Graded(lambda model, point: model.terms_at(point)[0])
+_forward = Graded(lambda model, point: model.bijection.forward(point))
+_inverse = Graded(lambda model, latent: model.bijection.inverse(latent)[0])
+_inverses = Graded(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
 
 
 @jax.jit
@@ -98,7 +97,9 @@ class Target:
         program cannot be stopped.
         """
         with working(self.precision):
-            traced = _value_and_grad.trace(self.model, np.zeros((self.wide, self.dim), float_type(self.precision)))
+            traced = _value_and_grad.at(self.heavy).trace(
+                self.model, np.zeros((self.wide, self.dim), float_type(self.precision))
+            )
         return 1.0 if "while" in primitives(traced.jaxpr.jaxpr) else np.inf
 
     def climbs(self, starts: np.ndarray, max_steps: int, tolerance: float) -> Iterator[list[lbfgs.Path]]:
@@ -114,14 +115,15 @@ class Target:
         points = np.asarray(points, float_type(self.precision))
         return (np.concatenate([points, np.repeat(points[-1:], missing, axis=0)]) if missing else points), width
 
-    def _map(self, program, points: Any):
+    def _map(self, program: Graded, points: Any):
         """The program on every row of an array, or of every array of a tree."""
         rows = len(jax.tree.leaves(points)[0])
         width = self._pad(np.zeros(rows))[1]
         padded = jax.tree.map(lambda a: self._pad(a)[0], points)
         with working(self.precision):
             chunks = [jax.tree.map(lambda a, i=i: a[i : i + width], padded) for i in range(0, rows, width)]
-            parts = jax.device_get([program(self.model, chunk) for chunk in chunks])
+            run = program.at(self.heavy)
+            parts = jax.device_get([run(self.model, chunk) for chunk in chunks])
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *parts)
 
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,6 +157,19 @@ class Target:
         self.gradients += 2 * self.dim
         return 0.5 * (columns + columns.T).astype(float)
 
+    def whitened_curvature(self, point: np.ndarray, factor: np.ndarray, step: float = 1e-3) -> np.ndarray:
+        """-Fᵀ H F for the Hessian H at `point` and a factor F (D, D): near the identity where F Fᵀ ≈ (-H)⁻¹.
+
+        By central differences of exact gradients, which compile nothing new, unless `second_order`: where the data are
+        large one evaluation costs more than a compilation, and in single precision differences drown in rounding.
+        """
+        if self.second_order:
+            return -linalg.symmetrise(factor.T @ self.hessian(point) @ factor)
+        moves = step * factor.T
+        _, gradients = self.value_and_grad(np.concatenate([point + moves, point - moves]))
+        difference = (gradients[: self.dim] - gradients[self.dim :]) / (2.0 * step)
+        return -linalg.symmetrise(difference @ factor)
+
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """Latents and deterministic sites on their supports, each (rows, ...)."""
         return self._map(_constrain, points)
@@ -170,7 +185,7 @@ class Target:
         with working(self.precision):
             keys = jax.random.split(jax.random.key(seed), len(padded))
             parts = [
-                jax.device_get(_complete(self.model, padded[i : i + width], keys[i : i + width]))
+                jax.device_get(_complete.at(self.heavy)(self.model, padded[i : i + width], keys[i : i + width]))
                 for i in range(0, len(padded), width)
             ]
         return {k: np.concatenate([part[k] for part in parts])[: len(points)] for k in parts[0]}
@@ -190,21 +205,17 @@ class Target:
     def terms(self, point: np.ndarray) -> dict[str, np.ndarray]:
         """Elementwise log densities of every site at one point, in nats."""
         with working(self.precision):
-            return jax.device_get(_terms(self.model, np.asarray(point, float_type(self.precision))))
+            return jax.device_get(_terms.at(self.heavy)(self.model, np.asarray(point, float_type(self.precision))))
 
     def latent(self, point: np.ndarray) -> dict[str, np.ndarray]:
         """The latents on their supports at one point."""
         with working(self.precision):
-            return jax.device_get(_forward(self.model, np.asarray(point, float_type(self.precision)))[0])
+            return jax.device_get(_forward.at(self.heavy)(self.model, np.asarray(point, float_type(self.precision)))[0])
 
     def log_det(self, point: np.ndarray) -> float:
         """log |det ∂T/∂u| at one point: what the log density over R^D adds to the one on the supports, in nats."""
         with working(self.precision):
-            return float(_forward(self.model, np.asarray(point, float_type(self.precision)))[1])
-
-    def forward(self, points: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Latents on their supports, each (rows, ...), and log |det ∂T/∂u| (rows,) in nats."""
-        return self._map(_forwards, points)
+            return float(_forward.at(self.heavy)(self.model, np.asarray(point, float_type(self.precision)))[1])
 
     def inverse(self, latents: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """u (rows, D) of stacked latents, and log |det ∂T/∂u| (rows,) there, in nats."""
@@ -214,4 +225,4 @@ class Target:
     def unconstrain(self, latent: dict[str, np.ndarray]) -> np.ndarray:
         """u (D,) of one set of latent values."""
         with working(self.precision):
-            return np.asarray(_inverse(self.model, latent), float)
+            return np.asarray(_inverse.at(self.heavy)(self.model, latent), float)

@@ -17,6 +17,15 @@ _LIBRARIES = ("site-packages", "dist-packages", str(Path(__file__).resolve().par
 _PYTHON = str(Path(traceback.__file__).parent)
 
 
+IN_PLACE = (
+    *("byteswap", "copyto", "fill", "itemset", "partition", "place", "put", "putmask", "resize", "setflags", "shuffle"),
+    "sort",
+)
+"""NumPy's ways to change an array in its place, methods and functions."""
+CARRY = re.compile(r"has type (\S+) but the corresponding output carry component has type (\S+), so the dtypes")
+"""JAX's words where the state of a loop changes its type."""
+
+
 def is_user_file(filename: str) -> bool:
     """Whether a source file belongs to neither jensen nor an installed library."""
     return not any(part in filename for part in _LIBRARIES) and not filename.startswith(_PYTHON)
@@ -40,11 +49,24 @@ def _user_frame(error: BaseException) -> tuple[str, Mapping[str, Any]]:
     return found, variables
 
 
+def _writes(error: BaseException) -> bool:
+    """Whether the error is that of writing into an array which is read-only, or into one of JAX, which has no way."""
+    message = str(error)
+    if isinstance(error, AttributeError):
+        names = re.findall(r"has no attribute '?(\w+)", message)
+        return "Tracer" in message and bool(names) and names[0] in IN_PLACE
+    if not isinstance(error, (TypeError, ValueError)):
+        return False
+    if "read-only" in message or "JAX arrays are immutable" in message:
+        return True
+    place = user_frame(error)
+    numpy_only = "Tracer" in message or "must be an array" in message or "'out'" in message
+    return numpy_only and any(re.search(rf"\b{name}\b", place) for name in (*IN_PLACE, "out"))
+
+
 def written_to(error: BaseException, data: Mapping[str, Any]) -> DataError | None:
     """What to say where the model writes into its arrays, which are not its own; `None` for any other error."""
-    if not isinstance(error, (TypeError, ValueError)) or not any(
-        words in str(error) for words in ("read-only", "JAX arrays are immutable")
-    ):
+    if not _writes(error):
         return None
     place, variables = _user_frame(error)
     mine = [v for v in variables.values() if isinstance(v, np.ndarray)]
@@ -80,6 +102,14 @@ def blame(error: BaseException, fn: Callable[..., Any], data: Mapping[str, Any])
             f"Two sites of the model have one name: {first_line}.",
             f"At {place}." if place else f"In {getattr(fn, '__name__', 'the model')}.",
             "Rename one of them. A parameter that is learned (numpyro.param) cannot also be a latent.",
+        )
+    types = CARRY.search(str(error))
+    if types is not None:
+        return ModelError(
+            f"The state of a loop begins as {types[1]} and goes on as {types[2]}.",
+            f"At {place}." if place else f"In {getattr(fn, '__name__', 'the model')}.",
+            f"Begin it in the type that a step gives it, jnp.asarray(start, jnp.{types[2].partition('[')[0]}); whole "
+            "numbers and floats have 64 bits in precision='double' and 32 in 'single'.",
         )
     return ModelError(
         f"The model raised {type(error).__name__}: {first_line}.",

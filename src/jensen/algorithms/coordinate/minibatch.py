@@ -22,9 +22,10 @@ from jensen.models.conjugacy.analysed import Analysis
 from jensen.models.conjugacy.model import batch_target
 from jensen.models.conjugacy.plates import PlateSplit
 from jensen.models.conjugacy.resized import resized
-from jensen.models.data_check import check_missing
+from jensen.models.data_check import check_missing, missing
 from jensen.models.door import read
 from jensen.models.indices import IndexCheck, index_check
+from jensen.models.missing import check_compared
 from jensen.models.sources import Batch, Piece
 
 LOCAL_ITERATIONS = 100
@@ -55,6 +56,7 @@ class Minibatches:
         self.programs: dict[Any, Shape] = {}
         self.arrays: dict[Shape, tuple[Any, ...]] = {}
         self.indices: dict[Shape, IndexCheck] = {}
+        self.filled: set[tuple[Any, ...]] = set()
         self._known: WeakKeyDictionary[Piece, tuple[dict[str, Any], Shape]] = WeakKeyDictionary()
         self.averaged = _AVERAGED
         self._constant: Sums | None = None
@@ -185,7 +187,17 @@ class Minibatches:
             return found[: len(found) - shape.analysis.outside], weights
         masked = {s.data_key for s in shape.model.sites.values() if s.masked and s.data_key}
         check_missing(arguments, masked, place_of(piece), found[: len(found) - shape.analysis.outside])
+        self._check_compared(piece, shape, masked)
         return shape.analysis.checked(found, position_of(piece, shape.parts.plate)), weights
+
+    def _check_compared(self, piece: Piece, shape: Shape, masked: set[Any]) -> None:
+        """Whether the model fills NaN is a matter of the program: one piece of each shape with gaps shows it."""
+        arrays, fixed = shape.analysis.divided(self._known[piece][0])
+        gaps = (shape, *missing(arrays, masked))
+        if len(gaps) > 1 and gaps not in self.filled:
+            with working(self.precision):
+                check_compared(shape.analysis.fn, arrays, fixed, masked, place_of(piece))
+            self.filled.add(gaps)
 
     def rows_of(self, piece: Piece) -> int:
         """Rows of a piece."""

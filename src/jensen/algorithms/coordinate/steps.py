@@ -65,13 +65,14 @@ def steps(
                 delay = 1.0 + batches.parameters / batches.entries_of(batch)
             rate = min(1.0, (step + delay) ** -forgetting)
             sums = batches.gather(moments, batch, size, LOOSE)
+            held = naturals  # the estimate is of the bound before the step, and so is the q that is reported with it
             moments, naturals, estimate, _, ok = batches.update(moments, naturals, sums, rate)
             estimates.append(estimate)
             inside.append(ok)
             rows += sum(batches.rows_of(piece) for piece in batch)
             mean = batches.averaged(mean, naturals, np.asarray(1.0 / count)) if averaging else naturals
             if step <= 64 or step % 16 == 0:
-                yield Progress("minibatch", step, float(estimate), partial(reached, batches, target, naturals))
+                yield Progress("minibatch", step, float(estimate), partial(reached, batches, target, held))
         if not estimates:
             batches.check_rows(0.0)
         batches.check_inside(np.all(np.asarray(inside), axis=0), naturals)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jensen.core import AbstractCheck, Finding
+from jensen.diagnostics.checks.tails import without_variance
+from jensen.diagnostics.moments import Agreement
 from jensen.diagnostics.verdict import Material
 
 MEAN, RATIO = 0.1, 1.1
@@ -18,14 +20,15 @@ TAIL = 0.7
 class Moments(AbstractCheck):
     """Worst distances of q's means and sds from the corrected ones; `noise` is the error in sd that these may have.
 
-    Fewer draws judge more leniently, up to a point: a difference within its own noise is no finding.
+    Fewer draws judge more leniently, up to a point: a difference within its own noise is no finding. Scalars whose
+    variance is not finite, which `Tails` names, are not compared in sds.
     """
 
     noise: float = 0.05
 
     def measure(self, material: Material) -> Iterator[Finding]:
         """Means, sds, their own error, and a variance that hangs on single draws."""
-        found, pool = material.agreement, material.pool
+        found, pool = self._found(material), material.pool
         reach = float(np.clip(4.5 * np.hypot(found.error, pool.half**-0.5), MEAN, 2 * MEAN))
         stretch = float(np.clip(1.0 + 4.5 / np.sqrt(2.0 * min(pool.ess, pool.half)), RATIO, 1.2))
         known = bool(np.isfinite(pool.khat))
@@ -85,6 +88,12 @@ class Moments(AbstractCheck):
             else f"The variance of {found.tail_site} hangs on single draws (k̂ = {found.tail:.2f}): values that are "
             "rare and large decide it, and its sd is probably too small.",
         )
+
+    def _found(self, material: Material) -> Agreement:
+        found = material.agreement
+        fine = found.mean < MEAN and close(found.ratio, RATIO) and found.spread < RATIO - 1.0 and found.tail < TAIL
+        endless = set() if fine and found.error < self.noise else without_variance(material)
+        return material.agreement_without(endless) if endless else found
 
 
 def close(ratio: float, bound: float) -> bool:

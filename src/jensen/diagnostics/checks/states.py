@@ -11,8 +11,10 @@ from jensen.diagnostics.verdict import Material
 
 ABSOLUTE, RELATIVE = 0.01, 0.25
 """What is promised of a probability: this error, or this part of it, whichever is larger."""
-OWN, WEIGHED = 0.1, 1.0
-"""Part of what is promised that Monte Carlo errors may add to it, of q's probabilities and of corrected ones."""
+WEIGHED = 1.0
+"""Part of what is promised that Monte Carlo errors of corrected probabilities may add to it; to q's own nothing."""
+MISSED = 0.05
+"""Nats by which the evidence that a search finds may lie below the lower limit of the whole."""
 SUM = (
     "Fit with method=jn.advi(family='full_rank'), which sums the discrete latents out, or sum over their states in the "
     "model yourself."
@@ -29,6 +31,9 @@ class States(AbstractCheck):
         if not known:
             return
         found = search(material.answer.program, known, material.seed)
+        if found:  # a search that finds less than there certainly is has missed modes, and says nothing of states
+            low = material.answer.evidence(material.pool).interval[0]
+            found = {name: one for name, one in found.items() if one.total > low - MISSED}
         if found and (material.certificate.relabelled or material.answer.labellings(material.pool).log_count):
             pairs = {name: alike(known[name], one) for name, one in found.items()}
             known = {**known, **{name: pair[0] for name, pair in pairs.items()}}
@@ -37,11 +42,11 @@ class States(AbstractCheck):
         for name, one in known.items():
             alone = found.get(name)
             if alone is None:
-                own.append(_worst(name, one, one.own, one.corrected, 3.0 * np.hypot(one.own_error, one.error)))
+                own.append(_worst(name, one, one.own, one.corrected))
             else:
-                own.append(_worst(name, one, one.own, alone.probability, 3.0 * np.hypot(one.own_error, alone.error)))
+                own.append(_worst(name, one, one.own, alone.probability))
                 noise = 3.0 * np.hypot(one.error, alone.error)
-                weighed.append(_worst(name, one, one.corrected, alone.probability, noise, WEIGHED))
+                weighed.append(_worst(name, one, one.corrected, alone.probability, noise))
         yield _finding("probabilities of states under q", "under q", max(own), "trusted", "")
         if weighed:
             remedy = ELSEWHERE if material.answer.structure.summed else SUM
@@ -85,11 +90,11 @@ def _groups(table: np.ndarray) -> np.ndarray:
 
 
 def _worst(
-    name: str, known: Probabilities, value: np.ndarray, right: np.ndarray, noise: np.ndarray, most: float = OWN
+    name: str, known: Probabilities, value: np.ndarray, right: np.ndarray, noise: np.ndarray | float = 0.0
 ) -> tuple[float, str, float, float]:
     """(largest error in units of what is promised, its name, the value, what it should be)."""
     promised = np.maximum(ABSOLUTE, RELATIVE * right)
-    allowed = promised + np.minimum(noise, most * promised)
+    allowed = promised + np.minimum(noise, WEIGHED * promised)
     sizes = (np.abs(value - right) / allowed).reshape(-1)
     top = int(sizes.argmax())
     return float(sizes[top]), known.names(name)[top], float(value.reshape(-1)[top]), float(right.reshape(-1)[top])

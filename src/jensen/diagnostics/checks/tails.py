@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jensen.core import AbstractCheck, Finding
-from jensen.diagnostics.tails import Tail, tails
+from jensen.diagnostics.tails import Tail
 from jensen.diagnostics.verdict import Material
 
 FACTOR = 1.3
@@ -23,7 +23,8 @@ class Tails(AbstractCheck):
 
     def measure(self, material: Material) -> Iterator[Finding]:
         """Nothing where no tail is so heavy that draws might miss it."""
-        found = _found(material)
+        yield from _endless(material)
+        found = material.tails
         if not found:
             return
         pool = material.pool
@@ -44,12 +45,28 @@ class Tails(AbstractCheck):
         yield _moments(found)
 
 
-def _found(material: Material) -> list[Tail]:
-    where = material.answer.unconstrained(material.pool, material.draws)
-    if where is None:
-        return []
-    target, points, weights = where
-    return tails(target, points, weights, material.seed)
+def _endless(material: Material) -> Iterator[Finding]:
+    """Scalars of which q itself has no mean or variance: an inverse gamma of a small shape, say."""
+    said, lost = [], {}
+    known = material.answer.exact_moments()
+    for order, what in enumerate(("mean", "variance")):
+        values = {name: np.isfinite(moments[order]) for name, moments in known.items()}
+        names = [
+            f"{name}[{','.join(map(str, i))}]" if finite.shape else name
+            for name, finite in values.items()
+            for i in np.argwhere(~finite)
+        ]
+        new = [name for name in names if name not in lost]
+        lost |= dict.fromkeys(new)
+        said += [f"The {what} of {_names(new)} under q is not finite."] if new else []
+    if said:
+        note, title = " ".join(said), "scalars whose mean or variance under q is not finite"
+        yield Finding(title, len(lost), "reported", True, "", note=note, remedy=REMEDY)
+
+
+def without_variance(material: Material) -> set[str]:
+    """The scalars whose variance is not finite, as `_moments` says of them."""
+    return {tail.scalar for tail in material.tails if tail.index <= 2.0 * MARGIN}
 
 
 def _quantile(found: list[Tail], which: str, effective: float, blocks: str) -> Finding:
@@ -82,7 +99,8 @@ def _moments(found: list[Tail]) -> Finding:
     wide = [tail for tail in found if MARGIN < tail.index <= 2.0 * MARGIN]
     unknown = [tail for tail in found if tail.index > 2.0 * MARGIN and tail.spread > VARIANCE]
     said = [
-        f"The {what} of {_names(group)} {verb}: P(|x| > s) falls like s^-{min(t.index for t in group):.2g}."
+        f"The {what} of {_names([tail.scalar for tail in group])} {verb}: P(|x| > s) falls like "
+        f"s^-{min(tail.index for tail in group):.2g}."
         for group, what, verb in (
             (endless, "mean", "is not finite"),
             (wide, "variance", "is not finite"),
@@ -102,6 +120,6 @@ def _moments(found: list[Tail]) -> Finding:
     )
 
 
-def _names(group: list[Tail]) -> str:
-    names = list(dict.fromkeys(tail.scalar for tail in group))
+def _names(scalars: list[str]) -> str:
+    names = list(dict.fromkeys(scalars))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

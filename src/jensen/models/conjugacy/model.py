@@ -24,6 +24,7 @@ from jensen.models.conjugacy.target import ConjugateTarget, structure_of
 from jensen.models.conjugacy.terms import Atom, Map
 from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.data_check import as_mapping, check_missing, check_names, convert
+from jensen.models.missing import check_compared
 from jensen.models.program import NumPyroProgram
 from jensen.models.structure import Structure
 
@@ -193,6 +194,7 @@ def _target(
         check_missing(arguments, _masked(found.analysis), known=energy.arrays)
         found.checks.run(arguments, energy, data)
         arrays, fixed = found.analysis.divided(arguments)
+        check_compared(fn, arrays, fixed, _masked(found.analysis))
         program = NumPyroProgram(fn, arrays, fixed, precision)
     return ConjugateTarget(ConjugateModel(energy, found.layout), found.structure, program), found.analysis
 

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from jensen.models.folding import bind
+from jensen.models.folding import bind, called
 from jensen.models.indices.judge import Outside
-from jensen.models.indices.needed import called
 
 TRIED = 4
 """Other entries that are looked up in the place of those outside."""

@@ -53,11 +53,11 @@ class Outside:
 
 def outside(lookup: Lookup) -> list[Outside]:
     """What of an index lies outside; an index that the program clips or fills on purpose is left alone."""
-    values = lookup.index.before or lookup.index
+    scalar = lookup.eqn.primitive.name.startswith("dynamic") or chooses(lookup.eqn)
+    values = (lookup.index.clamped if chooses(lookup.eqn) else lookup.index.before) or lookup.index
     array = values.array
     if array.dtype.kind not in "iu":
         return []
-    scalar = lookup.eqn.primitive.name.startswith("dynamic")
     array = array[..., None] if scalar else array
     seen = lookup.index.seen
     found = []
@@ -76,8 +76,15 @@ def outside(lookup: Lookup) -> list[Outside]:
     return found
 
 
+def chooses(eqn: Any) -> bool:
+    """Whether an index chooses a branch or a case, rather than an entry of an axis."""
+    return eqn.primitive.name in ("cond", "select_n")
+
+
 def _limits(lookup: Lookup) -> list[int]:
     eqn, shape = lookup.eqn, lookup.eqn.invars[0].aval.shape
+    if chooses(eqn):
+        return [len(eqn.params["branches"] if "branches" in eqn.params else eqn.invars[1:]) - 1]
     name = eqn.primitive.name
     if name == "gather":
         axes = eqn.params["dimension_numbers"].start_index_map
@@ -116,15 +123,21 @@ def error_for(found: Outside, place: Place | None, scalars: dict[int, Known]) ->
             source, flat = scalars[int(value)], 0
         if source.keys:
             return _of_data(found, source, flat, int(value), place)
-        if int(value) > found.limit and (written or found.lookup.eqn.primitive.name == "gather"):
-            return ModelError(
-                f"The program looks up entry {int(value)} of an axis that has {found.limit + 1}, 0..{found.limit}.",
-                _line(found.lookup.eqn) or "In the model.",
-                "Number the entries from 0, or give the axis more of them.",
-            )
+        beyond = int(value) > found.limit or int(value) < -1 - found.limit
+        if beyond and (written or found.lookup.eqn.primitive.name == "gather"):
+            return _of_program(found, int(value))
         if number == MOST:
             break
     return None
+
+
+def _of_program(found: Outside, value: int) -> ModelError:
+    count, line = found.limit + 1, line_of(found.lookup.eqn) or "In the model."
+    if chooses(found.lookup.eqn):
+        what = f"The program takes branch {value} of {count}, 0..{found.limit}."
+        return ModelError(what, line, "Number the branches from 0, or give more of them.")
+    what = f"The program looks up entry {value} of an axis that has {count}, 0..{found.limit}."
+    return ModelError(what, line, "Number the entries from 0, or give the axis more of them.")
 
 
 def _of_data(found: Outside, source: Known, flat: int, value: int, place: Place | None) -> DataError:
@@ -147,9 +160,10 @@ def _of_data(found: Outside, source: Known, flat: int, value: int, place: Place 
             f"Number the categories 0..{found.limit}; correct or remove the other rows.",
         )
     what = f"'{key}' gives {many} indices" if many > 1 else f"'{key}' gives an index"
-    line = _line(found.lookup.eqn)
+    line = line_of(found.lookup.eqn)
+    of_what = "the branches of a choice" if chooses(found.lookup.eqn) else "the entries of the axis that is looked up"
     return DataError(
-        f"{what} outside 0..{found.limit}, the entries of the axis that is looked up; {first}.",
+        f"{what} outside 0..{found.limit}, {of_what}; {first}.",
         f"{where}. {line}",
         _remedy(found, value),
     )
@@ -174,8 +188,12 @@ def _row(leaf: Known, flat: int, place: Place | None) -> str:
 
 def _remedy(found: Outside, value: int) -> str:
     array = found.values.array
-    entries = array if found.lookup.eqn.primitive.name.startswith("dynamic") else array[..., found.column]
+    choice = chooses(found.lookup.eqn)
+    whole = choice or found.lookup.eqn.primitive.name.startswith("dynamic")
+    entries = array if whole else array[..., found.column]
     low, high = int(entries.min()), int(entries.max())
+    if choice:
+        return f"Number the branches 0..{found.limit}."
     if value == -1:
         return MISSING
     if low >= 1 and high == found.limit + 1:
@@ -183,7 +201,7 @@ def _remedy(found: Outside, value: int) -> str:
     return f"Number the groups 0..{found.limit} without gaps, or give the axis one entry for each."
 
 
-def _line(eqn: Any) -> str:
+def line_of(eqn: Any) -> str:
     """`At model.py line 12: y = ...` of the innermost frame of the user's own code; empty if there is none."""
     frame = _frame(eqn)
     if frame is None:

@@ -25,6 +25,7 @@ class Known:
         name: the data key, of an array of the data itself.
         back: from an entry to the one that it was made of, where there is one.
         before: the same array before JAX counted negative indices from the end.
+        clamped: the same array before it was brought between two constants, as `switch` does with its branches.
         below: what this compares with zero, where it is `what` < 0.
         shifted: (what, n) where this is `what` + n, as JAX counts from the end of an axis of n entries.
         moved: whether its entries are those of another array, elsewhere.
@@ -38,6 +39,7 @@ class Known:
     name: str | None = None
     back: Back | None = None
     before: "Known | None" = None
+    clamped: "Known | None" = None
     below: "Known | None" = None
     shifted: "tuple[Known, int] | None" = None
     moved: bool = False

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Literal
 
-LOOPS = frozenset(["scan", "while", "cond"])
+from jensen.models.folding import called
 
 
 def index_inputs(eqn: Any) -> range:
@@ -13,19 +13,10 @@ def index_inputs(eqn: Any) -> range:
     name = eqn.primitive.name
     if name == "gather" or name.startswith("scatter"):
         return range(1, 2)
+    if name == "cond" or (name == "select_n" and eqn.invars[0].aval.dtype != bool):
+        return range(1)
     first = {"dynamic_slice": 1, "dynamic_update_slice": 2}.get(name)
     return range(0) if first is None else range(first, len(eqn.invars))
-
-
-def called(eqn: Any) -> tuple[Jaxpr, list[Any]] | None:
-    """(program, constants) of an equation that only runs a program on its operands."""
-    if eqn.primitive.name in LOOPS:
-        return None
-    inner: Any = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params), None)
-    consts = list(inner.consts) if isinstance(inner, ClosedJaxpr) else []
-    jaxpr: Any = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
-    same = isinstance(jaxpr, Jaxpr) and len(jaxpr.invars) == len(eqn.invars) and len(jaxpr.constvars) == len(consts)
-    return (jaxpr, consts) if same and len(jaxpr.outvars) == len(eqn.outvars) else None
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class Needed:
         if name == "cond":
             parts = [self(branch.jaxpr, outs) for branch in eqn.params["branches"]]
             used = frozenset(i + 1 for part in parts for i in part.inputs)
-            return used | {0} if used or outs else used
+            return used | {0} if used or outs or self.indices else used
         if name == "scan":
             first = eqn.params["num_consts"]
             part, carries = self.carried(eqn.params["jaxpr"].jaxpr, outs, first, eqn.params["num_carry"])

@@ -88,9 +88,12 @@ def _elementwise(eqn: Any, inputs: list[Known]) -> Known:
         found.below = inputs[0]
     elif name == "select_n" and _counts_from_end(inputs):
         found.before = inputs[1]
+    elif name == "clamp" and not inputs[0].keys | inputs[2].keys:
+        found.clamped = inputs[1]
     elif name == "convert_element_type":
         found.seen = inputs[0].seen
-        found.before = inputs[0].before if array.dtype.kind in "iu" else None
+        if array.dtype.kind in "iu":
+            found.before, found.clamped = inputs[0].before, inputs[0].clamped
     return found
 
 
@@ -164,8 +167,9 @@ def _moved(eqn: Any, inputs: list[Known | None], steps: int | None) -> Known:
 
     found = Known(moved(given), union(inputs), back=back, moved=True, stepped=stepped)
     if any(x is not None and x.before is not None for x in inputs):
-        before = [x if x is None else x.before or x for x in inputs]
-        found.before = _moved(eqn, before, steps)
+        found.before = _moved(eqn, [x and (x.before or x) for x in inputs], steps)
+    if any(x is not None and x.clamped is not None for x in inputs):
+        found.clamped = _moved(eqn, [x and (x.clamped or x) for x in inputs], steps)
     if any(x is None or x.seen is not None for x in inputs):
         seen = [
             np.full(g.shape, x is not None) if x is None or x.seen is None else x.seen

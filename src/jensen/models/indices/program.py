@@ -20,6 +20,7 @@ from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.identity import program_key
 from jensen.models.data_check import Place, as_mapping, convert, fixings
 from jensen.models.frozen import signature
+from jensen.models.indices.counted import refuse_counted
 from jensen.models.indices.influence import matters
 from jensen.models.indices.judge import OBSERVED, error_for, outside
 from jensen.models.indices.known import Known, LaterError
@@ -63,7 +64,7 @@ class IndexCheck:
         held = {n: v for n, v in arguments.items() if n in self.fixed and isinstance(v, np.ndarray)}
         concrete = {n: Known(v, frozenset([n]), name=n) for n, v in held.items()}
         consts = [known(c, self.made, concrete) for c in self.closed.consts] if self.made else self.closed.consts
-        scalars = numbers(self.made, concrete)
+        scalars = {**_whole_numbers(arguments), **numbers(self.made, concrete)}
         inputs = [*leaves.values(), None, None]
         for lookup in self._lookups(consts, inputs):
             for found in outside(lookup):
@@ -81,6 +82,17 @@ class IndexCheck:
             except LaterError:
                 continue
         return walk.lookups
+
+
+def _whole_numbers(arguments: Mapping[str, Any], prefix: str = "") -> dict[int, Known]:
+    """Python's integers among the arguments, by value."""
+    found: dict[int, Known] = {}
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            found.update(_whole_numbers(value, f"{prefix}{name}."))
+        elif type(value) is int and abs(value) < 2**63:
+            found[value] = Known(np.asarray(value), frozenset([f"{prefix}{name}"]), name=f"{prefix}{name}")
+    return found
 
 
 def _point() -> tuple[Any, Any]:
@@ -139,6 +151,8 @@ def _traced(model: Any, arguments: dict[str, Any]) -> IndexCheck:
         made: list[Named] = []
         try:
             closed = _jaxpr(model, arrays, plain, made)
+            again: Any = lambda other, arrays=arrays: _jaxpr(model, arrays, other, [])  # noqa: E731
+            refuse_counted(closed, plain, again, [*jax.tree.leaves(arrays), *_point()])
         except CONCRETE_NEEDED:
             continue
         except DataError:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Literal
 
+from jensen.models.folding import LOOPS, called
 from jensen.models.indices.known import Known, LaterError, constant
 from jensen.models.indices.loops import Turns, entering
-from jensen.models.indices.needed import LOOPS, Needed, called, index_inputs
+from jensen.models.indices.needed import Needed, index_inputs
 from jensen.models.indices.primitives import computed
 
 
@@ -67,7 +68,7 @@ class Walk:
 
     def _literal(self, atom: Literal) -> Known | None:
         """The constant of a literal: one object for equal ones, so that it is recognised again."""
-        key = str(atom.aval), str(atom.val)
+        key = str(getattr(atom.aval, "dtype", None)), str(atom.val)
         if key not in self._literals:
             self._literals[key] = constant(atom.val, getattr(atom.aval, "dtype", None))
         return self._literals[key]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen.math.precision import working
+from jensen.math.programs import Graded
 from jensen.models.nested.model import NestedModel
 from jensen.models.target import Target
 
@@ -16,7 +17,7 @@ STRETCH = 1.2
 """How far the nodes are drawn apart to see their error."""
 
 
-@jax.jit
+@Graded
 def _value_grad_and_mode(model: NestedModel, points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log densities and gradients at each point, and the groups' modes at the highest."""
     (values, modes), slopes = jax.vmap(jax.value_and_grad(_at, argnums=1, has_aux=True), (None, 0))(model, points)
@@ -29,7 +30,7 @@ def _at(model: NestedModel, point: jax.Array) -> tuple[jax.Array, jax.Array]:
     return model.given_centre(latent, centre) + log_det, centre.mode
 
 
-@jax.jit
+@Graded
 def _value(model: NestedModel, points: jax.Array) -> jax.Array:
     return jax.vmap(lambda point: _at(model, point)[0])(points)
 
@@ -56,7 +57,9 @@ class NestedTarget(Target):
         parts = []
         for i in range(0, len(padded), width):
             with working(self.precision):
-                values, slopes, mode = jax.device_get(_value_grad_and_mode(self.model, padded[i : i + width]))
+                values, slopes, mode = jax.device_get(
+                    _value_grad_and_mode.at(self.dear)(self.model, padded[i : i + width])
+                )
             top = np.max(values, initial=-np.inf, where=np.isfinite(values))
             if top > self.best and np.isfinite(mode).all():
                 self.best, self.model = float(top), dataclasses.replace(self.model, start=mode)

@@ -10,8 +10,10 @@ from jensen._errors import DataError, ModelError, nearest
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
 from jensen.models.build import build
+from jensen.models.columns import first
 from jensen.models.cut import Cut, check_alone, cut_along
-from jensen.models.data_check import as_mapping, check_names, convert
+from jensen.models.data_check import as_mapping, check_names, convert, missing
+from jensen.models.door import read
 from jensen.models.indices import check_indices
 from jensen.models.learning import LEARNED, Charts, Closed, Parameter
 from jensen.models.numpyro import NumPyroModel
@@ -83,8 +85,8 @@ class RowTarget:
 
     def new_rows(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int]:
         """Other rows for the same program, checked: (arrays by argument, their number)."""
-        arguments = convert(as_mapping(data), self.precision)
-        for name in arguments:
+        given = as_mapping(data)
+        for name in given:
             if name not in self.cut:
                 known = name in self.data
                 raise DataError(
@@ -92,13 +94,16 @@ class RowTarget:
                     f"Data key: '{name}'.",
                     "Give new rows only; what they share stays as it was fitted." if known else nearest(name, self.cut),
                 )
-        missing = [name for name in self.cut if name not in arguments]
-        if missing:
+        lacking = [name for name in self.cut if name not in given]
+        if lacking:
             raise DataError(
-                f"New rows need {', '.join(map(repr, missing))}.",
+                f"New rows need {', '.join(map(repr, lacking))}.",
                 f"Arguments with one entry for each row: {', '.join(self.cut)}.",
                 "Pass them all: the encoder reads them.",
             )
+        learned = {LEARNED: self.initial} if self.parameters else {}
+        whole = read(self.fn, {**self.data, **given, **learned}, self.precision)
+        arguments = {name: whole[name] for name in self.cut}
         counts = {name: np.shape(arguments[name])[:1] for name in self.cut}
         for name in self.cut:
             shape, known = np.shape(arguments[name]), self.data[name].shape
@@ -108,11 +113,13 @@ class RowTarget:
                     f"Data key: '{name}', shape {shape}; that of the fit was {known}.",
                     "Pass rows of the same shape, stacked along the first axis (a single row as x[None]).",
                 )
-            arguments[name] = np.asarray(arguments[name], self.data[name].dtype)
+            arguments[name] = _as_fitted(name, arguments[name], self.data[name].dtype)
         if len(set(counts.values())) > 1:
             raise DataError("New rows differ in number.", f"Rows: {counts}.", "Give every argument as many rows.")
-        learned = {LEARNED: self.initial} if self.parameters else {}
-        check_indices(self.fn, {**self.data, **arguments, **learned}, self.precision)
+        whole = {**whole, **arguments}
+        check_indices(self.fn, whole, self.precision)
+        if missing(arguments, set()):  # whether the program fills or masks them is for its analysis to say
+            build(self.fn, whole, self.precision, discrete=True, evaluable=False)
         return arguments, next(iter(counts.values()))[0]
 
     def check_rows(self, seed: int = 0) -> None:
@@ -137,6 +144,20 @@ class RowTarget:
             alone = jax.device_get(run(part.at(second), point[chosen], fewer, shared, self.start))
         tolerance = 1e-6 if self.precision == "double" else 1e-3
         check_alone(self.along.plate, self.layout.inside, among, alone, chosen, few, tolerance)
+
+
+def _as_fitted(name: str, value: np.ndarray, dtype: Any) -> np.ndarray:
+    """The rows in the type of those of the fit; raise where that would change their values."""
+    with np.errstate(invalid="ignore"):
+        same = value.astype(dtype)
+    if not np.array_equal(value, same, equal_nan=value.dtype.kind == "f" and same.dtype.kind == "f"):
+        raise DataError(
+            f"New rows of '{name}' are no {'truth values' if same.dtype == bool else 'whole numbers'}, as those of the "
+            "fit were.",
+            first(name, value != same),
+            "Pass rows of the same kind.",
+        )
+    return same
 
 
 def check_learned(parameters: tuple[Parameter, ...], model: NumPyroModel) -> None:

@@ -1,0 +1,42 @@
+"""Points of R^D as one array a latent, in which a renumbering of states moves values and does nothing else."""
+
+import jax
+import numpy as np
+from numpyro.distributions import constraints
+
+from jensen.models.bijection import SiteBijection
+from jensen.models.structure import Site
+from jensen.models.target import Target
+
+
+def by_site(target: Target, points: np.ndarray) -> dict[str, np.ndarray]:
+    """The latents at points (rows, D), each (rows, ...).
+
+    Unconstrained, which compiles nothing, where every coordinate is mapped alone and all of a latent in the same way;
+    on their supports elsewhere.
+    """
+    if _alone(target):
+        return {s.name: points[:, where].reshape(-1, *s.shape) for s, where in target.structure.slices()}
+    values = target.constrain(points)
+    return {site.name: values[site.name] for site in target.structure.latents}
+
+
+def joined(target: Target, values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Points (rows, D) of such arrays, and log |det| (rows,) of the map from them to the arrays, in nats."""
+    if not _alone(target):
+        return target.inverse(values)
+    rows = len(next(iter(values.values())))
+    return np.concatenate([values[s.name].reshape(rows, -1) for s in target.structure.latents], axis=1), np.zeros(rows)
+
+
+def _alone(target: Target) -> bool:
+    chart = target.model.bijection
+    return type(chart) is SiteBijection and all(_same(chart, site) for site in target.structure.latents)
+
+
+def _same(chart: SiteBijection, site: Site) -> bool:
+    """Whether one map of a number serves all numbers of a site."""
+    support = chart.bounds.get(site.name, site.support)
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support.event_dim == 0 and all(np.size(leaf) == 1 for leaf in jax.tree.leaves(support))
