@@ -17,7 +17,7 @@ from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.optima import FAR, elsewhere
 from jensen.algorithms.coordinate.plated import ascent_for
 from jensen.algorithms.coordinate.relaxation import Climb
-from jensen.algorithms.coordinate.search import Tally, elsewhere_from, to_come
+from jensen.algorithms.coordinate.search import Tally, higher_from, to_come
 from jensen.algorithms.coordinate.solution import Solution, solution
 from jensen.core import Certificate
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
@@ -161,14 +161,11 @@ class CAVI(AbstractAlgorithm):
                 if not converged:
                     return state, converged, saddle, tally
             reported = state.sweeps
-            for one in board if state.total < self.max_sweeps else ():
-                higher, moves = elsewhere_from(one, state, rng)
-                tally += moves
-                if higher is not None:
-                    state = higher
-                    break
-            else:
+            higher, moves = higher_from(board if state.total < self.max_sweeps else (), state, rng)
+            tally += moves
+            if higher is None:
                 break
+            state = higher
         if board and ascent.stride == 1:
             state, converged, met = yield from self.climbed(ascent, state, target, rng, reported)
             saddle |= met

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ class Board(abc.ABC):
     component is left empty) count as a move that leads nowhere: `None`.
     """
 
+    attempts: ClassVar[int] = 1
+    """How often moves are looked for before there are said to be none."""
+
     def __init__(self, ascent: Any, name: str, shape: tuple[int, ...], scalars: float):
         self.ascent, self.name, self.shape, self.scalars = ascent, name, shape, scalars
         self.values, self.entries = shape[-1], int(np.prod(shape[:-1]))
@@ -39,6 +42,11 @@ class Board(abc.ABC):
         """The block's moments at these responsibilities."""
         assert self.block.independent is not None  # only such blocks have a board
         return self.block.independent(probs.reshape(self.shape))
+
+    def afresh(self, rng: np.random.Generator) -> "Board":
+        """A board of other rows, where there are others."""
+        del rng
+        return self
 
     def noise(self, bound: float) -> float:
         """Rounding of a bound, in nats."""
@@ -120,13 +128,20 @@ class WholeBoard(Board):
 class SubsetBoard(Board):
     """Some rows of a plate that is streamed; they stand for all of them, and so do the bounds of its states."""
 
-    def __init__(self, ascent: PlatedAscent, name: str, rows: np.ndarray, rng: np.random.Generator):
+    attempts: ClassVar[int] = 2
+
+    def __init__(self, ascent: PlatedAscent, name: str, rng: np.random.Generator):
+        rows = np.sort(rng.choice(ascent.parts.size, ascent.sweeps.subset, replace=False))
         self.rows, self.count = rows, len(rows)
         shape = ascent.model.blocks[name].shapes["indicator"]
         super().__init__(ascent, name, (self.count, *shape[1:]), ascent.model.rows)
         self.subset = ascent.chosen(ascent.arrays, rows)
         size = dict.fromkeys(ascent.parts.local, self.count)
         self.start = random_start(ascent.model, rng, False, size, ascent.parts.local)
+
+    def afresh(self, rng: np.random.Generator) -> "SubsetBoard":
+        """A board of as many other rows."""
+        return SubsetBoard(self.ascent, self.name, rng)
 
     def _carried(self, state: State) -> Moments:
         return {name: state.moments[name] for name in self.ascent.parts.carried}
@@ -205,6 +220,5 @@ def boards(ascent: Ascent, rng: np.random.Generator) -> tuple[Board, ...]:
     parts, found = ascent.parts, []
     for name in names if ascent.sweeps.telling else ():
         if name in parts.local and row_position(ascent.model, ascent.model.blocks[name], parts.plate) == 0:
-            rows = np.sort(rng.choice(parts.size, ascent.sweeps.subset, replace=False))
-            found.append(SubsetBoard(ascent, name, rows, rng))
+            found.append(SubsetBoard(ascent, name, rng))
     return tuple(found)

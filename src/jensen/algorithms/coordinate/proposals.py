@@ -12,6 +12,8 @@ SPREAD = 0.1
 """The part of a seed's weight that lies on all rows of its component, so that its factors know their scale."""
 PASSES = 5
 """Local sweeps of a component that is split."""
+NEAR = 12
+"""Other components by which the directions of one are seen."""
 FEWEST = 4
 """Entries of a component that is split, at least."""
 
@@ -97,7 +99,7 @@ def nearest(logs: np.ndarray) -> list[tuple[int, int]]:
 
 def splits(board: Board, state: State, potentials: np.ndarray, rng: np.random.Generator) -> list[Halves]:
     """Every component with rows enough in two, those first that gain most; the group is its number."""
-    return halved(board, state, np.argmax(potentials, axis=1), rng)
+    return halved(board, state, potentials, np.argmax(potentials, axis=1), rng)
 
 
 def redivided(
@@ -115,7 +117,7 @@ def redivided(
     fitted = board.potentials(placed)
     gained = {i: float(level(fitted[groups == i, 2 * i : 2 * i + 2]).sum()) for i in range(len(pairs))}
     found = []
-    for one in halved(board, state, groups, rng, absolute=True):
+    for one in halved(board, state, potentials, groups, rng, absolute=True):
         gain = one.gain - gained[one.group]
         if gain > 0.0:
             found.append((pairs[one.group], Halves(one.group, one.first, gain)))
@@ -123,35 +125,69 @@ def redivided(
 
 
 def halved(
-    board: Board, state: State, groups: np.ndarray, rng: np.random.Generator, absolute: bool = False
+    board: Board,
+    state: State,
+    potentials: np.ndarray,
+    groups: np.ndarray,
+    rng: np.random.Generator,
+    absolute: bool = False,
 ) -> list[Halves]:
     """Groups of rows (numbered from 0, -1 for none), each in two by sweeps on its own rows, half of them at a time.
 
-    The gain is over one component for the group, or what its rows come to where `absolute`.
+    They begin from two seeds, or from the two sides of the widest direction as other components see it: every second
+    one, by chance. The gain is over one component for the group, or what its rows come to where `absolute`.
     """
     sizes = np.bincount(groups[groups >= 0], minlength=1)
     able = [int(k) for k in np.argsort(-sizes) if sizes[k] >= FEWEST][: board.values]
-    probs = np.zeros((board.entries, board.values))
-    seeds = {k: int(rng.choice(np.flatnonzero(groups == k))) for k in able}
-    for i, k in enumerate(able):
-        _seed(probs, i, seeds[k], groups == k, float(sizes[k]))
-    alone = board.placed(probs, state) if able else None
-    if alone is None:
-        return []
-    potentials, found, half = board.potentials(alone), [], max(1, board.values // 2)
-    pairs = {}
-    for i, k in enumerate(able):
-        rows = np.flatnonzero(groups == k)
-        gaps = potentials[rows, i].max() - potentials[rows, i]
-        pairs[k] = (seeds[k], int(rng.choice(rows, p=gaps / gaps.sum() if gaps.sum() > 0 else None)))
-    for start in range(0, len(able), half):
-        found += _in_two(board, state, groups, able[start : start + half], pairs, absolute)
+    sides = {k: _sides(potentials[groups == k]) for k in able if board.values > 3 and rng.random() < 0.5}
+    starts = _seeded(board, state, groups, able, rng)
+    for k, side in sides.items():
+        if starts and 0 < side.sum() < len(side):
+            starts[k] = np.stack([side, ~side], axis=1) * 1.0
+    found, half = [], max(1, board.values // 2)
+    for start in range(0, len(able) if starts else 0, half):
+        found += _in_two(board, state, groups, able[start : start + half], starts, absolute)
     return sorted(found, key=lambda one: -one.gain)
 
 
-def _seed(probs: np.ndarray, column: int, row: int, rows: np.ndarray, weight: float) -> None:
-    probs[rows, column] = SPREAD * weight / rows.sum()
-    probs[row, column] += (1.0 - SPREAD) * weight
+def _sides(potentials: np.ndarray) -> np.ndarray:
+    """Which rows lie on one side of their mean, along the direction in which they vary most.
+
+    What the nearest other components say of a row, less their mean, is to first order linear in its statistics, in
+    units of a component's own spread: two components in one are then far apart in it, in whatever family.
+    """
+    near = np.argsort(-potentials.mean(axis=0))[1 : NEAR + 1]
+    seen = potentials[:, near] - potentials[:, near].mean(axis=1, keepdims=True)
+    seen = seen - seen.mean(axis=0)
+    direction = np.linalg.eigh(seen.T @ seen)[1][:, -1]
+    return seen @ direction > 0.0
+
+
+def _seeded(
+    board: Board, state: State, groups: np.ndarray, able: Sequence[int], rng: np.random.Generator
+) -> dict[int, np.ndarray]:
+    """For every group the weights of its rows in two components that begin at two of them, far from each other."""
+    probs = np.zeros((board.entries, board.values))
+    seeds = {k: int(rng.choice(np.flatnonzero(groups == k))) for k in able}
+    for i, k in enumerate(able):
+        probs[groups == k, i] = _seed(groups == k, seeds[k], float((groups == k).sum()))
+    alone = board.placed(probs, state) if able else None
+    if alone is None:
+        return {}
+    potentials, found = board.potentials(alone), {}
+    for i, k in enumerate(able):
+        rows = np.flatnonzero(groups == k)
+        gaps = potentials[rows, i].max() - potentials[rows, i]
+        second = int(rng.choice(rows, p=gaps / gaps.sum() if gaps.sum() > 0 else None))
+        found[k] = np.stack([_seed(groups == k, row, 0.5 * len(rows)) for row in (seeds[k], second)], axis=1)
+    return found
+
+
+def _seed(rows: np.ndarray, row: int, weight: float) -> np.ndarray:
+    """Weights of some rows in a component that begins at one of them."""
+    found = np.full(np.count_nonzero(rows), SPREAD * weight / np.count_nonzero(rows))
+    found[np.count_nonzero(rows[:row])] += (1.0 - SPREAD) * weight
+    return found
 
 
 def _in_two(
@@ -159,17 +195,16 @@ def _in_two(
     state: State,
     groups: np.ndarray,
     chosen: Sequence[int],
-    seeds: dict[int, tuple[int, int]],
+    starts: dict[int, np.ndarray],
     absolute: bool,
 ) -> list[Halves]:
-    """Groups `chosen` each in two columns of their own, from two seeds; the other rows are left out."""
+    """Groups `chosen` each in two columns of their own, from these weights; the other rows are left out."""
     whole = np.zeros((board.entries, board.values))
     parted = np.zeros_like(whole)
     for i, k in enumerate(chosen):
         rows = groups == k
         whole[rows, 2 * i] = 1.0
-        for column, seed in enumerate(seeds[k]):
-            _seed(parted, 2 * i + column, seed, rows, 0.5 * rows.sum())
+        parted[rows, 2 * i : 2 * i + 2] = starts[k]
     before = board.placed(whole, state)
     if before is None:
         return []

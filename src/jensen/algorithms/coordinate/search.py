@@ -5,7 +5,7 @@ one that is dear to keep whole (Ueda, Nakano, Ghahramani and Hinton 2000); what 
 components together, then sweeps from the moved responsibilities decide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,17 @@ def searched(board: Board, state: State, rng: np.random.Generator, patience: int
         tally.kept += 1
         idle, state = 0, settled(board, moved)
     return state, tally
+
+
+def higher_from(boards: Sequence[Board], state: State, rng: np.random.Generator) -> tuple[State | None, Tally]:
+    """(a state of higher bound that a move of some labels led to, `None` where none did; the account)."""
+    tally = Tally()
+    for board in (one for one in boards for _ in range(one.attempts)):
+        higher, moves = elsewhere_from(board.afresh(rng), state, rng)
+        tally += moves
+        if higher is not None:
+            return higher, tally
+    return None, tally
 
 
 def elsewhere_from(board: Board, state: State, rng: np.random.Generator) -> tuple[State | None, Tally]:
