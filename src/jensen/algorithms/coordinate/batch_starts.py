@@ -47,8 +47,9 @@ def begun(
     several = any(block.discrete for block in batches.model.blocks.values())
     if several and batches.parameters > entries:
         return _start(batches, subset, rng, size, False, EVEN)
-    wide = _wide(batches, source) if several and moves else None
-    board = None if wide is None else batch_board(batches, _subset(batches, wide, rng), size, LOOSE, rng)
+    wide = _wide(batches, source) if several and moves else source
+    rows = subset if wide is source else _subset(batches, wide, rng)
+    board = batch_board(batches, rows, size, LOOSE, rng) if several and moves else None
     states = tried(board, rng, STARTS, SWEEPS // 2) if board is not None else []
     if board is not None and states:
         found, _ = searched(board, settled(board, states[0]), rng)
