@@ -60,6 +60,7 @@ class Auto(AbstractAlgorithm):
         rank: columns of the low-rank factor beyond that.
         integrate: whether latents that fall into small groups, independent given few others, are integrated out for
             every value of these (`jn.nested`), from 10 latents on.
+        finish: whether to go on with NUTS (`Fit.refine`) where the verdict is untrusted.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
             gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
             to mixtures and flows, which take longer. "needed", the default: those only for a gap of 0.3 nats that is
@@ -73,6 +74,7 @@ class Auto(AbstractAlgorithm):
     dense_limit: int = eqx.field(static=True, default=300)
     rank: int = eqx.field(static=True, default=20)
     integrate: bool = eqx.field(static=True, default=True)
+    finish: bool = eqx.field(static=True, default=False)
     escalate: bool | Literal["needed"] = eqx.field(static=True, default="needed")
 
     def __check_init__(self) -> None:

@@ -141,6 +141,11 @@ class AbstractAnswer(abc.ABC):
         del pool, draws
         return None
 
+    def onward(self, pool: Pool) -> str:
+        """What `Fit.refine` would take, a sentence; empty where it has nothing to go on with."""
+        del pool
+        return ""
+
     def khat(self, pool: Pool) -> float:
         """Pareto k̂ of p/q as the report gives it."""
         return pool.khat_q

@@ -15,7 +15,7 @@ from jensen.diagnostics.states import LISTED, Probabilities, from_draws
 FACTORS = {
     "usable": CORRECTED,
     "untrusted": 'Factors of q ignore dependence: join sites that depend on each other, jn.cavi(blocks=(("a", "b"),)), '
-    "take method='auto' where all latents are continuous, or run NUTS. Means are often right where sds are not.",
+    "take method='auto' where all latents are continuous, or go on with NUTS. Means are often right where sds are not.",
 }
 NOISE = 0.15
 """Error in sd that corrected means may have: pools of factors are smaller where the data are many."""

@@ -31,6 +31,7 @@ from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.diagnostics.states import LISTED, Probabilities, from_marginals
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
+from jensen.math.clock import Stopwatch, spoken
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
@@ -43,6 +44,8 @@ FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
 }
 
 CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
+STEPS, COMPILED = 10_000, 5.0
+"""Gradients one after the other, and seconds of compilation, that a refinement is expected to take."""
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
 
@@ -57,7 +60,7 @@ class GaussianAnswer(AbstractAnswer):
     approximates: ClassVar[type] = AbstractGaussian
     advice: ClassVar[Mapping[str, str]] = {
         "usable": CORRECTED,
-        "untrusted": "Fit with method=jn.advi(family='full_rank'), write hierarchical scales non-centred, or run NUTS.",
+        "untrusted": "Fit with method=jn.advi(family='full_rank'), or write hierarchical scales non-centred.",
     }
 
     def __init__(self, target: Target | AutoTarget, outcome: Outcome, seed: int):
@@ -170,6 +173,15 @@ class GaussianAnswer(AbstractAnswer):
         """The pool is there already."""
         del draws
         return self.target, pool.points, pool.weights
+
+    def onward(self, pool: Pool) -> str:
+        """By the time of a few gradients."""
+        few = pool.points[:4]
+        self.target.value_and_grad(few)
+        watch = Stopwatch()
+        self.target.value_and_grad(few)
+        seconds = COMPILED + STEPS * watch.read()["total"]
+        return f"NUTS goes on from here in about {spoken(seconds)}: fit.refine()."
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of draws, deterministic sites included."""

@@ -90,7 +90,7 @@ def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
     return Report(
         value,
         reasons or (f"What failed: {failed}.",),
-        _remedy(value, findings, material.answer.advice),
+        _remedy(value, findings, material),
         khat,
         interval,
         pool.khat,
@@ -99,11 +99,12 @@ def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
     )
 
 
-def _remedy(value: Verdict, findings: list[Finding], advice: dict[str, str]) -> str:
+def _remedy(value: Verdict, findings: list[Finding], material: Material) -> str:
+    advice = material.answer.advice
     failed = [f.remedy for f in findings if f.remedy and not f.passed]
     noted = [f.remedy for f in findings if f.remedy and f.passed and f.note]
     if value == "untrusted":
-        said = [*failed[:1], *noted] if failed else [advice["untrusted"], *noted]
+        said = [*(failed[:1] or [advice["untrusted"]]), *noted, material.answer.onward(material.pool)]
     else:
         said = [*([advice["usable"], *failed] if value == "usable" else []), *noted]
-    return " ".join(dict.fromkeys(said))
+    return " ".join(dict.fromkeys(filter(None, said)))

@@ -12,7 +12,7 @@ SHARE, VARIANCE = 0.01, 0.1
 """Evidence elsewhere, and what it may add to a variance."""
 UNSEEN = 0.15
 """Chance that one more climb ends at a mode not seen, from which on the modes found are not all there are."""
-REMEDY = "Fit again from other seeds and compare, break the symmetry by an ordered prior, or run NUTS."
+REMEDY = "Fit again from other seeds and compare, or break the symmetry by an ordered prior."
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ MOVED, MOVED_HEAVY = 256, 64
 DRIFT, ACCEPTED = 0.15, 0.3
 """Drift of means in sd (that of log sds may be twice as large), and the least acceptance."""
 REMEDY = (
-    "Write hierarchical scales non-centred (numpyro.infer.reparam.LocScaleReparam), fit with "
-    "method=jn.advi(family='full_rank'), or run NUTS."
+    "Write hierarchical scales non-centred (numpyro.infer.reparam.LocScaleReparam), or fit with "
+    "method=jn.advi(family='full_rank')."
 )
 
 
