@@ -13,17 +13,20 @@ from jensen.families import AbstractGaussian
 from jensen.math.precision import working
 from jensen.models.nested import NestedTarget
 
-ERROR, LOOKED_AT, TRIES = 0.05, 32, 2
-"""Nats by which integrals may vary from one θ to another; θ at which that is measured; tries with more nodes."""
+ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
+"""Nats by which integrals may vary from one θ to another, and below which q stays as it is and is judged by better
+ones; θ at which that is measured; tries with more nodes."""
 
 
 def fitted(
     target: NestedTarget, seed: int, fit: Callable[[Any, int], Generator[Progress, None, Outcome]]
 ) -> Generator[Progress, None, Outcome]:
-    """`fit` of θ, again with twice the nodes where the integrals owe too much to where the nodes are."""
+    """`fit` of θ, again with better integrals where these owe much to where their nodes are."""
+    error = np.inf
     for more in range(TRIES + 1):
-        outcome = yield from on_target(target, fit(target, seed))
-        points = _points(target, outcome.q, seed)
+        if not error < LITTLE:
+            outcome = yield from on_target(target, fit(target, seed))
+            points = _points(target, outcome.q, seed)
         error = target.error(points)
         if error < ERROR or more == TRIES:
             break
