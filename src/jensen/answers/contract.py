@@ -141,6 +141,11 @@ class AbstractAnswer(abc.ABC):
         del pool, draws
         return None
 
+    def prior_weights(self, seed: int) -> np.ndarray | None:
+        """log p(x, z) / p(z) at draws of the prior, where they are cheap and say something that climbs do not."""
+        del seed
+        return None
+
     def khat(self, pool: Pool) -> float:
         """Pareto k̂ of p/q as the report gives it."""
         return pool.khat_q
