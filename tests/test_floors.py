@@ -13,7 +13,7 @@ FLOORS = {
     1: ("core",),
     2: ("models", "families", "bounds", "estimators", "rules"),
     3: ("algorithms",),
-    4: ("data", "fit", "result", "methods", "progress"),
+    4: ("data", "fit", "result", "methods", "progress", "refining"),
     5: ("answers", "diagnostics", "plan", "interop", "equations"),
     6: ("cli", "report"),
 }

@@ -10,13 +10,19 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, overload
 
+import jax.numpy as jnp
 import numpy as np
+from jax import core
 from numpyro.primitives import _PYRO_STACK
 
 from jensen._errors import JensenError
 
 T = TypeVar("T")
 _LOCK = threading.RLock()
+_INSIDE = 0
+"""How often the thread that holds the lock has entered."""
+_TOP = core.get_opaque_trace_state()
+"""JAX's state outside of all its transformations."""
 _FORKED = False
 """Whether this process was forked from one in which JAX was running."""
 
@@ -25,17 +31,25 @@ _FORKED = False
 def alone() -> Iterator[None]:
     """Everything that runs a user's program: other threads wait, and NumPyro's stack of handlers is left as it was.
 
+    Handlers that the caller is inside of are not those of the program: they see nothing of it.
+
     NumPy's floating-point errors are off inside, whatever `np.seterr` says: what is not finite is looked at, not
     raised. May be entered again by the thread that is inside; works as a decorator, too. Raises in a child that was
     forked after JAX had started threads: they are missing there, and it waits for them.
     """
+    global _INSIDE
     check_process()
     with _LOCK:
         before = list(_PYRO_STACK)
+        if not _INSIDE:
+            _check_eager()
+            _PYRO_STACK.clear()
+        _INSIDE += 1
         try:
             with np.errstate(all="ignore"):
                 yield
         finally:
+            _INSIDE -= 1
             _PYRO_STACK[:] = before  # an interruption can come between a handler's entry and its exit
 
 
@@ -71,14 +85,24 @@ def check_process() -> None:
         )
 
 
+def _check_eager() -> None:
+    """Raise where JAX compiles the caller: numbers are needed here, which it has not yet."""
+    if core.get_opaque_trace_state() != _TOP and isinstance(jnp.asarray(0.0) + 0.0, core.Tracer):
+        raise JensenError(
+            "jensen was called inside a function that JAX compiles, where arrays have no values yet.",
+            "A jax.jit, jax.lax.scan, jax.eval_shape or the like around the call.",
+            "Call it outside, and pass what it gives as an argument.",
+        )
+
+
 def _running() -> bool:
     """Whether JAX has started a backend, which it does at the first array."""
     return bool(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None))
 
 
 def _after_fork() -> None:
-    global _LOCK, _FORKED
-    _LOCK = threading.RLock()  # another thread of the parent may have held it
+    global _LOCK, _FORKED, _INSIDE
+    _LOCK, _INSIDE = threading.RLock(), 0  # another thread of the parent may have held it
     _FORKED = _FORKED or _running()
 
 

@@ -81,13 +81,16 @@ def fit(
     model, check_again = repeatable(model, data, precision)
     loop, target = _prepared(algorithm, model, data, learn, precision)
     with reporter(progress, algorithm.name) as report, working(target.precision):
-        outcome, history = _drive(loop, target, seed, report, watch)
+        outcome, history = drive(loop, target, seed, report, watch)
     try:
         check_again()
     except KeyboardInterrupt:  # the fit itself is done
         outcome = replace(outcome, status=f"{outcome.status} Interrupted before the model was run once more.")
     target = target if outcome.target is None else outcome.target
-    return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
+    found = Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
+    if getattr(algorithm, "finish", False) and found.check().verdict == "untrusted":
+        return found.refine(progress=progress)
+    return found
 
 
 def _prepared(
@@ -140,9 +143,10 @@ def _check(seed: Any, precision: Any) -> None:
         )
 
 
-def _drive(
+def drive(
     algorithm: Any, target: Any, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
 ) -> tuple[Outcome, list[dict[str, Any]]]:
+    """The outcome of a run, or the best that it had reported when it was interrupted, and one row for every report."""
     history: list[dict[str, Any]] = []
     best: Progress | None = None
     run = algorithm.run(target, seed)

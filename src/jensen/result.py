@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from jensen._alone import Kept, alone
 from jensen._arguments import count_of, number, seed_of
 from jensen._caution import caution, quiet
 from jensen._errors import OptionError, UndefinedError
-from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome
+from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome, Progress
 from jensen.math.clock import Stopwatch
 from jensen.models.structure import Structure
 
@@ -287,6 +287,35 @@ class Fit:
         self._attached("further checks")
         stored = {name: value for name, value in self.stored.items() if name not in ("report", "summary")}
         return replace(self, checks=(*self.checks, *checks), stored=stored)
+
+    @alone()
+    def refine(
+        self,
+        *,
+        num_chains: int = 4,
+        num_warmup: int = 300,
+        num_effective: int = 400,
+        num_draws: int = 4000,
+        seconds: float | None = None,
+        seed: int | None = None,
+        progress: bool | Callable[[Progress], None] | None = None,
+    ) -> Fit:
+        """Go on with NUTS, in coordinates in which this approximation is standard normal, from its draws.
+
+        Returns a fit whose draws are those of the chains, and whose verdict rests on r̂ and effective draws. It ends
+        when every unconstrained coordinate has r̂ < 1.01 and `num_effective` effective draws, at `num_draws` draws of
+        each chain, or after `seconds`. Interrupted by Ctrl-C, it keeps the rounds that are done. Latents that were
+        summed or integrated out are drawn given the others.
+
+        Raises:
+            UndefinedError: the fit has no density over unconstrained coordinates to go on with (data in batches,
+                discrete latents that are not summed out).
+        """
+        from jensen.algorithms.refine import Refinement
+        from jensen.refining import refined
+
+        options = Refinement(num_chains, num_warmup, num_effective, num_draws, seconds)
+        return refined(self, options, self.seed if seed is None else seed_of(seed), progress)
 
     @alone()
     def summary(self, var_names: list[str] | None = None, *, raw: bool = False) -> pd.DataFrame:

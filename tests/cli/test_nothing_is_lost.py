@@ -57,6 +57,7 @@ def test_an_old_terminal_and_no_docstrings(folder):
     done = command(folder, *FIT, "-o", "f.jn", python=["-OO"], environment=old)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"Verdict" in done.stdout
+    assert b"mean" in done.stdout  # and not only the names of what has one
     assert done.stdout.isascii()
     assert jn.load(folder / "f.jn").check().verdict == "usable"
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 
+import jax
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -111,6 +112,21 @@ def test_a_failed_or_interrupted_fit_leaves_no_handler():
     assert isinstance(found[0], jn.ModelError)
     assert isinstance(found[1], KeyboardInterrupt)
     assert found[2].summary()["mean"].iloc[0] == pytest.approx(RIGHT[0], abs=0.02)
+
+
+def test_handlers_around_a_fit_are_none_of_its_model():
+    with numpyro.handlers.trace() as trace, numpyro.handlers.seed(rng_seed=0):
+        fit = fitted(0)
+        assert fit.summary()["mean"].iloc[0] == pytest.approx(RIGHT[0], abs=0.02)
+        numpyro.sample("own", dist.Normal(0, 1))
+    assert list(trace) == ["own"]
+
+
+def test_inside_a_compiled_function_there_are_no_numbers():
+    with pytest.raises(jn.JensenError, match=r"inside a function that JAX compiles.*Call it outside"):
+        jax.jit(lambda y: jn.fit(MODELS[0], {"y": y}).elbo)(Y[0])
+    means = jax.grad(lambda x: x * fitted(0).summary()["mean"].iloc[0])(1.0)  # which has numbers
+    assert float(means) == pytest.approx(RIGHT[0], abs=0.02)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

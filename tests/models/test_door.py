@@ -101,6 +101,7 @@ def test_masks_are_seen_wherever_data_go_in():
         ([Decimal("1.5"), jnp.asarray(2.0)], [1.5, 2.0]),
         (scipy.sparse.csr_matrix(np.eye(2)), np.eye(2)),
         (np.arange(3, dtype=">i4"), [0, 1, 2]),
+        (jnp.array([0.5, 2.0], jnp.bfloat16), [0.5, 2.0]),
     ],
 )
 def test_columns_mean_what_they_say(value, wanted):

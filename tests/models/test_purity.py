@@ -238,6 +238,16 @@ def test_a_global_set_anew_between_two_fits_is_seen():
         assert float(fit.q.loc[0]) == pytest.approx((Y.sum() + STATE["m"]) / 13, abs=1e-6)
 
 
+def test_a_subsampled_plate_is_refused_as_that():
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        with numpyro.plate("row", len(y), subsample_size=2) as chosen:
+            numpyro.sample("y", dist.Normal(mu, 1), obs=y[chosen])
+
+    with pytest.raises(jn.ModelError, match=f"'row' subsamples 2 of {len(Y)} rows"):
+        jn.fit(model, {"y": Y}, "laplace", progress=False)
+
+
 def test_two_plates_of_one_name_and_different_sizes():
     def model(y):
         with numpyro.plate("p", 5):

@@ -11,7 +11,7 @@ from jensen.algorithms.on_target import on_target
 from jensen.core import Outcome, Progress
 from jensen.families import AbstractGaussian
 from jensen.math.precision import working
-from jensen.models.nested import NestedTarget, finer
+from jensen.models.nested import NestedTarget
 
 ERROR, LOOKED_AT, TRIES = 0.05, 32, 2
 """Nats by which integrals may vary from one θ to another; θ at which that is measured; tries with more nodes."""
@@ -23,15 +23,17 @@ def fitted(
     """`fit` of θ, again with twice the nodes where the integrals owe too much to where the nodes are."""
     for more in range(TRIES + 1):
         outcome = yield from on_target(target, fit(target, seed))
-        error = target.quadrature_error(_points(target, outcome.q, seed))
+        points = _points(target, outcome.q, seed)
+        error = target.error(points)
         if error < ERROR or more == TRIES:
             break
-        target = finer(target)
+        target = target.finer()
     names = ", ".join(f"'{site.name}'" for site in target.structure.conditional)
-    status = f"Given the other latents, {names} integrated out group by group. {outcome.status}"
-    if error >= ERROR:
-        status = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {outcome.status}"
-    return replace(outcome, target=target.settled(), converged=outcome.converged and error < ERROR, status=status)
+    doubts = target.doubts(points)
+    if not error < ERROR:
+        doubts = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {doubts}"
+    status = f"{doubts or f'Given the other latents, {names} integrated out {target.how}.'} {outcome.status}"
+    return replace(outcome, target=target.settled(), converged=outcome.converged and not doubts, status=status)
 
 
 def _points(target: NestedTarget, q: Any, seed: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from jensen.answers.amortised import AmortisedAnswer
+from jensen.answers.chains import ChainsAnswer
 from jensen.answers.conjugate import ConjugateAnswer
 from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.flexible import FlexibleAnswer
@@ -14,6 +15,7 @@ from jensen.core import Outcome
 
 KINDS: tuple[type[AbstractAnswer], ...] = (
     GaussianAnswer,
+    ChainsAnswer,
     FlexibleAnswer,
     ConjugateAnswer,
     StreamedAnswer,
@@ -38,6 +40,7 @@ __all__ = [
     "KINDS",
     "AbstractAnswer",
     "AmortisedAnswer",
+    "ChainsAnswer",
     "ConjugateAnswer",
     "Draws",
     "FlexibleAnswer",

@@ -10,7 +10,7 @@ from jensen.algorithms.coordinate.collapse import Weighable
 from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.solution import Solution
 from jensen.algorithms.coordinate.weighing import Weigher, chosen_weigher
-from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.importance import FEW, PILOT, Pool, hopeless, log_ratio, weigh
 from jensen.diagnostics.labellings import View
 from jensen.math.precision import float_type
 
@@ -21,7 +21,8 @@ Draws = dict[str, np.ndarray]
 class Collapsed:
     """The latents that keep their draws, and how the others leave.
 
-    The second half of a pool comes from the factors to a power below one: see `weighing.tempered`.
+    The second half of a pool comes from the factors to a power below one: see `weighing.tempered`. A pool is small
+    where the first draws show that weights will be of no use: the verdict is clear then.
     """
 
     solution: Solution | HybridSolution
@@ -37,6 +38,11 @@ class Collapsed:
         weigher = self.weigher
         size = weigher.size
         own = weigher.draw(self.way.q, size // 2, 2 * seed)
+        if size > FEW and own:
+            log_joint, log_q, _ = weigher({name: value[:PILOT] for name, value in own.items()}, PILOT)
+            if hopeless(log_ratio(log_joint, log_q)):
+                size = FEW
+                own = {name: value[: size // 2] for name, value in own.items()}
         wide = weigher.draw(weigher.wide, size // 2, 2 * seed + 1)
         values = {name: np.concatenate([own[name], wide[name]]) for name in own}
         log_joint, *log_q = self._weighed(values, size)

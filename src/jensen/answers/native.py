@@ -30,6 +30,7 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
 from jensen.models import Target
 from jensen.models.native import NativeTarget, native_target
+from jensen.models.target import DEAR
 
 
 class NativeAnswer(AbstractAnswer):
@@ -37,13 +38,14 @@ class NativeAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "native"
     approximates: ClassVar[type] = Product
-    advice: ClassVar[Mapping[str, str]] = FACTORS
+    advice: Mapping[str, str] = FACTORS
 
     def __init__(self, target: NativeTarget | AutoTarget, outcome: Outcome, seed: int):
         own = target.native if isinstance(target, AutoTarget) else target
         assert own is not None  # there is a product of native factors on it
         target = own
         self.target, self.outcome, self.seed = target, outcome, seed
+        self.costly = target.elements >= DEAR
         self.structure, self.program = target.structure, target.program
 
     @property
@@ -165,7 +167,7 @@ class NativeAnswer(AbstractAnswer):
     def _discrete(self) -> dict[str, Any]:
         return {name: factor for name, factor in self.q.factors.items() if factor.discrete}
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+    def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> Any:
         """The same model over R^D, where all latents are continuous."""
         target = self.target
 
@@ -174,7 +176,8 @@ class NativeAnswer(AbstractAnswer):
 
         if not target.differentiable:
             return None
-        return on_the_line(build, pool, draws, self._latents(), not pool.even_q)  # uneven: q may stop short of a tail
+        always = always or not pool.even_q  # q may stop short of a tail
+        return on_the_line(build, pool, draws, self._latents(), always)
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of the latents whose means and sds under q are known."""

@@ -17,17 +17,17 @@ LARGEST = 200
 
 
 def on_the_line(
-    build: Callable[[], Target], pool: Pool, draws: dict[str, np.ndarray], latents: list[Any], anyway: bool = False
+    build: Callable[[], Target], pool: Pool, draws: dict[str, np.ndarray], latents: list[Any], always: bool
 ) -> Any:
-    """(the log density over R^D, the draws there, their weights); `None` where no tail is long, or D is large.
+    """(the log density over R^D, the draws there, their weights); `None` where D is large.
 
-    `anyway` looks at tails that are not long in the draws too.
+    Unless `always`, also where no tail is long.
     """
     continuous = [site for site in latents if not site.discrete and site.values is None]
     if not continuous or not all(site.name in draws for site in continuous):
         return None
     table = np.concatenate([draws[s.name].reshape(len(pool.weights), -1) for s in continuous], axis=1)
-    if table.shape[1] > LARGEST or not (anyway or _long(table, pool.weights)):
+    if table.shape[1] > LARGEST or not (always or _long(table, pool.weights)):
         return None
     try:
         target = build()

@@ -8,6 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
+NARROWEST = 80
+"""Columns that the tables need."""
+
 
 class Lost(Console):
     """A console that raises what its stream raises (rich would end the process when a pipe is closed)."""
@@ -27,10 +30,15 @@ class Heedless(Lost):
 
 
 def console(stream: Any, kind: type[Console]) -> Console:
-    """A console on a stream; what goes to a file or a pipe is 120 columns wide."""
+    """A console on a stream; what goes to a file or a pipe is 120 columns wide.
+
+    Where there are fewer than `NARROWEST`, lines run over: a table that is made to fit loses its numbers.
+    """
     stream = _there(stream)
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else 120
-    return kind(file=stream, width=width)
+    if not stream.isatty() and not os.environ.get("COLUMNS"):
+        return kind(file=stream, width=120)
+    found = kind(file=stream)
+    return found if found.width >= NARROWEST else kind(file=stream, width=NARROWEST)
 
 
 def _there(stream: Any) -> Any:

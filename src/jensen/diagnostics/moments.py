@@ -9,6 +9,8 @@ from jensen.diagnostics.importance import tail_shape, weighted_moments
 
 DISCRETE = 0.5
 """The least sd that a discrete latent is measured by: that of a fair coin."""
+ROUNDING = 8 * np.finfo(float).eps
+"""Relative spread of a constant that was computed draw by draw, such as the entries of a partly observed site."""
 BATCHES = 8
 """Parts of the draws whose sds are compared."""
 SINGLE = 0.15
@@ -61,7 +63,7 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Containe
     table = np.where(np.isfinite(table), table, 0.0)
     own = np.concatenate([np.full(values[0].size, site in latents) for site, values in draws.items()])
     half = len(weights) // 2
-    varying = table.std(axis=0) > 0
+    varying = np.ptp(table, axis=0) > ROUNDING * np.abs(table).max(axis=0)
     table, own, names = table[:, varying], own[varying], [n for n, keep in zip(names, varying, strict=True) if keep]
     if not names:
         return Agreement(0.0, 1.0, 0.0, 0.0, "", "")

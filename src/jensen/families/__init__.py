@@ -1,6 +1,7 @@
 """Approximations q: Gaussians on the unconstrained space, and their push-forward onto the latents' support."""
 
 from jensen.families.blocks import Blocks
+from jensen.families.chains import Chains
 from jensen.families.flow import Flow
 from jensen.families.full_rank import FullRank
 from jensen.families.gaussian import AbstractGaussian
@@ -14,6 +15,7 @@ from jensen.families.student_t import StudentT
 __all__ = [
     "AbstractGaussian",
     "Blocks",
+    "Chains",
     "Flow",
     "FullRank",
     "LowRank",

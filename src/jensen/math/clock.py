@@ -51,3 +51,13 @@ class Stopwatch:
             "run": total - compiled,
             "programs": float(_METER.programs - self._programs),
         }
+
+
+def spoken(seconds: float) -> str:
+    """Roughly, in words: `spoken(100)` is "2 minutes"."""
+    if seconds < 45:
+        return "half a minute or less"
+    if seconds < 5400:
+        minutes = max(1, round(seconds / 60))
+        return f"{minutes} minute{'s' * (minutes > 1)}"
+    return f"{round(seconds / 3600)} hours"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import DataError
@@ -81,6 +82,8 @@ def as_array(name: str, value: Any, place: Place | None = None) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray):  # from an object that makes one of itself
         return as_array(name, array, place)
     array = np.asarray(array)
+    if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, np.floating):  # bfloat16 and narrower ones
+        array = array.astype(np.float32)
     if array.dtype.kind in "OSUmMVc":
         array = _numbers(name, array, value, place)
     return array

@@ -111,7 +111,11 @@ def _check_finite(name: str, array: np.ndarray, copy: np.ndarray, place: Place |
             f"'{name}' holds {int(infinite.sum())} "
             + ("infinite values." if written else f"values that are infinite as {copy.dtype}."),
             first(name, infinite, place),
-            "Remove or replace these rows." if written else "Rescale it, or use precision='double'.",
+            "Remove or replace these rows."
+            if written
+            else "Rescale it."
+            if copy.dtype == np.float64
+            else "Rescale it, or use precision='double'.",
         )
 
 

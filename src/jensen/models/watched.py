@@ -65,7 +65,10 @@ class Watched(Messenger):
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         """Terms, parameters and plates."""
         if msg["type"] == "plate":
-            self._declared(msg["name"], msg["args"][0])
+            size, subsample = msg["args"]
+            if subsample not in (None, size):
+                raise ValueError("a subsample")  # which the analysis refuses
+            self._declared(msg["name"], size)
         for frame in msg.get("cond_indep_stack") or ():
             self._declared(frame.name, frame.size)
         if msg["type"] == "param" and msg["value"] is not None:

@@ -15,7 +15,7 @@ SURE = 0.999
 """Confidence of the evidence that draws of the prior find."""
 UNSEEN = 0.15
 """Chance that one more climb ends at a mode not seen, from which on the modes found are not all there are."""
-REMEDY = "Fit again from other seeds and compare, break the symmetry by an ordered prior, or run NUTS."
+REMEDY = "Fit again from other seeds and compare, or break the symmetry by an ordered prior."
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,9 @@ class Labellings(AbstractCheck):
             )
             title = "evidence in other orders of the states"
             yield Finding(title, share, f"< {SHARE}", False, reason=reason, remedy=REMEDY)
+        if found.rotated:
+            dims = float(len(found.rotated))
+            yield Finding("continuous symmetries", dims, "reported", True, "", note=found.turning)
         if found.log_count:
             count = float(np.exp(min(found.log_count, 700.0)))
             yield Finding("equivalent labellings", count, "reported", True, "", note=found.sentence)
