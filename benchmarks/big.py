@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro.contrib.control_flow import scan
 
 
 def counts(size):
@@ -53,7 +54,86 @@ def slopes(size):
     return model, {"x": x, "group": group, "y": y}, ["b0", "b1", "s0", "s1"]
 
 
-MODELS = {"counts": (counts, (100, 500, 2000)), "slopes": (slopes, (50, 200))}
+def volatility(size):
+    """Returns whose log variance walks at random."""
+    rng = np.random.default_rng(1)
+    y = np.exp(0.5 * np.cumsum(0.1 * rng.normal(size=size))) * rng.normal(size=size)
+
+    def model(y=None):
+        s = numpyro.sample("s", dist.HalfNormal(0.5))
+        h = numpyro.sample("h", dist.GaussianRandomWalk(s, size))
+        numpyro.sample("y", dist.Normal(0, jnp.exp(h / 2)).to_event(1), obs=y)
+
+    return model, {"y": y}, ["s"]
+
+
+def level(size):
+    """Counts whose log rate walks at random, by a scan."""
+    rng = np.random.default_rng(1)
+    y = rng.poisson(np.exp(1 + np.cumsum(0.1 * rng.normal(size=size))))
+
+    def model(y=None):
+        s = numpyro.sample("s", dist.HalfNormal(0.5))
+
+        def step(h, count):
+            h = numpyro.sample("h", dist.Normal(h, s))
+            numpyro.sample("y", dist.Poisson(jnp.exp(1 + h)), obs=count)
+            return h, None
+
+        scan(step, 0.0, y, length=size)
+
+    return model, {"y": y}, ["s"]
+
+
+def map_of_counts(size):
+    """Poisson counts on a square map: an intrinsic field, and an effect of each place."""
+    rng = np.random.default_rng(1)
+    index = np.arange(size * size).reshape(size, size)
+    down, right = (index[:-1].ravel(), index[1:].ravel()), (index[:, :-1].ravel(), index[:, 1:].ravel())
+    ends = np.concatenate([down, right], axis=1)
+    waves = np.cos(np.arange(size) / size * 5.0)
+    x = rng.normal(size=size * size)
+    y = rng.poisson(np.exp(1 + 0.5 * x + 0.4 * np.add.outer(waves, waves).ravel()))
+
+    def model(x, ends, y=None):
+        b0, b1 = numpyro.sample("b0", dist.Normal(0, 3)), numpyro.sample("b1", dist.Normal(0, 3))
+        sd, own = numpyro.sample("sd", dist.HalfNormal(1)), numpyro.sample("own", dist.HalfNormal(1))
+        with numpyro.plate("place", size * size):
+            phi = numpyro.sample("phi", dist.ImproperUniform(dist.constraints.real, (), ()))
+            v = numpyro.sample("v", dist.Normal(0, 1))
+        smooth = -0.5 * jnp.sum((phi[ends[0]] - phi[ends[1]]) ** 2)
+        numpyro.factor("smooth", smooth + dist.Normal(0, 0.001 * size**2).log_prob(phi.sum()))
+        with numpyro.plate("place", size * size):
+            numpyro.sample("y", dist.Poisson(jnp.exp(b0 + b1 * x + sd * phi + own * v)), obs=y)
+
+    return model, {"x": x, "ends": ends, "y": y}, ["b0", "b1", "sd", "own"]
+
+
+def process(size):
+    """Binary rows, a Gaussian process of unknown length and height."""
+    rng = np.random.default_rng(1)
+    x = np.sort(rng.uniform(0, 10, size))
+    p = 1 / (1 + np.exp(-2 * (np.sin(x) + 0.5 * np.sin(3 * x))))
+    y = (rng.random(size) < p).astype(int)
+
+    def model(squares, y=None):
+        height, length = numpyro.sample("height", dist.HalfNormal(2)), numpyro.sample("length", dist.LogNormal(0, 0.5))
+        kernel = height**2 * jnp.exp(-0.5 * squares / length**2) + 1e-5 * jnp.eye(size)
+        with numpyro.plate("row", size):
+            z = numpyro.sample("z", dist.Normal(0, 1))
+            numpyro.sample("y", dist.Bernoulli(logits=jnp.linalg.cholesky(kernel) @ z), obs=y)
+
+    return model, {"squares": (x[:, None] - x) ** 2, "y": y}, ["height", "length"]
+
+
+MODELS = {
+    "counts": (counts, (100, 500, 2000)),
+    "slopes": (slopes, (50, 200)),
+    "volatility": (volatility, (100, 1000)),
+    "level": (level, (100, 1000)),
+    "map": (map_of_counts, (10,)),
+    "process": (process, (100,)),
+}
 
 
 def one(name: str, size: int, nuts: bool) -> None:
@@ -70,7 +150,7 @@ def one(name: str, size: int, nuts: bool) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     shown = ", ".join(f"{n} {table.loc[n, 'mean']:.3f} ± {table.loc[n, 'sd']:.3f}" for n in names)
     times = f"fit {fitted - began:5.1f}  check {checked - fitted:5.1f} CPU s  {memory:.1f} GB"
-    print(f"{name:8} {size:7,}  {times}  {verdict:9}  {shown}", flush=True)
+    print(f"{name:10} {size:7,}  {times}  {verdict:9}  {shown}", flush=True)
     if nuts:
         _nuts(model, data, names)
 
@@ -84,7 +164,7 @@ def _nuts(model, data, names) -> None:
     mcmc.run(jax.random.key(0), **data)
     draws = mcmc.get_samples()
     shown = ", ".join(f"{n} {draws[n].mean():.3f} ± {draws[n].std():.3f}" for n in names)
-    print(f"{'':8} {'NUTS':>7}  {time.process_time() - began:5.1f} CPU s  {shown}", flush=True)
+    print(f"{'':10} {'NUTS':>7}  {time.process_time() - began:5.1f} CPU s  {shown}", flush=True)
 
 
 def main() -> None:

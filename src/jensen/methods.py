@@ -111,7 +111,7 @@ def naive(**options: Any) -> Naive:
 
 
 def nested(**options: Any) -> Nested:
-    """Groups of latents integrated out for every value of the rest; options as in `jensen.algorithms.Nested`.
+    """Groups of latents, or a field, integrated out for every value of the rest; see `jensen.algorithms.Nested`.
 
     Example:
         >>> nested(nodes=25).nodes

@@ -5,6 +5,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from scipy.special import gammaln, logsumexp
+from scipy.stats import norm
 
 RNG = np.random.default_rng(3)
 GROUPS = 24
@@ -80,3 +81,63 @@ def summed(y):
         a = numpyro.sample("a", dist.Normal(0, s))
         numpyro.sample("y", dist.Normal(a, 1), obs=y)
     numpyro.factor("sum", -0.5 * (a.sum() / 0.1) ** 2)
+
+
+STEPS = 40
+WALK = RNG.poisson(np.exp(1.0 + np.cumsum(0.3 * RNG.normal(size=STEPS))))
+
+
+def level(y):
+    """Counts whose log rate walks at random."""
+    s = numpyro.sample("s", dist.HalfNormal(0.5))
+    h = numpyro.sample("h", dist.GaussianRandomWalk(s, STEPS))
+    numpyro.deterministic("rate", jnp.exp(1.0 + h))
+    numpyro.sample("y", dist.Poisson(jnp.exp(1.0 + h)).to_event(1), obs=y)
+
+
+def noisy(y):
+    """The same walk, centred, seen with Gaussian noise."""
+    s, t = numpyro.sample("s", dist.HalfNormal(0.5)), numpyro.sample("t", dist.HalfNormal(1.0))
+    with numpyro.plate("step", STEPS):
+        z = numpyro.sample("z", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(s * jnp.cumsum(z), t), obs=y)
+
+
+def mapped(y, ends):
+    """A smooth map, with each place's neighbours."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    with numpyro.plate("place", len(y)):
+        phi = numpyro.sample("phi", dist.Normal(0, 3))
+    numpyro.factor("smooth", -0.5 * jnp.sum((phi[ends[0]] - phi[ends[1]]) ** 2))
+    with numpyro.plate("seen", len(y)):
+        numpyro.sample("y", dist.Poisson(jnp.exp(s * phi)), obs=y)
+
+
+def bimodal(y):
+    """A walk of which only the size is seen."""
+    s = numpyro.sample("s", dist.HalfNormal(0.5))
+    h = numpyro.sample("h", dist.GaussianRandomWalk(s, STEPS))
+    numpyro.sample("y", dist.Normal(h**2, 0.1).to_event(1), obs=y)
+
+
+def level_filter(log_s, y=WALK, grid=601):
+    """log p(y | s) of `level` and (means, sds) of its states, by filtering on a fine grid; in nats."""
+    x = np.linspace(-5.0, 5.0, grid)
+    step = norm.pdf((x[:, None] - x) / np.exp(log_s)) / np.exp(log_s)
+    step /= np.maximum(step.sum(axis=0), 1e-300)
+    rows = np.exp(y[:, None] * (1.0 + x) - np.exp(1.0 + x) - gammaln(y[:, None] + 1))
+    start = norm.pdf(x / np.exp(log_s))
+    ahead, logs = [start / start.sum() * rows[0]], []
+    for t in range(len(y)):
+        logs.append(np.log(ahead[-1].sum()))
+        ahead[-1] = ahead[-1] / ahead[-1].sum()
+        if t + 1 < len(y):
+            ahead.append(rows[t + 1] * (step @ ahead[-1]))
+    back, moments = np.ones(grid), []
+    for t in reversed(range(len(y))):
+        share = ahead[t] * back / (ahead[t] * back).sum()
+        mean = share @ x
+        moments.append((mean, np.sqrt(share @ (x - mean) ** 2)))
+        back = step.T @ (rows[t] * back)
+        back /= back.max()
+    return float(sum(logs)), np.array(moments[::-1])

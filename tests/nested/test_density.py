@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import halfnorm, multivariate_normal
 
 from jensen.models import build
-from jensen.models.nested import finer, integrated
+from jensen.models.nested import integrated
 from tests.nested import models
 
 POINTS = np.array([[0.4, -0.5], [0.9, -1.5], [-0.3, 0.4]])
@@ -19,7 +19,7 @@ def counted():
 def test_counts_against_a_fine_grid(counted):
     exact = [models.counts_log_joint(b, np.exp(v)) + v for b, v in POINTS]
     np.testing.assert_allclose(counted.value(POINTS), exact, atol=2e-3)
-    finest = finer(counted)
+    finest = counted.finer()
     np.testing.assert_allclose(finest.value(POINTS[:2]), exact[:2], atol=1e-5)
 
 
@@ -47,5 +47,5 @@ def test_gaussian_groups_are_exact():
 def test_too_few_nodes_are_noticed():
     coarse = integrated(build(models.counts, {"y": models.COUNTS}, "double"), 2)
     fine = integrated(build(models.counts, {"y": models.COUNTS}, "double"))
-    assert coarse.quadrature_error(POINTS) > 0.05
-    assert fine.quadrature_error(POINTS) < 0.01
+    assert coarse.error(POINTS) > 0.05
+    assert fine.error(POINTS) < 0.01

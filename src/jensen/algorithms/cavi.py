@@ -1,6 +1,5 @@
 """Coordinate ascent: every block set to its optimal factor in turn, the bound exact and checked as it rises."""
 
-from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,10 +11,13 @@ import numpy as np
 from jensen._errors import ModelError, OptionError
 from jensen.algorithms.coordinate import hybrid
 from jensen.algorithms.coordinate.ascent import Ascent, State
+from jensen.algorithms.coordinate.beginnings import started
+from jensen.algorithms.coordinate.board import Board, boards
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
-from jensen.algorithms.coordinate.optima import elsewhere
+from jensen.algorithms.coordinate.optima import FAR, elsewhere
 from jensen.algorithms.coordinate.plated import ascent_for
 from jensen.algorithms.coordinate.relaxation import Climb
+from jensen.algorithms.coordinate.search import Tally, higher_from, to_come
 from jensen.algorithms.coordinate.solution import Solution, solution
 from jensen.core import Certificate
 from jensen.core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
@@ -27,6 +29,8 @@ from jensen.models.indices import checked
 
 WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
+ROUGH = 1e-5
+"""Nats per observed scalar still to come at which moves are tried where rows are streamed."""
 
 
 class CAVI(AbstractAlgorithm):
@@ -44,6 +48,9 @@ class CAVI(AbstractAlgorithm):
         restarts: number of random starts; `None` means 4 with discrete latents and 1 without.
         blocks: sites to treat jointly, such as `(("mu", "tau"),)`; every other site is a block of its own.
         escape: whether to leave a stationary point that is not a maximum (it is reported either way).
+        moves: whether components are merged, dissolved and split where that raises the bound. They are the entries of
+            latents that the values of a discrete latent number, alike in the program (the means of a mixture, the
+            topics of documents). Not with `init`, whose optimum is meant.
         init: starting values of some latents on their own supports; those sites are then updated last in the first
             sweep, and there is a single start.
 
@@ -65,6 +72,7 @@ class CAVI(AbstractAlgorithm):
     restarts: int | None = None
     blocks: tuple[tuple[str, ...], ...] = eqx.field(default=(), converter=lambda b: tuple(map(tuple, b)))
     escape: bool = True
+    moves: bool = True
     init: Mapping[str, Any] | None = None
 
     def __check_init__(self) -> None:
@@ -114,25 +122,60 @@ class CAVI(AbstractAlgorithm):
         rng = np.random.default_rng(seed)
         init = self.init if init is None else init
         ascent = ascent_for(target.model, init)
-        states = [ascent.given(rng, init)] if init else self._started(ascent, rng)
+        board = boards(ascent, rng) if self.moves and not init else ()
+        states, tally = ([ascent.given(rng, init)], Tally()) if init else self._begun(ascent, board, rng)
         for other in reversed(states[1:]):  # the best one's sweeps come last
             own = partial(solution, ascent, other, target) if other.sweeps else None  # those on some rows have no q
             yield Progress("restart", other.sweeps, other.elbo, own)
-        state, converged, saddle = yield from self.climbed(ascent, states[0], target, rng)
+        state, converged, saddle, more = yield from self._moved(ascent, board, states[0], target, rng)
+        tally += more
         return Outcome(
             solution(ascent, state, target),
             converged and not (saddle and not self.escape),
-            self._status(target.model, state, converged, saddle),
+            self._status(target.model, state, converged, saddle) + tally.words,
             Certificate(elbo=state.elbo, sweeps=float(state.sweeps), saddle=saddle)
             | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
             restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
         )
 
+    def _moved(
+        self,
+        ascent: Ascent,
+        board: tuple[Board, ...],
+        state: State,
+        target: ConjugateTarget,
+        rng: np.random.Generator,
+    ) -> Generator[Progress, None, tuple[State, bool, bool, Tally]]:
+        """`climbed`, and from there to higher optima by moves of the labels as long as there are any.
+
+        Where rows are streamed a rough climb does for the moves, and the last one is run to the end.
+        """
+        tally, reported, saddle = Tally(), 0, False
+        loose = max(ROUGH, self.tolerance)
+        while True:
+            if board and ascent.stride == 1:
+                state, _ = yield from self._to_convergence(ascent, state, target, reported, loose)
+            else:
+                state, converged, met = yield from self.climbed(ascent, state, target, rng, reported)
+                saddle |= met
+                if not converged:
+                    return state, converged, saddle, tally
+            reported = state.sweeps
+            higher, moves = higher_from(board if state.total < self.max_sweeps else (), state, rng)
+            tally += moves
+            if higher is None:
+                break
+            state = higher
+        if board and ascent.stride == 1:
+            state, converged, met = yield from self.climbed(ascent, state, target, rng, reported)
+            saddle |= met
+        return state, converged, saddle, tally
+
     def climbed(
-        self, ascent: Ascent, state: State, target: ConjugateTarget, rng: np.random.Generator
+        self, ascent: Ascent, state: State, target: ConjugateTarget, rng: np.random.Generator, reported: int = 0
     ) -> Generator[Progress, None, tuple[State, bool, bool]]:
         """(the state at a maximum, whether the stopping rule was met, whether a saddle was met on the way)."""
-        converged, saddle, reported = False, False, 0
+        converged, saddle = False, False
         for _ in range(3):
             state, converged = yield from self._to_convergence(ascent, state, target, reported)
             if not converged:
@@ -149,18 +192,29 @@ class CAVI(AbstractAlgorithm):
 
     def _started(self, ascent: Ascent, rng: np.random.Generator) -> list[State]:
         """The random starts, best first; all of them run to convergence where a sweep costs little."""
-        count = self.restarts or (4 if any(b.discrete for b in ascent.model.blocks.values()) else 1)
-        states = ascent.starts(rng, count, min(WARM_UP, self.max_sweeps - 1))
-        if ascent.stride == 1:
-            return states
-        for i, state in enumerate(states[1:], start=1):
-            last = deque(self._strides(ascent, state), maxlen=1)
-            states[i] = replace(last.pop() if last else state, origin=state)
-        return sorted(states, key=lambda state: -state.elbo)
+        return self._begun(ascent, (), rng)[0]
 
-    def _strides(self, ascent: Ascent, state: State) -> Generator[State, None, bool]:
+    def _begun(self, ascent: Ascent, board: tuple[Board, ...], rng: np.random.Generator) -> tuple[list[State], Tally]:
+        """(the starts, best first, that one improved by moves of the labels; the account of these)."""
+        count = self.restarts or (4 if any(b.discrete for b in ascent.model.blocks.values()) else 1)
+        warm_up = min(WARM_UP, self.max_sweeps - 1)
+        if board:
+            states, tally = started(ascent, board, rng, count, warm_up)
+        else:
+            states, tally = ascent.starts(rng, count, warm_up), Tally()
+        if ascent.stride == 1:
+            return states, tally
+        for i, state in enumerate(states[1:], start=1):
+            hopeless = states[0].elbo - FAR if board else -np.inf  # what ends below weighs nothing
+            for last in self._strides(ascent, state):
+                states[i] = replace(last, origin=state)
+                if last.elbo + 2.0 * to_come(last) < hopeless:
+                    break
+        return sorted(states, key=lambda state: -state.elbo), tally
+
+    def _strides(self, ascent: Ascent, state: State, tolerance: float | None = None) -> Generator[State, None, bool]:
         """The climb from a state, some sweeps at a time; returns whether it settled."""
-        climb = Climb(ascent, self.tolerance)
+        climb = Climb(ascent, tolerance or self.tolerance)
         while not climb.settled(state):
             left = self.max_sweeps - state.total
             if left <= 0:
@@ -170,11 +224,16 @@ class CAVI(AbstractAlgorithm):
         return True
 
     def _to_convergence(
-        self, ascent: Ascent, state: State, target: ConjugateTarget, reported: int = 0
+        self,
+        ascent: Ascent,
+        state: State,
+        target: ConjugateTarget,
+        reported: int = 0,
+        tolerance: float | None = None,
     ) -> Generator[Progress, None, tuple[State, bool]]:
         """(the state where the climb settled, whether it did); sweeps up to number `reported` have been reported."""
         yield from self._reports(ascent, state, target, reported)
-        climb = self._strides(ascent, state)
+        climb = self._strides(ascent, state, tolerance)
         while True:
             before = state.sweeps
             try:

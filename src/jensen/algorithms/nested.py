@@ -1,4 +1,4 @@
-"""Nested approximations q(θ, z) = q(θ) q(z | θ): independent groups of latents integrated out for every θ."""
+"""Nested approximations q(θ, z) = q(θ) q(z | θ): many latents integrated out for every value of a few others."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,35 +12,51 @@ from jensen.algorithms.integrating import fitted
 from jensen.core.algorithm import Run
 from jensen.math.precision import Precision
 from jensen.models import build
-from jensen.models.nested import NestedTarget, integrated
+from jensen.models.nested import NestedTarget, integrated, over_field
 
 
 class Nested(AbstractContinuous):
-    """log p(x, θ) = Σ_g log ∫ p(x_g, z_g | θ) dz_g by quadrature, and a Gaussian or what is richer for θ alone.
+    """log p(x, θ) = log ∫ p(x, z, θ) dz, and a Gaussian or what is richer for θ alone.
 
-    For latents that fall into groups of one or two (effects of rows or groups, abilities of persons) which are
-    independent given the other latents θ. They are found from the program: no site is named. What a Gaussian over all
-    latents misses most, that effects spread with their scale, is exact here, and the verdict is about θ.
+    What a Gaussian over all latents misses most, that effects spread with their scale, is there, and the verdict is
+    about θ. z is drawn given θ afterwards, so that a fit has all latents as ever.
 
-    Each integral is adaptive Gauss-Hermite quadrature at the group's conditional mode (Liu and Pierce 1994), which for
-    one latent is that of every generalised linear mixed model. The cost of one log density is that of the program at
-    some 30 to 100 points.
+    Groups: latents that fall into groups of one or two (effects of rows or groups, abilities of persons) which are
+    independent given the other latents. They are found from the program: no site is named. Each integral is adaptive
+    Gauss-Hermite quadrature at the group's conditional mode (Liu and Pierce 1994), which for one latent is that of
+    every generalised linear mixed model. The cost of one log density is that of the program at some 30 to 100 points.
+
+    A field: latents that depend on each other (a chain, a map, a Gaussian process) and are nearly Gaussian given the
+    other latents. With mode m(θ) and precision H(θ) of the field,
+
+        log p(x, θ) = log p(x, m, θ) - ½ log |H| + D/2 log 2π + log E exp r,
+
+    where r is what the Gaussian misses, over mirrored draws of it (an unbiased likelihood; zero for Gaussian rows).
+    H is sparse like the model's own dependence; it is found from products with few vectors and factorised in blocks
+    along a line: O(D) for a chain, O(D²) for a map, and in one block up to some 2,000 latents otherwise. Draws of z
+    are moved by Hamiltonian trajectories, so that they are of the conditional itself.
 
     Args:
         nodes: quadrature nodes for each latent of a group; 13 for one latent and 7 for two to begin with if left out.
+        field: the site, or the sites, of a field that is to be integrated out instead of groups.
     """
 
     name: ClassVar[str] = "nested"
     nodes: int | None = eqx.field(static=True, default=None)
+    field: Any = eqx.field(static=True, default=())
 
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> NestedTarget:
         """The density of θ."""
-        found = integrated(build(model, data, precision), self.nodes)
+        target = build(model, data, precision)
+        if self.field:
+            return over_field(target, (self.field,) if isinstance(self.field, str) else self.field)
+        found = integrated(target, self.nodes)
         if found is None:
             raise ModelError(
                 "No latents of this model fall into small groups that are independent given the rest.",
                 "Method: nested.",
-                "Use method='auto', which takes what applies.",
+                "Name latents that are nearly Gaussian given the others, jn.nested(field=...), or use method='auto', "
+                "which takes what applies.",
             )
         return found
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jensen._errors import JensenError, ModelError, OptionError
-from jensen.algorithms.coordinate.batch_starts import above, begun, placed
+from jensen.algorithms.coordinate.batch_starts import above, begun, moved, placed
 from jensen.algorithms.coordinate.fit import ConjugateFit, finished
 from jensen.algorithms.coordinate.minibatch import Minibatches
 from jensen.algorithms.coordinate.polish import Polished, polished
@@ -57,6 +57,8 @@ class SVI(AbstractAlgorithm):
         max_epochs: passes over the rows, sweeps included.
         tolerance: gain still to come, in nats per observed scalar, that is let go.
         plate: the plate to subsample; `None` takes the largest one that can be split.
+        moves: whether components are merged, dissolved and split on some rows, before the steps and after the sweeps,
+            where that raises the bound (see `CAVI`).
 
     Example:
         >>> import numpy as np, numpyro, numpyro.distributions as dist
@@ -81,6 +83,7 @@ class SVI(AbstractAlgorithm):
     max_epochs: int = 200
     tolerance: float = 1e-5
     plate: str | None = None
+    moves: bool = True
 
     def __check_init__(self) -> None:
         if not 0.5 < self.forgetting <= 1.0:
@@ -157,7 +160,7 @@ class SVI(AbstractAlgorithm):
     ) -> Run:
         assert batches.size is not None  # counted by now
         size, scalars = batches.size, batches.scalars
-        state = placed(batches, source, rng, size, init) if init else begun(batches, source, rng, size)
+        state = placed(batches, source, rng, size, init) if init else begun(batches, source, rng, size, self.moves)
         stepped = yield from steps(
             batches,
             source,
@@ -180,9 +183,11 @@ class SVI(AbstractAlgorithm):
         saddle = False
         while found.converged and found.sweeps < most:
             pushed = above(batches, source, found, rng, size, 10.0 * self.tolerance * scalars)
+            saddle |= pushed is not None
+            if pushed is None and self.moves and not init:
+                pushed = moved(batches, source, found, rng, size)
             if pushed is None:
                 break
-            saddle = True
             left = most - found.sweeps
             more = yield from polished(batches, source, *pushed, scalars, self.tolerance, left, write, found.reported)
             if more.elbo <= found.elbo:

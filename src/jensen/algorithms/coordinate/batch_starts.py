@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from jensen.algorithms.coordinate.ascent import State
+from jensen.algorithms.coordinate.batch_board import batch_board
+from jensen.algorithms.coordinate.beginnings import tried
+from jensen.algorithms.coordinate.board import movable
 from jensen.algorithms.coordinate.global_step import push_program
 from jensen.algorithms.coordinate.minibatch import Minibatches, Sums
+from jensen.algorithms.coordinate.search import elsewhere_on, searched, settled
 from jensen.algorithms.coordinate.shape import Shape
 from jensen.algorithms.coordinate.starts import given_start, perturbed, random_start
 from jensen.models.conjugacy import Moments, Naturals
@@ -20,7 +25,7 @@ ENTRIES = 30_000
 BUDGET = 2_000_000
 """Observed scalars that all starts together may look at, or a sixteenth of a pass."""
 SWEEPS = 30
-TRIES = 6
+TRIES, STARTS = 6, 4
 EVEN = 0.1
 LOOSE = 3000.0
 """Local blocks are iterated to so many times the tolerance of exact sweeps: the noise of a batch is larger still."""
@@ -28,7 +33,7 @@ PUSHED_SWEEPS = 20
 
 
 def begun(
-    batches: Minibatches, source: AbstractSource, rng: np.random.Generator, size: int
+    batches: Minibatches, source: AbstractSource, rng: np.random.Generator, size: int, moves: bool = True
 ) -> tuple[Moments, Naturals]:
     """The best of some random starts after sweeps over some batches; one for models without discrete latents.
 
@@ -42,6 +47,13 @@ def begun(
     several = any(block.discrete for block in batches.model.blocks.values())
     if several and batches.parameters > entries:
         return _start(batches, subset, rng, size, False, EVEN)
+    wide = _wide(batches, source) if several and moves else source
+    rows = subset if wide is source else _subset(batches, wide, rng)
+    board = batch_board(batches, rows, size, LOOSE, rng) if several and moves else None
+    states = tried(board, rng, STARTS, SWEEPS // 2) if board is not None else []
+    if board is not None and states:
+        found, _ = searched(board, settled(board, states[0]), rng)
+        return found.moments, found.naturals
     tries = int(np.clip(affordable / 15, 1, TRIES)) if several else 1
     sweeps = int(np.clip(affordable / tries, 3, SWEEPS))
     best: Any = None
@@ -70,6 +82,14 @@ def placed(
     moments, naturals, _, _, inside = batches.update(moments, naturals, sums, 1.0)
     batches.check_inside(np.asarray(inside), naturals)
     return moments, naturals
+
+
+def _wide(batches: Minibatches, source: AbstractSource) -> AbstractSource:
+    """The source in fewer and larger batches, for moves of the labels on them: every pass costs by the batch."""
+    shape = batches.rest
+    if not source.repeatable or not movable(shape.model, (batches.size or shape.rows) / shape.rows):
+        return source
+    return source.wider(int(np.clip(shape.rows * ENTRIES // shape.model.rows, 1, SUBSET)))
 
 
 def _subset(batches: Minibatches, source: AbstractSource, rng: np.random.Generator) -> list[Batch]:
@@ -129,6 +149,17 @@ def _start(
     moments, naturals, _, _, inside = batches.update(shared, naturals, total.scaled(1.0 / len(subset)), 1.0)
     batches.check_inside(np.asarray(inside), naturals)
     return moments, naturals
+
+
+def moved(
+    batches: Minibatches, source: AbstractSource, found: Any, rng: np.random.Generator, size: int
+) -> tuple[Moments, Naturals] | None:
+    """A state to go on from where a move of the labels raises the bound on some rows; `None` where none does."""
+    board = batch_board(batches, _subset(batches, _wide(batches, source), rng), size, LOOSE, rng)
+    if board is None:
+        return None
+    there = elsewhere_on(board, State(found.moments, found.naturals, (), 0), rng)[0]
+    return None if there is None else (there.moments, there.naturals)
 
 
 def above(

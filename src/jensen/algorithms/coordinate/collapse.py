@@ -58,7 +58,7 @@ class Collapse:
         model, moments = self._at(values, arrays)
         if self.parts is None:
             return self._conditionals(model, moments)
-        found = self._sweeps.conditionals(moments, self._sweeps.cold(self.parts.size), arrays)
+        found = self._sweeps.conditionals(self.parts.size, moments, self._sweeps.cold(self.parts.size), arrays)
         return {name: found[name] for name in self.out}
 
     def _conditionals(self, model: ConjugateModel, moments: Moments) -> Naturals:

@@ -159,6 +159,14 @@ class Minibatches:
         """The statistics of local moments that are given."""
         return self._summed(batch, size, lambda shape, data, w: shape.begin(start(shape), data, w))
 
+    def local_naturals(self, moments: Moments, batch: Batch, loose: float = 1.0) -> list[Naturals]:
+        """Natural parameters of the local factors of every piece, at the optimum of its rows."""
+        found = []
+        for piece in batch:
+            shape = self.program(piece)
+            found.append(shape.naturals(moments, self.inputs(piece, shape)[0], self.local_tolerance(loose)))
+        return found
+
     def _summed(self, batch: Batch, size: int | None, work: Callable[..., Any]) -> Sums:
         shapes = [self.program(piece) for piece in batch]
         even = (size or 1) / sum(shape.rows for shape in shapes)

@@ -10,7 +10,7 @@ import numpy as np
 from jensen._errors import JensenError
 from jensen._typing import Array
 from jensen.algorithms.coordinate.ascent import Ascent, State, accounted, zeros
-from jensen.algorithms.coordinate.plated_sweeps import ROUNDS, SUBSET, sweeps_of
+from jensen.algorithms.coordinate.plated_sweeps import ROUNDS, sweeps_of
 from jensen.algorithms.coordinate.starts import check_values, given_start, perturbed, random_start
 from jensen.models.conjugacy import ConjugateModel, Moments, Naturals
 from jensen.models.conjugacy.energy import INLINE
@@ -52,15 +52,15 @@ class PlatedAscent(Ascent):
 
     def starts(self, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
         """`count` starts, run on one random subset of the rows; the best then makes one sweep over all."""
-        size = min(SUBSET, self.parts.size)
+        size = self.sweeps.subset
         subset = self.chosen(self.arrays, np.sort(rng.choice(self.parts.size, size, replace=False)))
         found: list[State] = []
         for i in range(count):
             start = random_start(self.model, rng, i % 2 == 0, dict.fromkeys(self.parts.local, size))
             carried = {name: start[name] for name in self.parts.carried}
-            state = self._moved({n: start[n] for n in self.order}, (*self.sweeps.begin(start, subset), carried), size)
+            state = self.moved({n: start[n] for n in self.order}, (*self.sweeps.begin(start, subset), carried), size)
             for _ in range(max(SUBSET_SWEEPS, sweeps)):
-                state, (_, after), _, _ = self._swept(state, subset, size)
+                state, (_, after), _, _ = self.swept(state, subset, size)
                 state = replace(state, history=(*state.history[-1:], float(after)))
                 if len(state.history) > 1 and not state.elbo > state.history[0] + 1e-6 * self.model.rows:
                     break
@@ -81,9 +81,9 @@ class PlatedAscent(Ascent):
         values = {site: np.asarray(value) for site, value in local.items()}
         size = self.parts.size
         passed = self.sweeps.from_values(moments, self.cold(size), self.arrays, values)
-        return self._advanced(self._moved(moments, passed, size))
+        return self._advanced(self.moved(moments, passed, size))
 
-    def _moved(self, moments: Moments, passed: Any, size: int) -> State:
+    def moved(self, moments: Moments, passed: Any, size: int) -> State:
         """The globals that follow from statistics; their bound is not known."""
         naturals, entropies = zeros(self.model, self.order)
         return self._updated(State(moments, naturals, (), 0, entropies), passed, size)[0]
@@ -137,7 +137,7 @@ class PlatedAscent(Ascent):
     def _float(self) -> Any:
         return jnp.result_type(float)
 
-    def _swept(self, state: State, arrays: Any, size: int, rounds: int = 1) -> Any:
+    def swept(self, state: State, arrays: Any, size: int, rounds: int = 1) -> Any:
         """(state, bounds before and after the globals, their gains, whether they are inside their domain)."""
         carried = {name: state.moments[name] for name in self.parts.carried}
         shared = {name: state.moments[name] for name in self.order}
@@ -156,7 +156,7 @@ class PlatedAscent(Ascent):
 
     def _advanced(self, state: State, rounds: int = 1, unknown: bool = False) -> State:
         """One more sweep; `unknown`: the factors are in their domain, but not their bound so far."""
-        new, bounds, gains, inside = self._swept(state, self.arrays, self.parts.size, rounds)
+        new, bounds, gains, inside = self.swept(state, self.arrays, self.parts.size, rounds)
         self.check_inside(np.asarray(inside), new.naturals)
         new = replace(new, history=(*state.history, self.finite(float(bounds[1]))), sweeps=state.sweeps + 1)
         if state.history or unknown:
@@ -192,7 +192,7 @@ class PlatedAscent(Ascent):
     def magnitude(self, state: State) -> float:
         """Σ |terms| of the expected log joint."""
         if state.magnitude is None:
-            state = self._swept(state, self.arrays, self.parts.size)[0]
+            state = self.swept(state, self.arrays, self.parts.size)[0]
         return float(state.magnitude or 0.0)
 
     def chosen(self, arrays: Sequence[Any], rows: Any) -> tuple[Any, ...]:

@@ -20,8 +20,8 @@ from jensen.models.conjugacy.rows import CACHE, Chunk, Rows
 CHUNK = 1024
 WIDEST = 2**20
 """Numbers in the local moments of a chunk."""
-SUBSET = 4096
-"""Rows on which starts are run."""
+SUBSET, LARGEST = 4096, 16384
+"""Rows on which starts are run: at least so many, or a fourth of the globals' parameters, up to a limit."""
 ROUNDS, SETTLED = 100, 1e-3
 """From a cold start: at most so many rounds over the local blocks, until their moments change by less than this."""
 HEAVY_ROWS = 1_000_000
@@ -32,7 +32,8 @@ class PlatedSweeps:
     """The compiled halves of a sweep over a split, without its data; `order` names the global blocks in turn.
 
     Rows and globals are two programs: the first takes the run time, the second most of the compile time, and serves any
-    number of rows.
+    number of rows. `subset` is the number of rows on which starts are run; `telling` says whether they hold as many
+    observed scalars as the globals have parameters, without which sweeps would settle on what is peculiar to them.
     """
 
     def __init__(self, parts: PlateSplit, order: tuple[str, ...]):
@@ -40,7 +41,10 @@ class PlatedSweeps:
         self.parts = parts.without_data()
         self.model, self.rows, self.order = self.parts.model, Rows(self.parts), order
         entries = sum(int(np.prod(s)) for n in order for s in parts.model.blocks[n].shapes.values())
-        heavy = {size: size * self.rows.size > HEAVY_ROWS for size in (parts.size, min(SUBSET, parts.size))}
+        near = min(parts.size, int(np.clip(entries // 4, SUBSET, LARGEST)))
+        self.telling = near / parts.size * self.model.rows >= entries
+        self.subset = near
+        heavy = {size: size * self.rows.size > HEAVY_ROWS for size in (parts.size, self.subset)}
         self.rows_pass = {
             (size, rounds): Program(partial(self._rows_program, size, rounds), heavy[size])
             for size in heavy
@@ -50,7 +54,8 @@ class PlatedSweeps:
         self.at = Program(partial(factors_at, self.model))
         self.begin = Program(self._begin_program)
         self.from_values = Program(self._values_program)
-        self.local = Program(self.conditionals)
+        self.local = Program(partial(self.conditionals, parts.size))
+        self.local_of_subset = Program(partial(self.conditionals, self.subset), heavy[self.subset])
         self.push = Program(partial(drawn, self.model, order))
 
     @property
@@ -66,9 +71,9 @@ class PlatedSweeps:
             found[name] = {k: np.repeat(np.asarray(v, self.row_kind), rows, 0) for k, v in start.items()}
         return found
 
-    def conditionals(self, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
-        """Natural parameters of every row's optimal factors given global moments; traceable."""
-        interface, size = self.parts.interface(moments, arrays), self.parts.size
+    def conditionals(self, size: int, moments: Moments, carried: Moments, arrays: Sequence[Array]) -> Naturals:
+        """Natural parameters of every row's optimal factors given global moments, of `size` rows; traceable."""
+        interface = self.parts.interface(moments, arrays)
         if carried:
             carried = self._statistics(interface, arrays, size, carried, ROUNDS)[2]
         chunk = Chunk(arrays, 0, size)

@@ -14,6 +14,7 @@ from jensen.models.conjugacy import ConjugateModel, Moments
 from jensen.models.conjugacy.additive import Additivity
 from jensen.models.conjugacy.analysed import Analysis
 from jensen.models.conjugacy.plates import PlateSplit, split
+from jensen.models.conjugacy.rows import Chunk
 
 HEAVY = 100_000
 """Numbers in a pass over a batch beyond which its program is worth optimising."""
@@ -38,6 +39,7 @@ class Shape:
         )
         self.begin = Program(self._begin)
         self.linear = Program(self._linear)
+        self.naturals = Program(self._naturals)
         self._at = Program(partial(self._at_points, False), heavy), Program(partial(self._at_points, True), heavy)
         self.additive: Additivity | None = None
         self.updates: dict[Any, Program] = {}
@@ -67,6 +69,14 @@ class Shape:
 
         found, fine = jax.lax.map(one, points)
         return found, jnp.all(fine)
+
+    def _naturals(self, moments: Moments, arrays: Any, tolerance: Any) -> Any:
+        """Natural parameters of every row's factors at the optimum of its own, rows first."""
+        rows, chunk = self.local.rows, Chunk(arrays, 0, self.rows)
+        parameters = rows.parameters(self.parts.interface(moments, arrays))
+        low = jax.tree.map(lambda a: a.astype(rows.kind(arrays)), parameters)
+        factors = self.local.factors(low, rows.all_features(chunk), chunk, tolerance)
+        return rows.turned({name: factor.natural for name, factor in factors.items()}, rows_first=True)
 
     def _linear(self, statistics: Any, moments: Moments, arrays: Any) -> Any:
         """⟨S, G⟩, in nats."""

@@ -39,6 +39,8 @@ class Block:
         potentials: whether the factor is softmax of potentials, `indicator`, over the last axis (divided by the number
             `copies` where that is among the statistics).
         point: whether the factor is concentrated at its mode.
+        independent: probabilities of every entry's values -> moments of independent entries; `None` where the block is
+            not discrete.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Block:
     rows_last: Callable[[Natural], AbstractExponentialFactor] | None = None
     potentials: bool = False
     point: bool = False
+    independent: Callable[[np.ndarray], HostNatural] | None = None
 
     def zeros(self) -> Natural:
         """Natural parameters of zero."""

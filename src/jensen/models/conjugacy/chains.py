@@ -128,4 +128,16 @@ def discrete_chain(site: SiteInfo) -> Block:
         return at(values[np.argmax(logs + rng.gumbel(size=logs.shape), -1)])
 
     plates = tuple(p.name for p in site.plates)
-    return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, discrete=True, plates=plates)
+    return Block(
+        site.name,
+        (site.name,),
+        factor,
+        find,
+        shapes,
+        start,
+        at,
+        nearby,
+        discrete=True,
+        plates=plates,
+        independent=paired,
+    )

@@ -340,6 +340,7 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
         plates=plates,
         rows_last=last,
         potentials=True,
+        independent=complete,
     )
 
 

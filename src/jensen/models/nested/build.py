@@ -1,30 +1,24 @@
 """From a target over all latents to one over θ alone."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
 from jensen._errors import OptionError
 from jensen._typing import leaf
-from jensen.math.precision import float_type, working
-from jensen.models import analysis
+from jensen.math.precision import float_type
 from jensen.models.bijection import SiteBijection
+from jensen.models.nested import fields
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.quadrature import nodes
+from jensen.models.nested.reduced import computed, without
 from jensen.models.nested.search import find_groups
 from jensen.models.nested.target import NestedTarget
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.structure import Structure
 from jensen.models.target import Target
 
-WIDTH = 2e7
-"""Data values that one call of the compiled density reads: its program is long, so there is one width of batch."""
-TIMES = 5
-"""Evaluations of the program for each node: values, gradients, and the search for modes."""
-HEAVY, DEAR = 5e6, 3e4
-"""Data values from which on few starts and draws have to do, and those from which on no mixture or flow is climbed."""
 NODES = {1: 13, 2: 7}
 """Quadrature nodes along each of the latents of a group, by their number."""
 
@@ -41,14 +35,11 @@ def over_theta(target: Target, layout: Layout, per_axis: int | None = None) -> N
     assert isinstance(base, NumPyroModel)  # which `find_groups` has seen to
     chart = base.bijection
     assert isinstance(chart, SiteBijection)
-    reduced = _without(structure, layout.sites)
+    reduced = without(structure, layout.sites)
     field = Structure({name: structure.sites[name] for name in structure.offsets if name in layout.sites}, {})
     per_axis = per_axis or NODES[layout.size]
     points, log_weights = nodes(per_axis, layout.size)
     dtype = float_type(target.precision)
-    with working(target.precision):
-        parents = analysis.dependencies(base.fn, structure, base.data, base.fixed.value)
-    computed = tuple(s.name for s in structure.deterministic if set(parents.get(s.name, ())) & set(layout.sites))
     model = NestedModel(
         base=base,
         bijection=SiteBijection(reduced, {k: v for k, v in chart.bounds.items() if k not in layout.sites}),
@@ -59,31 +50,15 @@ def over_theta(target: Target, layout: Layout, per_axis: int | None = None) -> N
         points=leaf(points.astype(dtype)),
         log_weights=leaf(log_weights.astype(dtype)),
         per_axis=per_axis,
-        computed=computed,
+        computed=computed(target, layout.sites),
     )
-    return _with_costs(NestedTarget(model, reduced, target.precision), target.elements)
-
-
-def finer(target: NestedTarget) -> NestedTarget:
-    """The same density with about twice the nodes."""
-    model = target.model
-    per_axis = 2 * model.per_axis + 1
-    points, log_weights = (x.astype(model.points.dtype) for x in nodes(per_axis, model.layout.size))
-    model = dataclasses.replace(model, points=points, log_weights=log_weights, per_axis=per_axis)
-    rows = target.elements // (TIMES * len(target.model.points))
-    return _with_costs(NestedTarget(model, target.structure, target.precision), rows)
-
-
-def _with_costs(found: NestedTarget, rows: int) -> NestedTarget:
-    """One width of batch, since the compiled program is long, and what an evaluation costs."""
-    found.costs(rows=rows, times=TIMES * len(found.model.points))
-    found.wide, found.widths = int(np.clip(2 ** int(np.log2(WIDTH / found.elements + 1)), 2, 64)), ()
-    found.heavy, found.dear, found.second_order = found.elements >= HEAVY, found.elements >= DEAR, False
-    return found
+    return NestedTarget(model, reduced, target.precision).weigh(target.elements)
 
 
 def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> Target:
     """The nested target that `NestedTarget.chart` has described."""
+    if "sites" in saved:
+        return fields.on_chart(target, saved)
     found = integrated(target, int(saved["nodes"]))
     if found is None or found.model.start.shape != np.shape(saved["start"]):
         raise OptionError(
@@ -92,11 +67,3 @@ def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> Target:
             "Attach the model and the data it was fitted with.",
         )
     return found.settled(np.asarray(saved["start"], found.model.start.dtype))
-
-
-def _without(structure: Structure, names: tuple[str, ...]) -> Structure:
-    sites = {
-        name: dataclasses.replace(site, integrated=True) if name in names else site
-        for name, site in structure.sites.items()
-    }
-    return Structure(sites, structure.plates)

@@ -59,9 +59,11 @@ class NestedModel(AbstractModel):
         found = quadrature.centre(lambda z: self._groups(held, z), self.start)
         return found._replace(factor=self.stretch * found.factor)
 
-    def given_centre(self, latent: Latent, at: quadrature.Centre) -> Scalar:
-        """The log joint of θ with the nodes placed around `at`, in nats."""
-        return total(self._terms(latent, at))
+    def at(self, point: Flat) -> tuple[Scalar, Array]:
+        """Log p(x, θ) at u, as a density over R^d, in nats, and the modes of the groups."""
+        latent, log_det = self.bijection.forward(point)
+        centre = self.centre(latent)
+        return total(self._terms(latent, centre)) + log_det, centre.mode
 
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Log integrals of the groups under the field's names, and the sum of all rows that see no z."""
@@ -75,14 +77,14 @@ class NestedModel(AbstractModel):
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """log p(x, θ) at u, as a density over R^d, in nats."""
-        latent, log_det = self.bijection.forward(point)
-        return total(self.log_joint(latent, batch)) + log_det
+        del batch
+        return self.at(point)[0]
 
     def constrain(self, point: Flat) -> Latent:
         """θ at u, and the deterministic sites that it determines."""
         latent, _ = self.bijection.forward(point)
         names = [s.name for s in self.bijection.structure.deterministic if s.name not in self.computed]
-        return {**latent, **self._deterministic(latent, names)}
+        return {**latent, **deterministic(self.base, latent, names)}
 
     def complete(self, point: Flat, key: PRNGKey) -> Latent:
         """θ at u, one draw of z given θ, and all deterministic sites."""
@@ -90,10 +92,12 @@ class NestedModel(AbstractModel):
         z = quadrature.draw(lambda z: self._groups(latent, z), self.centre(latent), key)
         flat = jnp.zeros(self.field.dim, z.dtype).at[self.layout.members].set(z)
         latent = {**latent, **on_support(self.field, flat)[0]}
-        return {**latent, **self._deterministic(latent, [s.name for s in self.bijection.structure.deterministic])}
+        return {**latent, **deterministic(self.base, latent, [s.name for s in self.bijection.structure.deterministic])}
 
-    def _deterministic(self, latent: Latent, names: list[str]) -> Latent:
-        if not names:
-            return {}
-        trace = handlers.trace(handlers.substitute(seeded(self.base.fn), data=latent)).get_trace(**self.base.kwargs)
-        return {name: trace[name]["value"] for name in names}
+
+def deterministic(base: NumPyroModel, latent: Latent, names: list[str]) -> Latent:
+    """Deterministic sites of a program at given latents."""
+    if not names:
+        return {}
+    trace = handlers.trace(handlers.substitute(seeded(base.fn), data=latent)).get_trace(**base.kwargs)
+    return {name: trace[name]["value"] for name in names}

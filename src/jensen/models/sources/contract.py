@@ -48,6 +48,11 @@ class AbstractSource(abc.ABC):
     repeatable: bool = True
     checked: bool = False
 
+    def wider(self, rows: int) -> "AbstractSource":
+        """The same rows in batches of about so many where they can be cut at will, otherwise as they come."""
+        del rows
+        return self
+
     @abc.abstractmethod
     def example(self) -> Piece:
         """A piece of the shape that batches have."""

@@ -30,6 +30,11 @@ class Rows(AbstractSource):
         self.batch_size, self.checked = batch_size or min(BATCH, size), checked
         self.cut = [k for k, v in arguments.items() if isinstance(v, np.ndarray) and v.shape[:1] == (size,)]
 
+    def wider(self, rows: int) -> "Rows":
+        """The same rows in batches of `rows`, if these are more than now."""
+        more = min(rows, self.total)
+        return self if more <= self.batch_size else Rows(self.arguments, self.size, more, self.checked)
+
     def example(self) -> Piece:
         """The first rows."""
         return self._piece(np.arange(self.batch_size), None)

@@ -1,0 +1,48 @@
+"""Where coordinate ascent begins: several starts, the best of them improved by moves of the labels."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jensen.algorithms.coordinate.ascent import Ascent, State
+from jensen.algorithms.coordinate.board import Board, SubsetBoard
+from jensen.algorithms.coordinate.search import Tally, searched, settled
+from jensen.algorithms.coordinate.seeding import Seeds
+
+
+def started(
+    ascent: Ascent, boards: Sequence[Board], rng: np.random.Generator, count: int, sweeps: int
+) -> tuple[list[State], Tally]:
+    """(`count` starts after some sweeps, best first; the moves that were made from the best).
+
+    Where rows are streamed all of this is done on some of them, and the best start then makes one sweep over all.
+    """
+    states = tried(boards[0], rng, count, sweeps)
+    if not states:
+        return ascent.starts(rng, count, sweeps), Tally()
+    best, tally = states[0], Tally()
+    for one in boards:
+        best, moves = searched(one, settled(one, best), rng)
+        tally += moves
+    if isinstance(boards[0], SubsetBoard):
+        whole = boards[0].outside(best)
+        return [whole or ascent.starts(rng, 1, sweeps)[0], *(replace(s, sweeps=0) for s in states[1:])], tally
+    return [best, *states[1:]], tally
+
+
+def tried(board: Board, rng: np.random.Generator, count: int, sweeps: int) -> list[State]:
+    """Starts after some sweeps, best first: every second one from seeds, the others random."""
+    base, seeds, states = board.random(rng), None, []
+    for i in range(count):
+        probs = None
+        if i % 2 == 0:
+            seeds = seeds or Seeds(board, base, rng)
+            probs = seeds.drawn(rng)
+        if probs is None:
+            base, probs = board.random(rng), rng.dirichlet(np.ones(board.values), board.entries)
+        state = board.placed(probs, base)
+        state = None if state is None else board.swept(state, max(1, sweeps))
+        if state is not None:
+            states.append(state)
+    return sorted(states, key=lambda state: -state.elbo)

@@ -1,0 +1,97 @@
+"""The log density of a few hyperparameters θ, with a field z that is nearly Gaussian given them integrated out."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
+from jensen.core import AbstractModel
+from jensen.models.bijection import SiteBijection
+from jensen.models.nested import laplace, moves
+from jensen.models.nested.model import deterministic
+from jensen.models.nested.order import Order
+from jensen.models.numpyro import NumPyroModel
+
+
+class Drawn(NamedTuple):
+    """A draw of the field, (D,), the mode, the damping on the way to it, and the share of moves that were accepted."""
+
+    field: Array
+    mode: Array
+    damping: Scalar
+    accepted: Scalar
+
+
+class FieldModel(AbstractModel):
+    """log p(x, θ) = log ∫ p(x, z, θ) dz, by Laplace's approximation and draws of what it misses (`laplace`).
+
+    Attributes:
+        base: the program. bijection: the chart of θ. sites: names of the field's sites.
+        where: (D,) positions of the field's coordinates among all, and of θ's after them.
+        order: the field's latents in blocks.
+        start: (D,) field at which the search for its mode begins.
+        noise: (D, n) standard normal draws, which are mirrored.
+        computed: deterministic sites that depend on the field.
+    """
+
+    base: NumPyroModel
+    bijection: SiteBijection
+    sites: tuple[str, ...] = eqx.field(static=True)
+    where: np.ndarray
+    order: Order
+    start: Array
+    noise: Array
+    computed: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def fixed(self) -> Any:
+        """The program's constant arguments."""
+        return self.base.fixed
+
+    def joined(self, point: Flat, field: Array) -> Flat:
+        """All coordinates of the program's own chart."""
+        return jnp.zeros(len(self.where), field.dtype).at[self.where].set(jnp.concatenate([field, point]))
+
+    def given(self, point: Flat) -> laplace.Density:
+        """The log joint density as one of the field alone, over R^D, in nats."""
+        return lambda field: self.base.log_density(self.joined(point, field))
+
+    def near(self, point: Flat) -> laplace.Mode:
+        """The field's mode given θ, held constant by differentiation."""
+        return laplace.mode(self.given(lax.stop_gradient(point)), self.start, self.order)
+
+    def at(self, point: Flat) -> tuple[Scalar, Array]:
+        """Log p(x, θ) at u, as a density over R^d, in nats, and the field's mode."""
+        near = self.near(point)
+        return laplace.log_integral(self.given(point), near, self.noise, self.order), near.z
+
+    def log_density(self, point: Flat, batch: Any = None) -> Scalar:
+        """Log p(x, θ) at u, in nats."""
+        del batch
+        return self.at(point)[0]
+
+    def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
+        """The log density of θ on its support, as one term."""
+        del batch
+        point, log_det = self.bijection.inverse(latent)
+        return {", ".join(self.sites): self.at(point)[0] - log_det}
+
+    def constrain(self, point: Flat) -> Latent:
+        """θ at u, and the deterministic sites that it determines."""
+        latent, _ = self.bijection.forward(point)
+        names = [s.name for s in self.bijection.structure.deterministic if s.name not in self.computed]
+        return {**latent, **deterministic(self.base, latent, names)}
+
+    def complete(self, point: Flat, key: PRNGKey) -> Latent:
+        """θ at u, one draw of the field given θ, and all deterministic sites."""
+        return self.drawn(point, key)[0]
+
+    def drawn(self, point: Flat, key: PRNGKey) -> tuple[Latent, Drawn]:
+        """`complete`, and what the draw went through."""
+        density, near = self.given(point), self.near(point)
+        at = laplace.gaussian(density, near, self.order)
+        field, accepted = moves.draw(density, at, self.order, key)
+        return self.base.constrain(self.joined(point, field)), Drawn(field, at.mode, near.damping, accepted)

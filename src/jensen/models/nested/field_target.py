@@ -1,0 +1,125 @@
+"""The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from jensen.math.precision import working
+from jensen.math.programs import Program
+from jensen.models.nested.field import Drawn, FieldModel
+from jensen.models.nested.target import NestedTarget, value_alone, value_grad_and_mode
+
+EACH, COST, HEAVY = 12, 8.0, 1e6
+"""Evaluations of the program in one of the density, beside those at draws; what one entry costs, in data values, and
+how many of these make few starts and draws do."""
+LONG = 3e5
+"""Data values of one evaluation from which on programs are worth being compiled well."""
+MORE = 4
+"""Times as many draws where they are too few."""
+FAR, STARTS = 3.0, 3
+"""How many sd from the field's mode, and how often, another is sought."""
+ACCEPTED, APART = 0.7, 1e-3
+"""Share of moves from which on draws of the field settle; nats between two modes that are one."""
+
+
+def _drawn(model: FieldModel, points: jax.Array, keys: jax.Array) -> Any:
+    return jax.vmap(lambda point, key: model.drawn(point, jax.random.wrap_key_data(key)))(points, keys)
+
+
+class FieldTarget(NestedTarget):
+    """A target whose field's mode is followed from one θ to the next."""
+
+    model: FieldModel  # type: ignore[assignment]
+    looks: ClassVar[int] = 16
+    """Values of θ at which the conditional is looked at."""
+    how: str = "by a Gaussian at its mode and draws of what that misses"
+
+    def weigh(self, rows: int) -> "FieldTarget":
+        """Say what an evaluation costs for a program of so many data values."""
+        order, draws = self.model.order, self.model.noise.shape[1]
+        evaluations = EACH * order.count + 2 * draws
+        algebra = order.blocks * order.width**2 * (EACH * order.width + draws) // 20
+        self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
+        self.heavy = self.elements >= HEAVY
+        return self
+
+    @cached_property
+    def _programs(self) -> dict[str, Program]:
+        heavy = "middle" if self.elements > LONG else False
+        named = {"gradients": value_grad_and_mode, "values": value_alone, "draws": _drawn}
+        return {name: Program(fn, heavy=heavy) for name, fn in named.items()}
+
+    @property
+    def program_of_gradients(self) -> Any:
+        """(model, points) -> values, gradients, and the field at the highest."""
+        return self._programs["gradients"]
+
+    @property
+    def program_of_values(self) -> Any:
+        """(model, points) -> values."""
+        return self._programs["values"]
+
+    def finer(self) -> "FieldTarget":
+        """The same density with four times the draws."""
+        return self._with(noise=noise(self.model.noise, MORE, 1)).weigh(self.rows)
+
+    def error(self, points: np.ndarray) -> float:
+        """Standard deviation over these θ of the log density that is owed to which draws there are, in nats."""
+        here, other = self.settled(), self.settled()._with(noise=noise(self.model.noise, 1, 2))
+        return float(np.std(here.value(points) - other.value(points)) / np.sqrt(2.0))
+
+    def complete(self, points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Every latent and deterministic site, each (rows, ...); the field is drawn given the others."""
+        return self.drawn(points, seed)[0]
+
+    def drawn(self, points: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], Drawn]:
+        """`complete`, and what the draws of the field went through."""
+        with working(self.precision):
+            keys = jax.random.split(jax.random.key(seed), len(points))
+            padded, width = self._pad(points)
+            keys = np.asarray(jax.random.key_data(keys))
+            keys = np.concatenate([keys, np.repeat(keys[-1:], len(padded) - len(points), axis=0)])
+            run = self._programs["draws"]
+            chunks = range(0, len(padded), width)
+            parts = [jax.device_get(run(self.model, padded[i : i + width], keys[i : i + width])) for i in chunks]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(points)], *parts)
+
+    def doubts(self, points: np.ndarray) -> str:
+        """Whether the conditional has one mode and is concave around it, and draws of the field settle."""
+        names = ", ".join(repr(name) for name in self.model.sites)
+        points = np.asarray(points[: self.looks], float)
+        concave = f"Given the other latents, the log density of {names} is not concave."
+        found = self.settled().drawn(points, 71)[1]
+        if found.damping.max() > 0.0:
+            return concave
+        values = self.settled().value(points)
+        sound = np.isfinite(values)
+        if sound.mean() < 0.5:
+            return f"Given the other latents, {names} has no mode that Newton's method finds."
+        points, values, found = points[sound], values[sound], jax.tree.map(lambda leaf: leaf[sound], found)
+        for start in range(STARTS):
+            far = found.mode[start] + FAR * (found.field[start] - found.mode[start])
+            other = self.settled(far.astype(self.model.start.dtype))
+            if other.drawn(points, 71)[1].damping.max() > 0.0:
+                return concave
+            apart = float(np.abs(other.value(points) - values).max())
+            if not apart < APART:
+                return f"Given the other latents, {names} has several modes, {apart:.2g} nats apart."
+        accepted = float(found.accepted.mean())
+        return "" if accepted > ACCEPTED else f"Of the moves of draws of {names} only {accepted:.0%} are accepted."
+
+    def chart(self) -> dict[str, np.ndarray]:
+        """What a file keeps to find the same density again from the program."""
+        return {
+            "draws": np.asarray(self.model.noise.shape[1]),
+            "start": np.asarray(self.model.start),
+            "sites": np.asarray("\n".join(self.model.sites)),
+        }
+
+
+def noise(like: Any, times: int, stream: int) -> np.ndarray:
+    """Standard normal draws (D, times n) for an array (D, n)."""
+    size, count = like.shape
+    return np.random.default_rng([stream, 83]).normal(size=(size, times * count)).astype(like.dtype)

@@ -1,0 +1,166 @@
+"""Fields integrated out by a Gaussian at the mode and draws of what it misses: exact where they can be, and checked."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import halfnorm, multivariate_normal
+
+import jensen as jn
+from jensen.math.precision import working
+from jensen.math.programs import Program
+from jensen.models import build
+from jensen.models.nested import laplace, over_field
+from jensen.models.nested.order import Order
+from jensen.models.nested.pattern import pattern
+from tests.nested import models
+
+
+@pytest.fixture(scope="module")
+def level():
+    return over_field(build(models.level, {"y": models.WALK}, "double"), ("h",))
+
+
+def test_a_gaussian_field_is_exact():
+    y = 0.3 * np.cumsum(models.RNG.normal(size=models.STEPS)) + 0.5 * models.RNG.normal(size=models.STEPS)
+    target = over_field(build(models.noisy, {"y": y}, "double"), ("z",))
+    points = np.array([[-1.0, -0.5], [-3.0, 0.2]])
+    exact = []
+    for s, t in np.exp(points):
+        covariance = s**2 * np.minimum.outer(np.arange(models.STEPS), np.arange(models.STEPS)) + s**2
+        seen = multivariate_normal.logpdf(y, np.zeros(len(y)), covariance + t**2 * np.eye(len(y)))
+        exact.append(seen + halfnorm.logpdf(s, scale=0.5) + halfnorm.logpdf(t) + np.log(s * t))
+    values, slopes = target.value_and_grad(points)
+    np.testing.assert_allclose(values, exact, atol=1e-7)
+    for column in range(2):
+        step = 1e-4 * np.eye(2)[column]
+        ends = target.value(points + step), target.value(points - step)
+        np.testing.assert_allclose(slopes[:, column], (ends[0] - ends[1]) / 2e-4, atol=1e-5)
+
+
+def test_counts_along_a_walk_against_a_filter(level):
+    assert level.model.order.blocks > 1
+    points = np.array([[-2.5], [-1.2], [-0.5]])
+    exact = [models.level_filter(v)[0] + halfnorm.logpdf(np.exp(v), scale=0.5) + v for v in points[:, 0]]
+    np.testing.assert_allclose(level.value(points), exact, atol=0.15)
+    _, slopes = level.value_and_grad(points)
+    ends = level.value(points + 1e-4), level.value(points - 1e-4)
+    np.testing.assert_allclose(slopes[:, 0], (ends[0] - ends[1]) / 2e-4, atol=1e-4)
+    assert level.error(points) == pytest.approx(np.std(level.value(points) - exact), abs=0.1)
+
+
+def test_the_pattern_of_a_chain_and_of_a_map_is_found():
+    side = 12
+    index = np.arange(side * side).reshape(side, side)
+    ends = np.stack([np.r_[index[:, :-1].ravel(), index[:-1].ravel()], np.r_[index[:, 1:].ravel(), index[1:].ravel()]])
+    shuffled = models.RNG.permutation(side * side)[ends]
+    expected = np.eye(side * side, dtype=bool)
+    expected[tuple(shuffled)] = expected[tuple(shuffled[::-1])] = True
+    numbers = expected * models.RNG.uniform(0.5, 1.5, expected.shape)
+    found = pattern(lambda directions: np.abs(directions @ (numbers + numbers.T)), side * side)
+    np.testing.assert_array_equal(found.toarray(), expected)
+    order = Order.of(found, side * side)
+    assert order.blocks >= 3
+    assert order.width < 2 * side
+
+
+@pytest.mark.slow
+def test_a_map_in_strips_is_the_map_in_one_block():
+    side = 9
+    index = np.arange(side * side).reshape(side, side)
+    ends = np.stack([np.r_[index[:, :-1].ravel(), index[:-1].ravel()], np.r_[index[:, 1:].ravel(), index[1:].ravel()]])
+    y = models.RNG.poisson(1.5, side * side)
+    strips = over_field(build(models.mapped, {"y": y, "ends": ends}, "double"), ("phi",))
+    whole = strips._with(order=Order.dense(side * side), noise=strips.model.noise[:, :0])
+    points = np.array([[-0.7], [-1.5]])
+    assert strips.model.order.blocks > 1
+    bare = strips._with(noise=strips.model.noise[:, :0])
+    np.testing.assert_allclose(bare.value(points), whole.value(points), atol=1e-8)
+
+
+def test_a_field_that_is_not_concave_is_doubted():
+    target = over_field(build(models.bimodal, {"y": 1.0 + np.zeros(models.STEPS)}, "double"), ("h",))
+    assert "'h' is not concave" in target.doubts(np.full((16, 1), -2.0))
+
+
+@pytest.mark.parametrize("field", ["x", ("h", "s")])
+def test_what_can_be_no_field_is_refused(field):
+    with pytest.raises(jn.OptionError, match="field"):
+        jn.fit(models.level, {"y": models.WALK}, jn.nested(field=field), progress=False)
+
+
+def test_a_field_that_leaves_too_much_is_refused():
+    y, ends = np.ones(81, int), np.stack([np.arange(80), np.arange(1, 81)])
+    with pytest.raises(jn.ModelError, match=r"leaves 81 other latents.*'phi' \(81\)"):
+        jn.fit(models.mapped, {"y": y, "ends": ends}, jn.nested(field="s"), progress=False)
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return jn.fit(models.level, {"y": models.WALK}, progress=False)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """Moments of s and of the states, from a grid over log s, and log p(y)."""
+    v = np.linspace(-4.0, 0.7, 95)
+    found = [models.level_filter(one) for one in v]
+    logs = np.array([one[0] for one in found]) + halfnorm.logpdf(np.exp(v), scale=0.5) + v
+    share = np.exp(logs - logs.max())
+    evidence = logs.max() + np.log(share.sum() * (v[1] - v[0]))
+    share /= share.sum()
+    mean = share @ np.exp(v)
+    states = np.array([one[1] for one in found])
+    means = np.einsum("v,vt->t", share, states[:, :, 0])
+    sds = np.sqrt(np.einsum("v,vt->t", share, states[:, :, 1] ** 2 + states[:, :, 0] ** 2) - means**2)
+    return (mean, np.sqrt(share @ (np.exp(v) - mean) ** 2)), means, sds, evidence
+
+
+def test_a_fit_has_the_posterior_of_scale_and_states(fit, exact):
+    (mean, sd), means, sds, evidence = exact
+    assert "integrated out" in fit.status
+    assert fit.check().verdict in ("trusted", "usable")
+    table = fit.summary()
+    assert abs(table.loc["s", "mean"] - mean) < 0.1 * sd
+    assert table.loc["s", "sd"] == pytest.approx(sd, rel=0.1)
+    states = table.loc[[f"h[{t}]" for t in range(models.STEPS)]]
+    assert np.abs(states["mean"] - means).max() < 0.1 * sds.min()
+    np.testing.assert_allclose(states["sd"], sds, rtol=0.1)
+    low, high = fit.evidence().interval
+    assert low - 0.05 < evidence < high + 0.05
+
+
+@pytest.mark.slow
+def test_auto_leaves_a_field_that_is_not_concave():
+    auto = jn.auto(num_starts=1, escalate=False)
+    fit = jn.fit(models.bimodal, {"y": 1.0 + np.zeros(models.STEPS)}, auto, progress=False)
+    assert "'h' is not concave. So nothing was integrated out" in fit.status
+    assert fit.q.dim == models.STEPS + 1
+
+
+def test_draws_saving_and_prediction(fit, tmp_path):
+    draws = fit.sample(30)
+    np.testing.assert_allclose(draws["rate"], np.exp(1.0 + draws["h"]), rtol=1e-6)
+    fit.save(tmp_path / "fit.jn")
+    again = jn.load(tmp_path / "fit.jn").attach(models.level, {"y": models.WALK})
+    np.testing.assert_array_equal(again.sample(30)["h"], draws["h"])
+    assert again.predict(num_draws=10)["y"].shape == (10, models.STEPS)
+
+
+def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
+    model = level.model
+    noise = np.random.default_rng(1).normal(size=(models.STEPS, 1000))
+
+    def both(point, noise):
+        density, near = model.given(point), model.near(point)
+        at = laplace.gaussian(density, near, model.order)
+        whole = laplace.remainders(density, at, noise, model.order).reshape(-1)
+        parts = laplace.remainders_in_parts(density, at, noise, model.order)
+        return whole, parts, laplace.log_mean_weight(density, at, noise, model.order)
+
+    monkeypatch.setattr("jensen.models.nested.order.MANY", 1)
+    monkeypatch.setattr("jensen.models.nested.order.APART", 1)
+    with working("double"):
+        whole, parts, apart = jax.device_get(Program(both)(np.array([-1.2]), noise))
+    assert parts.shape == (3, 2000)
+    np.testing.assert_allclose(parts.sum(axis=0), whole, atol=0.02 * whole.std())
+    assert apart == pytest.approx(np.log(np.exp(whole).mean()), abs=0.02)
