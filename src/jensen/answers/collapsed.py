@@ -54,6 +54,10 @@ class Collapsed:
         log_joint, log_q, log_wide = self.weigher(values, count)
         return log_joint, log_q, np.logaddexp(log_q, log_wide) - np.log(2.0)
 
+    def _densities(self, values: Draws) -> tuple[np.ndarray, np.ndarray]:
+        log_q, log_wide = self.weigher.densities(values, len(next(iter(values.values()))))
+        return log_q, np.logaddexp(log_q, log_wide) - np.log(2.0)
+
     def view(self, points: np.ndarray) -> View:
         """The latents with weights, discrete ones by their values too."""
         infos, precision = self.solution.infos, self.solution.precision
@@ -61,7 +65,7 @@ class Collapsed:
         return View(
             self._read(points),
             lambda values: self._weighed(values, len(next(iter(values.values()))))[0],
-            lambda values: self._weighed(values, len(next(iter(values.values()))))[1:],
+            self._densities,
             states=[len(v) for site in self.way.left_out if (v := infos[site].values) is not None],
             coded={site: len(v) for site, v in listed.items() if np.array_equal(v, np.arange(len(v)))},
             eps=float(np.finfo(float_type(precision)).eps),
