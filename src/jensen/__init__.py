@@ -87,6 +87,7 @@ __all__ = [
     "amortised",
     "auto",
     "bbvi",
+    "cache",
     "cavi",
     "compare",
     "explain",

@@ -24,7 +24,7 @@ def refined(fit: Fit, options: Refinement, seed: int, progress: bool | Callable[
     watch = Stopwatch()
     answer = fit._attached("refinement")
     pool = fit.pool
-    where = answer.unconstrained(pool, fit._pool_draws)
+    where = answer.unconstrained(pool, fit._pool_draws, always=True)
     if where is None:
         raise UndefinedError(
             "This fit has no density over unconstrained coordinates for NUTS to go on with.",

@@ -14,7 +14,9 @@ from jensen.algorithms import noncentring
 from jensen.algorithms.adaptive import adapted
 from jensen.algorithms.flexible import scored_draws
 from jensen.algorithms.measured import Measured
-from jensen.families import Flow, FullRank
+from jensen.answers.gaussian import untried
+from jensen.core import Outcome
+from jensen.families import Flow, FullRank, MeanField
 from jensen.math.precision import working
 from jensen.models import build
 from jensen.models.noncentred import noncentred
@@ -126,11 +128,25 @@ def test_a_flow_that_contradicts_itself_has_no_bound():
     assert np.isnan(log_q).any()
 
 
+def _advice(*families, q=None):
+    return untried(Outcome(q, True, "", stages=tuple({"family": name} for name in families)))
+
+
+def test_a_remedy_is_none_that_has_been_tried():
+    start = FullRank.from_factor(np.zeros(1), np.eye(1))
+    assert "full_rank" in _advice(q=MeanField(np.zeros(1), np.zeros(1)))
+    assert "full_rank" not in _advice("curvature at the mode", "full rank", q=start)
+    assert "escalate=True" in _advice("curvature at the mode", "full rank", q=start)
+    assert "auto" not in _advice("full rank", "mixture of 8", "flow", q=start)
+    assert _advice("full rank", "flow", q=start) == ""
+    assert _advice(q=start) == "Take method='auto' or write hierarchical scales non-centred."
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_mixture_by_importance_draws_has_sds_that_the_seed_does_not_decide(seed):
     """A Student t of 8 degrees of freedom in three coordinates, whose sds are √(8 / 6)."""
     law = stats.multivariate_t(np.zeros(3), np.eye(3), df=8)
-    target = SimpleNamespace(dim=3, value=law.logpdf)
+    target = SimpleNamespace(dim=3, work=1, value=law.logpdf)
     q = adapted(target, FullRank.from_factor(np.zeros(3), np.eye(3)), 6, seed)
     weights = np.exp(np.asarray(q.logits) - np.logaddexp.reduce(np.asarray(q.logits)))
     means, lower = np.asarray(q.components.loc), np.tril(np.asarray(q.components.lower), -1)

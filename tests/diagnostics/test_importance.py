@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.diagnostics.importance import Pool, draw_pool, even, smooth, student_log_prob, weighted_moments
+from jensen.diagnostics.importance import Pool, draw_pool, even, hopeless, smooth, student_log_prob, weighted_moments
 from jensen.families import FullRank, LowRank, MeanField
 from tests.posteriors import conjugate_answer, conjugate_data, fitted, gaussian, quadratic_model
 
@@ -237,3 +237,12 @@ def test_gaussian_units_do_not_matter():
     np.testing.assert_allclose(fits[0].q.covariance() * np.outer(scale, scale), fits[1].q.covariance(), rtol=1e-5)
     assert fits[0].check().verdict == fits[1].check().verdict == "trusted"
     del covariance
+
+
+def test_weights_are_given_up_only_where_no_number_of_draws_would_do():
+    """Normal log weights with an sd of 1.5 leave a tenth of the draws; with 5, exp(-25) of them."""
+    rng = np.random.default_rng(0)
+    assert not any(hopeless(1.5 * rng.normal(size=128)) for _ in range(200))
+    assert all(hopeless(8.0 * rng.normal(size=128)) for _ in range(50))
+    assert not hopeless(np.full(128, -np.inf))
+    assert not hopeless(np.where(np.arange(128) < 70, -50.0, rng.normal(size=128)))  # what has no weight does no harm

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 import jensen as jn
 from jensen.core import AbstractCheck, Certificate, Finding, Outcome
 from jensen.diagnostics.check import as_dict, from_dict
+from jensen.diagnostics.importance import weigh
+from jensen.diagnostics.verdict import Material, verdict
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,24 @@ def test_certificates_of_other_versions_are_read():
     assert Certificate.from_dict(json.loads(json.dumps(kept.as_dict()))) == kept
     old = {"elbo": 2.0, "saddle": 0.0, "interrupted": 1.0, "fossil": 7.0}
     assert Certificate.from_dict(old) == Certificate(elbo=2.0, interrupted=True)
+
+
+class _Counting(AbstractCheck):
+    def __init__(self, passed, dear):
+        self.passed, self.dear, self.asked = passed, dear, 0
+
+    def measure(self, material):
+        self.asked += 1
+        yield Finding(f"dear: {self.dear}", 0.0, "", self.passed, reason="It failed.")
+
+
+@pytest.mark.parametrize(("costly", "fails", "asked"), [(True, True, 0), (True, False, 1), (False, True, 1)])
+def test_a_dear_check_is_left_out_only_where_it_is_costly_and_the_answer_clear(costly, fails, asked):
+    dear, cheap = _Counting(True, True), _Counting(not fails, False)
+    pool = weigh(np.zeros((128, 1)), np.zeros(128), np.zeros(128), np.zeros(128))
+    said = {"advice": {"untrusted": "", "usable": ""}, "khat": lambda pool: pool.khat_q, "onward": lambda pool: ""}
+    answer = SimpleNamespace(costly=costly, **said)
+    report = verdict(Material(answer, pool, {}, 0), [dear, cheap])
+    assert dear.asked == asked
+    assert report.verdict == ("untrusted" if fails else "trusted")
+    assert [check.name for check in report.checks] == ["dear: True"] * asked + ["dear: False"]

@@ -77,6 +77,24 @@ def test_what_has_no_density_is_refused():
         jn.fit(rows, batches, progress=False).refine()
 
 
+@pytest.mark.slow
+def test_the_evidence_counts_all_labellings_and_classes_are_drawn():
+    def classes(x):
+        with numpyro.plate("states", 2):
+            mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.ones(2) / 2))
+            numpyro.sample("x", dist.Normal(mu[z], 1.0), obs=x)
+
+    x = np.random.default_rng(0).normal(size=20) + 4.0 * (np.arange(20) < 10)
+    before = jn.fit(classes, {"x": x}, "cavi", progress=False)
+    after = before.refine(progress=False)
+    found, expected = after.evidence(), before.evidence()
+    assert found.log_evidence == pytest.approx(expected.log_evidence, abs=0.02)
+    assert found.log_labellings == pytest.approx(np.log(2.0))
+    assert after.sample(30)["z"].shape == (30, 20)
+
+
 @pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_chains_that_stay_apart_have_a_large_r_hat(shift):
     points = np.random.default_rng(0).normal(size=(4, 500, 2))

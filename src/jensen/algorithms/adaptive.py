@@ -13,10 +13,12 @@ from jensen.families import FullRank, Mixture
 from jensen.math import linalg
 from jensen.models import Target
 
-ROUNDS, DRAWS, PER_COORDINATE = 3, 1024, 256
-"""Rounds, and draws in each of them: at least so many, and so many for each coordinate."""
+ROUNDS, MOST, DRAWS, PER_COORDINATE = 3, 12, 1024, 256
+"""Rounds, at least and at most, and draws in each: at least so many, and so many for each coordinate."""
 LAST = 8192
 """Draws in the last round, at least: of those of the others the noise in the sds shows in the verdict."""
+EVEN, EFFORT = 0.75, 4e9
+"""The share of effective draws after which the next round is the last, and how much work most rounds may be."""
 STEPS, PRIOR = 15, 0.02
 """EM steps in a round, and the weight of the first scatter in every component's, as a share of all draws."""
 
@@ -24,21 +26,27 @@ STEPS, PRIOR = 15, 0.02
 def adapted(target: Target, start: FullRank, count: int, seed: int) -> Mixture:
     """A mixture of `count` components that covers the posterior around `start`.
 
-    Cost: max(1024, 256 d) values of the log density in each round, and 8192 at least in the last.
+    Rounds go on until most draws are effective. Cost: max(1024, 256 d) values of the log density in each round, and
+    8192 in the last, or as many as the account of work affords.
     """
     rng = np.random.default_rng([seed, 53])
     scatter = start.covariance()
     means, factors, logs = np.asarray(start.loc, float)[None], np.linalg.cholesky(scatter)[None], np.zeros(1)
     size = max(DRAWS, PER_COORDINATE * target.dim)
-    for index in range(ROUNDS):
-        wanted = size if index < ROUNDS - 1 else max(size, LAST)
-        points, log_proposal = _draw(means, factors, logs, wanted, rng)
+    rounds = int(np.clip(EFFORT / (size * target.work), ROUNDS, MOST))
+    most, settled = max(size, int(min(LAST, EFFORT / target.work))), False
+    for index in range(rounds):
+        last = settled or index == rounds - 1
+        points, log_proposal = _draw(means, factors, logs, most if last else size, rng)
         weights = _truncated(target.value(points) - log_proposal)
         if weights is None:
             break
+        settled = index >= ROUNDS - 2 and 1.0 / (weights**2).sum() > EVEN * size
         if len(means) < count:
             means, factors, logs = _spread(points, weights, start, count, rng)
         means, factors, logs = _fitted(points, weights, (means, factors, logs), scatter)
+        if last:
+            break
     parts = [FullRank.from_factor(mean, factor) for mean, factor in zip(means, factors, strict=True)]
     return Mixture.of(parts, logs)
 
@@ -71,8 +79,10 @@ def _draw(
 
 def _distances(points: np.ndarray, means: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Squared distances in each component's own scale (n, K), and log |factor| (K,)."""
-    white = [linalg.solve_lower(f, (points - m).T) for m, f in zip(means, factors, strict=True)]
-    return np.stack([(w**2).sum(axis=0) for w in white], axis=1), np.array([linalg.log_det_factor(f) for f in factors])
+    inverse = np.linalg.inv(factors)
+    white = points @ inverse.swapaxes(1, 2) - np.einsum("kij,kj->ki", inverse, means)[:, None]
+    dets = np.log(np.abs(np.diagonal(factors, axis1=1, axis2=2))).sum(axis=1)
+    return np.einsum("kni,kni->nk", white, white), dets
 
 
 def _spread(
@@ -101,7 +111,7 @@ def _fitted(
         total = shares.sum(axis=0) + 1e-12
         means = (shares.T @ points) / total[:, None]
         moved = points[None] - means[:, None]
-        spreads = np.einsum("nk,kni,knj->kij", shares, moved, moved) + PRIOR * 0.5 * scatter
+        spreads = (moved * shares.T[:, :, None]).swapaxes(1, 2) @ moved + PRIOR * 0.5 * scatter
         spreads = spreads / (total + PRIOR)[:, None, None] + 1e-12 * np.eye(d) * np.trace(scatter) / d
         factors, logs = np.linalg.cholesky(spreads), np.log(total)
     return means, factors, logs

@@ -8,14 +8,14 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms import dependent, escalate, integrating, natural_gaussian, stochastic
+from jensen.algorithms import dependent, escalate, from_factors, integrating, natural_gaussian, stochastic
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.weighing import gap
 from jensen.algorithms.explore import Survey, climb, diagonal_gaussian, survey
-from jensen.algorithms.measured import Measured
+from jensen.algorithms.measured import WILD, Measured
 from jensen.algorithms.resolved import resolved
 from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
@@ -26,9 +26,12 @@ from jensen.families import AbstractGaussian, FullRank, LowRank
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target
+from jensen.models.nested import FieldTarget
 
 NEGLIGIBLE = 0.05
 """Nats between bound and evidence that are not worth another family."""
+GENERIC = 0.5
+"""Spread of generic values of the latents, over R^d, at which a field is looked at first."""
 DENSE, DENSE_STEPS = 600, 100
 """Coordinates up to which a full covariance is tried after what is cheaper, and its natural-gradient steps."""
 
@@ -36,9 +39,10 @@ DENSE, DENSE_STEPS = 600, 100
 class Auto(AbstractAlgorithm):
     """Coordinate ascent where every block of the model is conjugate; else, and against it, Gaussians.
 
-    With discrete latents or many rows the factors of coordinate ascent are kept. Where all latents are continuous and
-    few, the Gaussian of the next paragraph is fitted as well, unless the factors' bound is the evidence to within 0.05
-    nats as importance weights see it, and the higher bound is kept.
+    With many latents or rows the factors of coordinate ascent are kept. Where continuous latents are few, the Gaussian
+    of the next paragraph is fitted as well, discrete ones summed out, unless the factors' bound is the evidence to
+    within 0.05 nats as importance weights see it (0.2, where discrete latents are summed over much), and the higher
+    bound is kept. Its first start is then the optimum of the ascent, and the only one where an evaluation is dear.
 
     Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
 
@@ -59,7 +63,8 @@ class Auto(AbstractAlgorithm):
         dense_limit: largest number of coordinates with a full-rank covariance.
         rank: columns of the low-rank factor beyond that.
         integrate: whether latents that fall into small groups, independent given few others, are integrated out for
-            every value of these (`jn.nested`), from 10 latents on.
+            every value of these (`jn.nested`), from 10 latents on; and 30 or more along a chain or over a map that are
+            nearly Gaussian given the others.
         finish: whether to go on with NUTS (`Fit.refine`) where the verdict is untrusted.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
             gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
@@ -98,29 +103,83 @@ class Auto(AbstractAlgorithm):
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
         if target.nested is not None:
-            return (yield from integrating.fitted(target.nested, seed, self.gaussian))
+            return (yield from self._nested(target, seed))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))
         factors = yield from CAVI().run(target.conjugate, seed)
         density = target.density
         single = len(target.conjugate.model.blocks) == 1
-        if density is None or single or target.conjugate.heavy or density.dim > self.dense_limit:
+        if single:
             return factors
+        if density is None or target.conjugate.heavy or density.dim > self.dense_limit:
+            return _kept(factors)
+        return (yield from self._or_gaussian(density, factors, seed))
+
+    def _or_gaussian(self, density: Target, factors: Outcome, seed: int) -> Run:
+        """The factors, or what is fitted to the density where its bound is higher.
+
+        With discrete latents the first start is where the ascent has found the mass. It is the only one where an
+        evaluation is dear: what there is elsewhere, the ascent's other starts say.
+        """
         exact = factors.certificate["elbo"]
-        missing, doubt = gap(factors.q, exact)
-        if missing + 2.0 * doubt < NEGLIGIBLE:
-            return factors
-        first, found = yield from self._gaussian(density, seed)
+        summed, dear = bool(density.structure.summed), density.dear
+        steps = from_factors.steps_for(density, natural_gaussian.draws_per_step(density.dim), 40 + 2 * density.dim)
+        if dear and summed and not steps:
+            return _kept(factors)
+        known = gap(factors.q, exact) if dear or not summed else None
+        if known and known[0] + 2.0 * known[1] < (escalate.GAP if dear and summed else NEGLIGIBLE):
+            return _kept(factors)
+        if dear and summed:
+            begin = from_factors.gaussian_near(density, factors)
+            if begin is None:
+                return _kept(factors)
+            first, found = (yield from self._around(density, begin, factors, seed, steps)), None
+        else:
+            near = from_factors.point_near(density, factors) if summed else None
+            first, found = yield from self._gaussian(density, seed, near)
         bound, error, spread = _measured(density, first.q, seed)
-        there = Measured("Gaussian", first.q, bound, error, np.inf, spread=spread)
-        better = bound > exact + 2.0 * error and not there.contradicted(exact + missing + 2.0 * doubt, 0.0)
-        own = {"family": "conjugate factors", "elbo": exact, "se": 0.0, "kept": not better}
+        better = bound > exact + 2.0 * error
+        if better and spread > WILD:  # a bound of such weights may be wrong
+            missing, doubt = known or gap(factors.q, exact)
+            there = Measured("Gaussian", first.q, bound, error, np.inf, spread=spread)
+            better = not there.contradicted(exact + missing + 2.0 * doubt, 0.0)
         if not better:
-            row = {"family": "Gaussian", "elbo": bound, "se": error, "kept": False}
-            return dataclasses.replace(factors, stages=(own, row))
+            return _kept(factors, {"family": "Gaussian", "elbo": bound, "se": error, "kept": False})
         outcome = yield from self._beyond(density, first, found, seed)
+        own = {**_kept(factors).stages[0], "kept": False}
         return dataclasses.replace(outcome, stages=(own, *outcome.stages))
+
+    def _nested(self, target: AutoTarget, seed: int) -> Run:
+        """With latents integrated out; with all of them, where these are a field that is far from Gaussian."""
+        nested, why = target.nested, ""
+        assert nested is not None
+        assert target.density is not None  # of which it is a part
+        if isinstance(nested, FieldTarget):
+            looks = np.random.default_rng([seed, 61]).normal(0.0, GENERIC, (nested.looks, nested.dim))
+            why = nested.doubts(looks)
+        if not why:
+            outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
+            if not (why and isinstance(nested, FieldTarget)):
+                return outcome
+        outcome = yield from self.gaussian(target.density, seed)
+        return dataclasses.replace(outcome, status=f"{why.strip()} So nothing was integrated out. {outcome.status}")
+
+    def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
+        """The full-rank Gaussian that is reached from one place in so many steps."""
+        fit = yield from natural_gaussian.ascend(target, begin, seed, max_steps=steps)
+        stage = _Stage("full rank", fit.q, fit.converged)
+        _compare(target, [stage], seed)
+        stage.kept = True
+        known = factors.certificate
+        certificate = Certificate(
+            shift_in_sd=fit.shift,
+            rollbacks=float(fit.rollbacks),
+            share_elsewhere=known.share_elsewhere,
+            variance_elsewhere=known.variance_elsewhere,
+        )
+        status = f"The full rank Gaussian was kept. {natural_gaussian.describe(target, fit)}"
+        return Outcome(fit.q, fit.converged, status, certificate, None, factors.restarts, (stage.row(),))
 
     def gaussian(self, target: Target, seed: int) -> Run:
         """A Gaussian, and what goes beyond it where it must."""
@@ -132,12 +191,14 @@ class Auto(AbstractAlgorithm):
             return first
         return (yield from escalate.escalate(target, first, found, seed, self.escalate is True, self._gaussian))
 
-    def _gaussian(self, target: Target, seed: int) -> Generator[Progress, None, tuple[Outcome, Survey | None]]:
-        """Explore, fit, compare."""
+    def _gaussian(
+        self, target: Target, seed: int, near: np.ndarray | None = None
+    ) -> Generator[Progress, None, tuple[Outcome, Survey | None]]:
+        """Explore, from `near` first, fit, compare."""
         starts = max(2, self.num_starts // 4) if target.heavy else self.num_starts
         if target.dim > self.dense_limit:
             return (yield from self._large(target, seed, starts)), None
-        paths = yield from climb(target, seed, starts)
+        paths = yield from climb(target, seed, starts, first=near)
         found = survey(target, paths, 8 if self.escalate is True else 4)
         mode = found.mode
         start = starting_gaussian(target, mode, paths, seed)
@@ -200,6 +261,12 @@ class Auto(AbstractAlgorithm):
             tuple(p.best[1] for p in paths),
             tuple(stage.row() for stage in stages),
         )
+
+
+def _kept(factors: Outcome, *others: dict[str, Any]) -> Outcome:
+    """The factors, with what else was tried."""
+    own = {"family": "conjugate factors", "elbo": factors.certificate["elbo"], "se": 0.0, "kept": True}
+    return dataclasses.replace(factors, stages=(own, *others))
 
 
 def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float, float]:

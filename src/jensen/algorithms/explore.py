@@ -21,6 +21,8 @@ LONGEST = 500
 """Steps of a climb; in few dimensions fewer do."""
 _PROBES = 16
 """Draws at which renumberings of states are tried."""
+NEARBY = 100_000
+"""Work of an evaluation from which on no climbs start from afar, a hundred steps of a batch of 64 each."""
 FLAT = 1e8
 """A standard deviation of an unconstrained coordinate beyond which its direction counts as flat."""
 
@@ -49,15 +51,16 @@ class Mode:
 
 
 def climb(
-    target: Target, seed: int, num_starts: int, max_steps: int | None = None
+    target: Target, seed: int, num_starts: int, max_steps: int | None = None, first: np.ndarray | None = None
 ) -> Generator[Progress, None, list[lbfgs.Path]]:
-    """L-BFGS from `num_starts` points; the paths, highest first. Raises if no start has a finite density.
+    """L-BFGS from `num_starts` points, and from `first`; the paths, highest first. Raises if no start is finite.
 
     A path that is longer than climbs usually are is cut: on the ridge of a hierarchical scale at zero it would rise for
     ever, and Newton steps settle any other.
     """
     max_steps = max_steps or min(LONGEST, 100 + 5 * target.dim)
     starts = find_starts(target, seed, num_starts)
+    starts = starts if first is None else np.concatenate([first[None], starts])
     paths: list[lbfgs.Path] = []
     # Where a gradient is dear, Newton steps take over earlier.
     tolerance = 1.0 if target.heavy else 1e-9
@@ -220,7 +223,7 @@ def survey(target: Target, paths: list[lbfgs.Path], most: int = 4) -> Survey:
     check_integral(target, mode.point, mode.factor)
     if not target.heavy:
         check_edge(target, mode.point, mode.factor, mode.regular and mode.decrement < 1e-4)
-    near = target.heavy or not mode.regular or np.isfinite(target.reach)
+    near = target.work > NEARBY or not mode.regular or np.isfinite(target.reach)
     further = [] if near else _climb_from_afar(target, mode)
     ends: list[lbfgs.Path] = []
     for path in sorted([*paths[1:], *further], key=lambda p: -p.best[1]):

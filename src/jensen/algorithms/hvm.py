@@ -187,7 +187,7 @@ class HVM(AbstractAlgorithm):
                 starts = [learn.together(q) for q in starts]
                 estimator, move = Jointly(estimator, learn.charts), JointMove(move)
             view = Flattened(target, learn is not None or target.subsample is not None)
-            steps = ascent.Chunks(view, estimator, self.bound, move, quick=0, heavy="middle" if axes else True)
+            steps = ascent.Chunks(view, estimator, self.bound, move, quick=0, heavy="middle")
             q, reached = yield from race(steps, view, starts, self.rate, seed)
             epoch = 1 if target.subsample is None else target.subsample.epoch
             chunk = max(200 if axes else 1000, 20 * epoch)

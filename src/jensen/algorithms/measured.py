@@ -14,8 +14,8 @@ from jensen.families import AbstractGaussian
 from jensen.math.precision import working
 from jensen.models import Target
 
-DRAWS, FEW, EFFORT = 2048, 256, 2e7
-"""Draws by which families are compared, and at least; data values read for them where that is less."""
+DRAWS, FEW, EFFORT, WORK = 2048, 256, 2e7, 1e9
+"""Draws by which families are compared, and at least; data values read for them, or work, where that is less."""
 ABOVE, STEADY, WILD = 3.0, 3.0, 5.0
 """Nats by which a bound may exceed the evidence that steady weights of another family see; sds of log weights."""
 TAIL, BLOCKS = 4.0, 8
@@ -71,7 +71,7 @@ def measure(
     p / (½ q + ½ t) (Veach and Guibas 1995): its own weights have tails that make a large gap look like a small one, or
     hang on a single draw. It is the median over blocks of draws.
     """
-    count = int(np.clip(EFFORT / target.elements, FEW, DRAWS)) // BLOCKS * BLOCKS
+    count = int(np.clip(min(EFFORT / target.elements, WORK / target.work), FEW, DRAWS)) // BLOCKS * BLOCKS
     heavier = None
     if isinstance(q, AbstractGaussian):
         rng = np.random.default_rng([seed, 31])

@@ -58,6 +58,15 @@ class Labelling:
                 out[name] = np.take(out[name], order, axis=axis + 1)
         return out
 
+    def rotated(self, values: Values, turn: np.ndarray) -> Values:
+        """The latents with `turn` (size, size) applied along the axes, in every draw."""
+        out = dict(values)
+        for name, axis in self.axes:
+            if axis is not None:
+                moved = np.moveaxis(np.asarray(out[name], float), axis + 1, -1) @ turn
+                out[name] = np.moveaxis(moved, -1, axis + 1)
+        return out
+
     def features(self, values: Values) -> np.ndarray:
         """One row of numbers for each state, whatever its number: (draws, states, features)."""
         parts = []
@@ -131,8 +140,27 @@ def find_labellings(
     return tuple(found)
 
 
+def find_rotations(
+    log_joint: Callable[[Values], np.ndarray], values: Values, found: Sequence[Labelling], eps: float = 2e-16
+) -> tuple[Labelling, ...]:
+    """The labellings along whose axes states can be not only renumbered but mixed by any orthogonal matrix.
+
+    Renumberings are orthogonal matrices, so only what can be renumbered is tried. Two random rotations generate a dense
+    part of all (Auerbach 1934): what leaves the log joint as it is under both does so under every one.
+    """
+    whole = [one for one in found if len(one.classes[0]) == one.size and all(axis is not None for _, axis in one.axes)]
+    if not whole:
+        return ()
+    test, rng, kept = _Test(log_joint, values, eps), np.random.default_rng(0), []
+    for one in whole:
+        turns = [np.linalg.qr(rng.normal(size=(one.size, one.size)))[0] for _ in range(2)]
+        if test.says_something and all(test.same_rotated(one, turn) for turn in turns):
+            kept.append(one)
+    return tuple(kept)
+
+
 class _Test:
-    """Renumberings, tried at generic draws."""
+    """Renumberings and rotations, tried at generic draws."""
 
     def __init__(self, log_joint: Callable[[Values], np.ndarray], values: Values, eps: float):
         self.log_joint, here = log_joint, log_joint(values)
@@ -153,6 +181,12 @@ class _Test:
         there = self.log_joint({name: np.concatenate([image[name] for image in images]) for name in some})
         gaps = np.abs(there.reshape(len(moves), -1) - self.here[:draws])
         return (gaps < self.tolerance[:draws]).all(axis=1)
+
+    def same_rotated(self, labelling: Labelling, turn: np.ndarray) -> bool:
+        """Whether an orthogonal matrix along the axes of a labelling leaves the log joint as it is at every draw."""
+        with np.errstate(all="ignore"):  # a rotation may leave the supports
+            gaps = np.abs(self.log_joint(labelling.rotated(self.values, turn)) - self.here)
+        return bool((gaps < self.tolerance).all())
 
     def passing(self, sets: list[tuple[Axis, ...]], size: int, frugal: bool) -> list[tuple[Axis, ...]]:
         """The sets of axes along which some two states can be swapped."""

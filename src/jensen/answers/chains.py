@@ -15,7 +15,7 @@ from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks.mixing import Mixing
 from jensen.diagnostics.evidence import Evidence, evidence
 from jensen.diagnostics.importance import Pool, pool_size
-from jensen.diagnostics.labellings import View
+from jensen.diagnostics.labellings import View, counted
 from jensen.families import AbstractGaussian, Chains
 from jensen.math.mixing import mixing
 
@@ -25,14 +25,14 @@ class ChainsAnswer(GaussianAnswer):
 
     kind: ClassVar[str] = "chains"
     approximates: ClassVar[Any] = Chains
-    advice: ClassVar[Mapping[str, str]] = {
+    ADVICE: ClassVar[Mapping[str, str]] = {
         "usable": "Draw on: refine(num_draws=...), with twice as many.",
         "untrusted": "Draw on: refine(num_draws=...), with twice as many, or write the model in other coordinates.",
     }
 
     def __init__(self, target: Any, outcome: Outcome, seed: int):
         super().__init__(target, outcome, seed)
-        self.grows = False
+        self.grows, self.advice = False, self.ADVICE
 
     @cached_property
     def q(self) -> AbstractGaussian:
@@ -55,9 +55,10 @@ class ChainsAnswer(GaussianAnswer):
         return ""
 
     def evidence(self, pool: Pool) -> Evidence:
-        """From importance draws of the Gaussian."""
-        del pool
-        return evidence(super().pool(self.seed + 1))
+        """From importance draws of the Gaussian, with all labellings."""
+        pool = super().pool(self.seed + 1)
+        view = super().view(pool)
+        return evidence(pool, counted=counted(pool, view) if view else None)
 
     def view(self, pool: Pool) -> View | None:
         """Chains are taken as they are."""

@@ -10,7 +10,7 @@ from jensen.algorithms.coordinate.collapse import Weighable
 from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.solution import Solution
 from jensen.algorithms.coordinate.weighing import Weigher, chosen_weigher
-from jensen.diagnostics.importance import Pool, weigh
+from jensen.diagnostics.importance import FEW, PILOT, Pool, hopeless, log_ratio, weigh
 from jensen.diagnostics.labellings import View
 from jensen.math.precision import float_type
 
@@ -21,7 +21,8 @@ Draws = dict[str, np.ndarray]
 class Collapsed:
     """The latents that keep their draws, and how the others leave.
 
-    The second half of a pool comes from the factors to a power below one: see `weighing.tempered`.
+    The second half of a pool comes from the factors to a power below one: see `weighing.tempered`. A pool is small
+    where the first draws show that weights will be of no use: the verdict is clear then.
     """
 
     solution: Solution | HybridSolution
@@ -37,6 +38,11 @@ class Collapsed:
         weigher = self.weigher
         size = weigher.size
         own = weigher.draw(self.way.q, size // 2, 2 * seed)
+        if size > FEW and own:
+            log_joint, log_q, _ = weigher({name: value[:PILOT] for name, value in own.items()}, PILOT)
+            if hopeless(log_ratio(log_joint, log_q)):
+                size = FEW
+                own = {name: value[: size // 2] for name, value in own.items()}
         wide = weigher.draw(weigher.wide, size // 2, 2 * seed + 1)
         values = {name: np.concatenate([own[name], wide[name]]) for name in own}
         log_joint, *log_q = self._weighed(values, size)
@@ -48,6 +54,10 @@ class Collapsed:
         log_joint, log_q, log_wide = self.weigher(values, count)
         return log_joint, log_q, np.logaddexp(log_q, log_wide) - np.log(2.0)
 
+    def _densities(self, values: Draws) -> tuple[np.ndarray, np.ndarray]:
+        log_q, log_wide = self.weigher.densities(values, len(next(iter(values.values()))))
+        return log_q, np.logaddexp(log_q, log_wide) - np.log(2.0)
+
     def view(self, points: np.ndarray) -> View:
         """The latents with weights, discrete ones by their values too."""
         infos, precision = self.solution.infos, self.solution.precision
@@ -55,7 +65,7 @@ class Collapsed:
         return View(
             self._read(points),
             lambda values: self._weighed(values, len(next(iter(values.values()))))[0],
-            lambda values: self._weighed(values, len(next(iter(values.values()))))[1:],
+            self._densities,
             states=[len(v) for site in self.way.left_out if (v := infos[site].values) is not None],
             coded={site: len(v) for site, v in listed.items() if np.array_equal(v, np.arange(len(v)))},
             eps=float(np.finfo(float_type(precision)).eps),

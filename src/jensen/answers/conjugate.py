@@ -16,7 +16,7 @@ from jensen.algorithms.coordinate.hybrid_solution import HybridSolution, restore
 from jensen.algorithms.coordinate.solution import Solution, restored
 from jensen.answers.collapsed import Collapsed, collapsed
 from jensen.answers.contract import AbstractAnswer, Draws
-from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
+from jensen.answers.factors import BY_AUTO, FACTORS, factor_checks, factor_probabilities
 from jensen.answers.local_factors import LocalFactors, local_factors, row_plate
 from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome
@@ -47,13 +47,13 @@ class ConjugateAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "factors"
     approximates: ClassVar[tuple[type, ...]] = (Solution, HybridSolution)
-    advice: ClassVar[Mapping[str, str]] = FACTORS
     space: str = "the latents that were not integrated out exactly"
 
     def __init__(self, target: Any, outcome: Outcome, seed: int):
         del target  # a solution knows its own
         self.target: ConjugateTarget | HybridTarget = outcome.q.target
         self.outcome, self.seed = outcome, seed
+        self.advice = BY_AUTO if outcome.stages else FACTORS
         self.structure, self.program = self.target.structure, self.target.program
 
     @property
@@ -140,12 +140,13 @@ class ConjugateAnswer(AbstractAnswer):
         own = self.sample(DRAWS, self.seed + 5) if small else {}
         return factor_probabilities(small, own, pool, draws)
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+    def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> Any:
         """The program over R^D, discrete latents summed out."""
         program, precision = self.program, self.target.precision
         if program is None or not self._collapsed.way.weighed:
             return None
-        return on_the_line(lambda: build(program.fn, program.kwargs, precision), pool, draws, self.structure.latents)
+        latents = self.structure.latents
+        return on_the_line(lambda: build(program.fn, program.kwargs, precision), pool, draws, latents, always)
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of exact moments, where anything has weights."""

@@ -41,6 +41,7 @@ class AbstractAnswer(abc.ABC):
         space: what the importance weights are on, in words, where it is not the latents themselves.
         partial: whether q leaves latents of rows out, so that a model may have more of them.
         grows: whether independent pools of it may be joined, at a cost that is no matter.
+        costly: whether checks that need many log densities take seconds, or a density that has to be compiled first.
         advice: what to do where a fit is "usable", and where it is "untrusted" and no check that failed has a remedy.
     """
 
@@ -53,7 +54,8 @@ class AbstractAnswer(abc.ABC):
     space: str = ""
     partial: ClassVar[bool] = False
     grows: bool = False
-    advice: ClassVar[Mapping[str, str]]
+    costly: bool = True
+    advice: Mapping[str, str]
     _counted: tuple[Pool, Counted] | None = None
 
     @abc.abstractmethod
@@ -136,9 +138,14 @@ class AbstractAnswer(abc.ABC):
         del pool, draws
         return {}
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray] | None:
-        """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build."""
-        del pool, draws
+    def unconstrained(
+        self, pool: Pool, draws: Draws, always: bool = False
+    ) -> tuple[Any, np.ndarray, np.ndarray] | None:
+        """(the log density over R^D, the pool's draws there, their weights); `None` where it is too dear to build.
+
+        Unless `always`, it may be `None` also where no tail of the draws is long.
+        """
+        del pool, draws, always
         return None
 
     def onward(self, pool: Pool) -> str:

@@ -12,11 +12,14 @@ from jensen.diagnostics.checks import Labellings, Modes, Moments, Optimiser, Sta
 from jensen.diagnostics.importance import Pool
 from jensen.diagnostics.states import LISTED, Probabilities, from_draws
 
+_JOIN = 'Factors of q ignore dependence: join sites that depend on each other, jn.cavi(blocks=(("a", "b"),)), '
+_OFTEN = "Means are often right where sds are not."
 FACTORS = {
     "usable": CORRECTED,
-    "untrusted": 'Factors of q ignore dependence: join sites that depend on each other, jn.cavi(blocks=(("a", "b"),)), '
-    "take method='auto' where all latents are continuous, or go on with NUTS. Means are often right where sds are not.",
+    "untrusted": f"{_JOIN}take method='auto' where all latents are continuous, or go on with NUTS. {_OFTEN}",
 }
+BY_AUTO = {"usable": CORRECTED, "untrusted": f"{_JOIN}or go on with NUTS. {_OFTEN}"}
+"""The same where the automatic choice, or what it tries, has come to these factors."""
 NOISE = 0.15
 """Error in sd that corrected means may have: pools of factors are smaller where the data are many."""
 

@@ -44,6 +44,9 @@ FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
 }
 
 CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
+NOISE, NOISE_HEAVY, SHARE_HEAVY = 0.05, 0.1, 0.5
+"""Error in sd that corrected means may have; where the data are many, and pools therefore small, it may be larger, and
+so large a part of the draws is enough."""
 STEPS, COMPILED = 10_000, 5.0
 """Gradients one after the other, and seconds of compilation, that a refinement is expected to take."""
 CENTRED = "centred"
@@ -53,22 +56,36 @@ INTEGRATED = "integrated"
 """What is saved under this name says how other sites are integrated out."""
 
 
+def untried(outcome: Outcome) -> str:
+    """What to do about an untrusted fit: what neither its method nor an automatic choice of families has tried.
+
+    Empty where all of it has been: `onward` says how NUTS goes on.
+    """
+    tried = " ".join([*(str(row["family"]) for row in outcome.stages), type(outcome.q).__name__])
+    steps = []
+    if not any(name in tried for name in ("full rank", "FullRank", "curvature")):
+        steps.append("fit with method=jn.advi(family='full_rank')")
+    if not outcome.stages:
+        steps += ["take method='auto'", "write hierarchical scales non-centred"]
+    elif not any(name in tried for name in ("mixture", "Mixture", "flow")):
+        steps.append("let jn.auto(escalate=True) try mixtures and flows, which take longer")
+    sentence = " or ".join([", ".join(steps[:-1]), *steps[-1:]] if len(steps) > 1 else steps)
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
+
+
 class GaussianAnswer(AbstractAnswer):
     """q(u) Gaussian over u ∈ R^D, pushed onto the latents' supports by the model's bijection."""
 
     kind: ClassVar[str] = "gaussian"
     approximates: ClassVar[type] = AbstractGaussian
-    advice: ClassVar[Mapping[str, str]] = {
-        "usable": CORRECTED,
-        "untrusted": "Fit with method=jn.advi(family='full_rank'), or write hierarchical scales non-centred.",
-    }
 
     def __init__(self, target: Target | AutoTarget, outcome: Outcome, seed: int):
         density = target.density if isinstance(target, AutoTarget) else target
         assert density is not None  # there is a Gaussian on it
         self.target, self.outcome, self.seed = density, outcome, seed
-        self.grows = not density.heavy
+        self.grows, self.costly = not density.heavy, density.dear
         self.structure, self.program = density.structure, density.program
+        self.advice = {"usable": CORRECTED, "untrusted": untried(outcome)}
 
     @property
     def q(self) -> AbstractGaussian:
@@ -156,11 +173,11 @@ class GaussianAnswer(AbstractAnswer):
             Modes(),
             Optimiser(),
             FiniteDensity(),
-            Moments(),
+            Moments(NOISE_HEAVY if self.target.heavy else NOISE),
             States(),
             Stationary(self.gaussian),
             LinearResponse(),
-            Weights(),
+            Weights(share=SHARE_HEAVY if self.target.heavy else 1.0),
             Tails(),
         )
 
@@ -169,9 +186,9 @@ class GaussianAnswer(AbstractAnswer):
         small = [s.name for s in self.structure.summed if np.prod(s.shape, dtype=int) * len(s.values) <= LISTED]  # type: ignore[arg-type]
         return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> tuple[Any, np.ndarray, np.ndarray]:
+    def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> tuple[Any, np.ndarray, np.ndarray]:
         """The pool is there already."""
-        del draws
+        del draws, always
         return self.target, pool.points, pool.weights
 
     def onward(self, pool: Pool) -> str:

@@ -29,6 +29,7 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
 from jensen.models import Target
 from jensen.models.native import NativeTarget, native_target
+from jensen.models.target import DEAR
 
 
 class NativeAnswer(AbstractAnswer):
@@ -36,13 +37,14 @@ class NativeAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "native"
     approximates: ClassVar[type] = Product
-    advice: ClassVar[Mapping[str, str]] = FACTORS
+    advice: Mapping[str, str] = FACTORS
 
     def __init__(self, target: NativeTarget | AutoTarget, outcome: Outcome, seed: int):
         own = target.native if isinstance(target, AutoTarget) else target
         assert own is not None  # there is a product of native factors on it
         target = own
         self.target, self.outcome, self.seed = target, outcome, seed
+        self.costly = target.elements >= DEAR
         self.structure, self.program = target.structure, target.program
 
     @property
@@ -160,14 +162,14 @@ class NativeAnswer(AbstractAnswer):
     def _discrete(self) -> dict[str, Any]:
         return {name: factor for name, factor in self.q.factors.items() if factor.discrete}
 
-    def unconstrained(self, pool: Pool, draws: Draws) -> Any:
+    def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> Any:
         """The same model over R^D, where all latents are continuous."""
         target = self.target
 
         def build() -> Target:
             return Target(target.model, target.structure, target.precision)
 
-        return on_the_line(build, pool, draws, self._latents()) if target.differentiable else None
+        return on_the_line(build, pool, draws, self._latents(), always) if target.differentiable else None
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of the latents whose means and sds under q are known."""

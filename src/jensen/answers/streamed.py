@@ -45,7 +45,7 @@ class StreamedAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "streamed"
     approximates: ClassVar[type] = Streamed
-    advice: ClassVar[Mapping[str, str]] = FACTORS
+    advice: Mapping[str, str] = FACTORS
     space: str = "the latents that all rows share"
     partial: ClassVar[bool] = True
 

@@ -16,13 +16,18 @@ tail is exponential. The density over R^D is another program, which costs as muc
 LARGEST = 200
 
 
-def on_the_line(build: Callable[[], Target], pool: Pool, draws: dict[str, np.ndarray], latents: list[Any]) -> Any:
-    """(the log density over R^D, the draws there, their weights); `None` where no tail is long, or D is large."""
+def on_the_line(
+    build: Callable[[], Target], pool: Pool, draws: dict[str, np.ndarray], latents: list[Any], always: bool
+) -> Any:
+    """(the log density over R^D, the draws there, their weights); `None` where D is large.
+
+    Unless `always`, also where no tail is long.
+    """
     continuous = [site for site in latents if not site.discrete and site.values is None]
     if not continuous or not all(site.name in draws for site in continuous):
         return None
     table = np.concatenate([draws[s.name].reshape(len(pool.weights), -1) for s in continuous], axis=1)
-    if table.shape[1] > LARGEST or not _long(table, pool.weights):
+    if table.shape[1] > LARGEST or not (always or _long(table, pool.weights)):
         return None
     try:
         target = build()

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 Verdict = Literal["trusted", "usable", "untrusted"]
 Blocks = Literal["trusted", "usable", ""]
@@ -54,6 +54,9 @@ class AbstractCheck(abc.ABC):
         ...         sd = float(material.draws["x"].std())
         ...         yield Finding("sd of x", sd, "< 2", sd < 2, "usable", f"x has an sd of {sd:.2g}.")
     """
+
+    dear: ClassVar[bool] = False
+    """Whether it is left out where it costs much and the other checks have ruled *usable* out already."""
 
     @abc.abstractmethod
     def measure(self, material: Any) -> Any:

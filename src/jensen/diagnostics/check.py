@@ -44,7 +44,8 @@ class Report:
     checks: tuple[Check, ...] = field(default=())
 
     def __str__(self) -> str:
-        words = {"usable": "usable with importance weights"}.get(self.verdict, self.verdict)
+        weighed = self.verdict == "usable" and self.khat_corrected > -1.0  # without a tail all draws weigh the same
+        words = "usable with importance weights" if weighed else self.verdict
         lines = [f"Verdict: {words}"]
         lines += [f"  - {reason}" for reason in self.reasons]
         if self.remedy:

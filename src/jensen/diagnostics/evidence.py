@@ -128,9 +128,12 @@ def evidence(pool: Pool, particles: tuple[int, ...] = (10, 100), counted: Counte
     own, every = pool.log_ratios, (counted.pool if counted else pool)
     bounds = {k: _bound(every.log_ratios, k) for k in particles if k <= every.half}
     estimate, error = every.log_evidence
+    low, high = interval(every)
+    if counted and counted.rotated:  # draws cover a part of all rotations, and cannot say how large a part
+        high = np.inf
     se = float(own.std(ddof=1) / np.sqrt(len(own))) if np.isfinite(own).all() else np.inf
     labels = (counted.log_count, counted.log_covered) if counted else (0.0, 0.0)
-    return Evidence(float(own.mean()), se, bounds, estimate, error, every.khat, interval(every), *labels)
+    return Evidence(float(own.mean()), se, bounds, estimate, error, every.khat, (low, high), *labels)
 
 
 @dataclass(frozen=True)

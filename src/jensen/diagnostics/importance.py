@@ -12,6 +12,10 @@ from jensen.models import Target
 
 TAIL = 4.0
 """Degrees of freedom of the heavier proposal."""
+PILOT, FEW, HOPELESS = 128, 512, 7.0
+"""Draws by which weights are judged before all are drawn, the size of a pool of weights that are of no use, and the
+nats by which the heaviest of the first exceeds their upper quartile: that of normal log weights with an sd of 4, of
+which millions leave one effective draw."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,14 @@ class Pool:
 
 
 def pool_size(target: Target) -> int:
-    """8192 draws where the data are small; fewer, at least 512, where a log density costs much."""
-    return int(2 ** np.clip(np.floor(np.log2(4e9 / target.elements)), 9, 13))
+    """8192 draws where the data are small; fewer, at least 256, where a log density costs much."""
+    return int(2 ** np.clip(np.floor(np.log2(4e9 / target.work)), 8, 13))
+
+
+def hopeless(log_weights: np.ndarray) -> bool:
+    """Whether a few draws of q say that no number of them would give weights that can be used."""
+    finite = np.isfinite(log_weights)
+    return bool(finite.any()) and float(log_weights[finite].max() - np.quantile(log_weights, 0.75)) > HOPELESS
 
 
 def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray | None = None) -> Pool:
@@ -106,8 +116,12 @@ def draw_pool(target: Target, q: AbstractGaussian, seed: int, covariance: np.nda
 
     `covariance` (linear response, say) replaces q's own as the heavier proposal's scatter.
     """
-    pool = _draw(target, q, seed, covariance, pool_size(target))
-    scarce = 50.0 < pool.ess < 2000.0 and not target.heavy
+    size = pool_size(target)
+    if target.dear and size > FEW:
+        first = q.host_transform(normal_draws(PILOT, q.noise_dim, seed))
+        size = FEW if hopeless(log_ratio(target.value(first), q.host_log_prob(first))) else size
+    pool = _draw(target, q, seed, covariance, size)
+    scarce = 50.0 < pool.ess < 2000.0 and not target.dear
     return _draw(target, q, seed, covariance, 4 * pool_size(target)) if scarce else pool
 
 

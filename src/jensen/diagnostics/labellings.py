@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpyro.distributions import constraints
 
-from jensen.algorithms.relabel import Axis, Labelling, Values, axis_sets, find_labellings
+from jensen.algorithms.relabel import Axis, Labelling, Values, axis_sets, find_labellings, find_rotations
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.orders import Orders, number_of, orders_within
 
@@ -76,12 +76,24 @@ class Counted:
             or where the states are alike and q covers every order of them.
         log_covered: log of how many of them the draws of q cover, as measured. share_elsewhere: the part of the
             evidence where states that are not interchangeable are renumbered and q is not, as measured.
+        rotated: sites whose states can be mixed by any orthogonal matrix, those that turn together in one group.
     """
 
     pool: Pool
     log_count: float = 0.0
     log_covered: float = 0.0
     share_elsewhere: float = 0.0
+    rotated: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def turning(self) -> str:
+        """What a verdict says of rotations; empty where there are none."""
+        return " ".join(
+            f"Rotating {' and '.join(repr(name) for name in names)} along the axis of states leaves the log density as "
+            "it is (a continuum of equivalent answers): q describes one rotation, and only what no rotation changes, "
+            "such as sums of squares and products over that axis, is told by the data."
+            for names in self.rotated
+        )
 
     @property
     def sentence(self) -> str:
@@ -168,6 +180,8 @@ def counted(pool: Pool, view: View) -> Counted:
     if view.anywhere is not None:
         some = {name: np.concatenate([view.anywhere[name], value]) for name, value in some.items()}
     found = find_labellings(view.log_joint, some, view.states, view.coded, view.eps, view.frugal) if some else ()
+    turning = find_rotations(view.log_joint, some, found, view.eps) if found and view.densities else ()
+    rotated = tuple(tuple(dict.fromkeys(name for name, _ in one.axes)) for one in turning if _in_one(view, some, one))
     whole, log_joint = renumbered(pool, view, found)
     every = [one for one in found if not whole or not set(one.axes) & set(whole.axes)] + ([whole] if whole else [])
     if not every:
@@ -195,7 +209,20 @@ def counted(pool: Pool, view: View) -> Counted:
     told = [one for one in found if one.size in view.states or one in apart or one in few]
     log_count = sum(math.log(one.count) for one in told)
     covered = max(log_count - max(beyond, 0.0), 0.0)
-    return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0)
+    return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0, rotated)
+
+
+def _in_one(view: View, values: Values, labelling: Labelling) -> bool:
+    """Whether q hardly goes where half a turn of two states takes its draws: it describes one rotation of many.
+
+    A q that is much the same under rotations (a posterior that is spherical) describes all of them.
+    """
+    assert view.densities is not None  # the caller has looked
+    turn = np.eye(labelling.size)
+    turn[:2, :2] = -np.eye(2)
+    here, there = view.densities(values)[0], view.densities(labelling.rotated(values, turn))[0]
+    with np.errstate(invalid="ignore"):
+        return bool(np.nanmedian(here - there) > RARE)
 
 
 def _share(pool: Pool, with_all: Pool) -> float:

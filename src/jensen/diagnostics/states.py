@@ -20,8 +20,8 @@ LISTED = 64
 SEARCHED, DIM = 24, 100
 """Entries times values of all of them, and coordinates, up to which every state is searched for itself."""
 DRAWS = 512
-BATCHES, BUDGET = 8, 4e7
-"""Batches of draws whose means are compared, and data values that all conditional probabilities may read."""
+BATCHES, BUDGET = 8, 4e8
+"""Batches of draws whose means are compared, and the work of all conditional probabilities."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def from_draws(values: np.ndarray, own: np.ndarray | None, draws: np.ndarray, po
 def from_marginals(target: Target, pool: Pool, names: list[str], seed: int) -> dict[str, Probabilities]:
     """By exact conditional probabilities at draws of the continuous latents (Rao-Blackwell), in batches."""
     rng, sites = np.random.default_rng(seed), {site.name: site for site in target.structure.summed}
-    most = int(np.clip(BUDGET // target.elements, 64, pool.half) // BATCHES * BATCHES)
+    most = int(np.clip(BUDGET // target.work, 64, pool.half) // BATCHES * BATCHES)
     own = rng.permutation(pool.half)[:most]
     other = np.concatenate([own, pool.half + rng.permutation(len(pool.points) - pool.half)[:most]])
     plain = _batches(target, pool, own.reshape(BATCHES, -1), np.ones(len(pool.points)))

@@ -8,7 +8,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtri
 
 from jensen.diagnostics.directed import Directed, Mixed
-from jensen.diagnostics.profile import Frame, Slices, climbed, log_marginals, widened
+from jensen.diagnostics.profile import STEPS, Frame, Slices, climbed, log_marginals, widened
 from jensen.models.structure import Structure
 
 ANCHOR = 0.9
@@ -23,8 +23,10 @@ MOVED = 4.0
 HEIGHTS = np.array([0.0, 0.8, 1.5, 2.4, 3.5, 5.0, 7.5, 11.0])
 """Where a tail is measured, in sd beyond the anchor; it is known if it is at `LEAST` of these."""
 LEAST = 5
-ROWS, ROWS_HEAVY, SIDES = 128, 32, 12
+ROWS, ROWS_HEAVY, SIDES, FEWEST = 128, 32, 12, 3
 """Sides of coordinates that are looked at, and those that are measured: the flattest."""
+EFFORT = 2e9
+"""Work of all climbs, a second or two, that is not exceeded: fewer sides are looked at, and measured."""
 SHORT = 1.1
 """A tail that is longer than that of the draws by this factor, or adds as much to a variance, gets draws of its own."""
 SMALL = 4
@@ -99,7 +101,8 @@ def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) ->
     columns, moved = _moved(target, frame, first, draws)
     fallen = float(target.value(frame.mean[None])[0]) - first.values - widened(target, frame, first, seed)
     flat = [i for i in np.argsort(fallen) if np.isfinite(fallen[i]) and fallen[i] < ENOUGH and moved[i] > MOVED]
-    return _measured(target, frame, first, flat[:SIDES], columns, draws, seed) if flat else []
+    sides = int(np.clip(EFFORT / (STEPS * len(HEIGHTS) * target.work), FEWEST, SIDES))
+    return _measured(target, frame, first, flat[:sides], columns, draws, seed) if flat else []
 
 
 def _drawn(target: Any, points: np.ndarray, weights: np.ndarray) -> _Draws:
@@ -139,7 +142,7 @@ def _columns(structure: Structure) -> list[np.ndarray]:
 
 def _looked_at(target: Any, frame: Frame, draws: _Draws) -> tuple[np.ndarray, np.ndarray]:
     """(coordinates, signs) of sides; of many those of small sites, and where the density falls least on a ray."""
-    most = ROWS_HEAVY if target.heavy else ROWS
+    most = ROWS_HEAVY if target.heavy else int(np.clip(EFFORT / (STEPS * target.work), ROWS_HEAVY, ROWS))
     coordinates, signs = np.repeat(np.arange(target.dim), 2), np.tile([1.0, -1.0], target.dim)
     if len(coordinates) <= most:
         return coordinates, signs

@@ -62,6 +62,11 @@ class Material:
         target, points, weights = where
         return tails(target, points, weights, self.seed)
 
+    @property
+    def clear(self) -> bool:
+        """Whether the weights have ruled *usable* out, and to look at tails would cost much and change nothing."""
+        return self.answer.costly and not (self.pool.khat < self.limit or self.pool.even)
+
     def agreement_without(self, scalars: Collection[str]) -> Agreement:
         """The same as `agreement` for all other scalars."""
         draws = {}
@@ -77,9 +82,10 @@ def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
     """Let every check measure, and put together what they found.
 
     A finding that failed rules out the verdict that it `blocks`. Sentences stand in the order of the checks, so that
-    the first that failed with a remedy gives the remedy of an untrusted fit.
+    the first that failed with a remedy gives the remedy of an untrusted fit. Where evaluations are costly, checks that
+    need many of them are left out once the fit is untrusted: they could add reasons only.
     """
-    findings = [finding for check in checks for finding in check.measure(material)]
+    findings = _findings(material, list(checks))
     blocked = {finding.blocks for finding in findings if not finding.passed}
     value: Verdict = "untrusted" if "usable" in blocked else "usable" if "trusted" in blocked else "trusted"
     reasons = tuple(dict.fromkeys(sentence for finding in findings for sentence in finding.sentences(value)))
@@ -97,6 +103,16 @@ def verdict(material: Material, checks: Iterable[AbstractCheck]) -> Report:
         pool.ess if np.isfinite(pool.log_joint).any() else 0.0,
         tuple(Check(f.title, f.value, f.limit, f.passed, f.blocks) for f in findings),
     )
+
+
+def _findings(material: Material, checks: list[AbstractCheck]) -> list[Finding]:
+    """What every check found, in their order; dear ones come last and only where the answer is not clear by then."""
+    found: dict[int, list[Finding]] = {}
+    for index in sorted(range(len(checks)), key=lambda i: checks[i].dear):
+        clear = any(f.blocks == "usable" and not f.passed for own in found.values() for f in own)
+        if not (checks[index].dear and clear and material.answer.costly):
+            found[index] = list(checks[index].measure(material))
+    return [finding for index in sorted(found) for finding in found[index]]
 
 
 def _remedy(value: Verdict, findings: list[Finding], material: Material) -> str:

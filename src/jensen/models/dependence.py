@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend import core as jex
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from jensen.models.folding import bind
+from jensen.models.folding import bind, called, evaluated
 from jensen.models.movement_rules import ELEMENTWISE, MOVEMENT, along, contracted, gathered, merge, reduced, spread
 
 NONE, MANY = -1, -2
@@ -219,7 +219,12 @@ def _run(jaxpr: Any, consts: list[Any], values: list[Any], deps: list[Rows]) -> 
         if any(entering):
             index.update(zip(eqn.outvars, _step(eqn, inputs, entering), strict=True))
             continue
-        known.update(zip(eqn.outvars, bind(eqn.primitive, eqn.params, inputs), strict=True))
+        inner = called(eqn)
+        if inner is not None and eqn.primitive.name in ("jit", "pjit"):
+            outputs = [value for value, _ in _run(*inner, inputs, entering)]
+        else:
+            outputs = evaluated(eqn.primitive, eqn.params, inputs)
+        known.update(zip(eqn.outvars, outputs, strict=True))
     return [(value_of(v), deps_of(v)) for v in jaxpr.outvars]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from scipy.special import digamma, erf, erfc, gammaln
 
@@ -118,6 +119,14 @@ def _eagerly(primitive: Any, params: dict[str, Any], arrays: list[np.ndarray]) -
     """In JAX, for the primitives that NumPy lacks (scatter, sort, gamma functions, ...)."""
     with jax.ensure_compile_time_eval():
         return [np.asarray(out) for out in bind(primitive, params, [jax.numpy.asarray(a) for a in arrays])]
+
+
+def evaluated(primitive: Any, params: dict[str, Any], values: list[Any]) -> list[Any]:
+    """The primitive's outputs: in NumPy where it can be, in JAX where values are keys or are being traced."""
+    arrays = all(not isinstance(v, Tracer) and hasattr(v, "dtype") and v.dtype.kind in "biuf" for v in values)
+    if not arrays or not in_numpy(primitive.name):
+        return bind(primitive, params, values)
+    return fold(primitive, params, [np.asarray(v) for v in values])
 
 
 def bind(primitive: Any, params: dict[str, Any], arrays: list[Any]) -> list[Any]:

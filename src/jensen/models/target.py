@@ -42,6 +42,21 @@ def _hessian_columns(model: AbstractModel, point: jax.Array, directions: jax.Arr
     return jax.vmap(lambda v: jax.jvp(gradient, (point,), (v,))[1])(directions)
 
 
+STATE = 40
+"""Data values that take as long to read as one state of a latent takes to sum out, gradient included."""
+DEAR = 200_000
+"""Work from which on evaluations, not compilation, take the time."""
+
+
+def _states(structure: Structure) -> int:
+    """States, pairs of them along a chain, that are summed over."""
+    return sum(
+        int(np.prod(site.shape, dtype=float)) * len(site.values) ** (2 if site.scanned else 1)
+        for site in structure.summed
+        if site.values is not None
+    )
+
+
 class Target:
     """log p(x, T(u)) + log|det| over u ∈ R^D, evaluated in batches of few distinct sizes.
 
@@ -53,6 +68,8 @@ class Target:
         initial: where the user asked climbs to start, if anywhere.
         subsample: batches of one plate's rows (`jensen.models.subsample`), where a fit works on them.
         elements: data values that one evaluation reads; heavy: whether they are so many that evaluation dominates.
+        work: what one evaluation costs, in data values read: the states of latents that are summed out count too. What
+            a fit would cost is reckoned in these, so that a seed gives the same bits on every machine.
         dear: whether hundreds of thousands of gradients take too long.
         second_order: whether curvature is by second derivatives, and not by differences of gradients.
         gradients, values: log-density evaluations so far, with and without gradient.
@@ -73,8 +90,8 @@ class Target:
     def costs(self, rows: int, times: int = 1) -> None:
         """Say how many data values one evaluation reads, `times` over."""
         self.elements = max(1, rows * times)
-        self.heavy = self.elements >= 200_000
-        self.dear = self.heavy
+        self.work = self.elements + STATE * _states(self.structure)
+        self.heavy, self.dear = self.elements >= DEAR, self.work >= DEAR
         self.second_order = self.heavy or self.precision == "single"
         self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()

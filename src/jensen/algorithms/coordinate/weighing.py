@@ -24,6 +24,8 @@ PILOT = 128
 EVEN = 0.5
 """Spread of the log weights, in nats, below which no other choice is tried."""
 CHOICES = 2
+LONG = 10_000
+"""Numbers that a log density works on from which on a program for the factors alone is worth its compilation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Weigher:
     @property
     def size(self) -> int:
         """Draws that are affordable: 4096 where the data are small, at least 256."""
-        return int(2 ** np.clip(np.floor(np.log2(4e8 / self._elements)), 8, 12))
+        return int(2 ** np.clip(np.floor(np.log2(1e8 / self._elements)), 8, 12))
 
     @functools.cached_property
     def wide(self) -> Product:
@@ -74,6 +76,22 @@ class Weigher:
                 rows = np.minimum(np.arange(start, start + PILOT), count - 1)
                 chunk = {name: value[rows] for name, value in values.items()}
                 parts.append(jax.device_get(self._program(self.way.q, self.wide, chunk, self.way.arrays)))
+        return tuple(np.concatenate(column)[:count] for column in zip(*parts, strict=True))
+
+    @functools.cached_property
+    def _densities(self) -> Program:
+        return Program(functools.partial(_own, self.batch))
+
+    def densities(self, values: Any, count: int) -> tuple[np.ndarray, ...]:
+        """log q(g) and the log density of `wide` alone; where data are small the program of all three is at hand."""
+        if not values or self._elements < LONG:
+            return self(values, count)[1:]
+        with working(self.solution.precision):
+            parts = []
+            for start in range(0, count, PILOT):
+                rows = np.minimum(np.arange(start, start + PILOT), count - 1)
+                chunk = {name: value[rows] for name, value in values.items()}
+                parts.append(jax.device_get(self._densities(self.way.q, self.wide, chunk)))
         return tuple(np.concatenate(column)[:count] for column in zip(*parts, strict=True))
 
     def draw(self, q: Product, count: int, seed: int) -> Any:
@@ -182,6 +200,10 @@ def _conditional(
         return drawn
 
     return jax.lax.map(one, (points, rows), batch_size=batch)
+
+
+def _own(batch: int, q: Product, wide: Product, values: Any) -> tuple[Any, ...]:
+    return jax.lax.map(lambda value: (q.log_prob(value), wide.log_prob(value)), values, batch_size=batch)
 
 
 def _weighed(way: Weighable, batch: int, q: Product, wide: Product, values: Any, arrays: Any) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ def sighted(target: NativeTarget, q: Hierarchical, recipes: Any, num_draws: int,
     """
     rng = np.random.default_rng([seed, 61])
     starts = np.stack([REACHES[i % len(REACHES)] * rng.normal(size=q.dim) for i in range(COUNT)])
-    run = Program(functools.partial(_climb, Mixed(recipes, num_draws)), heavy=True)
+    run = Program(functools.partial(_climb, Mixed(recipes, num_draws)), heavy="middle")
     points, bounds = run(target.model, q, jnp.asarray(starts), jr.split(purpose_key(seed, "scouts"), STEPS))
     target.gradients += COUNT * STEPS * num_draws
     points, bounds = np.asarray(points, float), np.asarray(bounds, float)

@@ -44,7 +44,7 @@ class AmortisedAnswer(AbstractAnswer):
 
     kind: ClassVar[str] = "amortised"
     approximates: ClassVar[type] = Amortised
-    advice: ClassVar[Mapping[str, str]] = {
+    advice: Mapping[str, str] = {
         "usable": "Use `sample`, `summary` and `infer(rows).sample(corrected=True)`, which weigh each row's draws.",
         "untrusted": "Try jn.amortised(family='full_rank'), a larger encoder or more epochs; infer(..., refine=True) "
         "refines single rows.",

@@ -13,6 +13,7 @@ APART, ENOUGH, FEW = 1.05, 400.0, 100.0
 """r̂ above which nothing can be believed; effective draws for *trusted*, and for *usable*."""
 DIVERGED = 1e-3
 """Share of draws that may end a diverging trajectory."""
+MISSED = "trajectories diverged: the chains may not reach where the posterior is narrow."
 
 
 class Mixing(AbstractCheck):
@@ -33,9 +34,9 @@ class Mixing(AbstractCheck):
             f"< {RHAT}",
             worst < RHAT,
             "trusted",
-            f"The chains do not agree on {slow}: r̂ = {worst:.3f}.",
+            "" if worst < RHAT else f"The chains do not agree on {slow}: r̂ = {worst:.3f}.",
             again,
-            grounds={"trusted": grounds},
+            grounds={"trusted": grounds, "usable": grounds if worst < RHAT else ""},
         )
         yield Finding("r̂ of chains, at worst", worst, f"< {APART}", worst < APART)
         counted = f"{fewest:.0f} effective draws of {names[int(np.argmin(effective))]}"
@@ -45,7 +46,7 @@ class Mixing(AbstractCheck):
             f"> {ENOUGH:.0f}",
             fewest >= ENOUGH,
             "trusted",
-            f"There are only {counted}.",
+            "" if fewest >= ENOUGH else f"There are only {counted}.",
             again,
             grounds={"trusted": f"At least {fewest:.0f} effective draws of every coordinate."},
         )
@@ -57,7 +58,7 @@ class Mixing(AbstractCheck):
             f"< {DIVERGED}",
             share < DIVERGED,
             "trusted",
-            f"{int(chains.divergences)} trajectories diverged: the chains may not reach where the posterior is narrow.",
+            "" if share < DIVERGED else f"{int(chains.divergences)} {MISSED}",
             "Write hierarchical scales non-centred (numpyro.infer.reparam.LocScaleReparam).",
         )
         points = chains.flat

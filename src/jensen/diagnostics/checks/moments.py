@@ -92,7 +92,7 @@ class Moments(AbstractCheck):
     def _found(self, material: Material) -> Agreement:
         found = material.agreement
         fine = found.mean < MEAN and close(found.ratio, RATIO) and found.spread < RATIO - 1.0 and found.tail < TAIL
-        endless = set() if fine and found.error < self.noise else without_variance(material)
+        endless = set() if material.clear or (fine and found.error < self.noise) else without_variance(material)
         return material.agreement_without(endless) if endless else found
 
 

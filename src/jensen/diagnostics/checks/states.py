@@ -25,6 +25,8 @@ ELSEWHERE = "The other latents are elsewhere in that state: fit with method=jn.a
 class States(AbstractCheck):
     """q's probabilities against corrected ones, and both against the evidence of every state by itself."""
 
+    dear = True
+
     def measure(self, material: Material) -> Iterator[Finding]:
         """Nothing where there is no discrete latent of moderate size."""
         known = material.answer.probabilities(material.pool, material.draws)

@@ -21,6 +21,8 @@ REMEDY = "A moment that is not finite says nothing: use quantiles or a prior wit
 class Tails(AbstractCheck):
     """The tail of every scalar, by profiles and the volume around them, beside the draws."""
 
+    dear = True
+
     def measure(self, material: Material) -> Iterator[Finding]:
         """Nothing where no tail is so heavy that draws might miss it."""
         yield from _endless(material)

@@ -11,9 +11,10 @@ from jensen.math.programs import Program
 from jensen.models.nested.field import Drawn, FieldModel
 from jensen.models.nested.target import NestedTarget, value_alone, value_grad_and_mode
 
-EACH, COST = 12, 4.0
-"""Evaluations of the program in one of the density, beside those at draws; what one entry costs, in data values."""
-LONG = 1e5
+EACH, COST, HEAVY = 12, 8.0, 1e6
+"""Evaluations of the program in one of the density, beside those at draws; what one entry costs, in data values, and
+how many of these make few starts and draws do."""
+LONG = 3e5
 """Data values of one evaluation from which on programs are worth being compiled well."""
 MORE = 4
 """Times as many draws where they are too few."""
@@ -40,8 +41,9 @@ class FieldTarget(NestedTarget):
         order, draws = self.model.order, self.model.noise.shape[1]
         evaluations = EACH * order.count + 2 * draws
         algebra = order.blocks * order.width**2 * (EACH * order.width + draws) // 20
-        found = self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
-        return found  # type: ignore[return-value]
+        self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
+        self.heavy = self.elements >= HEAVY
+        return self
 
     @cached_property
     def _programs(self) -> dict[str, Program]:
