@@ -383,3 +383,30 @@ def test_what_it_refuses():
         jn.fit(jn.LogDensity(simulator, {"x": 10}, differentiable=False), method="advi")
     with pytest.raises(jn.ModelError, match="is discrete"):
         jn.fit(jn.LogDensity(lambda z: 0.0 * z["x"], {"x": ()}, {"x": constraints.boolean}), method="advi")
+
+
+@pytest.mark.filterwarnings("ignore::jensen.UntrustedWarning")
+def test_a_mode_that_no_start_reached_is_found_by_draws_of_the_prior():
+    """|x| is seen near 1.2, x ~ N(0.3, 1): exp(-2 · 0.3 · 1.2) of the mode at 1.2 is at -1.2, a third of the whole."""
+
+    def model():
+        x = numpyro.sample("x", dist.Normal(0.3, 1.0))
+        numpyro.sample("y", dist.Normal(jnp.abs(x), 0.2), obs=1.2)
+
+    report = jn.fit(model, {}, "bbvi", progress=False).check()
+    assert report.verdict == "untrusted"
+    (share,) = [check.value for check in report.checks if "draws of the prior" in check.name]
+    assert 0.25 < share < 0.34
+
+
+def test_weights_of_prior_draws_are_unbiased_for_the_evidence():
+    """A beta-binomial, with part of the likelihood as a factor."""
+
+    def model(k):
+        p = numpyro.sample("p", dist.Beta(2.0, 3.0))
+        numpyro.sample("k", dist.Binomial(10, p), obs=k)
+        numpyro.factor("bonus", jnp.log(p))
+
+    weights = native_target(model, {"k": 4}, "double").prior_weights(20_000, 0)
+    want = special.comb(10, 4) * special.beta(7.0, 9.0) / special.beta(2.0, 3.0)
+    assert np.exp(weights).mean() == pytest.approx(want, rel=0.03)

@@ -436,13 +436,24 @@ def in_a_loop(x, y):
     numpyro.sample("y", dist.Normal(b * total, 1), obs=y)
 
 
+def binned(x, y):
+    a = numpyro.sample("a", dist.Normal(0, 3).expand([3]).to_event(1))
+    numpyro.sample("y", dist.Normal(a[jnp.digitize(x, jnp.array([0.0, 1.0]))], 1), obs=y)
+
+
+def in_a_branch(x, y):
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    sign = jax.lax.map(lambda v: jax.lax.cond(v > 0, lambda: 1.0, lambda: -1.0), x)
+    numpyro.sample("y", dist.Normal(b * sign, 1), obs=y)
+
+
 def in_a_loop_with_a_test(x, y):
     b = numpyro.sample("b", dist.Normal(0, 1))
     total = jax.lax.scan(lambda c, v: (c + jnp.where(jnp.isnan(v), 0, v > 0), c), 0, x)[1]
     numpyro.sample("y", dist.Normal(b * total, 1), obs=y)
 
 
-@pytest.mark.parametrize("model", [threshold, level, ranked, in_a_loop])
+@pytest.mark.parametrize("model", [threshold, level, ranked, in_a_loop, binned, in_a_branch])
 def test_missing_values_are_no_numbers_to_compare(model):
     with pytest.raises(jn.DataError, match=r"'x' holds 5 missing.*compares, sorts or casts.*first at row 0"):
         fitted(model, {"x": X, "y": Z}, "laplace")

@@ -1,12 +1,15 @@
 """Fields integrated out by a Gaussian at the mode and draws of what it misses: exact where they can be, and checked."""
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import halfnorm, multivariate_normal
 
 import jensen as jn
+from jensen.math.precision import working
+from jensen.math.programs import Program
 from jensen.models import build
-from jensen.models.nested import over_field
+from jensen.models.nested import laplace, over_field
 from jensen.models.nested.order import Order
 from jensen.models.nested.pattern import pattern
 from tests.nested import models
@@ -39,7 +42,6 @@ def test_counts_along_a_walk_against_a_filter(level):
     points = np.array([[-2.5], [-1.2], [-0.5]])
     exact = [models.level_filter(v)[0] + halfnorm.logpdf(np.exp(v), scale=0.5) + v for v in points[:, 0]]
     np.testing.assert_allclose(level.value(points), exact, atol=0.15)
-    np.testing.assert_allclose(level.finer().value(points), exact, atol=0.07)
     _, slopes = level.value_and_grad(points)
     ends = level.value(points + 1e-4), level.value(points - 1e-4)
     np.testing.assert_allclose(slopes[:, 0], (ends[0] - ends[1]) / 2e-4, atol=1e-4)
@@ -61,6 +63,7 @@ def test_the_pattern_of_a_chain_and_of_a_map_is_found():
     assert order.width < 2 * side
 
 
+@pytest.mark.slow
 def test_a_map_in_strips_is_the_map_in_one_block():
     side = 9
     index = np.arange(side * side).reshape(side, side)
@@ -79,6 +82,13 @@ def test_a_field_that_is_not_concave_is_doubted():
     assert "'h' is not concave" in target.doubts(np.full((16, 1), -2.0))
 
 
+@pytest.mark.slow
+def test_a_step_too_far_is_no_lack_of_concavity():
+    y = 3.0 * np.random.default_rng(1).normal(size=models.STEPS)
+    target = over_field(build(models.volatile, {"y": y}, "double"), ("h",))
+    assert target.doubts(np.random.default_rng(0).normal(0.0, 0.5, (16, 1))) == ""
+
+
 @pytest.mark.parametrize("field", ["x", ("h", "s")])
 def test_what_can_be_no_field_is_refused(field):
     with pytest.raises(jn.OptionError, match="field"):
@@ -93,7 +103,7 @@ def test_a_field_that_leaves_too_much_is_refused():
 
 @pytest.fixture(scope="module")
 def fit():
-    return jn.fit(models.level, {"y": models.WALK}, jn.nested(field="h"), progress=False)
+    return jn.fit(models.level, {"y": models.WALK}, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +136,14 @@ def test_a_fit_has_the_posterior_of_scale_and_states(fit, exact):
     assert low - 0.05 < evidence < high + 0.05
 
 
+@pytest.mark.slow
+def test_auto_leaves_a_field_that_is_not_concave():
+    auto = jn.auto(num_starts=1, escalate=False)
+    fit = jn.fit(models.bimodal, {"y": 1.0 + np.zeros(models.STEPS)}, auto, progress=False)
+    assert "'h' is not concave. So nothing was integrated out" in fit.status
+    assert fit.q.dim == models.STEPS + 1
+
+
 def test_draws_saving_and_prediction(fit, tmp_path):
     draws = fit.sample(30)
     np.testing.assert_allclose(draws["rate"], np.exp(1.0 + draws["h"]), rtol=1e-6)
@@ -133,3 +151,23 @@ def test_draws_saving_and_prediction(fit, tmp_path):
     again = jn.load(tmp_path / "fit.jn").attach(models.level, {"y": models.WALK})
     np.testing.assert_array_equal(again.sample(30)["h"], draws["h"])
     assert again.predict(num_draws=10)["y"].shape == (10, models.STEPS)
+
+
+def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
+    model = level.model
+    noise = np.random.default_rng(1).normal(size=(models.STEPS, 1000))
+
+    def both(point, noise):
+        density, near = model.given(point), model.near(point)
+        at = laplace.gaussian(density, near, model.order)
+        whole = laplace.remainders(density, at, noise, model.order).reshape(-1)
+        parts = laplace.remainders_in_parts(density, at, noise, model.order)
+        return whole, parts, laplace.log_mean_weight(density, at, noise, model.order)
+
+    monkeypatch.setattr("jensen.models.nested.order.MANY", 1)
+    monkeypatch.setattr("jensen.models.nested.order.APART", 1)
+    with working("double"):
+        whole, parts, apart = jax.device_get(Program(both)(np.array([-1.2]), noise))
+    assert parts.shape == (3, 2000)
+    np.testing.assert_allclose(parts.sum(axis=0), whole, atol=0.02 * whole.std())
+    assert apart == pytest.approx(np.log(np.exp(whole).mean()), abs=0.02)

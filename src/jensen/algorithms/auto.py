@@ -26,9 +26,12 @@ from jensen.families import AbstractGaussian, FullRank, LowRank
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target
+from jensen.models.nested import FieldTarget
 
 NEGLIGIBLE = 0.05
 """Nats between bound and evidence that are not worth another family."""
+GENERIC = 0.5
+"""Spread of generic values of the latents, over R^d, at which a field is looked at first."""
 DENSE, DENSE_STEPS = 600, 100
 """Coordinates up to which a full covariance is tried after what is cheaper, and its natural-gradient steps."""
 
@@ -60,7 +63,8 @@ class Auto(AbstractAlgorithm):
         dense_limit: largest number of coordinates with a full-rank covariance.
         rank: columns of the low-rank factor beyond that.
         integrate: whether latents that fall into small groups, independent given few others, are integrated out for
-            every value of these (`jn.nested`), from 10 latents on.
+            every value of these (`jn.nested`), from 10 latents on; and 30 or more along a chain or over a map that are
+            nearly Gaussian given the others.
         finish: whether to go on with NUTS (`Fit.refine`) where the verdict is untrusted.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
             gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
@@ -99,7 +103,7 @@ class Auto(AbstractAlgorithm):
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
         if target.nested is not None:
-            return (yield from integrating.fitted(target.nested, seed, self.gaussian))
+            return (yield from self._nested(target, seed))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))
@@ -145,6 +149,21 @@ class Auto(AbstractAlgorithm):
         outcome = yield from self._beyond(density, first, found, seed)
         own = {**_kept(factors).stages[0], "kept": False}
         return dataclasses.replace(outcome, stages=(own, *outcome.stages))
+
+    def _nested(self, target: AutoTarget, seed: int) -> Run:
+        """With latents integrated out; with all of them, where these are a field that is far from Gaussian."""
+        nested, why = target.nested, ""
+        assert nested is not None
+        assert target.density is not None  # of which it is a part
+        if isinstance(nested, FieldTarget):
+            looks = np.random.default_rng([seed, 61]).normal(0.0, GENERIC, (nested.looks, nested.dim))
+            why = nested.shape(looks)
+        if not why:
+            outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
+            if not (why and isinstance(nested, FieldTarget)):
+                return outcome
+        outcome = yield from self.gaussian(target.density, seed)
+        return dataclasses.replace(outcome, status=f"{why.strip()} So nothing was integrated out. {outcome.status}")
 
     def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
         """The full-rank Gaussian that is reached from one place in so many steps."""

@@ -16,11 +16,14 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
-from jensen.models.nested import NestedTarget, integrated
+from jensen.models.nested import NestedTarget, candidates, integrated, over_field
 from jensen.models.sources import AbstractSource
 
-MANY, FEW = 10, 20
-"""Latents from which on groups of them are looked for, and at most so many that may be left."""
+MANY, FEW, FIELD = 10, 20, 30
+"""Latents from which on groups of them are looked for, at most so many that may be left, and latents of a field."""
+EACH, DEAREST = 2e4, 5e7
+"""Data values that one evaluation of a field's integral may read for each of its latents, and in all: chains and maps,
+but not more than some fifty latents in one block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +75,25 @@ def prepared(
 
 
 def worthwhile(density: Target) -> NestedTarget | None:
-    """The nested density where it leaves few latents of many; `None` where it does not."""
+    """The nested density where it leaves few latents of many; `None` where it does not.
+
+    Groups that are independent given the rest come first; else all latents on the real line are a field, if there are
+    many and it can be factorised.
+    """
     if density.dim < MANY:
         return None
     nested = integrated(density)
-    return nested if nested is not None and nested.dim <= min(FEW, density.dim // 2) else None
+    if nested is not None and nested.dim <= min(FEW, density.dim // 2):
+        return nested
+    names = candidates(density)
+    size = sum(site.size for site in density.structure.latents if site.name in names)
+    if size < FIELD or not 0 < density.dim - size <= FEW:
+        return None
+    try:
+        field = over_field(density, names)
+    except ModelError:  # it is too dense to be factorised
+        return None
+    return field if field.elements <= min(EACH * size, DEAREST) else None
 
 
 def black_box(

@@ -45,7 +45,7 @@ class CAVI(AbstractAlgorithm):
         max_sweeps: at most this many sweeps, each of which updates every block once.
         tolerance: stop when the gain still to come, extrapolated geometrically, is below this many nats per observed
             scalar.
-        restarts: number of random starts; `None` means 4 with discrete latents and 1 without.
+        restarts: number of starts, from seeds and random in turn; `None` means 4 with discrete latents and 1 without.
         blocks: sites to treat jointly, such as `(("mu", "tau"),)`; every other site is a block of its own.
         escape: whether to leave a stationary point that is not a maximum (it is reported either way).
         moves: whether components are merged, dissolved and split where that raises the bound. They are the entries of

@@ -13,17 +13,26 @@ from jensen.families import AbstractGaussian
 from jensen.math.precision import working
 from jensen.models.nested import NestedTarget
 
-ERROR, LOOKED_AT, TRIES = 0.05, 32, 2
-"""Nats by which integrals may vary from one θ to another; θ at which that is measured; tries with more nodes."""
+ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
+"""Nats by which integrals may vary from one θ to another, and below which q stays as it is and is judged by better
+ones; θ at which that is measured; tries with more nodes."""
 
 
-def fitted(
-    target: NestedTarget, seed: int, fit: Callable[[Any, int], Generator[Progress, None, Outcome]]
-) -> Generator[Progress, None, Outcome]:
-    """`fit` of θ, again with twice the nodes where the integrals owe too much to where the nodes are."""
+Fit = Callable[[Any, int], Generator[Progress, None, Outcome]]
+
+
+def fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, Outcome]:
+    """`fit` of θ, again with better integrals where these owe much to where their nodes are."""
+    return (yield from judged(target, seed, fit))[0]
+
+
+def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, str]]:
+    """The same, and what speaks against the integrals, in sentences; none where they are sound."""
+    error = np.inf
     for more in range(TRIES + 1):
-        outcome = yield from on_target(target, fit(target, seed))
-        points = _points(target, outcome.q, seed)
+        if not error < LITTLE:
+            outcome = yield from on_target(target, fit(target, seed))
+            points = _points(target, outcome.q, seed)
         error = target.error(points)
         if error < ERROR or more == TRIES:
             break
@@ -33,7 +42,8 @@ def fitted(
     if not error < ERROR:
         doubts = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {doubts}"
     status = f"{doubts or f'Given the other latents, {names} integrated out {target.how}.'} {outcome.status}"
-    return replace(outcome, target=target.settled(), converged=outcome.converged and not doubts, status=status)
+    converged = outcome.converged and not doubts
+    return replace(outcome, target=target.settled(), converged=converged, status=status), doubts
 
 
 def _points(target: NestedTarget, q: Any, seed: int) -> np.ndarray:

@@ -91,6 +91,11 @@ class ConjugateAnswer(AbstractAnswer):
         """Half from q, half from its factors at a lower power, weighed with as much integrated out as can be."""
         return self._collapsed.pool(seed)
 
+    def settled_pool(self, seed: int) -> Pool:
+        """More draws near a limit of the verdict, where these are cheap."""
+        self.grows = self._collapsed.weigher.size >= DRAWS
+        return super().settled_pool(seed)
+
     def view(self, pool: Pool) -> View | None:
         """The latents with weights."""
         return self._collapsed.view(pool.points) if self._collapsed.way.weighed else None

@@ -148,6 +148,11 @@ class AbstractAnswer(abc.ABC):
         del pool, draws, always
         return None
 
+    def prior_weights(self, seed: int) -> np.ndarray | None:
+        """log p(x, z) / p(z) at draws of the prior, where they are cheap and say something that climbs do not."""
+        del seed
+        return None
+
     def onward(self, pool: Pool) -> str:
         """What `Fit.refine` would take, a sentence; empty where it has nothing to go on with."""
         del pool

@@ -18,6 +18,7 @@ from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
 from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome, total
+from jensen.diagnostics.checks import OfPrior
 from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.labellings import View, numbered
@@ -127,6 +128,10 @@ class NativeAnswer(AbstractAnswer):
     def _latents(self) -> list[Any]:
         return self.structure.latents
 
+    def prior_weights(self, seed: int) -> np.ndarray | None:
+        """As many as the pool has, and a program of their own."""
+        return self.target.prior_weights(self._size(), seed)
+
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's points are the latents themselves."""
         return self.target.constrain(self._read(pool.points))
@@ -146,7 +151,7 @@ class NativeAnswer(AbstractAnswer):
 
     def checks(self) -> tuple[AbstractCheck, ...]:
         """Other optima, weights, moments."""
-        return factor_checks("all latents drawn")
+        return *factor_checks("all latents drawn"), OfPrior()
 
     def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
         """Those of the factors, where q is their product; by frequencies."""
@@ -169,7 +174,10 @@ class NativeAnswer(AbstractAnswer):
         def build() -> Target:
             return Target(target.model, target.structure, target.precision)
 
-        return on_the_line(build, pool, draws, self._latents(), always) if target.differentiable else None
+        if not target.differentiable:
+            return None
+        always = always or not pool.even_q  # q may stop short of a tail
+        return on_the_line(build, pool, draws, self._latents(), always)
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of the latents whose means and sds under q are known."""

@@ -6,18 +6,21 @@ therefore evaluated with numbers there, in all but the tests.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 from jensen.models.data_check import Place, refuse_missing
-from jensen.models.folding import bind, called
+from jensen.models.folding import LOOPS, bind, called
 
 FAR = 1e8
 """A number beyond any threshold, and its opposite; entries of the array itself are the third trial."""
+
+ORDERED = frozenset(["searchsorted"])
+"""Functions of JAX's that test for NaN themselves in order to put it last, as a sort does."""
 
 
 def refuse_compared(
@@ -71,15 +74,14 @@ def paired(
     for eqn in jaxpr.eqns:
         one, other = [read(left, v) for v in eqn.invars], [read(right, v) for v in eqn.invars]
         same = all(a is b or isinstance(v, Literal) for a, b, v in zip(one, other, eqn.invars, strict=True))
-        inner = None if same else called(eqn)
+        inner = None if same or eqn.params.get("name") in ORDERED else called(eqn)
         if inner is not None:
             found, beside = paired(inner[0], inner[1], one, other)
-        elif eqn.primitive.name == "scan" and not same:
-            found, beside = _scanned(eqn, one, other)
+        elif eqn.primitive.name in LOOPS and not same:
+            found, beside = _IN_LOOPS[eqn.primitive.name](eqn.params, one, other)
         else:
             found = bind(eqn.primitive, eqn.params, one)
-            told = same or _asks(eqn) or eqn.primitive.name in ("cond", "while")
-            beside = found if told else bind(eqn.primitive, eqn.params, other)
+            beside = found if same or _asks(eqn) else bind(eqn.primitive, eqn.params, other)
         left.update(zip(eqn.outvars, found, strict=True))
         right.update(zip(eqn.outvars, beside, strict=True))
     return [read(left, v) for v in jaxpr.outvars], [read(right, v) for v in jaxpr.outvars]
@@ -91,17 +93,49 @@ def _asks(eqn: Any) -> bool:
     return name == "is_finite" or (name in ("eq", "ne") and eqn.invars[0] is eqn.invars[1])
 
 
-def _scanned(eqn: Any, one: list[Any], other: list[Any]) -> tuple[list[Any], list[Any]]:
-    params = eqn.params
+Pair: TypeAlias = tuple[list[Any], list[Any]]
+
+
+def _scanned(params: Any, one: list[Any], other: list[Any]) -> Pair:
     body, first = params["jaxpr"], params["num_consts"]
     last = first + params["num_carry"]
 
     def step(carry: Any, rows: Any) -> Any:
         pairs = zip((one, other), carry, rows, strict=True)
-        inputs = [[*given[:first], *state, *row] for given, state, row in pairs]
-        outs = paired(body.jaxpr, body.consts, *inputs)
+        outs = paired(body.jaxpr, body.consts, *([*given[:first], *state, *row] for given, state, row in pairs))
         return tuple(o[: last - first] for o in outs), tuple(o[last - first :] for o in outs)
 
     states, rows = (one[first:last], other[first:last]), (one[last:], other[last:])
     ends, stacked = jax.lax.scan(step, states, rows, params["length"], params["reverse"])
     return [*ends[0], *stacked[0]], [*ends[1], *stacked[1]]
+
+
+def _turned(params: Any, one: list[Any], other: list[Any]) -> Pair:
+    """Both take the turns that the first takes."""
+    test, body = params["cond_jaxpr"], params["body_jaxpr"]
+    tested, first = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+
+    def goes_on(state: Any) -> Any:
+        return jaxpr_as_fun(test)(*one[:tested], *state[0])[0]
+
+    def turn(state: Any) -> Any:
+        pairs = zip((one, other), state, strict=True)
+        return paired(body.jaxpr, body.consts, *([*given[tested:first], *own] for given, own in pairs))
+
+    return jax.lax.while_loop(goes_on, turn, (one[first:], other[first:]))
+
+
+def _branched(params: Any, one: list[Any], other: list[Any]) -> Pair:
+    """The second takes its own branch, and shares the tests where it is that of the first."""
+    branches = params["branches"]
+
+    def both(branch: Any) -> Any:
+        return lambda ones, others: paired(branch.jaxpr, branch.consts, ones, others)
+
+    found, beside = jax.lax.switch(one[0], [both(branch) for branch in branches], one[1:], other[1:])
+    alone = jax.lax.switch(other[0], [jaxpr_as_fun(branch) for branch in branches], *other[1:])
+    same = one[0] == other[0]
+    return found, [jnp.where(same, b, a) for a, b in zip(alone, beside, strict=True)]
+
+
+_IN_LOOPS = {"scan": _scanned, "while": _turned, "cond": _branched}

@@ -152,6 +152,27 @@ class NativeTarget:
                 draws = Program(jax.vmap(partial(one, improper=True), (None, 0)))(model.data, keys)
             return jax.device_get(draws)
 
+    def prior_weights(self, count: int, seed: int) -> np.ndarray | None:
+        """log p(x, z) / p(z) at draws of the prior, unbiased for p(x); `None` where there are no such draws."""
+        if not isinstance(self.model, NumPyroModel) or self.subsample is not None:
+            return None
+        model, names = self.model, {site.name for site in self.structure.latents}
+
+        def one(data: Any, key: Any) -> tuple[dict[str, Any], Any]:
+            trace = handlers.trace(seeded(model.fn, key)).get_trace(**data, **model.fixed.value)
+            drawn = {name: trace[name]["value"] for name in names}
+            return drawn, sum(jnp.sum(trace[name]["fn"].log_prob(value)) for name, value in drawn.items())
+
+        with working(self.precision):
+            keys = jax.random.split(jax.random.key(seed), count)
+            try:
+                draws, log_prior = jax.device_get(Program(jax.vmap(one, (None, 0)))(model.data, keys))
+            except NotImplementedError:  # of an improper distribution
+                return None
+        with np.errstate(invalid="ignore"):
+            weights = self.log_joint(draws) - np.asarray(log_prior, float)
+        return np.where(np.isnan(weights), -np.inf, weights)
+
     def constrain(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The draws with the model's deterministic sites."""
         names = [site.name for site in self.structure.deterministic]

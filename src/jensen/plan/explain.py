@@ -15,7 +15,7 @@ from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
 from jensen.algorithms.auto import NEGLIGIBLE
 from jensen.algorithms.auto_target import FEW as NESTED
-from jensen.algorithms.auto_target import MANY, black_box
+from jensen.algorithms.auto_target import FIELD, MANY, black_box
 from jensen.algorithms.blackbox.recipes import planned
 from jensen.algorithms.escalate import CHEAP, COMPONENTS, FEW
 from jensen.algorithms.natural_gaussian import draws_per_step
@@ -258,7 +258,8 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
             0,
             f"With {MANY} latents or more, groups of them that are independent given the others are looked for. Where "
             f"at most {NESTED} others are left, the groups are integrated out for every value of these (jn.nested), "
-            "and what follows is about the others alone.",
+            f"and what follows is about the others alone. Else the same is tried with {FIELD} latents or more on the "
+            "real line as a field: a chain, or a map, that is nearly Gaussian given the others.",
         )
     if dim > auto.dense_limit:
         rank = min(auto.rank, dim)

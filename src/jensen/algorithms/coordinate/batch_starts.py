@@ -52,7 +52,7 @@ def begun(
     board = batch_board(batches, rows, size, LOOSE, rng) if several and moves else None
     states = tried(board, rng, STARTS, SWEEPS // 2) if board is not None else []
     if board is not None and states:
-        found, _ = searched(board, settled(board, states[0]), rng)
+        found, _ = searched(board, settled(board, states[0]), rng, 2)
         return found.moments, found.naturals
     tries = int(np.clip(affordable / 15, 1, TRIES)) if several else 1
     sweeps = int(np.clip(affordable / tries, 3, SWEEPS))

@@ -10,6 +10,11 @@ from jensen.algorithms.coordinate.board import Board, SubsetBoard
 from jensen.algorithms.coordinate.search import Tally, searched, settled
 from jensen.algorithms.coordinate.seeding import Seeds
 
+PATIENCE = 2
+"""Rounds without a move that end the search from a start."""
+CHEAP = 100_000
+"""Responsibilities up to which two starts are improved by moves, beyond which only the best is."""
+
 
 def started(
     ascent: Ascent, boards: Sequence[Board], rng: np.random.Generator, count: int, sweeps: int
@@ -21,10 +26,13 @@ def started(
     states = tried(boards[0], rng, count, sweeps)
     if not states:
         return ascent.starts(rng, count, sweeps), Tally()
-    best, tally = states[0], Tally()
-    for one in boards:
-        best, moves = searched(one, settled(one, best), rng)
-        tally += moves
+    ends, tally = [], Tally()
+    for state in states[: 2 if boards[0].entries * boards[0].values <= CHEAP else 1]:
+        for one in boards:
+            state, moves = searched(one, settled(one, state), rng, PATIENCE)
+            tally += moves
+        ends.append(state)
+    best = max(ends, key=lambda state: state.elbo)
     if isinstance(boards[0], SubsetBoard):
         whole = boards[0].outside(best)
         return [whole or ascent.starts(rng, 1, sweeps)[0], *(replace(s, sweeps=0) for s in states[1:])], tally

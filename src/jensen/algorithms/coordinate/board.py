@@ -104,7 +104,8 @@ class WholeBoard(Board):
         return self.ascent.begin({**base.moments, self.name: self.independent(probs)})
 
     def _swept(self, state: State, count: int) -> State:
-        return self.ascent.advance(state, count)
+        """Plain sweeps from the moved labels on: any of them can be made again from there."""
+        return replace(self.ascent.advance(state, count), base=state.base or replace(state, base=None))
 
     def random(self, rng: np.random.Generator) -> State:
         """Of every block."""

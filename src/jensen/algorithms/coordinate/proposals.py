@@ -12,6 +12,8 @@ SPREAD = 0.1
 """The part of a seed's weight that lies on all rows of its component, so that its factors know their scale."""
 PASSES = 5
 """Local sweeps of a component that is split."""
+SAME = 0.02
+"""Part of a pair's rows that must change sides for its division to be another."""
 NEAR = 12
 """Other components by which the directions of one are seen."""
 FEWEST = 4
@@ -118,10 +120,11 @@ def redivided(
     gained = {i: float(level(fitted[groups == i, 2 * i : 2 * i + 2]).sum()) for i in range(len(pairs))}
     found = []
     for one in halved(board, state, potentials, groups, rng, absolute=True):
-        gain = one.gain - gained[one.group]
-        if gain > 0.0:
+        gain, rows = one.gain - gained[one.group], groups == one.group
+        moved = np.abs(one.first[rows] - now[rows, 2 * one.group]).mean()
+        if gain > 0.0 and SAME < moved < 1.0 - SAME:
             found.append((pairs[one.group], Halves(one.group, one.first, gain)))
-    return found
+    return sorted(found, key=lambda one: -one[1].gain)
 
 
 def halved(

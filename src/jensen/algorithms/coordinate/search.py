@@ -17,8 +17,6 @@ from jensen.algorithms.coordinate.proposals import Halves, Removal, redivided, r
 
 TRIES = 3
 """Single moves that are tried in a round, the most promising first."""
-PATIENCE = 2
-"""Rounds without a move that end a search."""
 ROUNDS = 30
 RELABELLED, SMALL = 32, 2000
 """Single entries that are relabelled in a round, where there are no more responsibilities than that."""
@@ -49,8 +47,8 @@ def _were(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
-def searched(board: Board, state: State, rng: np.random.Generator, patience: int = PATIENCE) -> tuple[State, Tally]:
-    """The state after rounds of moves, until some in a row have brought none that raises the bound."""
+def searched(board: Board, state: State, rng: np.random.Generator, patience: int = 1) -> tuple[State, Tally]:
+    """The state after rounds of moves, until `patience` in a row have brought none that raises the bound."""
     tally, idle = Tally(), 0
     for _ in range(ROUNDS):
         moved = None
@@ -91,7 +89,7 @@ def elsewhere_from(board: Board, state: State, rng: np.random.Generator) -> tupl
 
 def elsewhere_on(board: Board, state: State, rng: np.random.Generator) -> tuple[State | None, Tally]:
     """(a state of the board that a move from a state of the whole led to, `None` where none raises its bound)."""
-    found, tally = searched(board, settled(board, board.inside(state)), rng, 1)
+    found, tally = searched(board, settled(board, board.inside(state)), rng)
     return (found if tally.kept else None), tally
 
 

@@ -9,6 +9,9 @@ from jensen.algorithms.coordinate.proposals import SPREAD
 POOLS = 3
 """Candidates for each component, at most."""
 
+DRAWS = 4
+"""Sets of seeds that are drawn for a start; the one kept leaves the rows nearest to theirs."""
+
 
 class Seeds:
     """Greedy k-means++ (Arthur and Vassilvitskii 2007) by log densities instead of squared distances.
@@ -48,6 +51,13 @@ class Seeds:
         """Responsibilities that give each row to the nearest of K seeds; `None` where there are no candidates."""
         if len(self.rows) < self.board.values:
             return None
+        draws = [self._greedy(rng) for _ in range(DRAWS)]
+        chosen = max(draws, key=lambda some: float(self.scores[:, some].max(axis=1).sum()))
+        nearest = np.argmax(self.scores[:, chosen], axis=1)
+        return (nearest[:, None] == np.arange(self.board.values)) * 1.0
+
+    def _greedy(self, rng: np.random.Generator) -> list[int]:
+        """Candidates chosen one by one, each the best of a few that are drawn by their distance."""
         tries = 2 + int(np.log(self.board.values))
         chosen = [int(rng.integers(len(self.rows)))]
         best = self.scores[:, chosen[0]]
@@ -59,8 +69,7 @@ class Seeds:
                 break
             some = rng.choice(len(self.rows), min(tries, left), replace=False, p=gaps / gaps.sum())
             after = np.maximum(best[:, None], self.scores[:, some])
-            pick = int(np.argmax(np.minimum(after, np.inf).sum(axis=0)))
+            pick = int(np.argmax(after.sum(axis=0)))
             chosen.append(int(some[pick]))
             best = after[:, pick]
-        nearest = np.argmax(self.scores[:, chosen], axis=1)
-        return (nearest[:, None] == np.arange(self.board.values)) * 1.0
+        return chosen

@@ -1,6 +1,6 @@
 """The checks of a fit, each of which measures, judges and words itself; an answer declares which it takes."""
 
-from jensen.diagnostics.checks.modes import Labellings, Modes
+from jensen.diagnostics.checks.modes import Labellings, Modes, OfPrior
 from jensen.diagnostics.checks.moments import Moments
 from jensen.diagnostics.checks.motion import Stationary
 from jensen.diagnostics.checks.optimiser import Given, LinearResponse, Optimiser, Said, Unweighed
@@ -19,6 +19,7 @@ __all__ = [
     "LinearResponse",
     "Modes",
     "Moments",
+    "OfPrior",
     "Optimiser",
     "Rows",
     "Said",

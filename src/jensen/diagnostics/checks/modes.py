@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from jensen.core import AbstractCheck, Finding
+from jensen.diagnostics.limits import lower_limit
 from jensen.diagnostics.verdict import Material
 
 SHARE, VARIANCE = 0.01, 0.1
 """Evidence elsewhere, and what it may add to a variance."""
+SURE = 0.999
+"""Confidence of the evidence that draws of the prior find."""
 UNSEEN = 0.15
 """Chance that one more climb ends at a mode not seen, from which on the modes found are not all there are."""
 REMEDY = "Fit again from other seeds and compare, or break the symmetry by an ordered prior."
@@ -50,6 +53,32 @@ class Modes(AbstractCheck):
                 reason="" if few else reason,
                 remedy=REMEDY,
             )
+
+
+class OfPrior(AbstractCheck):
+    """Whether draws of the prior find evidence where q does not reach.
+
+    Factors are fitted from starts that may all end in one place, and draws of q see no other. The average likelihood
+    under the prior is the evidence whatever q is, and its lower limit holds for weights of any law.
+    """
+
+    def measure(self, material: Material) -> Iterator[Finding]:
+        """The lower limit of the evidence by these draws against the upper limit by q's."""
+        weights = material.answer.prior_weights(material.seed)
+        if weights is None or not np.isfinite(weights).any():
+            return
+        low, high = lower_limit([weights], SURE), material.answer.evidence(material.pool).interval[1]
+        share = -float(np.expm1(min(high - low, 0.0)))
+        passed = share < SHARE
+        reason = f"Draws of the prior find at least {100 * share:.2g}% of the evidence where q does not reach."
+        yield Finding(
+            "evidence that draws of the prior find elsewhere",
+            share,
+            f"< {SHARE}",
+            passed,
+            reason="" if passed else reason,
+            remedy=REMEDY,
+        )
 
 
 class Labellings(AbstractCheck):

@@ -20,7 +20,7 @@ def undecided(material: Material) -> bool:
         return False
     if MORE * pool.ess < min(ESS, len(pool.weights)):
         return False
-    shapes = [(pool.khat_q, pool.even_q), (pool.khat, pool.even)]
+    shapes = [(pool.khat_q, pool.even_q or pool.even), (pool.khat, pool.even)]
     shape = any(abs(khat - limit) < pool.khat_q_se and not level for khat, level in shapes)
     mean = abs(found.mean - MEAN) < ERRORS * found.error
     sd = abs(abs(np.log(found.ratio)) - np.log(RATIO)) < ERRORS * min(found.spread, np.log(RATIO))

@@ -28,7 +28,8 @@ class Weights(AbstractCheck):
         """Three lines."""
         pool, limit = material.pool, material.limit
         how = f" ({self.how})" if self.how else ""
-        mild, level = pool.khat_q < limit or pool.even_q, pool.khat < limit or pool.even
+        # Even corrected weights settle the moments of q by themselves, whatever the shape of q's own tail.
+        mild, level = pool.khat_q < limit or pool.even_q or pool.even, pool.khat < limit or pool.even
         wanted, number = f"< {limit:.2f}, or even weights", f"{pool.ess:.0f} effective draws of {len(pool.points)}"
         kind = f"mild (k̂ = {pool.khat_q:.2f})" if pool.khat_q < limit else f"even ({number})"
         yield Finding(

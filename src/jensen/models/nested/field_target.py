@@ -11,9 +11,10 @@ from jensen.math.programs import Program
 from jensen.models.nested.field import Drawn, FieldModel
 from jensen.models.nested.target import NestedTarget, value_alone, value_grad_and_mode
 
-EACH, COST = 12, 4.0
-"""Evaluations of the program in one of the density, beside those at draws; what one entry costs, in data values."""
-LONG = 1e5
+EACH, COST, HEAVY = 12, 8.0, 1e6
+"""Evaluations of the program in one of the density, beside those at draws; what one entry costs, in data values, and
+how many of these make few starts and draws do."""
+LONG = 3e5
 """Data values of one evaluation from which on programs are worth being compiled well."""
 MORE = 4
 """Times as many draws where they are too few."""
@@ -40,8 +41,9 @@ class FieldTarget(NestedTarget):
         order, draws = self.model.order, self.model.noise.shape[1]
         evaluations = EACH * order.count + 2 * draws
         algebra = order.blocks * order.width**2 * (EACH * order.width + draws) // 20
-        found = self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
-        return found  # type: ignore[return-value]
+        self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
+        self.heavy = self.elements >= HEAVY
+        return self
 
     @cached_property
     def _programs(self) -> dict[str, Program]:
@@ -85,7 +87,16 @@ class FieldTarget(NestedTarget):
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(points)], *parts)
 
     def doubts(self, points: np.ndarray) -> str:
-        """Whether the conditional has one mode and is concave around it, and draws of the field settle."""
+        """What keeps the conditional from being nearly Gaussian, or draws of the field from settling, in a sentence."""
+        why = self.shape(points)
+        if why:
+            return why
+        accepted = float(self.settled().drawn(np.asarray(points[: self.looks], float), 71)[1].accepted.mean())
+        names = ", ".join(repr(name) for name in self.model.sites)
+        return "" if accepted > ACCEPTED else f"Of the moves of draws of {names} only {accepted:.0%} are accepted."
+
+    def shape(self, points: np.ndarray) -> str:
+        """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence."""
         names = ", ".join(repr(name) for name in self.model.sites)
         points = np.asarray(points[: self.looks], float)
         concave = f"Given the other latents, the log density of {names} is not concave."
@@ -105,8 +116,7 @@ class FieldTarget(NestedTarget):
             apart = float(np.abs(other.value(points) - values).max())
             if not apart < APART:
                 return f"Given the other latents, {names} has several modes, {apart:.2g} nats apart."
-        accepted = float(found.accepted.mean())
-        return "" if accepted > ACCEPTED else f"Of the moves of draws of {names} only {accepted:.0%} are accepted."
+        return ""
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""

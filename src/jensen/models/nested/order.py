@@ -14,7 +14,7 @@ from jensen.models.nested.pattern import colouring
 SMALLEST = 16
 """Places in a block at least: a loop over blocks of one or two would be all overhead."""
 
-MANY, APART = 1500, 8
+MANY, APART = 300, 4
 """Latents from which on weights are found for stretches of the order, and blocks in one of them."""
 
 
