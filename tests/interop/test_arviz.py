@@ -1,5 +1,7 @@
 """Draws, the summary table and ArviZ data: names, dims, coords, and the pointwise log likelihood."""
 
+import functools
+
 import arviz_stats
 import jax
 import numpy as np
@@ -64,10 +66,15 @@ ZOO_CASES = [
 ]
 
 
+@functools.cache
+def zoo(name):
+    return jn.fit(ZOO[name].model, ZOO[name].data, "laplace")
+
+
 @pytest.mark.parametrize("name", [*ZOO_CASES, "observed_first", "random_walk", "simplex_plate"])
 def test_log_likelihood_and_dims_over_the_zoo(name):
     entry = ZOO[name]
-    fit = jn.fit(entry.model, entry.data, "laplace")
+    fit = zoo(name)
     tree = fit.to_arviz(5)
     draws = fit.sample(5)
     latents = {site.name: draws[site.name] for site in fit.structure.latents}
@@ -82,7 +89,7 @@ def test_log_likelihood_and_dims_over_the_zoo(name):
 
 
 def test_dims_of_nested_plates():
-    tree = jn.fit(ZOO["nested_plates"].model, ZOO["nested_plates"].data, "laplace").to_arviz(5)
+    tree = zoo("nested_plates").to_arviz(5)
     assert tree["posterior"]["b"].dims == ("chain", "draw", "group", "row")
     assert tree["posterior"]["a"].dims[2] == "group"
     assert tree["log_likelihood"]["y"].dims == ("chain", "draw", "group", "row")
