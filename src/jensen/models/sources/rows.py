@@ -33,7 +33,7 @@ class Rows(AbstractSource):
     def wider(self, rows: int) -> "Rows":
         """The same rows in batches of `rows`, if these are more than now."""
         more = min(rows, self.total)
-        return self if more <= self.batch_size else Rows(self.arguments, self.size, more, self.checked)
+        return self if more <= self.batch_size else Rows(self.arguments, self.total, more, self.checked)
 
     def example(self) -> Piece:
         """The first rows."""
