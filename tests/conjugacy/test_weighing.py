@@ -87,6 +87,15 @@ def test_weights_come_out_alike_whatever_leaves(fit):
         assert np.all(np.isfinite(log_q))
 
 
+def test_densities_alone_are_those_of_the_whole_program(fit, monkeypatch):
+    weigher = Weigher(fit.outcome.q, fit.outcome.q.weighables()[0])
+    values = weigher.draw(weigher.wide, 300, 4)
+    _, *both = weigher(values, 300)
+    monkeypatch.setattr("jensen.algorithms.coordinate.weighing.LONG", 0)
+    for alone, together in zip(weigher.densities(values, 300), both, strict=True):
+        np.testing.assert_allclose(alone, together, rtol=1e-12)
+
+
 @pytest.fixture(scope="module")
 def product():
     with working("double"):

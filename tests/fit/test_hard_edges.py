@@ -69,7 +69,7 @@ def test_the_remedy_gives_the_answer():
     weights = np.exp(logs - logs.max())
     mean = weights @ grid / weights.sum()
     sd = np.sqrt(weights @ (grid - mean) ** 2 / weights.sum())
-    draws = fit.sample(4000)["theta"]
+    draws = fit.sample(20_000)["theta"]
     assert fit.check().verdict != "untrusted"
     assert draws.mean() == pytest.approx(mean, abs=0.1 * sd)
     assert draws.std() == pytest.approx(sd, rel=0.1)

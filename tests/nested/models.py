@@ -113,6 +113,13 @@ def mapped(y, ends):
         numpyro.sample("y", dist.Poisson(jnp.exp(s * phi)), obs=y)
 
 
+def volatile(y):
+    """Returns whose log variance walks at random: concave, but steep enough for Newton's method to overshoot."""
+    s = numpyro.sample("s", dist.HalfNormal(0.5))
+    h = numpyro.sample("h", dist.GaussianRandomWalk(s, STEPS))
+    numpyro.sample("y", dist.Normal(0, jnp.exp(h / 2)).to_event(1), obs=y)
+
+
 def bimodal(y):
     """A walk of which only the size is seen."""
     s = numpyro.sample("s", dist.HalfNormal(0.5))

@@ -82,6 +82,13 @@ def test_a_field_that_is_not_concave_is_doubted():
     assert "'h' is not concave" in target.doubts(np.full((16, 1), -2.0))
 
 
+@pytest.mark.slow
+def test_a_step_too_far_is_no_lack_of_concavity():
+    y = 3.0 * np.random.default_rng(1).normal(size=models.STEPS)
+    target = over_field(build(models.volatile, {"y": y}, "double"), ("h",))
+    assert target.doubts(np.random.default_rng(0).normal(0.0, 0.5, (16, 1))) == ""
+
+
 @pytest.mark.parametrize("field", ["x", ("h", "s")])
 def test_what_can_be_no_field_is_refused(field):
     with pytest.raises(jn.OptionError, match="field"):

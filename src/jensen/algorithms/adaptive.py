@@ -19,8 +19,8 @@ LAST = 8192
 """Draws in the last round, at least: of those of the others the noise in the sds shows in the verdict."""
 EVEN, EFFORT = 0.75, 4e9
 """The share of effective draws after which the next round is the last, and how much work most rounds may be."""
-STEPS, PRIOR = 15, 0.02
-"""EM steps in a round, and the weight of the first scatter in every component's, as a share of all draws."""
+STEPS, PRIOR = 15, 20.0
+"""EM steps in a round, and the weight of the first scatter in every component's, in draws."""
 
 
 def adapted(target: Target, start: FullRank, count: int, seed: int) -> Mixture:
@@ -103,7 +103,7 @@ def _fitted(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """EM for weighted points; every component's scatter is drawn a little to the first one's."""
     means, factors, logs = mixture
-    d = points.shape[1]
+    d, prior = points.shape[1], PRIOR / len(points)
     for _ in range(STEPS):
         squares, dets = _distances(points, means, factors)
         own = -0.5 * squares - dets + logs
@@ -111,7 +111,7 @@ def _fitted(
         total = shares.sum(axis=0) + 1e-12
         means = (shares.T @ points) / total[:, None]
         moved = points[None] - means[:, None]
-        spreads = (moved * shares.T[:, :, None]).swapaxes(1, 2) @ moved + PRIOR * 0.5 * scatter
-        spreads = spreads / (total + PRIOR)[:, None, None] + 1e-12 * np.eye(d) * np.trace(scatter) / d
+        spreads = (moved * shares.T[:, :, None]).swapaxes(1, 2) @ moved + prior * 0.5 * scatter
+        spreads = spreads / (total + prior)[:, None, None] + 1e-12 * np.eye(d) * np.trace(scatter) / d
         factors, logs = np.linalg.cholesky(spreads), np.log(total)
     return means, factors, logs

@@ -157,7 +157,7 @@ class Auto(AbstractAlgorithm):
         assert target.density is not None  # of which it is a part
         if isinstance(nested, FieldTarget):
             looks = np.random.default_rng([seed, 61]).normal(0.0, GENERIC, (nested.looks, nested.dim))
-            why = nested.doubts(looks)
+            why = nested.shape(looks)
         if not why:
             outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
             if not (why and isinstance(nested, FieldTarget)):

@@ -17,7 +17,7 @@ from jensen.models import Target
 
 GAP, RICHER = 0.2, 0.3
 """Nats between the bound and the evidence from which on other coordinates are tried; and families that take longer."""
-CHEAP, FEW, COMPONENTS, SMALL = 0.05, 20, 8, 8
+CHEAP, FEW, COMPONENTS, SMALL = 0.05, 20, 6, 8
 """Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components, half of them
 beyond `SMALL` coordinates."""
 

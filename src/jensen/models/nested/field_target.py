@@ -87,7 +87,16 @@ class FieldTarget(NestedTarget):
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(points)], *parts)
 
     def doubts(self, points: np.ndarray) -> str:
-        """Whether the conditional has one mode and is concave around it, and draws of the field settle."""
+        """What keeps the conditional from being nearly Gaussian, or draws of the field from settling, in a sentence."""
+        why = self.shape(points)
+        if why:
+            return why
+        accepted = float(self.settled().drawn(np.asarray(points[: self.looks], float), 71)[1].accepted.mean())
+        names = ", ".join(repr(name) for name in self.model.sites)
+        return "" if accepted > ACCEPTED else f"Of the moves of draws of {names} only {accepted:.0%} are accepted."
+
+    def shape(self, points: np.ndarray) -> str:
+        """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence."""
         names = ", ".join(repr(name) for name in self.model.sites)
         points = np.asarray(points[: self.looks], float)
         concave = f"Given the other latents, the log density of {names} is not concave."
@@ -107,8 +116,7 @@ class FieldTarget(NestedTarget):
             apart = float(np.abs(other.value(points) - values).max())
             if not apart < APART:
                 return f"Given the other latents, {names} has several modes, {apart:.2g} nats apart."
-        accepted = float(found.accepted.mean())
-        return "" if accepted > ACCEPTED else f"Of the moves of draws of {names} only {accepted:.0%} are accepted."
+        return ""
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""

@@ -37,7 +37,7 @@ class Gaussian(NamedTuple):
 class _Climb(NamedTuple):
     """Where Newton's method is: latents, log density, the share to take of the next step, the precision's factor.
 
-    And the next step, what it is to gain, and the largest damping that any curvature needed.
+    And the next step, what it is to gain, and the largest damping that the curvature needed on the way.
     """
 
     z: Array
@@ -79,9 +79,8 @@ def mode(density: Density, start: Array, order: Order) -> Mode:
         factor, move, rise, damping = _newton(slope, precision(density, z, order), order)
         better = jnp.isfinite(value) & jnp.isfinite(rise) & (value >= state.value - 1e-9 * (1.0 + jnp.abs(state.value)))
         length = jnp.where(better, jnp.minimum(1.0, 4.0 * state.length), 0.25 * state.length)
-        damping = jnp.maximum(damping, state.damping)
-        here = _Climb(z, value, length, factor, move, rise, damping, state.count + 1)
-        back = state._replace(length=length, damping=damping, count=here.count)
+        here = _Climb(z, value, length, factor, move, rise, jnp.maximum(damping, state.damping), state.count + 1)
+        back = state._replace(length=length, count=here.count)
         return jax.tree.map(lambda new, old: jnp.where(better, new, old), here, back)
 
     def rising(state: _Climb) -> Array:
@@ -103,15 +102,15 @@ def _newton(
     right = order.placed(slope[:, None])
 
     def tried(state: Any) -> Any:
-        damping = jnp.where(jnp.isnan(state[2]), 0.0, jnp.maximum(1e-3, 10.0 * state[3]))
+        damping = jnp.where(state[3] < 0.0, 0.0, jnp.maximum(1e-3, 10.0 * state[3]))
         factor = tridiagonal.cholesky(tridiagonal.damped(blocks[0], damping), blocks[1])
         move = order.taken(tridiagonal.solve(factor, right))[:, 0]
-        return factor, move, jnp.nan_to_num(jnp.dot(slope, move), nan=-1.0), damping
+        return factor, move, jnp.dot(slope, move), damping
 
     def failing(state: Any) -> Array:
-        return ~(state[2] >= 0.0) & (state[3] < 1e6)
+        return jnp.isnan(state[2]) & (state[3] < 1e6)
 
-    unknown, none = jnp.full((), jnp.nan, slope.dtype), jnp.zeros((), slope.dtype)
+    unknown, none = jnp.full((), jnp.nan, slope.dtype), jnp.full((), -1.0, slope.dtype)
     zero = tridiagonal.Factor(jnp.zeros_like(blocks[0]), jnp.zeros_like(blocks[1]))
     return lax.while_loop(failing, tried, (zero, jnp.zeros_like(slope), unknown, none))
 
