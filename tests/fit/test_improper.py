@@ -161,3 +161,13 @@ def centred(y):
 )
 def test_weak_priors_are_proper(model):
     looked_at(model, {"y": Y})
+
+
+def test_a_density_that_stops_falling_where_its_latents_underflow_is_proper():
+    """Dirichlet(0.01): along a coordinate it falls by 0.01 a unit, up to where a probability is the smallest number."""
+
+    def model():
+        numpyro.sample("p", dist.Dirichlet(jnp.full(3, 0.01)))
+
+    target = build(model, {}, "double")
+    check_integral(target, np.zeros(2), np.eye(2))

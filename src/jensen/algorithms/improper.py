@@ -94,9 +94,12 @@ def _null(curvature: np.ndarray, below: float) -> np.ndarray:
 
 
 def _followed(target: Target, point: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Log densities at distances 1, 2, 4, ... as far as they are finite."""
-    values = target.value(point + 2.0 ** np.arange(DOUBLINGS + 1)[:, None] * direction)
-    broken = np.flatnonzero(~np.isfinite(values))
+    """Log densities at distances 1, 2, 4, ... as far as they are finite, and the latents can still move."""
+    points = point + 2.0 ** np.arange(DOUBLINGS + 1)[:, None] * direction
+    values = target.value(points)
+    latents = np.concatenate([np.reshape(v, (len(points), -1)) for v in target.constrain(points).values()], axis=1)
+    held = np.concatenate([[False], (latents[1:] == latents[:-1]).all(axis=1)])  # at the smallest number, say
+    broken = np.flatnonzero(~np.isfinite(values) | held)
     return values[: broken[0]] if len(broken) else values
 
 
