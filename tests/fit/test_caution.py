@@ -43,7 +43,8 @@ def test_whatever_is_read_first_warns_at_the_users_line_and_nothing_after_it(bad
             read(bad)
     (one,) = [w for w in caught if issubclass(w.category, jn.UntrustedWarning)]
     assert one.filename == __file__
-    assert str(one.message) == "This fit is untrusted. The moon is not full. Wait."
+    said = "This fit is untrusted. The moon is not full. Wait. NUTS goes on from here in about "
+    assert str(one.message).startswith(said)
 
 
 def test_a_sound_fit_and_raw_draws_do_not(sound, bad, tmp_path):
