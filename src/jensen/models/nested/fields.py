@@ -9,6 +9,7 @@ import numpy as np
 from jensen._errors import ModelError, OptionError, nearest
 from jensen._typing import leaf
 from jensen.math.precision import float_type, working
+from jensen.math.programs import Program
 from jensen.models.bijection import SiteBijection, on_the_line
 from jensen.models.nested.field import FieldModel
 from jensen.models.nested.field_target import FieldTarget
@@ -28,10 +29,22 @@ POINTS, WIDE = 2, 8
 """Generic points at which the curvature is looked at, and products with it at once."""
 
 
-@jax.jit
 def _products(model: NumPyroModel, point: jax.Array, directions: jax.Array) -> jax.Array:
     gradient = jax.grad(model.log_density)
     return jax.lax.map(jax.linearize(gradient, point)[1], directions)
+
+
+class _Curvature:
+    """Products of the Hessian at a point with directions of some coordinates, and what these coordinates see."""
+
+    def __init__(self, target: Target, own: np.ndarray):
+        self.target, self.own, self.run = target, own, Program(_products)
+
+    def __call__(self, point: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        full = np.zeros((-(-len(directions) // WIDE) * WIDE, self.target.dim), point.dtype)
+        full[: len(directions), self.own] = directions
+        parts = [self.run(self.target.model, point, full[i : i + WIDE]) for i in range(0, len(full), WIDE)]
+        return np.concatenate(jax.device_get(parts))[: len(directions), self.own].astype(float)
 
 
 def applies(target: Target) -> bool:
@@ -110,39 +123,36 @@ def ordered(target: Target, own: np.ndarray) -> Order:
     dtype = float_type(target.precision)
     points = rng.normal(0.0, 0.7, (POINTS, target.dim)).astype(dtype)
 
+    curvature = _Curvature(target, own)
+
     def products(directions: np.ndarray) -> np.ndarray:
-        full = np.zeros((-(-len(directions) // WIDE) * WIDE, target.dim), dtype)
-        full[: len(directions), own] = directions
-        found = np.zeros((len(full), size))
-        for i in range(0, len(full), WIDE):
-            for point in points:
-                part = jax.device_get(_products(target.model, point, full[i : i + WIDE]))
-                found[i : i + WIDE] = np.maximum(found[i : i + WIDE], np.abs(part[:, own]))
-        return found[: len(directions)]
+        return np.max([np.abs(curvature(point, directions)) for point in points], axis=0)
 
     with working(target.precision):
         order = Order.of(pattern(products, size), size)
         _affordable(order)
-        if order.blocks > 1 and not _same(target, own, order, 0.5 * points[0] + 0.1):
+        if order.blocks > 1 and not _same(curvature, order, 0.5 * points[0] + 0.1):
             order = Order.dense(size)
             _affordable(order)
     return order
 
 
-def _same(target: Target, own: np.ndarray, order: Order, point: np.ndarray) -> bool:
+def _same(curvature: _Curvature, order: Order, point: np.ndarray) -> bool:
     """Whether the blocks say what a product with a random direction says."""
-    direction = np.random.default_rng(1).normal(size=order.size)
-    seeds = np.zeros((order.count + 1, target.dim), point.dtype)
-    seeds[:-1, own], seeds[-1, own] = np.asarray(order.directions), direction
-    found = jax.device_get(_products(target.model, point, seeds))[:, own]
-    diagonal, below = (np.asarray(x, float) for x in order.assembled(jnp.asarray(found[:-1])))
-    placed = np.asarray(order.placed(jnp.asarray(direction[:, None])))
-    whole = np.tril(diagonal) + np.swapaxes(np.tril(diagonal, -1), 1, 2)
-    product = whole @ placed
-    product[1:] += below[:-1] @ placed[:-1]
-    product[:-1] += np.swapaxes(below[:-1], 1, 2) @ placed[1:]
-    told = np.asarray(order.taken(jnp.asarray(product)))[:, 0]
-    return bool(np.abs(told - found[-1]).max() <= 1e-6 * (1e-300 + np.abs(found[-1]).max()))
+
+    def told(columns: jax.Array, direction: jax.Array) -> jax.Array:
+        diagonal, below = order.assembled(columns)
+        placed = order.placed(direction[:, None])
+        whole = jnp.tril(diagonal) + jnp.swapaxes(jnp.tril(diagonal, -1), 1, 2)
+        product = whole @ placed
+        product = product.at[1:].add(below[:-1] @ placed[:-1])
+        product = product.at[:-1].add(jnp.swapaxes(below[:-1], 1, 2) @ placed[1:])
+        return order.taken(product)[:, 0]
+
+    direction = np.random.default_rng(1).normal(size=order.size).astype(point.dtype)
+    found = curvature(point, np.concatenate([np.asarray(order.directions), direction[None]]))
+    expected = np.asarray(Program(told)(found[:-1].astype(point.dtype), direction))
+    return bool(np.abs(expected - found[-1]).max() <= 1e-6 * (1e-300 + np.abs(found[-1]).max()))
 
 
 def _affordable(order: Order) -> None:
