@@ -17,11 +17,16 @@ from numpyro.primitives import _PYRO_STACK
 
 from jensen._errors import JensenError
 
+try:  # JAX has moved it
+    from jax.extend.core import get_opaque_trace_state as opaque_trace_state  # type: ignore[attr-defined]
+except ImportError:
+    from jax.core import get_opaque_trace_state as opaque_trace_state
+
 T = TypeVar("T")
 _LOCK = threading.RLock()
 _INSIDE = 0
 """How often the thread that holds the lock has entered."""
-_TOP = core.get_opaque_trace_state()
+_TOP = opaque_trace_state()
 """JAX's state outside of all its transformations."""
 _FORKED = False
 """Whether this process was forked from one in which JAX was running."""
@@ -87,7 +92,7 @@ def check_process() -> None:
 
 def _check_eager() -> None:
     """Raise where JAX compiles the caller: numbers are needed here, which it has not yet."""
-    if core.get_opaque_trace_state() != _TOP and isinstance(jnp.asarray(0.0) + 0.0, core.Tracer):
+    if opaque_trace_state() != _TOP and isinstance(jnp.asarray(0.0) + 0.0, core.Tracer):
         raise JensenError(
             "jensen was called inside a function that JAX compiles, where arrays have no values yet.",
             "A jax.jit, jax.lax.scan, jax.eval_shape or the like around the call.",

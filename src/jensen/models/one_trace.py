@@ -9,9 +9,9 @@ from types import FrameType
 from typing import Any
 
 import jax
-from jax import core
 from numpyro.primitives import Messenger
 
+from jensen._alone import opaque_trace_state
 from jensen._errors import ModelError
 from jensen.models.user_code import is_user_file
 
@@ -40,14 +40,14 @@ class OneTrace(Messenger):
         super().__init__(fn)
 
     def __enter__(self) -> Any:
-        self._own = core.get_opaque_trace_state()
+        self._own = opaque_trace_state()
         return super().__enter__()
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Compare where the site is with where the program began."""
         if msg["type"] not in ("sample", "param", "deterministic"):
             return
-        if core.get_opaque_trace_state() == self._own:
+        if opaque_trace_state() == self._own:
             return
         name, remedy, line = _around(sys._getframe())
         raise ModelError(
