@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, overload
 
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jax import core
@@ -17,10 +18,8 @@ from numpyro.primitives import _PYRO_STACK
 
 from jensen._errors import JensenError
 
-try:  # JAX has moved it
-    from jax.extend.core import get_opaque_trace_state as opaque_trace_state  # type: ignore[attr-defined]
-except ImportError:
-    from jax.core import get_opaque_trace_state as opaque_trace_state
+opaque_trace_state: Any = getattr(jax.extend.core, "get_opaque_trace_state", None) or core.get_opaque_trace_state
+"""What JAX is tracing at the moment, to be compared; JAX 0.12 has moved it."""
 
 T = TypeVar("T")
 _LOCK = threading.RLock()

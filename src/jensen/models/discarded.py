@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from jax.core import DropVar
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jensen._errors import ModelError
@@ -37,7 +36,7 @@ def _unused(jaxpr: Any) -> Iterator[str]:
     used = {v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal)}
     used.update(v for v in jaxpr.outvars if not isinstance(v, Literal))
     for eqn in jaxpr.eqns:
-        if not any(v in used and not isinstance(v, DropVar) for v in eqn.outvars):
+        if not any(v in used for v in eqn.outvars):
             yield user_line(eqn)
         for value in eqn.params.values():
             for inner in value if isinstance(value, (tuple, list)) else (value,):
