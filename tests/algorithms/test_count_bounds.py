@@ -120,6 +120,7 @@ def test_dependent_counts_are_never_below_their_best_product():
     assert best_product(joint) - 0.15 < bound.value < logsumexp(joint) + 4.0 * bound.se
 
 
+@pytest.mark.slow
 def test_a_factor_that_is_all_on_one_value_is_not_trusted_for_its_weights_alone():
     """z₁ - z₂ ≈ 3 leaves a long ridge, of which the best product is one point; its own draws are all the same."""
 

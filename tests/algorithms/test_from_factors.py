@@ -55,6 +55,7 @@ def test_the_gaussian_begins_where_coordinate_ascent_found_the_mass(fits):
     assert default.timings["gradients"] < 10_000  # no random climbs: batches of 64 points at each of hundreds of steps
 
 
+@pytest.mark.slow
 def test_it_is_right_where_factors_are_not(fits):
     default, factors = fits
     log_evidence, means = exact()

@@ -69,6 +69,7 @@ def test_interchangeable_states(name):
     assert [(set(one.axes), one.classes) for one in found] == ([] if axes is None else [(axes, classes)])
 
 
+@pytest.mark.slow
 def test_the_verdict_names_the_labellings_and_trusts_one():
     fit = jn.fit(mixture, {"y": Y[::2]})
     report = fit.check()

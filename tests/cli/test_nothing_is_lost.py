@@ -51,6 +51,7 @@ def test_a_full_disk_as_stdout(folder):
     assert jn.load(folder / "f.jn").check().verdict == "usable"
 
 
+@pytest.mark.slow
 def test_an_old_terminal_and_no_docstrings(folder):
     """ASCII, twenty columns, the C locale, `python -OO`: characters are replaced, nothing rests on docstrings."""
     old = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": "20"}

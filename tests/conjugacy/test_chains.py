@@ -111,6 +111,7 @@ def test_vector_states_beside_each_other_in_a_plate():
     close(fit.variances()["z"], np.broadcast_to(np.diag(covariance).reshape(6, 2), (3, 6, 2)))
 
 
+@pytest.mark.slow
 def test_discrete_chain_is_forward_backward(swept):
     model, state = swept("chain_gaussian")
     x, f = ZOO["chain_gaussian"][1]["x"], {n: model.factor(n, state.naturals[n]) for n in model.blocks}

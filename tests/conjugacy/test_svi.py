@@ -151,6 +151,7 @@ def whole(lengths):
     return moments, after["phi"]["log"], float(bound), batches, source
 
 
+@pytest.mark.slow
 def test_several_local_blocks_reach_their_joint_optimum():
     """Documents: topic shares and topics of words, for fixed topics. The bound is that of plain updates, and does not
     depend on the lengths that the documents are padded to."""
@@ -176,6 +177,7 @@ def test_several_local_blocks_reach_their_joint_optimum():
     assert float(plain(start)) == pytest.approx(bound, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_topics_from_ragged_documents():
     """The fit from batches of two lengths is a fixed point of coordinate ascent on all documents."""
     source = Ragged(ENTRIES, ROW, 20, shared={"K": 3, "V": 6}, lengths=2)

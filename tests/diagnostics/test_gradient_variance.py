@@ -126,6 +126,7 @@ def test_scores_explain_the_gradient_of_a_normal_in_a_quadratic():
         assert abs(gap) < 4 * np.sqrt((found[True].var() + found[False].var()) / 200)
 
 
+@pytest.mark.slow
 def test_the_choice_weighs_variance_and_work():
     """Operations are counted, so that a seed chooses the same on every machine."""
     with working("double"):
@@ -173,6 +174,7 @@ def test_it_prints_ranks_and_plots(measured):
     plt.close(figure)
 
 
+@pytest.mark.slow
 def test_the_estimators_compared_by_default_agree():
     """One normal given one value: every estimator there is, none further from the rest than chance allows."""
 

@@ -75,6 +75,7 @@ def test_a_students_draws_have_its_law_and_slopes():
     assert abs(np.mean(draws) - mean_size(5.0)) < 4 * np.std(draws) / np.sqrt(count)
 
 
+@pytest.mark.slow
 def test_blocks_are_independent_and_put_their_coordinates_back():
     q = blocks()
     draw = q.draw(jr.key(0))

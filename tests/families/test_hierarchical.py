@@ -52,6 +52,7 @@ def upper_bound(q, count=40_000):
 
 
 @pytest.mark.parametrize("auxiliary", ["gaussian", "prior"])
+@pytest.mark.slow
 def test_the_importance_weighted_bound_falls_to_the_entropy(auxiliary):
     """Within 4.5 standard errors (theirs is 0.0016) of the reference values; a false alarm in 1e-4 of keys."""
     golden = GOLDEN if auxiliary == "gaussian" else SEMI_IMPLICIT

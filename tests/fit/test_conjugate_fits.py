@@ -241,6 +241,7 @@ def test_latents_of_a_streamed_plate_come_with_the_draws():
         fit.sample(100_000)
 
 
+@pytest.mark.slow
 def test_a_count_seen_closely_has_a_narrow_factor():
     """A Poisson latent seen with unit noise has sd 0.9, less than a Poisson's own."""
 

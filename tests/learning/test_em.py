@@ -56,6 +56,7 @@ def test_the_posterior_is_that_at_the_estimates(mixture):
     assert "given 'weights', 'mu', 'sigma'" in str(fit.check())
 
 
+@pytest.mark.slow
 def test_components_and_factors_reach_the_maximum_of_their_likelihood():
     """Principal components in closed form, factor analysis as far as scikit-learn gets."""
     found = example("factor_analysis")

@@ -20,6 +20,7 @@ def after(count, phase):
     return stop
 
 
+@pytest.mark.slow
 def test_black_box_vi_moves_parameters_along():
     fit = jn.fit(m.groups, m.SCHOOLS, "bbvi", learn=["mu", "tau"])
     assert fit.converged

@@ -339,6 +339,7 @@ def table(log_p):
     numpyro.factor("table", log_p[z[0], z[1]] + 2 * jnp.log(2.0))
 
 
+@pytest.mark.slow
 def test_a_table_indexed_by_latents():
     log_p = {"log_p": jnp.log(jnp.array([[0.1, 0.4], [0.4, 0.1]]))}
     z = fitted(table, log_p, "auto").sample(8000)["z"]
