@@ -14,7 +14,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 from jensen.models.data_check import Place, refuse_missing
-from jensen.models.folding import LOOPS, bind, called
+from jensen.models.folding import LOOPS, bind, called, scan_sizes
 
 FAR = 1e8
 """A number beyond any threshold, and its opposite; entries of the array itself are the third trial."""
@@ -97,8 +97,8 @@ Pair: TypeAlias = tuple[list[Any], list[Any]]
 
 
 def _scanned(params: Any, one: list[Any], other: list[Any]) -> Pair:
-    body, first = params["jaxpr"], params["num_consts"]
-    last = first + params["num_carry"]
+    body, (first, carries) = params["jaxpr"], scan_sizes(params)
+    last = first + carries
 
     def step(carry: Any, rows: Any) -> Any:
         pairs = zip((one, other), carry, rows, strict=True)

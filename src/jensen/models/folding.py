@@ -137,6 +137,15 @@ def bind(primitive: Any, params: dict[str, Any], arrays: list[Any]) -> list[Any]
     return list(out) if primitive.multiple_results else [out]
 
 
+def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
+    """(constants, states) among the operands of a scan; its sequences follow. JAX 0.11.2 writes them down in a tree."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    operands = range(len(params["jaxpr"].jaxpr.invars))
+    consts, states, _ = (list(part) for part in params["ft_in"].update(operands).unpack())
+    return len(consts), len(states)
+
+
 def called(eqn: Any) -> tuple[Jaxpr, list[Any]] | None:
     """(program, constants) of an equation that only runs a program on its operands."""
     if eqn.primitive.name in LOOPS:

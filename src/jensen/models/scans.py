@@ -15,7 +15,7 @@ from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
 
 from jensen.math.programs import needed_equations
-from jensen.models.folding import bind, fold
+from jensen.models.folding import bind, fold, scan_sizes
 
 SEQUENTIAL = frozenset(["cond", "while"])
 """What is left as it is where it depends on the step: all branches would be taken, with their gradients."""
@@ -120,7 +120,7 @@ class _Scan:
     last: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        count, carries = self.params["num_consts"], self.params["num_carry"]
+        count, carries = scan_sizes(self.params)
         self.length: int = self.params["length"]
         self.body: Any = self.params["jaxpr"].jaxpr
         self.consts, self.init = self.inputs[:count], self.inputs[count : count + carries]

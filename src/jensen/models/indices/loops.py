@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jensen.models.folding import scan_sizes
 from jensen.models.indices.known import Known, union
 from jensen.models.indices.needed import Needed
 
@@ -40,7 +41,7 @@ class Turns:
         """The loop of an equation."""
         params = eqn.params
         if eqn.primitive.name == "scan":
-            first, count = params["num_consts"], params["num_carry"]
+            first, count = scan_sizes(params)
             _, carries = needed.carried(params["jaxpr"].jaxpr, outs, first, count)
             init = inputs[first : first + count]
             return Turns(

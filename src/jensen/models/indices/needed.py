@@ -5,7 +5,7 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from jensen.models.folding import called
+from jensen.models.folding import called, scan_sizes
 
 
 def index_inputs(eqn: Any) -> range:
@@ -68,8 +68,8 @@ class Needed:
             used = frozenset(i + 1 for part in parts for i in part.inputs)
             return used | {0} if used or outs or self.indices else used
         if name == "scan":
-            first = eqn.params["num_consts"]
-            part, carries = self.carried(eqn.params["jaxpr"].jaxpr, outs, first, eqn.params["num_carry"])
+            first, count = scan_sizes(eqn.params)
+            part, carries = self.carried(eqn.params["jaxpr"].jaxpr, outs, first, count)
             return part.inputs | {first + i for i in carries}
         if name == "while":
             tested, moved = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
