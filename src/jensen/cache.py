@@ -8,10 +8,7 @@ JAX is imported keeps it from doing so (`TF_CPP_MIN_LOG_LEVEL=3`; what jensen se
 
 Example:
     >>> import jensen as jn
-    >>> jn.cache.enable("/tmp/jensen-cache")          # whatever was imported first
-    >>> jn.cache.folder()
-    '/tmp/jensen-cache'
-    >>> jn.cache.disable()
+    >>> jn.cache.disable()                # for this process; `jn.cache.enable(folder)` turns it on, whatever came first
     >>> jn.cache.folder() is None
     True
 """
