@@ -68,7 +68,8 @@ class Walk:
 
     def _literal(self, atom: Literal) -> Known | None:
         """The constant of a literal: one object for equal ones, so that it is recognised again."""
-        key = str(getattr(atom.aval, "dtype", None)), str(atom.val)
+        value = np.asarray(atom.val)
+        key = str(getattr(atom.aval, "dtype", None)), value.shape, value.tobytes()
         if key not in self._literals:
             self._literals[key] = constant(atom.val, getattr(atom.aval, "dtype", None))
         return self._literals[key]
