@@ -25,6 +25,7 @@ MOVEMENT = {
     "rev": 1,
     "split": 1,
     "concatenate": 0,
+    "stack": 0,
     "dynamic_slice": 1,
     "gather": 1,
 }
