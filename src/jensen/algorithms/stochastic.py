@@ -165,7 +165,7 @@ def ascend(
             far = steps.far()
             if far:
                 steps = steps.anew()
-            if not np.isfinite(middle) or (middle < last + 2.0 * error and not far):
+            if not np.isfinite(middle) or (middle <= last + 2.0 * error and not far):
                 break
             last = middle
         previous, rate, change = average, 0.5 * rate, np.inf if previous is None else apart(average, previous)
