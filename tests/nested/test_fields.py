@@ -48,6 +48,13 @@ def test_counts_along_a_walk_against_a_filter(level):
     assert level.error(points) == pytest.approx(np.std(level.value(points) - exact), abs=0.1)
 
 
+@pytest.mark.slow
+def test_more_draws_bring_counts_along_a_walk_nearer_to_the_filter(level):
+    points = np.array([[-2.5], [-1.2], [-0.5]])
+    exact = [models.level_filter(v)[0] + halfnorm.logpdf(np.exp(v), scale=0.5) + v for v in points[:, 0]]
+    np.testing.assert_allclose(level.finer().finer().value(points), exact, atol=0.03)
+
+
 def test_the_pattern_of_a_chain_and_of_a_map_is_found():
     side = 12
     index = np.arange(side * side).reshape(side, side)
