@@ -163,7 +163,7 @@ def test_what_tells_entries_apart_is_no_component():
     assert movable(build_conjugate(ordered, {"x": rows})) == ()
 
 
-WORDS, DOC, PRIOR = np.array([0, 0, 1, 0, 2, 3, 2, 2, 0, 1, 2]), np.repeat([0, 1, 2], [4, 4, 3]), 0.05
+WORDS, DOC, PRIOR = np.array([3, 1, 2, 0, 3, 0, 1, 2, 0, 1, 0]), np.repeat([0, 1, 2], [4, 4, 3]), 0.05
 
 
 def topics(doc, word):
@@ -209,3 +209,5 @@ def test_topics_with_sparse_priors_end_at_the_best_optimum():
     for seed in range(3):
         fit = CAVI().fit_conjugate(topics, {"doc": DOC, "word": WORDS}, seed=seed)
         assert fit.elbo == pytest.approx(best, abs=1e-5)
+    alone = CAVI(moves=False).fit_conjugate(topics, {"doc": DOC, "word": WORDS}, seed=0)
+    assert alone.elbo < best - 1.0  # or there would be nothing to move
