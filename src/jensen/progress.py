@@ -90,7 +90,9 @@ class _Line:
         item = self.item
         measure = "log joint" if item.phase in SEARCHING else "bound"
         parts: list[Any] = [start, (f"{item.phase:<20}", "cyan" if not done else "dim cyan")]
-        parts += [f" step {item.step:<5} {measure:>9} ", (f"{item.bound:>14,.3f}", "green"), f" nats {seconds:7.1f} s"]
+        number = f"{item.bound:>14,.3f}"
+        shown = [f" {measure:>9} ", (number, "green"), " nats"] if item.bound == item.bound else []  # chains have none
+        parts += [f" step {item.step:<5}", *shown, f" {seconds:7.1f} s"]
         if item.note:
             parts.append(f"  {item.note}")
         return Text.assemble(*parts, style="dim" if done else "", no_wrap=True)

@@ -1,5 +1,7 @@
 """On from a fit by Markov chains: the draws are the posterior's, and the verdict is about the chains."""
 
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -64,6 +66,22 @@ def test_a_budget_that_is_used_up_is_said():
     found = jn.fit(skewed, {"y": Y}, "laplace", progress=False).refine(num_draws=250, num_effective=100_000)
     assert not found.converged
     assert "used up" in found.status
+
+
+@pytest.mark.parametrize("verdict", ["trusted", "usable", "untrusted"])
+def test_auto_finishes_only_what_is_untrusted(verdict, monkeypatch):
+    monkeypatch.setattr(jn.Fit, "check", lambda self: types.SimpleNamespace(verdict=verdict))
+    monkeypatch.setattr(jn.Fit, "refine", lambda self, **options: "refined")
+    found = jn.fit(skewed, {"y": Y}, jn.auto(finish=True), progress=False)
+    assert (found == "refined") == (verdict == "untrusted")
+
+
+def test_the_live_line_of_chains_has_no_bound(capsys):
+    jn.fit(skewed, {"y": Y}, "laplace", progress=False).refine(num_draws=250, progress=True)
+    shown = capsys.readouterr().err
+    assert "NUTS" in shown
+    assert "effective draws" in shown
+    assert "nan" not in shown
 
 
 def test_what_has_no_density_is_refused():
