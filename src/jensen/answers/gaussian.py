@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -28,7 +28,7 @@ from jensen.diagnostics.evidence import Decomposition, decompose
 from jensen.diagnostics.importance import Pool, densities, draw_pool, widened
 from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import Agreement, compare, flatten
-from jensen.diagnostics.states import LISTED, Probabilities, from_marginals
+from jensen.diagnostics.states import LISTED, Probabilities, exchanged, from_marginals
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.clock import Stopwatch, spoken
@@ -181,9 +181,20 @@ class GaussianAnswer(AbstractAnswer):
             Tails(),
         )
 
-    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+    def _listed(self) -> list[str]:
+        sizes = {s.name: np.prod(s.shape, dtype=int) * len(s.values) for s in self.structure.summed}  # type: ignore[arg-type]
+        return [name for name, size in sizes.items() if size <= LISTED]
+
+    def exchanged(self, pool: Pool) -> set[str]:
+        """Of those that are listed, by their probabilities at points and at what renumberings make of these."""
+        if not self._listed():
+            return set()
+        found = self.labellings(pool).found
+        return {name for one in found for name in exchanged(self.target, one, pool.points[:2], self._listed())}
+
+    def probabilities(self, pool: Pool, draws: Draws, without: Collection[str] = ()) -> dict[str, Probabilities]:
         """Exact given the continuous latents, and averaged."""
-        small = [s.name for s in self.structure.summed if np.prod(s.shape, dtype=int) * len(s.values) <= LISTED]  # type: ignore[arg-type]
+        small = [name for name in self._listed() if name not in without]
         return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
     def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> tuple[Any, np.ndarray, np.ndarray]:

@@ -84,6 +84,7 @@ class Counted:
     log_covered: float = 0.0
     share_elsewhere: float = 0.0
     rotated: tuple[tuple[str, ...], ...] = ()
+    found: tuple[Labelling, ...] = ()
 
     @property
     def turning(self) -> str:
@@ -209,7 +210,7 @@ def counted(pool: Pool, view: View) -> Counted:
     told = [one for one in found if one.size in view.states or one in apart or one in few]
     log_count = sum(math.log(one.count) for one in told)
     covered = max(log_count - max(beyond, 0.0), 0.0)
-    return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0, rotated)
+    return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0, rotated, found)
 
 
 def _in_one(view: View, values: Values, labelling: Labelling) -> bool:

@@ -19,6 +19,10 @@ def _log_density(model: AbstractModel, point: jax.Array) -> jax.Array:
     return model.log_density(point)
 
 
+def _weighted(parts: Any, weights: jax.Array) -> Any:
+    return jax.tree.map(lambda one: jax.numpy.tensordot(weights, one, 1), parts)
+
+
 # Programs of the module: jit's own cache then serves every fit of the same model and shapes.
 _value_and_grad = Graded(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
 _value = Graded(jax.vmap(_log_density, (None, 0)))
@@ -27,13 +31,8 @@ _complete = Graded(jax.vmap(lambda model, point, key: model.complete(point, key)
 _terms = Graded(lambda model, point: model.terms_at(point)[0])
 _forward = Graded(lambda model, point: model.bijection.forward(point))
 _inverse = Graded(lambda model, latent: model.bijection.inverse(latent)[0])
+_mean_marginals = Graded(lambda model, points, weights: _weighted(jax.vmap(model.marginals)(points), weights))
 _inverses = Graded(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
-
-
-@jax.jit
-def _mean_marginals(model: Any, points: jax.Array, weights: jax.Array) -> Any:
-    parts = jax.vmap(model.marginals)(points)
-    return jax.tree.map(lambda one: jax.numpy.tensordot(weights, one, 1), parts)
 
 
 @jax.jit
@@ -213,9 +212,10 @@ class Target:
         padded, width = self._pad(points)
         shares = np.concatenate([shares / shares.sum(), np.zeros(len(padded) - len(points))]).astype(padded.dtype)
         parts: list[dict[str, np.ndarray]] = []
+        run = _mean_marginals.at(self.heavy)
         with working(self.precision):
             for i in range(0, len(padded), width):
-                part = jax.device_get(_mean_marginals(self.model, padded[i : i + width], shares[i : i + width]))
+                part = jax.device_get(run(self.model, padded[i : i + width], shares[i : i + width]))
                 parts = [jax.tree.map(np.add, parts[0], part) if parts else part]
         return parts[0]
 
