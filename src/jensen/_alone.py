@@ -4,6 +4,7 @@ NumPyro keeps its effect handlers on one stack for all threads, and JAX does not
 """
 
 import contextlib
+import gc
 import os
 import sys
 import threading
@@ -27,6 +28,9 @@ _INSIDE = 0
 """How often the thread that holds the lock has entered."""
 _TOP = opaque_trace_state()
 """JAX's state outside of all its transformations."""
+RARER = 10
+"""How many times rarer Python goes through all its objects inside. JAX's programs are hundreds of thousands of them, and
+reading them all for what cannot be reached took a fifteenth of the time of short fits."""
 _FORKED = False
 """Whether this process was forked from one in which JAX was running."""
 
@@ -49,11 +53,16 @@ def alone() -> Iterator[None]:
             _check_eager()
             _PYRO_STACK.clear()
         _INSIDE += 1
+        thresholds = gc.get_threshold()
+        if _INSIDE == 1:
+            gc.set_threshold(*thresholds[:2], RARER * thresholds[2])
         try:
             with np.errstate(all="ignore"):
                 yield
         finally:
             _INSIDE -= 1
+            if not _INSIDE:
+                gc.set_threshold(*thresholds)
             _PYRO_STACK[:] = before  # an interruption can come between a handler's entry and its exit
 
 
