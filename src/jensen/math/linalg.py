@@ -37,7 +37,7 @@ def inverse_factor(precision: np.ndarray) -> np.ndarray:
     scaled = symmetrise(precision * np.outer(root, root))
     # With P = U Uᵀ, U upper triangular, U⁻ᵀ is lower triangular and its outer product is P⁻¹.
     flipped = np.linalg.cholesky(scaled[::-1, ::-1])[::-1, ::-1]
-    return root[:, None] * linalg.solve_triangular(flipped, np.eye(len(root)), lower=False, trans=1)
+    return root[:, None] * inverse_triangular(flipped, lower=False).T
 
 
 def lower_factor(root: np.ndarray) -> np.ndarray:
@@ -56,7 +56,15 @@ def whitened(factor: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """L⁻¹ x for every row x."""
     if len(rows) <= len(factor):
         return solve_lower(factor, rows.T).T
-    return times(rows, solve_lower(factor, np.eye(len(factor))).T)
+    return times(rows, inverse_triangular(factor).T)
+
+
+def inverse_triangular(factor: np.ndarray, lower: bool = True) -> np.ndarray:
+    """L⁻¹, by a routine that starts no threads where L is small."""
+    inverse, info = linalg.lapack.dtrtri(np.asarray_chkfinite(factor, float), lower=lower)
+    if info:
+        raise np.linalg.LinAlgError("singular matrix")
+    return np.tril(inverse) if lower else np.triu(inverse)
 
 
 def times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
