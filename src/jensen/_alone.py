@@ -29,8 +29,8 @@ _INSIDE = 0
 _TOP = opaque_trace_state()
 """JAX's state outside of all its transformations."""
 RARER = 10
-"""How many times rarer Python goes through all its objects inside. JAX's programs are hundreds of thousands of them, and
-reading them all for what cannot be reached took a fifteenth of the time of short fits."""
+"""How many times rarer Python goes through all its objects inside. JAX's programs are hundreds of thousands of them: to
+read them all, for what cannot be reached, took a fifteenth of the time of short fits."""
 _FORKED = False
 """Whether this process was forked from one in which JAX was running."""
 
