@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
-from jensen.core import AbstractModel
+from jensen.core import AbstractModel, total
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested import laplace, moves
 from jensen.models.nested.model import deterministic
 from jensen.models.nested.order import Order
+from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
 
 
@@ -29,9 +29,9 @@ class FieldModel(AbstractModel):
     """log p(x, θ) = log ∫ p(x, z, θ) dz, by Laplace's approximation and draws of what it misses (`laplace`).
 
     Attributes:
-        base: the program. bijection: the chart of θ. sites: names of the field's sites.
+        base: the program. bijection: the chart of θ, and `chart` of z. sites: names of the field's sites.
         where: (D,) positions of the field's coordinates among all, and of θ's after them.
-        order: the field's latents in blocks.
+        order: the algebra of the field's precision.
         start: (D,) field at which the search for its mode begins.
         noise: (D, n) standard normal draws, which are mirrored.
         computed: deterministic sites that depend on the field.
@@ -39,6 +39,7 @@ class FieldModel(AbstractModel):
 
     base: NumPyroModel
     bijection: SiteBijection
+    chart: SiteBijection
     sites: tuple[str, ...] = eqx.field(static=True)
     where: np.ndarray
     order: Order
@@ -55,18 +56,24 @@ class FieldModel(AbstractModel):
         """All coordinates of the program's own chart."""
         return jnp.zeros(len(self.where), field.dtype).at[self.where].set(jnp.concatenate([field, point]))
 
-    def given(self, point: Flat) -> laplace.Density:
-        """The log joint density as one of the field alone, over R^D, in nats."""
-        return lambda field: self.base.log_density(self.joined(point, field))
+    def joint(self, point: Flat, field: Array) -> Scalar:
+        """The program's log density at θ and z, over all its own coordinates, in nats."""
+        latent, log_det = self.bijection.forward(point)
+        return total(self.base.log_joint({**latent, **self.chart.forward(field)[0]})) + log_det
 
-    def near(self, point: Flat) -> laplace.Mode:
-        """The field's mode given θ, held constant by differentiation."""
-        return laplace.mode(self.given(lax.stop_gradient(point)), self.start, self.order)
+    def given(self, point: Flat) -> Unsummed:
+        """The same as a function of z alone."""
+        return Unsummed(lambda field: self.joint(point, field), self.start)
+
+    def near(self, density: Unsummed) -> laplace.Mode:
+        """The mode of the field's density, held constant by differentiation."""
+        return laplace.mode(density.held(), self.start, self.order)
 
     def at(self, point: Flat) -> tuple[Scalar, Array]:
         """Log p(x, θ) at u, as a density over R^d, in nats, and the field's mode."""
-        near = self.near(point)
-        return laplace.log_integral(self.given(point), near, self.noise, self.order), near.z
+        density = self.given(point)
+        near = self.near(density)
+        return laplace.log_integral(density, near, self.noise, self.order), near.z
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """Log p(x, θ) at u, in nats."""
@@ -91,7 +98,8 @@ class FieldModel(AbstractModel):
 
     def drawn(self, point: Flat, key: PRNGKey) -> tuple[Latent, Drawn]:
         """`complete`, and what the draw went through."""
-        density, near = self.given(point), self.near(point)
+        density = self.given(point)
+        near = self.near(density)
         at = laplace.gaussian(density, near, self.order)
         field, accepted = moves.draw(density, at, self.order, key)
         return self.base.constrain(self.joined(point, field)), Drawn(field, at.mode, near.damping, accepted)
