@@ -66,7 +66,8 @@ LEGAL = {
         lambda i: jax.lax.switch(jnp.clip(i, 0, 1), [lambda: m[0], lambda: m[1]])
     )(g),
     "cond of a number": lambda m, g: jax.vmap(lambda i: jax.lax.cond(i, lambda: m[0], lambda: m[1]))(g),
-    "one_hot": lambda m, g: jax.nn.one_hot(g, J) @ m,
+    "one_hot of what is meant": lambda m, g: ((g >= 0) & (g < J))[:, None] * jax.nn.one_hot(g, J) @ m,
+    "a comparison": lambda m, g: (g[:, None] == jnp.arange(J)) @ m,
     "an entry of their own": lambda m, g: jnp.concatenate([jnp.zeros(1), m, jnp.zeros(1)])[g + 1],
 }
 
@@ -106,6 +107,21 @@ def test_every_way_to_an_index_is_followed_back_to_the_row(way):
 def test_what_the_program_itself_brings_into_range_is_legal(way):
     check(model_of(LEGAL[way]), g=NEGATIVE, y=Y)
     check(model_of(LEGAL[way]), g=BEYOND, y=Y)
+
+
+def test_one_hot_refuses_codes_of_missing_and_numbers_from_one():
+    encoded, shifted = (model_of(lambda m, g, k=k: jax.nn.one_hot(g - k, J) @ m) for k in (0, 1))
+    for model in (encoded, model_of(lambda m, g: jax.vmap(lambda i: jax.nn.one_hot(i, J) @ m)(g))):
+        check(model, g=G, y=Y)
+        for data, word in ((NEGATIVE, "is -1"), (G + 1, "subtract 1"), (np.where(G == 2, 99, G), "is 99")):
+            with pytest.raises(jn.DataError, match=word) as error:
+                check(model, g=data, y=Y)
+            assert "row of zeros" in str(error.value)
+            assert "'g', first at row " in str(error.value)
+    check(encoded, g=np.arange(N) % (J + 1), y=Y)  # the last category is the one that others are compared with
+    check(shifted, g=np.arange(N) % (J + 1), y=Y)  # the first is
+    with pytest.raises(jn.DataError, match="row of zeros"):
+        check(shifted, g=NEGATIVE, y=Y)
 
 
 def test_modes_that_the_program_asks_for():
