@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -55,18 +56,20 @@ class FieldModel(AbstractModel):
         """All coordinates of the program's own chart."""
         return jnp.zeros(len(self.where), field.dtype).at[self.where].set(jnp.concatenate([field, point]))
 
-    def given(self, point: Flat) -> laplace.Density:
-        """The log joint density as one of the field alone, over R^D, in nats."""
-        return lambda field: self.base.log_density(self.joined(point, field))
+    def given(self, point: Flat) -> tuple[laplace.Density, laplace.Mode]:
+        """The log joint density as one of the field alone, over R^D, in nats, and its mode, which is held constant.
 
-    def near(self, point: Flat) -> laplace.Mode:
-        """The field's mode given θ, held constant by differentiation."""
-        return laplace.mode(self.given(lax.stop_gradient(point)), self.start, self.order)
+        The program is traced once here, however often it is differentiated.
+        """
+        joint = jax.jit(lambda model, point, field: model.base.log_density(model.joined(point, field)))
+        held = lax.stop_gradient(point)
+        near = laplace.mode(lambda field: joint(self, held, field), self.start, self.order)
+        return lambda field: joint(self, point, field), near
 
     def at(self, point: Flat) -> tuple[Scalar, Array]:
         """Log p(x, θ) at u, as a density over R^d, in nats, and the field's mode."""
-        near = self.near(point)
-        return laplace.log_integral(self.given(point), near, self.noise, self.order), near.z
+        density, near = self.given(point)
+        return laplace.log_integral(density, near, self.noise, self.order), near.z
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """Log p(x, θ) at u, in nats."""
@@ -91,7 +94,7 @@ class FieldModel(AbstractModel):
 
     def drawn(self, point: Flat, key: PRNGKey) -> tuple[Latent, Drawn]:
         """`complete`, and what the draw went through."""
-        density, near = self.given(point), self.near(point)
+        density, near = self.given(point)
         at = laplace.gaussian(density, near, self.order)
         field, accepted = moves.draw(density, at, self.order, key)
         return self.base.constrain(self.joined(point, field)), Drawn(field, at.mode, near.damping, accepted)

@@ -1,6 +1,5 @@
 """The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
 
-from functools import cached_property
 from typing import Any, ClassVar
 
 import jax
@@ -43,13 +42,10 @@ class FieldTarget(NestedTarget):
         algebra = order.blocks * order.width**2 * (EACH * order.width + draws) // 20
         self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
         self.heavy = self.elements >= HEAVY
-        return self
-
-    @cached_property
-    def _programs(self) -> dict[str, Program]:
         heavy = "middle" if self.elements > LONG else False
         named = {"gradients": value_grad_and_mode, "values": value_alone, "draws": _drawn}
-        return {name: Program(fn, heavy=heavy) for name, fn in named.items()}
+        self._programs = {name: Program(fn, heavy=heavy) for name, fn in named.items()}  # of every copy too
+        return self
 
     @property
     def program_of_gradients(self) -> Any:
