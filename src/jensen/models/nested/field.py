@@ -66,10 +66,10 @@ class FieldModel(AbstractModel):
         near = laplace.mode(lambda field: joint(self, held, field), self.start, self.order)
         return lambda field: joint(self, point, field), near
 
-    def at(self, point: Flat) -> tuple[Scalar, Array]:
-        """Log p(x, θ) at u, as a density over R^d, in nats, and the field's mode."""
+    def at(self, point: Flat) -> tuple[Scalar, tuple[Array, Scalar]]:
+        """Log p(x, θ) at u, as a density over R^d, in nats; the field's mode, and the damping on the way to it."""
         density, near = self.given(point)
-        return laplace.log_integral(density, near, self.noise, self.order), near.z
+        return laplace.log_integral(density, near, self.noise, self.order), (near.z, near.damping)
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """Log p(x, θ) at u, in nats."""

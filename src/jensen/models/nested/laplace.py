@@ -171,16 +171,12 @@ def remainders_in_parts(density: Density, at: Gaussian, noise: Array, order: Ord
     rotated = order.placed(noise)
     moved = order.taken(tridiagonal.solve_upper(at.factor, rotated))
     pulled = order.taken(tridiagonal.multiply(at.factor, rotated))
-    slope = jax.checkpoint(jax.grad(density))
-    base = slope(at.mode)
-    nodes, weights = np.polynomial.legendre.leggauss(2)
-
-    def shares(one: tuple[Array, Array]) -> Array:
-        delta, pull = one
-        t = 0.5 * (1.0 + nodes)
-        along = [0.5 * w * (slope(at.mode + a * delta) - base + a * pull) for a, w in zip(t, weights, strict=True)]
-        return jnp.sum(order.placed((delta * sum(along))[:, None]), axis=(1, 2))
-
-    both = jnp.concatenate([moved, -moved], axis=1).T, jnp.concatenate([pulled, -pulled], axis=1).T
-    found = lax.map(shares, both, batch_size=8)
-    return jnp.stack([jnp.sum(one, axis=1) for one in jnp.array_split(found, order.parts, axis=1)])
+    t, weights = np.polynomial.legendre.leggauss(2)
+    t, weights = 0.5 * (1.0 + t), 0.5 * weights
+    delta, pull = (jnp.concatenate([one, -one], axis=1).T for one in (moved, pulled))
+    along = jnp.concatenate([jnp.zeros_like(delta[:1]), *(a * delta for a in t)])
+    slopes = lax.map(jax.checkpoint(lambda one: jax.grad(density)(at.mode + one)), along, batch_size=8)
+    base, slopes = slopes[0], slopes[1:].reshape(len(t), *delta.shape)
+    forces = jnp.tensordot(weights, slopes, 1) - weights.sum() * base + float(weights @ t) * pull
+    found = jnp.sum(jax.vmap(order.placed)((delta * forces)[..., None]), axis=(2, 3))
+    return jax.ops.segment_sum(found.T, order.part, order.parts, indices_are_sorted=True)

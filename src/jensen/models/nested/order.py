@@ -46,6 +46,11 @@ class Order(eqx.Module):
         """Stretches of the order whose weights are told apart; one where the latents are not many."""
         return max(1, self.blocks // APART) if self.size >= MANY else 1
 
+    @property
+    def part(self) -> np.ndarray:
+        """(G,) the stretch that each block belongs to."""
+        return np.arange(self.blocks) * self.parts // self.blocks
+
     @classmethod
     def dense(cls, size: int) -> "Order":
         """All latents in one block."""
