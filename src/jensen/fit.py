@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jensen._alone import alone
-from jensen._arguments import seed_of
+from jensen._arguments import number, seed_of
 from jensen._errors import ModelError, OptionError, ParameterSites, nearest
 from jensen.algorithms.learning import Learning
 from jensen.core import AbstractAlgorithm, Certificate, Outcome, Progress
@@ -23,10 +23,13 @@ from jensen.models.indices import checked
 from jensen.models.learning import check_starts, find_parameters
 from jensen.models.purity import repeatable
 from jensen.models.sources import mapped
-from jensen.progress import reporter
+from jensen.progress import SEARCHING, reporter
 from jensen.result import Fit
 
 Model = Callable[..., Any] | LogDensity
+
+CLEAR = 0.1
+"""Nats by which the bound of an earlier phase is higher where its q is the better one."""
 
 
 @alone()
@@ -39,6 +42,7 @@ def fit(
     learn: Iterable[str] | Mapping[str, Any] = (),
     progress: bool | Callable[[Progress], None] | None = None,
     precision: Precision | None = None,
+    budget: float | None = None,
 ) -> Fit:
     """Approximate the posterior p(z | x) of a model by variational inference.
 
@@ -56,9 +60,13 @@ def fit(
             show it. The values are in `fit.estimates`; everything else is conditional on them.
         progress: a live line in the terminal (default: when there is one), or a function called with each `Progress`.
         precision: "double" or "single"; default double on CPU and single on accelerators. The user's JAX flags stay.
+        budget: seconds after which the fit ends with the best approximation so far, analysis and compilation included.
+            The clock is looked at after each piece of work, and not before there is an approximation, so that one step
+            or one compilation may run over. Which q that is depends on the machine's speed, not on the seed alone.
 
     Returns:
-        A `Fit`. Interrupted by Ctrl-C, it holds the best approximation found so far and says so in `status`.
+        A `Fit`. Stopped by Ctrl-C or by its budget, it holds the best approximation found so far and says so in
+        `status`.
 
     Raises:
         ModelError, DataError, OptionError: before any compilation where the input allows it, naming site, shape or key.
@@ -75,21 +83,23 @@ def fit(
     algorithm = resolve(method)
     _check(seed, precision)
     precision = precision or default_precision()
+    seconds = np.inf if budget is None else number(budget, "budget", low=0.0, open_low=True)
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise OptionError(f"progress must be True, False or a function, got {progress!r}.", "Argument: progress.")
     data = opened(model, data, precision)
     model, check_again = repeatable(model, data, precision)
     loop, target = _prepared(algorithm, model, data, learn, precision)
     with reporter(progress, algorithm.name) as report, working(target.precision):
-        outcome, history = drive(loop, target, seed, report, watch)
+        outcome, history = drive(loop, target, seed, report, watch, seconds)
     try:
         check_again()
     except KeyboardInterrupt:  # the fit itself is done
         outcome = replace(outcome, status=f"{outcome.status} Interrupted before the model was run once more.")
     target = target if outcome.target is None else outcome.target
     found = Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
-    if getattr(algorithm, "finish", False) and found.check().verdict == "untrusted":
-        return found.refine(progress=progress)
+    left = seconds - watch.read()["total"]
+    if getattr(algorithm, "finish", False) and left > 0 and found.check().verdict == "untrusted":
+        return found.refine(progress=progress, seconds=None if budget is None else left)
     return found
 
 
@@ -144,11 +154,16 @@ def _check(seed: Any, precision: Any) -> None:
 
 
 def drive(
-    algorithm: Any, target: Any, seed: int, report: Callable[[Progress, float], None], watch: Stopwatch
+    algorithm: Any,
+    target: Any,
+    seed: int,
+    report: Callable[[Progress, float], None],
+    watch: Stopwatch,
+    budget: float = np.inf,
 ) -> tuple[Outcome, list[dict[str, Any]]]:
-    """The outcome of a run, or the best that it had reported when it was interrupted, and one row for every report."""
+    """The outcome of a run and one row for every report; where it was stopped, the best that it had reported."""
     history: list[dict[str, Any]] = []
-    best: Progress | None = None
+    found: dict[str, Progress] = {}
     run = algorithm.run(target, seed)
     try:
         while True:
@@ -156,27 +171,46 @@ def drive(
             seconds = watch.read()["total"]
             history.append({"phase": item.phase, "step": item.step, "bound": item.bound, "seconds": seconds})
             if item.q is not None and (callable(item.q) or _finite(item.q)):
-                best = item
+                found.pop(item.phase, None)  # the phases stand in the order of their last reports
+                found[item.phase] = item
             report(item, seconds)
+            if seconds > budget and found:
+                return _stopped(found, f"Stopped by the budget of {budget:g} s after {seconds:.1f} s"), history
     except StopIteration as stop:
         outcome: Outcome = stop.value
     except KeyboardInterrupt:
-        if best is None:
+        if not found:
             raise
-        status = (
-            f"Interrupted by the user in phase '{best.phase}', step {best.step}; this is the best approximation so far."
-        )
-        return _partial(best, status, Certificate(interrupted=True)), history
+        return _stopped(found, "Interrupted by the user"), history
     if not _finite(outcome.q):
-        if best is None:
+        if not found:
             raise ModelError(
                 "The fit became non-finite before any approximation was found.",
                 f"Last phase: {history[-1]['phase'] if history else 'start'}.",
                 "Check the scale of priors and data; try method='pathfinder'.",
             )
+        best = _best(found)
         status = f"The fit became non-finite and was rolled back to phase '{best.phase}', step {best.step}."
         return _partial(best, status, Certificate(rolled_back=True)), history
     return outcome, history
+
+
+def _stopped(found: dict[str, Progress], why: str) -> Outcome:
+    best = _best(found)
+    status = f"{why} in phase '{best.phase}', step {best.step}; this is the best approximation so far."
+    return _partial(best, status, Certificate(interrupted=True))
+
+
+def _best(found: dict[str, Progress]) -> Progress:
+    """The last report, unless the bound was higher at the end of an earlier phase: the next begins where it can.
+
+    A phase that searches reports densities at points, which are no bounds.
+    """
+    last = next(reversed(found.values()))
+    bounds = {name: item.bound for name, item in found.items() if name not in SEARCHING and np.isfinite(item.bound)}
+    top = max(bounds, key=lambda name: bounds[name], default=last.phase)
+    known = last.phase in bounds or last.phase in SEARCHING  # chains have no bound, and come last
+    return found[top] if known and bounds.get(top, -np.inf) > bounds.get(last.phase, -np.inf) + CLEAR else last
 
 
 def _partial(item: Progress, status: str, certificate: Certificate) -> Outcome:

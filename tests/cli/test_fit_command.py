@@ -170,3 +170,14 @@ def test_a_file_that_cannot_be_written_does_not_lose_the_rest(jensen, folder, mo
     assert "Could not write the fit: No space left on device: f.jn" in done.stderr
     assert "Verdict" in done.stdout
     assert (folder / "f.html").exists()
+
+
+def test_a_budget_ends_the_fit_early(jensen):
+    """So small that the first approximation is all there is."""
+    done = jensen("fit", "line.py", "--data", "data.json", "--method", "laplace", "--budget", "1e-6", "--json")
+    record = json.loads(done.stdout)
+    assert record["interrupted"] is True
+    assert record["status"].startswith("Stopped by the budget of 1e-06 s")
+    refused = jensen("fit", "line.py", "--data", "data.json", "--budget", "-2")
+    assert refused.exit_code == 1
+    assert "budget must be a finite number above 0" in refused.stderr

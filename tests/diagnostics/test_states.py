@@ -8,9 +8,10 @@ import pytest
 from scipy.stats import norm
 
 import jensen as jn
+from jensen.algorithms.relabel import labellings_of
 from jensen.diagnostics.checks import states
 from jensen.diagnostics.checks.states import alike
-from jensen.diagnostics.states import Probabilities, Searched, search
+from jensen.diagnostics.states import Probabilities, Searched, exchanged, search
 from jensen.models import build
 from jensen.models.discrete.restricted import held_at
 
@@ -137,3 +138,34 @@ def test_what_a_renumbering_exchanges_is_compared_by_its_average():
         known, found = pair(gates, rare)
         np.testing.assert_allclose(found.probability, rare)
         np.testing.assert_allclose(known.own, gates)
+
+
+def labelled(y):
+    """`one` numbers the means, `two` a list of its own of as many values, `three` the means of rows."""
+    with numpyro.plate("state", 3):
+        mean = numpyro.sample("mean", dist.Normal(0, 2))
+    one = numpyro.sample("one", dist.Categorical(jnp.full(3, 1 / 3)))
+    two = numpyro.sample("two", dist.Categorical(jnp.full(3, 1 / 3)))
+    with numpyro.plate("row", 2):
+        three = numpyro.sample("three", dist.Categorical(jnp.full(3, 1 / 3)))
+        numpyro.sample("y", dist.Normal(mean[three] + 0.2 * jnp.array([0.0, 1.0, 3.0])[two], 1.0), obs=y)
+    numpyro.sample("x", dist.Normal(mean[one], 1.0), obs=0.4)
+
+
+def test_states_that_renumberings_exchange_are_equally_probable():
+    """Every p(one = k | x) is 1 / 3 by symmetry, p(two = k | x) is not: Gauss-Hermite quadrature over the means."""
+    target = build(labelled, {"y": np.array([1.0, -0.5])}, "double")
+    (found,) = labellings_of(target, np.random.default_rng(0).normal(size=(4, 3)))
+    assert exchanged(target, found, np.random.default_rng(1).normal(size=(2, 3)), ["one", "two", "three"]) == {
+        "one",
+        "three",
+    }
+    nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    grid = 2.0 * np.stack(np.meshgrid(nodes, nodes, nodes), -1).reshape(-1, 3)
+    prior = norm.logpdf(grid, 0, 2).sum(axis=1)
+    mass = np.prod(np.meshgrid(weights, weights, weights), axis=0).reshape(-1)
+    likely = mass * np.exp(target.value(grid) - prior)
+    found = target.marginals(grid, likely)
+    np.testing.assert_allclose(found["one"], np.full(3, 1 / 3), atol=1e-9)
+    np.testing.assert_allclose(found["three"], np.full((2, 3), 1 / 3), atol=1e-9)
+    assert np.ptp(found["two"]) > 0.03

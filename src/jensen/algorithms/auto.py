@@ -13,9 +13,11 @@ from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
+from jensen.algorithms.collapsed import collapsed
 from jensen.algorithms.coordinate.weighing import gap
 from jensen.algorithms.explore import Survey, climb, diagonal_gaussian, survey
 from jensen.algorithms.measured import WILD, Measured
+from jensen.algorithms.on_target import on_target
 from jensen.algorithms.resolved import resolved
 from jensen.algorithms.svi import SVI
 from jensen.bounds import ELBO
@@ -43,6 +45,9 @@ class Auto(AbstractAlgorithm):
     of the next paragraph is fitted as well, discrete ones summed out, unless the factors' bound is the evidence to
     within 0.05 nats as importance weights see it (0.2, where discrete latents are summed over much), and the higher
     bound is kept. Its first start is then the optimum of the ascent, and the only one where an evaluation is dear.
+
+    Where blocks leave the model in closed form and few continuous latents are left of more than `dense_limit`, or these
+    are loadings that rotations leave as they are, the Gaussian is one of what is left, in one rotation.
 
     Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
 
@@ -112,9 +117,30 @@ class Auto(AbstractAlgorithm):
         single = len(target.conjugate.model.blocks) == 1
         if single:
             return factors
-        if density is None or target.conjugate.heavy or density.dim > self.dense_limit:
+        if density is None or target.conjugate.heavy:
+            return _kept(factors)
+        less = None if density.structure.summed else collapsed(density, factors, self.dense_limit)
+        if less is not None:
+            return (yield from self._or_collapsed(*less, factors, seed))
+        if density.dim > self.dense_limit:
             return _kept(factors)
         return (yield from self._or_gaussian(density, factors, seed))
+
+    def _or_collapsed(self, density: Target, near: np.ndarray, factors: Outcome, seed: int) -> Run:
+        """The factors, or a Gaussian of the latents that are left when others are integrated out."""
+        exact = factors.certificate["elbo"]
+        first, found = yield from on_target(density, self._gaussian(density, seed, near, few=True))
+        bound, error, _ = _measured(density, first.q, seed)
+        if not bound > exact + 2.0 * error:
+            return _kept(
+                factors, {"family": "Gaussian, others integrated out", "elbo": bound, "se": error, "kept": False}
+            )
+        outcome = yield from on_target(density, self._beyond(density, first, found, seed))
+        own = {**_kept(factors).stages[0], "kept": False}
+        names = ", ".join(f"'{site.name}'" for site in density.structure.conditional)
+        status = f"Given the other latents, {names} integrated out exactly. {outcome.status}"
+        target = density if outcome.target is None else outcome.target
+        return dataclasses.replace(outcome, target=target, status=status, stages=(own, *outcome.stages))
 
     def _or_gaussian(self, density: Target, factors: Outcome, seed: int) -> Run:
         """The factors, or what is fitted to the density where its bound is higher.
@@ -192,10 +218,10 @@ class Auto(AbstractAlgorithm):
         return (yield from escalate.escalate(target, first, found, seed, self.escalate is True, self._gaussian))
 
     def _gaussian(
-        self, target: Target, seed: int, near: np.ndarray | None = None
+        self, target: Target, seed: int, near: np.ndarray | None = None, few: bool = False
     ) -> Generator[Progress, None, tuple[Outcome, Survey | None]]:
-        """Explore, from `near` first, fit, compare."""
-        starts = max(2, self.num_starts // 4) if target.heavy else self.num_starts
+        """Explore, from `near` first and from a `few` other places or more, fit, compare."""
+        starts = max(2, self.num_starts // 4) if target.heavy or few else self.num_starts
         if target.dim > self.dense_limit:
             return (yield from self._large(target, seed, starts)), None
         paths = yield from climb(target, seed, starts, first=near)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -138,8 +138,9 @@ class ConjugateAnswer(AbstractAnswer):
         integrated = () if way.plan.exact else (Integrated(tuple(way.left_out), False),)
         return (*factor_checks(how, exact=not way.weighed), *integrated)
 
-    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+    def probabilities(self, pool: Pool, draws: Draws, without: Collection[str] = ()) -> dict[str, Probabilities]:
         """By frequencies of exact conditional draws, and of draws of q."""
+        del without
         small = {n: s.values for n, s in self.solution.infos.items() if n in draws and s.values is not None}
         small = {n: v for n, v in small.items() if draws[n][0].size * len(v) <= FEW}
         own = self.sample(DRAWS, self.seed + 5) if small else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -133,10 +133,15 @@ class AbstractAnswer(abc.ABC):
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Means and sds of q against corrected ones."""
 
-    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+    def probabilities(self, pool: Pool, draws: Draws, without: Collection[str] = ()) -> dict[str, Probabilities]:
         """Of the values of discrete latents that are few: under q, and by the weights."""
-        del pool, draws
+        del pool, draws, without
         return {}
+
+    def exchanged(self, pool: Pool) -> set[str]:
+        """The discrete latents all values of which renumberings exchange: each has probability 1 / K."""
+        del pool
+        return set()
 
     def unconstrained(
         self, pool: Pool, draws: Draws, always: bool = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from jensen.algorithms import collapsed
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.algorithms.relabel import anywhere, on_supports
 from jensen.answers.contract import AbstractAnswer, Draws
@@ -26,15 +28,16 @@ from jensen.diagnostics.checks import (
 )
 from jensen.diagnostics.evidence import Decomposition, decompose
 from jensen.diagnostics.importance import Pool, densities, draw_pool, widened
-from jensen.diagnostics.labellings import View
+from jensen.diagnostics.labellings import Counted, View
 from jensen.diagnostics.moments import Agreement, compare, flatten
-from jensen.diagnostics.states import LISTED, Probabilities, from_marginals
+from jensen.diagnostics.states import LISTED, Probabilities, exchanged, from_marginals
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.clock import Stopwatch, spoken
 from jensen.math.noise import normal_draws, symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target, build
+from jensen.models.aligned import turns_of
 from jensen.models.by_site import by_site, joined
 from jensen.models.nested import NestedTarget, on_chart
 from jensen.models.noncentred import centring, noncentred
@@ -52,8 +55,8 @@ STEPS, COMPILED = 10_000, 5.0
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
 
-INTEGRATED = "integrated"
-"""What is saved under this name says how other sites are integrated out."""
+INTEGRATED, CLOSED = "integrated", "closed"
+"""What is saved under these names says how other sites are integrated out, by quadrature or in closed form."""
 
 
 def untried(outcome: Outcome) -> str:
@@ -131,6 +134,11 @@ class GaussianAnswer(AbstractAnswer):
         elsewhere = by_site(target, anywhere(target.dim))
         return View(values, log_joint, on_support, states, None, target.eps, target.heavy, elsewhere)
 
+    def labellings(self, pool: Pool) -> Counted:
+        """With what turns, where q is of one rotation."""
+        turning = tuple(tuple(name for name, _ in turn.axes) for turn in turns_of(self.target))
+        return replace(super().labellings(pool), turned=turning) if turning else super().labellings(pool)
+
     def draws_of(self, pool: Pool) -> Draws:
         """The pool's points, pushed onto the supports; without discrete latents that were summed out."""
         return self.target.constrain(pool.points)
@@ -181,9 +189,20 @@ class GaussianAnswer(AbstractAnswer):
             Tails(),
         )
 
-    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+    def _listed(self) -> list[str]:
+        sizes = {s.name: np.prod(s.shape, dtype=int) * len(s.values) for s in self.structure.summed}  # type: ignore[arg-type]
+        return [name for name, size in sizes.items() if size <= LISTED]
+
+    def exchanged(self, pool: Pool) -> set[str]:
+        """Of those that are listed, by their probabilities at points and at what renumberings make of these."""
+        if not self._listed():
+            return set()
+        found = self.labellings(pool).found
+        return {name for one in found for name in exchanged(self.target, one, pool.points[:2], self._listed())}
+
+    def probabilities(self, pool: Pool, draws: Draws, without: Collection[str] = ()) -> dict[str, Probabilities]:
         """Exact given the continuous latents, and averaged."""
-        small = [s.name for s in self.structure.summed if np.prod(s.shape, dtype=int) * len(s.values) <= LISTED]  # type: ignore[arg-type]
+        small = [name for name in self._listed() if name not in without]
         return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
     def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -226,6 +245,9 @@ class GaussianAnswer(AbstractAnswer):
 
     def _chart(self) -> dict[str, np.ndarray]:
         """How far sites are centred and which are integrated out, where the coordinates are not the model's own."""
+        closed = collapsed.chart(self.target)
+        if closed:
+            return {f"{CLOSED}/{name}": value for name, value in closed.items()}
         if isinstance(self.target, NestedTarget):
             return {f"{INTEGRATED}/{name}": value for name, value in self.target.chart().items()}
         return {f"{CENTRED}/{name}": np.asarray(value) for name, value in centring(self.target).items()}
@@ -233,6 +255,10 @@ class GaussianAnswer(AbstractAnswer):
     @staticmethod
     def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
         """The target in non-centred coordinates, or with sites integrated out, where q was fitted in such."""
+        start = f"{CLOSED}/"
+        known = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
+        if known:
+            return collapsed.on_chart(target, known)
         start = f"{INTEGRATED}/"
         known = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
         if known:
@@ -245,7 +271,7 @@ class GaussianAnswer(AbstractAnswer):
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> AbstractGaussian:
         """The Gaussian with these arrays; it needs no model."""
         del target
-        charts = (f"{CENTRED}/", f"{INTEGRATED}/")
+        charts = (f"{CENTRED}/", f"{INTEGRATED}/", f"{CLOSED}/")
         own = {name: value for name, value in parameters.items() if not name.startswith(charts)}
         family = next(iter(own), "").partition("/")[0]
         return FAMILIES[family](**{name.partition("/")[2]: value for name, value in own.items()})

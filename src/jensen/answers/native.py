@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -153,8 +153,9 @@ class NativeAnswer(AbstractAnswer):
         """Other optima, weights, moments."""
         return *factor_checks("all latents drawn"), OfPrior()
 
-    def probabilities(self, pool: Pool, draws: Draws) -> dict[str, Probabilities]:
+    def probabilities(self, pool: Pool, draws: Draws, without: Collection[str] = ()) -> dict[str, Probabilities]:
         """Those of the factors, where q is their product; by frequencies."""
+        del without
         finite = {name: f.support() for name, f in self._discrete().items()}
         found = factor_probabilities({n: v for n, v in finite.items() if v is not None}, None, pool, draws)
         for name in found if isinstance(self.q, Product) else ():

@@ -60,6 +60,9 @@ def fit(
     ] = None,
     model: NameOption = None,
     seed: SeedOption = 0,
+    budget: Annotated[
+        float | None, typer.Option("--budget", metavar="SECONDS", help="End after so long with the best so far.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Save the fit.")] = None,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Write an HTML report.")] = None,
     plots: Annotated[Path | None, typer.Option("--plots", metavar="DIR", help="Write PNG plots into a folder.")] = None,
@@ -77,7 +80,7 @@ def fit(
     session = Session(as_json, quiet, debug)
     with session.guard():
         outputs = Outputs(out, report, plots, arviz, draws)
-        status = session.status(commands.fit(session, path, data, model, method, option or [], seed, outputs))
+        status = session.status(commands.fit(session, path, data, model, method, option or [], seed, outputs, budget))
     raise typer.Exit(status)
 
 

@@ -43,12 +43,13 @@ def fit(
     options: list[str],
     seed: int,
     outputs: Outputs,
+    budget: float | None = None,
 ) -> int:
     """`jensen fit`."""
     outputs.check({"--data": data, "MODEL.py": path})
     algorithm = parse_method(method, options)
     file, arrays = load(session, path, data, name)
-    return run(session, file, arrays, algorithm, seed, outputs)
+    return run(session, file, arrays, algorithm, seed, outputs, budget=budget)
 
 
 def run(
@@ -59,12 +60,13 @@ def run(
     seed: int,
     outputs: Outputs,
     *,
+    budget: float | None = None,
     listing: bool = True,
 ) -> int:
     """Fit, keep, judge, write and show; `listing` says whether to name the files."""
     import jensen
 
-    result = jensen.fit(file.model, arrays, algorithm, seed=seed, progress=not session.silent)
+    result = jensen.fit(file.model, arrays, algorithm, seed=seed, progress=not session.silent, budget=budget)
     report = frame = bounds = None
     try:
         with deferred():
@@ -83,7 +85,7 @@ def run(
     for part in show.result(result, report, frame, bounds):
         session.show(part)
     if result.outcome.certificate.interrupted:
-        session.err.print(Text("interrupted: this is the best approximation found so far", style="bold yellow"))
+        session.err.print(Text("stopped early: this is the best approximation found so far", style="bold yellow"))
     if listing:
         list_files(session, files)
     status = exit_codes.with_problems(report.verdict, problems)

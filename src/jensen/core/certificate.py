@@ -22,7 +22,8 @@ class Certificate:
         replicate_in_sd, replicate_log_sd: change of means (in sd) and of log sds in a replicate on other draws.
         moved: change of parameters when the draws were doubled, unconstrained.
         information, information_se: E[log r(λ | z) - log q(λ)] in nats.
-        saddle: a saddle was met. read_once: the data could be read once only. interrupted: the user stopped the fit.
+        saddle: a saddle was met. read_once: the data could be read once only. interrupted: the user, or
+            the budget, stopped the fit.
         rolled_back: it became non-finite.
         share_elsewhere: part of the evidence in optima that q does not cover. variance_elsewhere: what they add to a
             variance, in variances under q. unseen_modes: chance that one more climb ends at a mode not seen; `None`

@@ -76,7 +76,8 @@ class Counted:
             or where the states are alike and q covers every order of them.
         log_covered: log of how many of them the draws of q cover, as measured. share_elsewhere: the part of the
             evidence where states that are not interchangeable are renumbered and q is not, as measured.
-        rotated: sites whose states can be mixed by any orthogonal matrix, those that turn together in one group.
+        rotated: sites whose states can be mixed by any orthogonal matrix, those that turn together in one group;
+            turned: the same where q is of one rotation and the weights count all of them. found: what was found.
     """
 
     pool: Pool
@@ -84,6 +85,8 @@ class Counted:
     log_covered: float = 0.0
     share_elsewhere: float = 0.0
     rotated: tuple[tuple[str, ...], ...] = ()
+    found: tuple[Labelling, ...] = ()
+    turned: tuple[tuple[str, ...], ...] = ()
 
     @property
     def turning(self) -> str:
@@ -92,7 +95,7 @@ class Counted:
             f"Rotating {' and '.join(repr(name) for name in names)} along the axis of states leaves the log density as "
             "it is (a continuum of equivalent answers): q describes one rotation, and only what no rotation changes, "
             "such as sums of squares and products over that axis, is told by the data."
-            for names in self.rotated
+            for names in (*self.rotated, *self.turned)
         )
 
     @property
@@ -209,7 +212,7 @@ def counted(pool: Pool, view: View) -> Counted:
     told = [one for one in found if one.size in view.states or one in apart or one in few]
     log_count = sum(math.log(one.count) for one in told)
     covered = max(log_count - max(beyond, 0.0), 0.0)
-    return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0, rotated)
+    return Counted(with_all, log_count, covered, _share(pool, with_all) if whole else 0.0, rotated, found)
 
 
 def _in_one(view: View, values: Values, labelling: Labelling) -> bool:

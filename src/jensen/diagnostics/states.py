@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ from scipy import special
 
 from jensen._errors import JensenError
 from jensen.algorithms.explore import climb, survey
+from jensen.algorithms.relabel import Labelling, anywhere
 from jensen.diagnostics.importance import Pool, student_draws, student_log_prob
 from jensen.models import Target, build
-from jensen.models.discrete.restricted import held_at
+from jensen.models.by_site import by_site, joined
+from jensen.models.discrete.restricted import held_at, weighted
 from jensen.models.program import NumPyroProgram
+from jensen.models.structure import Site
 
 LISTED = 64
 """Entries times values of a discrete latent up to which its probabilities are listed and promised."""
@@ -89,6 +93,31 @@ def _batches(
         mean = np.tensordot(shares, each, 1)
         error = np.sqrt(np.tensordot(shares**2, (each - mean) ** 2, 1) * BATCHES / (BATCHES - 1))
         found[name] = mean, error
+    return found
+
+
+def exchanged(target: Target, labelling: Labelling, points: np.ndarray, names: Collection[str]) -> set[str]:
+    """Those of the summed latents all values of which are numbered anew with the states of a labelling.
+
+    Where log Σ_z p(x, z, θ) e^{w(z)} with random weights w stays the same when w is renumbered along with θ, by swaps
+    that generate all orders, at points of the posterior and anywhere, p(z = k | x) is the same integral for every k.
+    """
+    sites = [site for site in target.structure.summed if site.name in names and len(site.values) == labelling.size]  # type: ignore[arg-type]
+    if len(labelling.classes[0]) < labelling.size:
+        return set()
+    rng, values = np.random.default_rng(0), by_site(target, np.concatenate([points, anywhere(target.dim)]))
+
+    def logs(site: Site, weights: np.ndarray, order: np.ndarray) -> np.ndarray:
+        moved, log_det = joined(target, labelling.permuted(values, order.tolist()))
+        return weighted(target, {site.name: weights[order]}).value(moved) - log_det
+
+    same, found = np.arange(labelling.size), set()
+    for site in sites:
+        weights = rng.normal(size=(labelling.size, *site.shape))
+        here = logs(site, weights, same)
+        swaps = [np.where(same == i, i + 1, np.where(same == i + 1, i, same)) for i in same[:-1]]
+        gaps = [np.abs(logs(site, weights, order) - here) / (1.0 + np.abs(here)) for order in swaps]
+        found |= {site.name} if np.all(np.array(gaps) < 0.1 * np.sqrt(target.eps)) else set()
     return found
 
 

@@ -27,6 +27,15 @@ class AbstractChart(AbstractBijection):
         """z, log |det ∂z/∂u| and the log densities of sites that the chart knows better than the value tells them."""
         return (*self.forward(point), {})
 
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Latents whose axes say nothing: coordinates are made of all their entries together."""
+        return ()
+
+    def coordinate_names(self) -> list[str]:
+        """A label for each coordinate."""
+        return self.structure.coordinate_names()
+
 
 class SiteBijection(AbstractChart):
     """u ∈ R^D ↦ {site: biject_to(support)(u[slice])}.

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from numpyro.distributions import constraints
 
-from jensen.models.bijection import SiteBijection
+from jensen.models.bijection import AbstractChart, SiteBijection
 from jensen.models.structure import Site
 from jensen.models.target import Target
 
@@ -13,20 +13,27 @@ def by_site(target: Target, points: np.ndarray) -> dict[str, np.ndarray]:
     """The latents at points (rows, D), each (rows, ...).
 
     Unconstrained, which compiles nothing, where every coordinate is mapped alone and all of a latent in the same way;
-    on their supports elsewhere.
+    on their supports elsewhere. A latent whose axes say nothing has one, of all its entries.
     """
     if _alone(target):
         return {s.name: points[:, where].reshape(-1, *s.shape) for s, where in target.structure.slices()}
-    values = target.constrain(points)
-    return {site.name: values[site.name] for site in target.structure.latents}
+    values, whole = target.constrain(points), _whole(target)
+    latents = {site.name: values[site.name] for site in target.structure.latents}
+    return {name: value.reshape(len(value), -1) if name in whole else value for name, value in latents.items()}
 
 
 def joined(target: Target, values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Points (rows, D) of such arrays, and log |det| (rows,) of the map from them to the arrays, in nats."""
     if not _alone(target):
-        return target.inverse(values)
+        shapes = {site.name: site.shape for site in target.structure.latents}
+        return target.inverse({name: value.reshape(-1, *shapes[name]) for name, value in values.items()})
     rows = len(next(iter(values.values())))
     return np.concatenate([values[s.name].reshape(rows, -1) for s in target.structure.latents], axis=1), np.zeros(rows)
+
+
+def _whole(target: Target) -> tuple[str, ...]:
+    chart = target.model.bijection
+    return chart.whole if isinstance(chart, AbstractChart) else ()
 
 
 def _alone(target: Target) -> bool:

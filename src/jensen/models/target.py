@@ -11,12 +11,17 @@ from jensen.core import AbstractModel
 from jensen.math import lbfgs, linalg
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Graded, primitives
+from jensen.models.bijection import AbstractChart
 from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 
 
 def _log_density(model: AbstractModel, point: jax.Array) -> jax.Array:
     return model.log_density(point)
+
+
+def _weighted(parts: Any, weights: jax.Array) -> Any:
+    return jax.tree.map(lambda one: jax.numpy.tensordot(weights, one, 1), parts)
 
 
 # Programs of the module: jit's own cache then serves every fit of the same model and shapes.
@@ -27,13 +32,8 @@ _complete = Graded(jax.vmap(lambda model, point, key: model.complete(point, key)
 _terms = Graded(lambda model, point: model.terms_at(point)[0])
 _forward = Graded(lambda model, point: model.bijection.forward(point))
 _inverse = Graded(lambda model, latent: model.bijection.inverse(latent)[0])
+_mean_marginals = Graded(lambda model, points, weights: _weighted(jax.vmap(model.marginals)(points), weights))
 _inverses = Graded(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
-
-
-@jax.jit
-def _mean_marginals(model: Any, points: jax.Array, weights: jax.Array) -> Any:
-    parts = jax.vmap(model.marginals)(points)
-    return jax.tree.map(lambda one: jax.numpy.tensordot(weights, one, 1), parts)
 
 
 @jax.jit
@@ -43,7 +43,8 @@ def _hessian_columns(model: AbstractModel, point: jax.Array, directions: jax.Arr
 
 
 STATE = 40
-"""Data values that take as long to read as one state of a latent takes to sum out, gradient included."""
+"""Data values that take as long to read as one state of a latent, or one number of what is integrated out in closed
+form, takes to leave, gradient included."""
 DEAR = 200_000
 """Work from which on evaluations, not compilation, take the time."""
 
@@ -87,14 +88,19 @@ class Target:
         arrays = [*jax.tree.leaves(model), *(jax.tree.leaves(constants.value) if constants is not None else ())]
         self.costs(sum(np.size(leaf) for leaf in arrays))
 
-    def costs(self, rows: int, times: int = 1) -> None:
-        """Say how many data values one evaluation reads, `times` over."""
+    def costs(self, rows: int, times: int = 1, leaves: int = 0) -> None:
+        """Say how many data values one evaluation reads, `times` over, and how many numbers leave in closed form."""
         self.elements = max(1, rows * times)
-        self.work = self.elements + STATE * _states(self.structure)
+        self.work = self.elements + STATE * (_states(self.structure) + leaves)
         self.heavy, self.dear = self.elements >= DEAR, self.work >= DEAR
         self.second_order = self.heavy or self.precision == "single"
         self.wide = int(np.clip(2 ** int(np.log2(max(2e9 / self.elements, 1))), 1, 64))
         self.widths = tuple(w for w in (1, 2, 8, 32) if w < self.wide) if self.heavy else ()
+
+    def coordinate_names(self) -> list[str]:
+        """A label for each coordinate."""
+        chart = self.model.bijection
+        return (chart if isinstance(chart, AbstractChart) else self.structure).coordinate_names()
 
     @property
     def program(self) -> NumPyroProgram | None:
@@ -213,9 +219,10 @@ class Target:
         padded, width = self._pad(points)
         shares = np.concatenate([shares / shares.sum(), np.zeros(len(padded) - len(points))]).astype(padded.dtype)
         parts: list[dict[str, np.ndarray]] = []
+        run = _mean_marginals.at(self.heavy)
         with working(self.precision):
             for i in range(0, len(padded), width):
-                part = jax.device_get(_mean_marginals(self.model, padded[i : i + width], shares[i : i + width]))
+                part = jax.device_get(run(self.model, padded[i : i + width], shares[i : i + width]))
                 parts = [jax.tree.map(np.add, parts[0], part) if parts else part]
         return parts[0]
 

@@ -8,6 +8,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
+from numpyro.contrib.control_flow import scan
 
 import jensen as jn
 from jensen.math.precision import working
@@ -166,3 +167,28 @@ def test_impossible_states_leave_the_gradient_finite():
     assert np.isfinite(value).all()
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(target.marginals(np.array([[0.2]]))["n"][:7], 0.0)
+
+
+def test_the_states_of_a_scan_are_taken_as_a_chain_where_a_step_sees_the_one_before(monkeypatch):
+    """Two trials were one too many: the tables of the steps tell, and the check on the program confirms."""
+    from jensen.models.discrete import bind
+
+    def chain(linked):
+        def model(y):
+            mean = numpyro.sample("mean", dist.Normal(0, 1).expand([2]))
+
+            def step(before, value):
+                z = numpyro.sample("z", dist.Categorical(jnp.array([[0.8, 0.2], [0.3, 0.7]])[before if linked else 0]))
+                numpyro.sample("y", dist.Normal(mean[z], 1.0), obs=value)
+                return z, None
+
+            scan(step, 0, y)
+
+        return model
+
+    tried = []
+    monkeypatch.setattr(bind, "contradicted", lambda *given: tried.append(given[1]) or contradicted(*given))
+    assert modes(chain(True), {"y": Y}) == {"z": Mode.CHAIN}
+    assert len(tried) == 1
+    assert modes(chain(False), {"y": Y}) == {"z": Mode.ROWS}
+    assert len(tried) == 2

@@ -29,7 +29,7 @@ def started(
     ends, tally = [], Tally()
     for state in states[: 2 if boards[0].entries * boards[0].values <= CHEAP else 1]:
         for one in boards:
-            state, moves = searched(one, settled(one, state), rng, PATIENCE)
+            state, moves = searched(one, settled(one, state), rng, PATIENCE, single=False)
             tally += moves
         ends.append(state)
     best = max(ends, key=lambda state: state.elbo)

@@ -47,12 +47,17 @@ def _were(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
-def searched(board: Board, state: State, rng: np.random.Generator, patience: int = 1) -> tuple[State, Tally]:
-    """The state after rounds of moves, until `patience` in a row have brought none that raises the bound."""
+def searched(
+    board: Board, state: State, rng: np.random.Generator, patience: int = 1, single: bool = True
+) -> tuple[State, Tally]:
+    """The state after rounds of moves, until `patience` in a row have brought none that raises the bound.
+
+    `single` entries are relabelled too, which is many small moves: worth their time from the best place only.
+    """
     tally, idle = Tally(), 0
     for _ in range(ROUNDS):
         moved = None
-        for probs in proposals(board, state, rng):
+        for probs in proposals(board, state, rng, single):
             tally.tried += 1
             moved = reached(board, board.placed(probs, state), state.elbo)
             if moved is not None:
@@ -143,7 +148,7 @@ def reached(board: Board, start: State | None, bound: float) -> State | None:
     return None
 
 
-def proposals(board: Board, state: State, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def proposals(board: Board, state: State, rng: np.random.Generator, single: bool = True) -> Iterator[np.ndarray]:
     """Responsibilities to try, the most promising first; what is tried last is worked out last."""
     potentials = board.potentials(state)
     probs = shares(potentials)
@@ -155,7 +160,8 @@ def proposals(board: Board, state: State, rng: np.random.Generator) -> Iterator[
         yield _swapped(potentials, probs, [(out[0], None)])
     for some in _some(redivided(board, state, potentials, rng)):
         yield _divided(probs, some)
-    yield from _relabelled(board, probs, rng)
+    if single:
+        yield from _relabelled(board, probs, rng)
 
 
 def _some(moves: list[Any]) -> Iterator[list[Any]]:

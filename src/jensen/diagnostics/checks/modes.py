@@ -95,8 +95,8 @@ class Labellings(AbstractCheck):
             )
             title = "evidence in other orders of the states"
             yield Finding(title, share, f"< {SHARE}", False, reason=reason, remedy=REMEDY)
-        if found.rotated:
-            dims = float(len(found.rotated))
+        if found.turning:
+            dims = float(len(found.rotated) + len(found.turned))
             yield Finding("continuous symmetries", dims, "reported", True, "", note=found.turning)
         if found.log_count:
             count = float(np.exp(min(found.log_count, 700.0)))

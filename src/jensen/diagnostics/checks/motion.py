@@ -32,7 +32,7 @@ class Stationary(AbstractCheck):
         """Means, sds, and how many proposals are accepted."""
         count = MOVED_HEAVY if material.target.heavy else MOVED
         motion, remedy = self._motion(material, count), material.answer.advice["untrusted"]
-        names = material.target.structure.coordinate_names()
+        names = material.target.coordinate_names()
         away = (
             "Draws move away under Hamiltonian steps, which leave the posterior where it is: "
             f"{names[motion.coordinate]} by {motion.shift:.2g} sd, a log sd by {motion.spread:.2g}."

@@ -22,7 +22,7 @@ class Optimiser(AbstractCheck):
             met,
             "trusted",
             "" if met else f"The optimiser did not certify its answer: {material.outcome.status}",
-            "Let the fit run to its end." if material.certificate.interrupted else "",
+            "Let the fit run to its end, or give it a larger budget." if material.certificate.interrupted else "",
         )
 
 

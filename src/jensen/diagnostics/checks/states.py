@@ -28,8 +28,9 @@ class States(AbstractCheck):
     dear = True
 
     def measure(self, material: Material) -> Iterator[Finding]:
-        """Nothing where there is no discrete latent of moderate size."""
-        known = material.answer.probabilities(material.pool, material.draws)
+        """Nothing where no discrete latent of moderate size has probabilities that renumberings leave open."""
+        answer = material.answer
+        known = answer.probabilities(material.pool, material.draws, answer.exchanged(material.pool))
         if not known:
             return
         found = search(material.answer.program, known, material.seed)

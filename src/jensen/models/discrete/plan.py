@@ -1,5 +1,6 @@
 """The layout of a model's discrete latents, found by the weakest assumption that a check on the program confirms."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -37,9 +38,9 @@ def lay_out(
     their neighbours only, then to meet any other (an axis each, for few entries). Shapes decide, and `check`, which
     compares tables with the program at random values. Raises a `ModelError` where sums would be too large.
     """
-    modes = {site.name: Mode.ROWS for site in structure.summed}
     picked = _Picked(fn, structure, data, fixed)
     scanned = {site.name for site in structure.summed if site.scanned}
+    modes = _weakest(structure, _chained(fn, structure, data, fixed, scanned))
     latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
     while True:
         layout = _layout(structure.summed, modes, picked)
@@ -65,6 +66,33 @@ def lay_out(
             return layout
         for name in wrong:
             _promote(modes, structure, name, (), scanned, picked)
+
+
+def _weakest(structure: Structure, chained: set[str]) -> dict[str, Mode]:
+    return {site.name: Mode.CHAIN if site.name in chained else Mode.ROWS for site in structure.summed}
+
+
+def _chained(
+    fn: Callable[..., Any], structure: Structure, data: dict[str, Any], fixed: dict[str, Any], scanned: set[str]
+) -> set[str]:
+    """The states of a scan of which a step sees the one before, so that rows for themselves need not be tried.
+
+    What cannot be told from the tables of the steps is left to the trials.
+    """
+    layout = _layout(structure.summed, _weakest(structure, scanned), _Picked(fn, structure, data, fixed))
+    met: set[str] = set()
+
+    def tables(latent: Any, data: Any) -> Any:
+        pieces, _ = pieces_of(fn, data, fixed, latent, layout)
+        seen = [set(part.axes) for piece in pieces for part in piece.parts or ()]
+        met.update(name for name in scanned if any(seen_by >= set(layout.sites[name].axes) for seen_by in seen))
+        return [piece.table.array for piece in pieces]
+
+    if scanned:
+        latent = {site.name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(float)) for site in structure.latents}
+        with contextlib.suppress(CouplingError, ScaleError, TooManyStatesError):
+            jax.eval_shape(tables, latent, data)
+    return met
 
 
 class _Picked:

@@ -33,14 +33,21 @@ class RestrictedModel(AbstractModel):
         return self.model.constrain(point)
 
 
-def held_at(target: Target, site: str, entry: int, value: int) -> Target:
-    """log p(x, z_entry = value, θ) over R^D: entries and values by their number."""
+def weighted(target: Target, weights: Mapping[str, np.ndarray]) -> Target:
+    """log Σ_z p(x, z, θ) e^{w(z)} over R^D, with weights (K, *shape) of some discrete latents."""
     model = target.model
     assert isinstance(model, NumPyroModel)  # only then is anything summed out
     assert model.discrete is not None
-    kind = float_type(target.precision)
-    weights = {n: np.zeros((len(s.values), *s.shape), kind) for n, s in model.discrete.sites.items()}
-    chosen = weights[site].reshape(len(weights[site]), -1)
+    kind, sites = float_type(target.precision), model.discrete.sites
+    every = {n: np.asarray(weights.get(n, np.zeros((len(s.values), *s.shape))), kind) for n, s in sites.items()}
+    return Target(RestrictedModel(model.bijection, model, every), target.structure, target.precision)
+
+
+def held_at(target: Target, site: str, entry: int, value: int) -> Target:
+    """log p(x, z_entry = value, θ) over R^D: entries and values by their number."""
+    known = next(one for one in target.structure.summed if one.name == site)
+    weights = np.zeros((len(known.values), *known.shape))  # type: ignore[arg-type]
+    chosen = weights.reshape(len(weights), -1)
     chosen[:, entry] = EXCLUDED
     chosen[value, entry] = 0.0
-    return Target(RestrictedModel(model.bijection, model, weights), target.structure, target.precision)
+    return weighted(target, {site: weights})

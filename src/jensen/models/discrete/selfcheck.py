@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array
+from jensen.math.programs import Program
 from jensen.models.discrete.layout import DiscreteLayout, Mode
 from jensen.models.discrete.program import Piece, pieces_of, run
 from jensen.models.discrete.table import full
@@ -71,8 +72,7 @@ def _compare(model: "NumPyroModel", layout: DiscreteLayout, points: Any, index: 
             bad |= ~jnp.all(same | near)
         return bad
 
-    run_all = jax.jit(lambda model, items: jax.lax.map(lambda item: one(model, item), items))
-    return run_all(model, (points, index))
+    return Program(lambda model, items: jax.lax.map(lambda item: one(model, item), items))(model, (points, index))
 
 
 def _entry(piece: Piece, positions: dict[int, Any]) -> Any:
