@@ -40,9 +40,11 @@ def alone() -> Iterator[None]:
     Handlers that the caller is inside of are not those of the program: they see nothing of it.
 
     NumPy's floating-point errors are off inside, whatever `np.seterr` says: what is not finite is looked at, not
-    raised. BLAS and LAPACK have one thread inside: several for one matrix of a few hundred rows wait for each other, on
-    a machine that has other work a thousand times as long as the factor takes. May be entered again by the thread that is inside; works as a decorator, too. Raises in a child that was
-    forked after JAX had started threads: they are missing there, and it waits for them.
+    raised. BLAS and LAPACK have one thread inside: several of them wait for each other over one matrix of a few hundred
+    rows, on a machine that has other work a thousand times as long as the factor takes.
+
+    May be entered again by the thread that is inside; works as a decorator, too. Raises in a child that was forked
+    after JAX had started threads: they are missing there, and it waits for them.
     """
     global _INSIDE
     check_process()

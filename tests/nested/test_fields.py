@@ -165,7 +165,7 @@ def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
     noise = np.random.default_rng(1).normal(size=(models.STEPS, 1000))
 
     def both(point, noise):
-        density, near = model.given(point), model.near(point)
+        density, near = model.given(point)
         at = laplace.gaussian(density, near, model.order)
         whole = laplace.remainders(density, at, noise, model.order).reshape(-1)
         parts = laplace.remainders_in_parts(density, at, noise, model.order)

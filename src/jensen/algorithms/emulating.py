@@ -9,7 +9,7 @@ from jensen.algorithms.explore import climb
 from jensen.algorithms.hard_edge import check_edge
 from jensen.algorithms.improper import check_integral
 from jensen.core import Progress
-from jensen.math import linalg, lbfgs
+from jensen.math import lbfgs, linalg
 from jensen.math.quasi_newton import inverse_hessian
 from jensen.math.surface import Surface
 from jensen.models.nested import EmulatedTarget, NestedTarget
@@ -80,7 +80,7 @@ def emulated(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
             return None
         draws, centre, factor = _posterior(surface, centre, factor, rng)
         fresh, pool = draws[:count], draws[count:]
-        values, gradients = known.at(np.concatenate([fresh, _least_known(surface, pool[:400], count)]))
+        values, _ = known.at(np.concatenate([fresh, _least_known(surface, pool[:400], count)]))
         if not np.isfinite(values).all():
             return None
         off = float(np.std(values[:count] - surface.value_and_grad(fresh)[0]))

@@ -1,9 +1,9 @@
 """A smooth function told by few values and gradients: Gaussian-process regression about a quadratic.
 
 In coordinates t = F⁻¹ (u - m), f(t) = c - ½ |t|² + g(t), where g is a Gaussian process with covariance
-σ² exp(-½ |t - t'|² / ℓ²) (Rasmussen and Williams 2006, chapters 2 and 9.4 for derivatives). What lies far from all that
-is known is the quadratic, so that exp f can be integrated. Values are in nats. N points in d dimensions are n = N (1 + d)
-numbers, and cost O(n³) once and O(N d) for each value afterwards.
+σ² exp(-½ |t - t'|² / ℓ²) (Rasmussen and Williams 2006, chapters 2 and 9.4 for derivatives). What lies far from all
+that is known is the quadratic, so that exp f can be integrated. Values are in nats. N points in d dimensions are
+n = N (1 + d) numbers, and cost O(n³) once and O(N d) for each value afterwards.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
 """The log density of a few hyperparameters θ, with a field z that is nearly Gaussian given them integrated out."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,7 +10,8 @@ import numpy as np
 from jax import lax
 
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
-from jensen.core import AbstractModel
+from jensen.core import AbstractModel, total
+from jensen.math.known import split
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested import laplace, moves
 from jensen.models.nested.model import deterministic
@@ -56,15 +58,33 @@ class FieldModel(AbstractModel):
         """All coordinates of the program's own chart."""
         return jnp.zeros(len(self.where), field.dtype).at[self.where].set(jnp.concatenate([field, point]))
 
-    def given(self, point: Flat) -> tuple[laplace.Density, laplace.Mode]:
-        """The log joint density as one of the field alone, over R^D, in nats, and its mode, which is held constant.
+    def placed(self, field: Array) -> Latent:
+        """The sites of the field, which are on the real line."""
+        sites = [self.base.bijection.structure.sites[name] for name in self.sites]  # type: ignore[attr-defined]
+        ends = np.cumsum([site.size for site in sites])
+        return {s.name: field[end - s.size : end].reshape(s.shape) for s, end in zip(sites, ends, strict=True)}
 
-        The program is traced once here, however often it is differentiated.
+    def density(self, point: Flat) -> tuple[Callable[[list[Array], Array], Scalar], list[Array]]:
+        """(f, known): f(known, z) is the log joint density of the field z at θ, in nats.
+
+        The program is traced once here, however often it is differentiated, and what depends on θ alone is computed
+        once and `known`: the factor of a Gaussian process' covariance, say.
         """
-        joint = jax.jit(lambda model, point, field: model.base.log_density(model.joined(point, field)))
-        held = lax.stop_gradient(point)
-        near = laplace.mode(lambda field: joint(self, held, field), self.start, self.order)
-        return lambda field: joint(self, point, field), near
+        leaves, tree = jax.tree.flatten((self, point))
+
+        def joint(*values: Any) -> Scalar:
+            model, at = jax.tree.unflatten(tree, values[:-1])
+            latent, log_det = model.bijection.forward(at)
+            return total(model.base.log_joint({**latent, **model.placed(values[-1])})) + log_det
+
+        return split(joint, leaves, self.start)
+
+    def given(self, point: Flat) -> tuple[laplace.Density, laplace.Mode]:
+        """The log joint density as one of the field alone, over R^D, in nats, and its mode, which is held constant."""
+        density, known = self.density(point)
+        held = lax.stop_gradient(known)
+        near = laplace.mode(lambda field: density(held, field), self.start, self.order)
+        return lambda field: density(known, field), near
 
     def at(self, point: Flat) -> tuple[Scalar, tuple[Array, Scalar]]:
         """Log p(x, θ) at u, as a density over R^d, in nats; the field's mode, and the damping on the way to it."""

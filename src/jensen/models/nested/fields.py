@@ -1,5 +1,6 @@
 """Which latents are a field, and the density of θ with it integrated out."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -29,22 +30,25 @@ POINTS, WIDE = 2, 8
 """Generic points at which the curvature is looked at, and products with it at once."""
 
 
-def _products(model: NumPyroModel, point: jax.Array, directions: jax.Array) -> jax.Array:
-    gradient = jax.grad(model.log_density)
-    return jax.lax.map(jax.linearize(gradient, point)[1], directions)
+def _products(model: FieldModel, point: jax.Array, field: jax.Array, directions: jax.Array) -> jax.Array:
+    density, known = model.density(point)
+    return jax.lax.map(jax.linearize(jax.grad(lambda z: density(known, z)), field)[1], directions)
 
 
 class _Curvature:
-    """Products of the Hessian at a point with directions of some coordinates, and what these coordinates see."""
+    """Products of the Hessian over the field with directions, at a point of all coordinates, the field's first."""
 
-    def __init__(self, target: Target, own: np.ndarray):
-        self.target, self.own, self.run = target, own, Program(_products)
+    def __init__(self, model: FieldModel):
+        self.model, self.run = model, Program(_products)
 
     def __call__(self, point: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        full = np.zeros((-(-len(directions) // WIDE) * WIDE, self.target.dim), point.dtype)
-        full[: len(directions), self.own] = directions
-        parts = [self.run(self.target.model, point, full[i : i + WIDE]) for i in range(0, len(full), WIDE)]
-        return np.concatenate(jax.device_get(parts))[: len(directions), self.own].astype(float)
+        size = len(self.model.start)
+        full = np.zeros((-(-len(directions) // WIDE) * WIDE, size), point.dtype)
+        full[: len(directions)] = directions
+        parts = [
+            self.run(self.model, point[size:], point[:size], full[i : i + WIDE]) for i in range(0, len(full), WIDE)
+        ]
+        return np.concatenate(jax.device_get(parts))[: len(directions)].astype(float)
 
 
 def applies(target: Target) -> bool:
@@ -84,11 +88,13 @@ def over_field(target: Target, names: Iterable[str], draws: int = DRAWS) -> Fiel
         bijection=SiteBijection(reduced, {k: v for k, v in base.bijection.bounds.items() if k not in names}),
         sites=names,
         where=where,
-        order=ordered(target, own),
+        order=Order.dense(len(own)),
         start=leaf(np.zeros(len(own), dtype)),
         noise=leaf(np.random.default_rng([0, 83]).normal(size=(len(own), draws)).astype(dtype)),
         computed=computed(target, names),
     )
+    with working(target.precision):
+        model = dataclasses.replace(model, order=ordered(model))
     return FieldTarget(model, reduced, target.precision).weigh(target.elements)
 
 
@@ -116,24 +122,21 @@ def check(target: Target, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in wanted)
 
 
-def ordered(target: Target, own: np.ndarray) -> Order:
-    """The order of these coordinates in which their precision has a narrow band."""
-    size = len(own)
+def ordered(model: FieldModel) -> Order:
+    """The order of the field in which its precision has a narrow band."""
+    size = len(model.start)
     rng = np.random.default_rng(0)
-    dtype = float_type(target.precision)
-    points = rng.normal(0.0, 0.7, (POINTS, target.dim)).astype(dtype)
-
-    curvature = _Curvature(target, own)
+    points = rng.normal(0.0, 0.7, (POINTS, len(model.where))).astype(model.start.dtype)
+    curvature = _Curvature(model)
 
     def products(directions: np.ndarray) -> np.ndarray:
         return np.max([np.abs(curvature(point, directions)) for point in points], axis=0)
 
-    with working(target.precision):
-        order = Order.of(pattern(products, size), size)
+    order = Order.of(pattern(products, size), size)
+    _affordable(order)
+    if order.blocks > 1 and not _same(curvature, order, 0.5 * points[0] + 0.1):
+        order = Order.dense(size)
         _affordable(order)
-        if order.blocks > 1 and not _same(curvature, order, 0.5 * points[0] + 0.1):
-            order = Order.dense(size)
-            _affordable(order)
     return order
 
 

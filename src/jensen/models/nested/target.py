@@ -29,7 +29,7 @@ HEAVY, DEAR = 5e6, 3e4
 
 
 class Evaluated(NamedTuple):
-    """Log densities (rows,) in nats, gradients (rows, d), modes of z at the highest, and the most damping on the way."""
+    """Log densities (rows,) in nats, gradients (rows, d), modes of z at the highest, and the most damping needed."""
 
     values: Any
     slopes: Any
