@@ -83,6 +83,49 @@ def summed(y):
     numpyro.factor("sum", -0.5 * (a.sum() / 0.1) ** 2)
 
 
+PERSONS, ITEMS = 30, 7
+
+
+def rated(person, item, y):
+    """Effects of persons and items on every rating: given θ all of them are Gaussian together."""
+    s, t = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("t", dist.HalfNormal(1))
+    with numpyro.plate("persons", PERSONS):
+        a = numpyro.sample("a", dist.Normal(0, s))
+    with numpyro.plate("items", ITEMS):
+        b = numpyro.sample("b", dist.Normal(0, t))
+    with numpyro.plate("ratings", len(y)):
+        numpyro.sample("y", dist.Normal(0.3 + a[person] + b[item], 0.7), obs=y)
+
+
+def rated_data():
+    person, item = RNG.integers(0, PERSONS, 120), RNG.integers(0, ITEMS, 120)
+    y = 0.3 + 0.6 * RNG.normal(size=PERSONS)[person] + RNG.normal(size=ITEMS)[item] + 0.7 * RNG.normal(size=120)
+    return {"person": person, "item": item, "y": y}
+
+
+SIDE = 7
+
+
+def edges(side=SIDE):
+    """(2, E) neighbours on a square map."""
+    places = np.arange(side * side).reshape(side, side)
+    first = np.r_[places[:, :-1].ravel(), places[:-1].ravel()]
+    return np.stack([first, np.r_[places[:, 1:].ravel(), places[1:].ravel()]])
+
+
+def smooth(ends, y, total=True):
+    """An intrinsic map with a soft sum to zero, and effects of the places beside it."""
+    s, t = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("t", dist.HalfNormal(1))
+    with numpyro.plate("place", len(y)):
+        phi = numpyro.sample("phi", dist.ImproperUniform(dist.constraints.real, (), ()))
+        v = numpyro.sample("v", dist.Normal(0, 1))
+    numpyro.factor("smooth", -0.5 * jnp.sum((phi[ends[0]] - phi[ends[1]]) ** 2))
+    if total:
+        numpyro.factor("sum", dist.Normal(0, 0.001 * len(y)).log_prob(phi.sum()))
+    with numpyro.plate("seen", len(y)):
+        numpyro.sample("y", dist.Normal(1.0 + s * phi + t * v, 0.5), obs=y)
+
+
 STEPS = 40
 WALK = RNG.poisson(np.exp(1.0 + np.cumsum(0.3 * RNG.normal(size=STEPS))))
 

@@ -1,12 +1,9 @@
 """Fits on a surface through few values of the density of θ: the surface, and the answers that rest on it."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.math.known import split
 from jensen.math.surface import Surface
 from jensen.models.nested import EmulatedTarget, NestedTarget
 from tests.nested import models
@@ -52,23 +49,6 @@ def test_what_a_surface_does_not_know_is_nothing_at_its_points_and_all_far_away(
     here, far = fitted.covariance(points[:3]), fitted.covariance(np.array([[60.0, 0.0]]))
     assert np.abs(here).max() < 1e-3 * fitted.scale
     assert far[0, 0] == pytest.approx(fitted.scale)
-
-
-def test_what_depends_on_the_first_argument_alone_is_known():
-    calls = []
-
-    def fn(a, b, x):
-        calls.append(0)
-        return jnp.sum(jnp.linalg.cholesky(a) @ x) + jnp.sin(b) * x[0] + b
-
-    a, b, x = np.array([[4.0, 1.0], [1.0, 3.0]]), np.array(0.3), np.array([0.5, -2.0])
-    run, known = split(fn, [a, b], x)
-    assert len(calls) == 1
-    assert "cholesky" not in str(jax.make_jaxpr(run)(known, x))
-    assert run(known, x + 1.0) == pytest.approx(fn(a, b, x + 1.0))
-    slope = jax.grad(lambda a, b: (lambda f: f[0](f[1], x))(split(fn, [a, b], x)), (0, 1))(a, b)
-    for own, expected in zip(slope, jax.grad(fn, (0, 1))(a, b, x), strict=True):
-        np.testing.assert_allclose(own, expected, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")

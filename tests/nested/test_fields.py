@@ -3,13 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from scipy.stats import halfnorm, multivariate_normal
+from scipy.stats import halfnorm, multivariate_normal, norm
 
 import jensen as jn
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models import build
 from jensen.models.nested import laplace, over_field
+from jensen.models.nested.elimination import eliminated
 from jensen.models.nested.order import Order
 from jensen.models.nested.pattern import pattern
 from tests.nested import models
@@ -29,12 +30,66 @@ def test_a_gaussian_field_is_exact():
         covariance = s**2 * np.minimum.outer(np.arange(models.STEPS), np.arange(models.STEPS)) + s**2
         seen = multivariate_normal.logpdf(y, np.zeros(len(y)), covariance + t**2 * np.eye(len(y)))
         exact.append(seen + halfnorm.logpdf(s, scale=0.5) + halfnorm.logpdf(t) + np.log(s * t))
+    np.testing.assert_allclose(_slopes_are_right(target, points), exact, atol=1e-7)
+
+
+def _slopes_are_right(target, points):
     values, slopes = target.value_and_grad(points)
-    np.testing.assert_allclose(values, exact, atol=1e-7)
-    for column in range(2):
-        step = 1e-4 * np.eye(2)[column]
+    for column, step in enumerate(1e-4 * np.eye(points.shape[1])):
         ends = target.value(points + step), target.value(points - step)
         np.testing.assert_allclose(slopes[:, column], (ends[0] - ends[1]) / 2e-4, atol=1e-5)
+    return values
+
+
+def test_crossed_gaussian_effects_are_exact(monkeypatch):
+    monkeypatch.setattr("jensen.models.nested.elimination.LITTLE", 0.0)
+    data = models.rated_data()
+    target = over_field(build(models.rated, data, "double"), ("a", "b"))
+    order = target.model.order
+    assert order.quadratic
+    assert order.elimination.stages
+    persons, items = ((data[k][:, None] == np.arange(n)) * 1.0 for k, n in (("person", 30), ("item", 7)))
+    points = np.array([[-0.6, 0.2], [-1.5, -0.4]])
+    exact = []
+    for s, t in np.exp(points):
+        covariance = s**2 * persons @ persons.T + t**2 * items @ items.T + 0.49 * np.eye(120)
+        seen = multivariate_normal.logpdf(data["y"], np.full(120, 0.3), covariance)
+        exact.append(seen + halfnorm.logpdf([s, t]).sum() + np.log(s * t))
+    np.testing.assert_allclose(_slopes_are_right(target, points), exact, atol=1e-8)
+    draws, _ = target.drawn(np.repeat(points[:1], 4000, axis=0), 1)
+    s, t = np.exp(points[0])
+    design = np.concatenate([persons, items], axis=1)
+    prior = np.r_[np.full(30, s**-2), np.full(7, t**-2)]
+    precision = design.T @ design / 0.49 + np.diag(prior)
+    found = np.concatenate([draws["a"], draws["b"]], axis=1)
+    mean = np.linalg.solve(precision, design.T @ (data["y"] - 0.3) / 0.49)
+    root = np.linalg.cholesky(precision)
+    white = (found - mean) @ root
+    np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=0.08)
+    np.testing.assert_allclose(np.cov(white.T), np.eye(37), atol=0.12)
+
+
+def test_an_intrinsic_map_with_a_soft_sum_to_zero_is_exact(monkeypatch):
+    monkeypatch.setattr("jensen.models.nested.elimination.LITTLE", 0.0)
+    monkeypatch.setattr("jensen.models.nested.elimination.WORTH", 1.5)
+    ends, count = models.edges(), models.SIDE**2
+    y = 1.0 + np.random.default_rng(2).normal(size=count)
+    target = over_field(build(models.smooth, {"ends": ends, "y": y}, "double"), ("phi", "v"))
+    order = target.model.order
+    assert len(order.curvature.single) == 1
+    assert sum(len(stage.own) for stage in order.elimination.stages) >= count
+    points = np.array([[-0.4, -0.8], [0.3, -1.5]])
+    incidence = np.zeros((ends.shape[1], count))
+    incidence[np.arange(ends.shape[1]), ends[0]], incidence[np.arange(ends.shape[1]), ends[1]] = 1.0, -1.0
+    sd = 0.001 * count
+    smooth = incidence.T @ incidence + np.ones((count, count)) / sd**2
+    exact = []
+    for s, t in np.exp(points):
+        covariance = s**2 * np.linalg.inv(smooth) + (t**2 + 0.25) * np.eye(count)
+        prior = 0.5 * count * np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(smooth)[1] + norm.logpdf(0.0, scale=sd)
+        seen = multivariate_normal.logpdf(y, np.ones(count), covariance) + prior
+        exact.append(seen + halfnorm.logpdf([s, t]).sum() + np.log(s * t))
+    np.testing.assert_allclose(_slopes_are_right(target, points), exact, atol=1e-7)
 
 
 def test_counts_along_a_walk_against_a_filter(level):
@@ -65,9 +120,9 @@ def test_the_pattern_of_a_chain_and_of_a_map_is_found():
     numbers = expected * models.RNG.uniform(0.5, 1.5, expected.shape)
     found = pattern(lambda directions: np.abs(directions @ (numbers + numbers.T)), side * side)
     np.testing.assert_array_equal(found.toarray(), expected)
-    order = Order.of(found, side * side)
-    assert order.blocks >= 3
-    assert order.width < 2 * side
+    line = eliminated(found).line
+    assert line.blocks >= 3
+    assert line.width < 2 * side
 
 
 @pytest.mark.slow
@@ -165,7 +220,8 @@ def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
     noise = np.random.default_rng(1).normal(size=(models.STEPS, 1000))
 
     def both(point, noise):
-        density, near = model.given(point)
+        density = model.given(point)
+        near = model.near(density)
         at = laplace.gaussian(density, near, model.order)
         whole = laplace.remainders(density, at, noise, model.order).reshape(-1)
         parts = laplace.remainders_in_parts(density, at, noise, model.order)

@@ -1,21 +1,18 @@
 """The log density of a few hyperparameters θ, with a field z that is nearly Gaussian given them integrated out."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
 from jensen.core import AbstractModel, total
-from jensen.math.known import split
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested import laplace, moves
 from jensen.models.nested.model import deterministic
 from jensen.models.nested.order import Order
+from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
 
 
@@ -32,9 +29,9 @@ class FieldModel(AbstractModel):
     """log p(x, θ) = log ∫ p(x, z, θ) dz, by Laplace's approximation and draws of what it misses (`laplace`).
 
     Attributes:
-        base: the program. bijection: the chart of θ. sites: names of the field's sites.
+        base: the program. bijection: the chart of θ, and `chart` of z. sites: names of the field's sites.
         where: (D,) positions of the field's coordinates among all, and of θ's after them.
-        order: the field's latents in blocks.
+        order: the algebra of the field's precision.
         start: (D,) field at which the search for its mode begins.
         noise: (D, n) standard normal draws, which are mirrored.
         computed: deterministic sites that depend on the field.
@@ -42,6 +39,7 @@ class FieldModel(AbstractModel):
 
     base: NumPyroModel
     bijection: SiteBijection
+    chart: SiteBijection
     sites: tuple[str, ...] = eqx.field(static=True)
     where: np.ndarray
     order: Order
@@ -58,37 +56,23 @@ class FieldModel(AbstractModel):
         """All coordinates of the program's own chart."""
         return jnp.zeros(len(self.where), field.dtype).at[self.where].set(jnp.concatenate([field, point]))
 
-    def placed(self, field: Array) -> Latent:
-        """The sites of the field, which are on the real line."""
-        sites = [self.base.bijection.structure.sites[name] for name in self.sites]  # type: ignore[attr-defined]
-        ends = np.cumsum([site.size for site in sites])
-        return {s.name: field[end - s.size : end].reshape(s.shape) for s, end in zip(sites, ends, strict=True)}
+    def joint(self, point: Flat, field: Array) -> Scalar:
+        """The program's log density at θ and z, over all its own coordinates, in nats."""
+        latent, log_det = self.bijection.forward(point)
+        return total(self.base.log_joint({**latent, **self.chart.forward(field)[0]})) + log_det
 
-    def density(self, point: Flat) -> tuple[Callable[[list[Array], Array], Scalar], list[Array]]:
-        """(f, known): f(known, z) is the log joint density of the field z at θ, in nats.
+    def given(self, point: Flat) -> Unsummed:
+        """The same as a function of z alone."""
+        return Unsummed(lambda field: self.joint(point, field), self.start)
 
-        The program is traced once here, however often it is differentiated, and what depends on θ alone is computed
-        once and `known`: the factor of a Gaussian process' covariance, say.
-        """
-        leaves, tree = jax.tree.flatten((self, point))
-
-        def joint(*values: Any) -> Scalar:
-            model, at = jax.tree.unflatten(tree, values[:-1])
-            latent, log_det = model.bijection.forward(at)
-            return total(model.base.log_joint({**latent, **model.placed(values[-1])})) + log_det
-
-        return split(joint, leaves, self.start)
-
-    def given(self, point: Flat) -> tuple[laplace.Density, laplace.Mode]:
-        """The log joint density as one of the field alone, over R^D, in nats, and its mode, which is held constant."""
-        density, known = self.density(point)
-        held = lax.stop_gradient(known)
-        near = laplace.mode(lambda field: density(held, field), self.start, self.order)
-        return lambda field: density(known, field), near
+    def near(self, density: Unsummed) -> laplace.Mode:
+        """The mode of the field's density, held constant by differentiation."""
+        return laplace.mode(density.held(), self.start, self.order)
 
     def at(self, point: Flat) -> tuple[Scalar, tuple[Array, Scalar]]:
         """Log p(x, θ) at u, as a density over R^d, in nats; the field's mode, and the damping on the way to it."""
-        density, near = self.given(point)
+        density = self.given(point)
+        near = self.near(density)
         return laplace.log_integral(density, near, self.noise, self.order), (near.z, near.damping)
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
@@ -114,7 +98,8 @@ class FieldModel(AbstractModel):
 
     def drawn(self, point: Flat, key: PRNGKey) -> tuple[Latent, Drawn]:
         """`complete`, and what the draw went through."""
-        density, near = self.given(point)
+        density = self.given(point)
+        near = self.near(density)
         at = laplace.gaussian(density, near, self.order)
         field, accepted = moves.draw(density, at, self.order, key)
         return self.base.constrain(self.joined(point, field)), Drawn(field, at.mode, near.damping, accepted)

@@ -40,8 +40,9 @@ class FieldTarget(NestedTarget):
     def weigh(self, rows: int) -> "FieldTarget":
         """Say what an evaluation costs for a program of so many data values."""
         order, draws = self.model.order, self.model.noise.shape[1]
-        evaluations = EACH * order.count + 2 * draws
-        algebra = order.blocks * order.width**2 * (EACH * order.width + draws) // 20
+        each, draws = (1, 0) if order.quadratic else (EACH, draws)
+        evaluations = each * order.curvature.cost + 2 * draws
+        algebra = int(each * order.elimination.work + draws * order.blocks * order.width**2) // 20
         self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
         self.heavy, self.wide = self.elements >= HEAVY, min(self.wide, AT_ONCE)
         heavy = "middle" if self.elements > LONG else False

@@ -2,22 +2,24 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jensen._errors import ModelError, OptionError, nearest
 from jensen._typing import leaf
-from jensen.math.precision import float_type, working
-from jensen.math.programs import Program
+from jensen.math.precision import Precision, float_type, working
 from jensen.models.bijection import SiteBijection, on_the_line
+from jensen.models.nested.curvature import products
 from jensen.models.nested.field import FieldModel
 from jensen.models.nested.field_target import FieldTarget
 from jensen.models.nested.order import Order
-from jensen.models.nested.pattern import pattern
+from jensen.models.nested.probing import Probe, structured
 from jensen.models.nested.reduced import computed, without
+from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
+from jensen.models.structure import Structure
 from jensen.models.target import Target
 
 SMALLEST, REST = 8, 60
@@ -26,29 +28,8 @@ DENSE, WIDEST, MEMORY = 2200, 1200, 4e9
 """Latents up to which the precision may be dense; places in a block, and bytes for all blocks, at most."""
 DRAWS = 32
 """Draws, which are mirrored, of what the Gaussian misses."""
-POINTS, WIDE = 2, 8
-"""Generic points at which the curvature is looked at, and products with it at once."""
-
-
-def _products(model: FieldModel, point: jax.Array, field: jax.Array, directions: jax.Array) -> jax.Array:
-    density, known = model.density(point)
-    return jax.lax.map(jax.linearize(jax.grad(lambda z: density(known, z)), field)[1], directions)
-
-
-class _Curvature:
-    """Products of the Hessian over the field with directions, at a point of all coordinates, the field's first."""
-
-    def __init__(self, model: FieldModel):
-        self.model, self.run = model, Program(_products)
-
-    def __call__(self, point: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        size = len(self.model.start)
-        full = np.zeros((-(-len(directions) // WIDE) * WIDE, size), point.dtype)
-        full[: len(directions)] = directions
-        parts = [
-            self.run(self.model, point[size:], point[:size], full[i : i + WIDE]) for i in range(0, len(full), WIDE)
-        ]
-        return np.concatenate(jax.device_get(parts))[: len(directions)].astype(float)
+POINTS = 2
+"""Generic points at which the curvature is looked at."""
 
 
 def applies(target: Target) -> bool:
@@ -83,18 +64,20 @@ def over_field(target: Target, names: Iterable[str], draws: int = DRAWS) -> Fiel
     where = np.concatenate([own, *rest])
     dtype = float_type(target.precision)
     reduced = without(structure, names)
+    inner = Structure({name: structure.sites[name] for name in names}, {})
     model = FieldModel(
         base=base,
         bijection=SiteBijection(reduced, {k: v for k, v in base.bijection.bounds.items() if k not in names}),
+        chart=SiteBijection(inner, {}),
         sites=names,
         where=where,
-        order=Order.dense(len(own)),
+        order=Order.dense(0),
         start=leaf(np.zeros(len(own), dtype)),
         noise=leaf(np.random.default_rng([0, 83]).normal(size=(len(own), draws)).astype(dtype)),
         computed=computed(target, names),
     )
-    with working(target.precision):
-        model = dataclasses.replace(model, order=ordered(model))
+    bounds = np.cumsum([0, *(len(parts[name]) for name in names)])
+    model = dataclasses.replace(model, order=ordered(model, bounds, target.precision))
     return FieldTarget(model, reduced, target.precision).weigh(target.elements)
 
 
@@ -122,48 +105,48 @@ def check(target: Target, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in wanted)
 
 
-def ordered(model: FieldModel) -> Order:
-    """The order of the field in which its precision has a narrow band."""
-    size = len(model.start)
-    rng = np.random.default_rng(0)
+def ordered(model: FieldModel, bounds: np.ndarray, precision: Precision) -> Order:
+    """The algebra of the field's precision, as its structure has it; `bounds`: where its sites begin, and D."""
+    rng, size = np.random.default_rng(0), len(model.start)
     points = rng.normal(0.0, 0.7, (POINTS, len(model.where))).astype(model.start.dtype)
-    curvature = _Curvature(model)
 
-    def products(directions: np.ndarray) -> np.ndarray:
-        return np.max([np.abs(curvature(point, directions)) for point in points], axis=0)
+    def given(model: FieldModel, point: jax.Array) -> tuple[Any, jax.Array]:
+        return lambda z: model.joint(point[size:], z), point[:size]
 
-    order = Order.of(pattern(products, size), size)
-    _affordable(order)
-    if order.blocks > 1 and not _same(curvature, order, 0.5 * points[0] + 0.1):
-        order = Order.dense(size)
+    with working(precision):
+        probe = Probe(given, model, points)
+        order = Order(*structured(probe, bounds))
         _affordable(order)
-    return order
+        same, quadratic = _confirmed(probe, order, 0.5 * points[0] + 0.1)
+        if not same:
+            order = Order.dense(size)
+            _affordable(order)
+    order = dataclasses.replace(order, quadratic=quadratic)
+    return jax.tree.map(lambda x: leaf(x) if isinstance(x, np.ndarray) else x, order)
 
 
-def _same(curvature: _Curvature, order: Order, point: np.ndarray) -> bool:
-    """Whether the blocks say what a product with a random direction says."""
+def _confirmed(probe: Probe, order: Order, point: np.ndarray) -> tuple[bool, bool]:
+    """Whether the entries say what a product with a random direction says; whether another field has the same."""
+    rng = np.random.default_rng(1)
+    direction, move = rng.normal(size=(2, order.size)).astype(point.dtype)
 
-    def told(columns: jax.Array, direction: jax.Array) -> jax.Array:
-        diagonal, below = order.assembled(columns)
-        placed = order.placed(direction[:, None])
-        whole = jnp.tril(diagonal) + jnp.swapaxes(jnp.tril(diagonal, -1), 1, 2)
-        product = whole @ placed
-        product = product.at[1:].add(below[:-1] @ placed[:-1])
-        product = product.at[:-1].add(jnp.swapaxes(below[:-1], 1, 2) @ placed[1:])
-        return order.taken(product)[:, 0]
+    def told(density: Unsummed, z: jax.Array, order: Order, direction: jax.Array, move: jax.Array) -> Any:
+        entries = order.product(order.precision(density, z), direction[:, None])[:, 0]
+        return entries, *(-products(density, at, None, direction[None])[0] for at in (z, z + move))
 
-    direction = np.random.default_rng(1).normal(size=order.size).astype(point.dtype)
-    found = curvature(point, np.concatenate([np.asarray(order.directions), direction[None]]))
-    expected = np.asarray(Program(told)(found[:-1].astype(point.dtype), direction))
-    return bool(np.abs(expected - found[-1]).max() <= 1e-6 * (1e-300 + np.abs(found[-1]).max()))
+    found = jax.device_get(probe.program(told)(probe.model, point, order, direction, move))
+    entries, here, there = (np.asarray(one, float) for one in found)
+    size = np.abs(here).max() + 1e-300
+    return bool(np.abs(entries - here).max() <= 1e-6 * size), bool(np.abs(there - here).max() <= 1e-9 * size)
 
 
 def _affordable(order: Order) -> None:
     """Raise before anything is tried that would not fit."""
-    size = 8.0 * 6 * order.blocks * order.width**2
-    if (order.blocks == 1 and order.size > DENSE) or order.width > max(WIDEST, DENSE) or size > MEMORY:
+    line = order.elimination.line
+    size = 6.0 * line.bytes
+    if (line.blocks == 1 and line.width > DENSE) or line.width > max(WIDEST, DENSE) or size > MEMORY:
         raise ModelError(
-            f"The precision of the field cannot be factorised: neighbouring blocks of {order.width} of its "
+            f"The precision of the field cannot be factorised: neighbouring blocks of {line.width} of its "
             f"{order.size} latents depend on each other.",
             f"That would take {size / 1e9:.1f} GB for each value of the other latents.",
             "Write the field centred, each latent given its neighbours, so that its precision is sparse.",

@@ -8,8 +8,7 @@ The first three terms are Laplace's approximation (Tierney and Kadane 1986). The
 estimate over fixed mirrored draws ε: zero for a Gaussian, and as smooth in θ as everything else.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +16,19 @@ import numpy as np
 from jax import lax
 
 from jensen._typing import Array, Scalar
-from jensen.models.nested import tridiagonal
+from jensen.models.nested.factor import Entries, Factor
 from jensen.models.nested.order import Order
-
-Density: TypeAlias = Callable[[Array], Scalar]
-"""(D,) latents -> log density in nats."""
+from jensen.models.nested.unsummed import Unsummed
 
 MOST, FINAL, AT_ONCE = 60, 1e-7, 128
-"""Newton steps at most, the predicted rise in nats that is near the mode, products computed together."""
+"""Newton steps at most, the predicted rise in nats that is near the mode, draws computed together."""
 
 
 class Gaussian(NamedTuple):
     """The Gaussian of the curvature at the mode: (D,) mode and the factor of the precision."""
 
     mode: Array
-    factor: tridiagonal.Factor
+    factor: Factor
 
 
 class _Climb(NamedTuple):
@@ -43,40 +40,33 @@ class _Climb(NamedTuple):
     z: Array
     value: Scalar
     length: Scalar
-    factor: tridiagonal.Factor
+    factor: Factor
     move: Array
     rise: Scalar
     damping: Scalar
     count: Scalar
 
 
-def precision(density: Density, z: Array, order: Order) -> tuple[Array, Array]:
-    """Blocks of -∂²f/∂z², along and below the diagonal."""
-    along = jax.linearize(jax.grad(density), z)[1]
-    products = lax.map(jax.checkpoint(along), order.directions.astype(z.dtype), batch_size=AT_ONCE)
-    diagonal, below = order.assembled(-products)
-    return diagonal, below
-
-
 class Mode(NamedTuple):
     """Near a mode: (D,) latents, the factor of the precision there, and the damping on the way (zero where concave)."""
 
     z: Array
-    factor: tridiagonal.Factor
+    factor: Factor
     damping: Scalar
 
 
-def mode(density: Density, start: Array, order: Order) -> Mode:
+def mode(density: Unsummed, start: Array, order: Order) -> Mode:
     """The field's mode by Newton's method from `start`, held constant by differentiation.
 
-    Where the curvature is not positive definite it is damped (Levenberg); a step that does not rise is shortened.
+    A quadratic takes one step. Where the curvature is not positive definite it is damped (Levenberg); a step that does
+    not rise is shortened.
     Everything is one loop, so that the program appears in it once.
     """
 
     def step(state: _Climb) -> _Climb:
         z = state.z + state.length * state.move
         value, slope = jax.value_and_grad(density)(z)
-        factor, move, rise, damping = _newton(slope, precision(density, z, order), order)
+        factor, move, rise, damping = _newton(slope, order.precision(density, z), order)
         better = jnp.isfinite(value) & jnp.isfinite(rise) & (value >= state.value - 1e-9 * (1.0 + jnp.abs(state.value)))
         length = jnp.where(better, jnp.minimum(1.0, 4.0 * state.length), 0.25 * state.length)
         here = _Climb(z, value, length, factor, move, rise, jnp.maximum(damping, state.damping), state.count + 1)
@@ -87,58 +77,75 @@ def mode(density: Density, start: Array, order: Order) -> Mode:
         return (state.count < MOST) & (state.rise > FINAL) & (state.length > 1e-8)
 
     start = lax.stop_gradient(start)
+    if order.quadratic:
+        factor = order.cholesky(order.precision(density, start))
+        move = order.solve(factor, jax.grad(density)(start)[:, None])[:, 0]
+        return lax.stop_gradient(Mode(start + move, factor, jnp.zeros((), start.dtype)))
     one = jnp.ones((), start.dtype)
-    blocks = jnp.zeros((order.blocks, order.width, order.width), start.dtype)
-    zero = tridiagonal.Factor(blocks, blocks)
+    zero = _zero(density, start, order)
     first = _Climb(start, -jnp.inf * one, one, zero, 0.0 * start, jnp.inf * one, 0.0 * one, jnp.zeros((), int))
     found = lax.while_loop(rising, step, first)
     return lax.stop_gradient(Mode(found.z, found.factor, found.damping))
 
 
-def _newton(
-    slope: Array, blocks: tuple[Array, Array], order: Order
-) -> tuple[tridiagonal.Factor, Array, Scalar, Scalar]:
+def _zero(density: Unsummed, z: Array, order: Order) -> Factor:
+    """A factor of the right shapes."""
+    shapes = jax.eval_shape(lambda z: order.cholesky(order.precision(density, z)), z)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _newton(slope: Array, entries: Entries, order: Order) -> tuple[Factor, Array, Scalar, Scalar]:
     """The factor of H, the step H⁻¹ g and the rise gᵀ H⁻¹ g, with as little damping as makes H positive definite."""
-    right = order.placed(slope[:, None])
 
     def tried(state: Any) -> Any:
         damping = jnp.where(state[3] < 0.0, 0.0, jnp.maximum(1e-3, 10.0 * state[3]))
-        factor = tridiagonal.cholesky(tridiagonal.damped(blocks[0], damping), blocks[1])
-        move = order.taken(tridiagonal.solve(factor, right))[:, 0]
+        factor = order.cholesky(entries, damping)
+        move = order.solve(factor, slope[:, None])[:, 0]
         return factor, move, jnp.dot(slope, move), damping
 
     def failing(state: Any) -> Array:
         return jnp.isnan(state[2]) & (state[3] < 1e6)
 
     unknown, none = jnp.full((), jnp.nan, slope.dtype), jnp.full((), -1.0, slope.dtype)
-    zero = tridiagonal.Factor(jnp.zeros_like(blocks[0]), jnp.zeros_like(blocks[1]))
+    shapes = jax.eval_shape(order.cholesky, entries)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return lax.while_loop(failing, tried, (zero, jnp.zeros_like(slope), unknown, none))
 
 
-def gaussian(density: Density, near: Mode, order: Order) -> Gaussian:
+def gaussian(density: Unsummed, near: Mode, order: Order) -> Gaussian:
     """The Gaussian at the mode, as a function of what the density depends on: one Newton step from `near`.
 
     The step's own derivative is that of the mode (the implicit function theorem): the curvature there may be held.
     """
-    slope = order.placed(jax.grad(density)(near.z)[:, None])
-    found = near.z + order.taken(tridiagonal.solve(near.factor, slope))[:, 0]
-    return Gaussian(found, tridiagonal.cholesky(*precision(density, found, order)))
+    if order.quadratic:
+        return Gaussian(near.z, near.factor)
+    slope = jax.grad(density)(near.z)[:, None]
+    found = near.z + order.solve(near.factor, slope)[:, 0]
+    return Gaussian(found, order.cholesky(order.precision(density, found)))
 
 
 def spread(at: Gaussian, noise: Array, order: Order) -> Array:
     """m + L⁻ᵀ ε of (D, n) noise, (n, D)."""
-    return at.mode + order.taken(tridiagonal.solve_upper(at.factor, order.placed(noise))).T
+    return at.mode + order.solve_upper(at.factor, noise).T
 
 
-def log_integral(density: Density, near: Mode, noise: Array, order: Order) -> Scalar:
+def log_integral(density: Unsummed, near: Mode, noise: Array, order: Order) -> Scalar:
     """log ∫ exp f dz in nats; `noise` (D, n) is mirrored here, and n = 0 leaves Laplace's approximation."""
+    if order.quadratic:
+        # f does not change with the mode, and the curvature is the same everywhere
+        entries = order.precision(density, near.z)
+        return density(near.z) - 0.5 * order.log_det_of(entries, near.factor) + _half_log_2pi(order)
     at = gaussian(density, near, order)
     top = density(at.mode)
-    value = top - 0.5 * tridiagonal.log_det(at.factor) + 0.5 * order.size * np.log(2.0 * np.pi)
+    value = top - 0.5 * order.log_det(at.factor) + _half_log_2pi(order)
     return value + log_mean_weight(density, at, noise, order) if noise.shape[1] else value
 
 
-def log_mean_weight(density: Density, at: Gaussian, noise: Array, order: Order) -> Scalar:
+def _half_log_2pi(order: Order) -> float:
+    return 0.5 * order.size * float(np.log(2.0 * np.pi))
+
+
+def log_mean_weight(density: Unsummed, at: Gaussian, noise: Array, order: Order) -> Scalar:
     """log E exp r; in parts, where the latents are many in a line.
 
     A remainder that is a sum of parts s_1, ..., s_S, of which only neighbours depend on each other closely, has
@@ -154,7 +161,7 @@ def log_mean_weight(density: Density, at: Gaussian, noise: Array, order: Order) 
     return means[0] - means[1]
 
 
-def remainders(density: Density, at: Gaussian, noise: Array, order: Order) -> Array:
+def remainders(density: Unsummed, at: Gaussian, noise: Array, order: Order) -> Array:
     """R at (D, n) noise and its mirror, (2, n)."""
     moved = spread(at, noise, order) - at.mode
     both = at.mode + jnp.stack([moved, -moved])
@@ -162,15 +169,14 @@ def remainders(density: Density, at: Gaussian, noise: Array, order: Order) -> Ar
     return values.reshape(2, -1) - density(at.mode) + 0.5 * jnp.sum(noise**2, axis=0)
 
 
-def remainders_in_parts(density: Density, at: Gaussian, noise: Array, order: Order) -> Array:
+def remainders_in_parts(density: Unsummed, at: Gaussian, noise: Array, order: Order) -> Array:
     """The same as sums over parts of the latents, (S, 2 n).
 
     Coordinate i has the share δ_i ∫ (∂_i f(m + t δ) + t (H δ)_i) dt over 0 < t < 1, by Gauss-Legendre quadrature, which
     is exact up to fifth order in δ.
     """
-    rotated = order.placed(noise)
-    moved = order.taken(tridiagonal.solve_upper(at.factor, rotated))
-    pulled = order.taken(tridiagonal.multiply(at.factor, rotated))
+    moved = order.solve_upper(at.factor, noise)
+    pulled = order.multiply(at.factor, noise)
     t, weights = np.polynomial.legendre.leggauss(2)
     t, weights = 0.5 * (1.0 + t), 0.5 * weights
     delta, pull = (jnp.concatenate([one, -one], axis=1).T for one in (moved, pulled))
@@ -178,5 +184,4 @@ def remainders_in_parts(density: Density, at: Gaussian, noise: Array, order: Ord
     slopes = lax.map(jax.checkpoint(lambda one: jax.grad(density)(at.mode + one)), along, batch_size=8)
     base, slopes = slopes[0], slopes[1:].reshape(len(t), *delta.shape)
     forces = jnp.tensordot(weights, slopes, 1) - weights.sum() * base + float(weights @ t) * pull
-    found = jnp.sum(jax.vmap(order.placed)((delta * forces)[..., None]), axis=(2, 3))
-    return jax.ops.segment_sum(found.T, order.part, order.parts, indices_are_sorted=True)
+    return jax.vmap(order.in_parts)(delta * forces).T

@@ -13,28 +13,31 @@ import numpy as np
 from jax import lax
 
 from jensen._typing import Array, PRNGKey, Scalar
-from jensen.models.nested import tridiagonal
-from jensen.models.nested.laplace import Density, Gaussian
+from jensen.models.nested.laplace import Gaussian, spread
 from jensen.models.nested.order import Order
+from jensen.models.nested.unsummed import Unsummed
 
 TRAJECTORIES, STEPS = 4, 4
 """Quarter turns of every draw, and steps in each."""
 
 
-def draw(density: Density, at: Gaussian, order: Order, key: PRNGKey) -> tuple[Array, Scalar]:
+def draw(density: Unsummed, at: Gaussian, order: Order, key: PRNGKey) -> tuple[Array, Scalar]:
     """One draw (D,) and the share of trajectories that were accepted."""
     first, rest = jax.random.split(key)
-    shape = (order.blocks, order.width, 1)
+    if order.quadratic:
+        noise = jax.random.normal(first, (1, order.size), at.mode.dtype)
+        return spread(at, noise.T, order)[0], jnp.ones((), at.mode.dtype)
+    shape = (order.size, 1)
     turn = 0.5 * np.pi / STEPS
     cos, sin = np.cos(turn), np.sin(turn)
 
     def place(noise: Array) -> Array:
-        return at.mode + order.taken(tridiagonal.solve_upper(at.factor, noise))[:, 0]
+        return at.mode + order.solve_upper(at.factor, noise)[:, 0]
 
     def missed(noise: Array) -> tuple[Scalar, Array]:
         """R and its gradient."""
         value, slope = jax.value_and_grad(density)(place(noise))
-        pulled = tridiagonal.solve_lower(at.factor, order.placed(slope[:, None]))
+        pulled = order.solve_lower(at.factor, slope[:, None])
         return value + 0.5 * jnp.sum(noise**2), pulled + noise
 
     def trajectory(state: Any, key: PRNGKey) -> Any:

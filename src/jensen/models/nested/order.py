@@ -1,115 +1,123 @@
-"""An order of the latents in which their precision is block-tridiagonal, and how its entries are told from products."""
-
-from typing import Any
+"""The algebra of a field's precision: its entries, factor, and everything that the factor is for, latent by latent."""
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from scipy import sparse
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from jensen._typing import Array
-from jensen.models.nested.pattern import colouring
-
-SMALLEST = 16
-"""Places in a block at least: a loop over blocks of one or two would be all overhead."""
+from jensen._typing import Array, Scalar
+from jensen.models.nested import factor as factors
+from jensen.models.nested.curvature import Curvature
+from jensen.models.nested.elimination import Elimination, eliminated
+from jensen.models.nested.factor import Entries, Factor
+from jensen.models.nested.selected import held_log_det
+from jensen.models.nested.unsummed import Unsummed
 
 MANY, APART = 300, 4
 """Latents from which on weights are found for stretches of the order, and blocks in one of them."""
 
 
 class Order(eqx.Module):
-    """D latents in G blocks of b places, the last of them padded.
+    """How the precision H = -∂²f/∂z² of D latents is told from f and factorised, H = L Lᵀ; all arrays are (D, m).
 
     Attributes:
-        place: (D,) place of every latent. latent: (G b,) the latent at every place, D for none.
-        colours: (D,) colour of every latent, `None` where each has its own (one dense block).
-        entries: (2, G, b, b) where the diagonal and lower blocks are among products (C, D) laid flat, followed by a
-            zero and a one.
+        curvature: where the entries come from. elimination: the order of the latents.
+        quadratic: whether H is the same at every z.
     """
 
-    blocks: int = eqx.field(static=True)
-    width: int = eqx.field(static=True)
-    count: int = eqx.field(static=True)
-    place: np.ndarray
-    latent: np.ndarray
-    colours: np.ndarray | None = None
-    entries: np.ndarray | None = None
+    curvature: Curvature
+    elimination: Elimination
+    quadratic: bool = eqx.field(static=True, default=False)
+
+    @classmethod
+    def dense(cls, size: int) -> "Order":
+        """All latents in one block, whose entries are products with every axis."""
+        empty, colours = np.zeros(0, np.int32), np.zeros((0, size))
+        row, column = np.tril_indices(size)
+        order = eliminated(sparse.csr_matrix(np.ones((size, size), bool)))
+        slot = order.slots(row, column)
+        pairs, probe = np.zeros((0, 2), np.int32), empty
+        take = (column * size + row).astype(np.int32)
+        own = Curvature((), None, (), len(order.keys), colours, pairs, probe, None, take, slot)
+        return cls(own, order)
 
     @property
     def size(self) -> int:
         """D."""
-        return len(self.place)
+        return self.elimination.size
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of what is left when others have been eliminated; one where it is dense."""
+        return self.elimination.line.blocks
+
+    @property
+    def width(self) -> int:
+        """Latents in one of these blocks."""
+        return self.elimination.line.width
 
     @property
     def parts(self) -> int:
         """Stretches of the order whose weights are told apart; one where the latents are not many."""
         return max(1, self.blocks // APART) if self.size >= MANY else 1
 
-    @property
-    def part(self) -> np.ndarray:
-        """(G,) the stretch that each block belongs to."""
-        return np.arange(self.blocks) * self.parts // self.blocks
+    def precision(self, density: Unsummed, z: Array) -> Entries:
+        """H at z (D,)."""
+        return self.curvature.entries(density, z)
 
-    @classmethod
-    def dense(cls, size: int) -> "Order":
-        """All latents in one block."""
-        return cls(1, size, size, np.arange(size), np.arange(size))
+    def cholesky(self, entries: Entries, damping: Array | float = 0.0) -> Factor:
+        """L, with `damping` times every diagonal entry's size added; not a number where H is not positive definite."""
+        values = entries.values
+        own = jnp.abs(values[self.elimination.diagonal])
+        values = values.at[self.elimination.diagonal].add(damping * (own + 1e-12 * jnp.max(own)))
+        return factors.cholesky(self.elimination, entries._replace(values=values))
 
-    @classmethod
-    def of(cls, found: sparse.csr_matrix | None, size: int) -> "Order":
-        """By reverse Cuthill-McKee; dense where that leaves fewer than three blocks."""
-        if found is None:
-            return cls.dense(size)
-        latent = np.asarray(reverse_cuthill_mckee(found, symmetric_mode=True), int)
-        place = np.argsort(latent)
-        ends: Any = found.tocoo()
-        band = int(np.abs(place[ends.row] - place[ends.col]).max(initial=0))
-        width = max(band, SMALLEST)
-        blocks = -(-size // width)
-        if blocks < 3:
-            return cls.dense(size)
-        turned = sparse.csr_matrix(found[latent][:, latent])
-        colours = colouring(turned)[place]
-        padded = np.concatenate([latent, np.full(blocks * width - size, size)])
-        entries = _entries(place, colours, ends, blocks, width)
-        return cls(blocks, width, int(colours.max()) + 1, place, padded, colours, entries)
+    def log_det(self, factor: Factor) -> Scalar:
+        """log |H|."""
+        return factors.log_det(factor)
 
-    @property
-    def directions(self) -> Array:
-        """(C, D): for every colour, ones at its latents."""
-        if self.colours is None:
-            return jnp.eye(self.size)
-        return jnp.asarray(self.colours[None] == jnp.arange(self.count)[:, None], jnp.zeros(()).dtype)
+    def log_det_of(self, entries: Entries, factor: Factor) -> Scalar:
+        """log |H| with the derivative with regard to the entries whose factor this is; that of the factor is not used.
 
-    def assembled(self, products: Array) -> tuple[Array, Array]:
-        """Blocks of H, along and below the diagonal, from its products (C, D) with `directions`."""
-        if self.entries is None:
-            return products[None], jnp.zeros_like(products)[None]
-        flat = jnp.concatenate([products.reshape(-1), jnp.array([0.0, 1.0], products.dtype)])
-        diagonal, below = flat[self.entries]
-        return diagonal, below
+        It costs the entries of H⁻¹ where H has some, and no derivative of a factorisation. A term U C Uᵀ adds
+        log |1 + C G| for G = Uᵀ H₀⁻¹ U = 2 Uᵀ X - Xᵀ H₀ X, whose derivative is that with X = H₀⁻¹ U held.
+        """
+        own, columns, weights = entries
+        found = held_log_det(self.elimination, own, factor)
+        if not columns.shape[1]:
+            return found
+        bare = lax.stop_gradient(factor._replace(basis=factor.basis[:, :0], inner=factor.inner[:0, :0]))
+        known = lax.stop_gradient(self.solve(bare, columns))
+        sparse_part = self.product(Entries(own, columns[:, :0], weights[:0]), known)
+        gram = columns.T @ known + known.T @ columns - known.T @ sparse_part
+        return found + jnp.linalg.slogdet(jnp.eye(len(weights)) + weights[:, None] * gram)[1]
 
-    def placed(self, values: Array) -> Array:
-        """Latents (D, m) as (G, b, m), zero where there is none."""
-        padded = jnp.concatenate([values, jnp.zeros_like(values[:1])])
-        return padded[self.latent].reshape(self.blocks, self.width, -1)
+    def solve(self, factor: Factor, right: Array) -> Array:
+        """H⁻¹ b."""
+        return factors.solve(self.elimination, factor, right)
 
-    def taken(self, blocks: Array) -> Array:
-        """(D, m) of (G, b, m)."""
-        return blocks.reshape(self.blocks * self.width, -1)[self.place]
+    def solve_lower(self, factor: Factor, right: Array) -> Array:
+        """L⁻¹ b."""
+        return factors.solve_lower(self.elimination, factor, right)
 
+    def solve_upper(self, factor: Factor, right: Array) -> Array:
+        """L⁻ᵀ b: standard normal draws become draws with precision H."""
+        return factors.solve_upper(self.elimination, factor, right)
 
-def _entries(place: np.ndarray, colours: np.ndarray, ends: sparse.coo_matrix, blocks: int, width: int) -> np.ndarray:
-    """Entry (i, j) of H is coordinate i of the product for j's colour."""
-    size, count = len(place), int(colours.max()) + 1
-    found = np.full((2, blocks, width, width), size * count, np.int32)
-    row, column = place[ends.row], place[ends.col]
-    apart = row // width - column // width
-    for which in (0, 1):
-        own = apart == which
-        at = row[own] // width - which
-        found[which, at, row[own] % width, column[own] % width] = colours[ends.col[own]] * size + ends.row[own]
-    for extra in range(size, blocks * width):
-        found[0, extra // width, extra % width, extra % width] = size * count + 1
-    return found
+    def multiply(self, factor: Factor, right: Array) -> Array:
+        """L b."""
+        return factors.multiply(self.elimination, factor, right)
+
+    def in_parts(self, values: Array) -> Array:
+        """Sums of (D,) over stretches of the order, (S,)."""
+        part = jnp.minimum(self.elimination.block * self.parts // self.blocks, self.parts)
+        return jnp.zeros(self.parts + 1, values.dtype).at[part].add(values)[:-1]
+
+    def product(self, entries: Entries, right: Array) -> Array:
+        """H b, from the entries."""
+        row, column = jnp.divmod(jnp.asarray(self.elimination.keys), self.size)
+        off = jnp.where((row != column), entries.values, 0.0)[:, None]
+        found = jnp.zeros_like(right).at[row].add(entries.values[:, None] * right[column])
+        found = found.at[column].add(off * right[row])
+        return found + entries.columns @ (entries.weights[:, None] * (entries.columns.T @ right))

@@ -1,72 +1,100 @@
-"""Where a second derivative is not zero, found from its products with few vectors.
+"""What sees which latents, found from products with few vectors.
 
-Groups of latents are tested together: coordinate i of H v is zero for a random v on a group that i does not see. Groups
-that no coordinate sees two of have one colour and share a product (Curtis, Powell and Reid 1974); each is split in
+Groups of latents are tested together: a row's derivative along a random v on a group that it does not see is zero.
+Groups that no row sees two of have one colour and share a product (Curtis, Powell and Reid 1974); each is split in
 parts, and the parts of one colour are tested at once, down to single latents. A chain of 20,000 takes about a hundred
 products, and no matrix is formed.
 """
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
 Products: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""Directions (m, D) -> sizes of H v at some generic points, (m, D)."""
+"""Directions (m, D) -> sizes of the R rows' derivatives along them at some generic points, (m, R)."""
 
 PARTS, MOST, NOTHING = 4, 256, 1e-11
 """Parts that a group is split into; products of one level at most; a share of its largest that counts as zero."""
 
 
+class Seen(NamedTuple):
+    """(R, D) which row sees which latent, and (R,) rows that see too many to be told, and have no entries."""
+
+    pattern: sparse.csr_matrix
+    wide: np.ndarray
+
+
 def pattern(products: Products, size: int, seed: int = 0) -> sparse.csr_matrix | None:
-    """The (D, D) pattern; `None` where coordinates see so many others that it is as well called dense."""
-    rng = np.random.default_rng(seed)
-    bounds = np.array([0, size])
-    seen = sparse.csr_matrix(np.ones((size, 1), bool))
-    largest = np.zeros(size)
-    while len(bounds) - 1 < size:
-        colours = colouring(seen)
-        parts = [np.linspace(a, b, min(PARTS, b - a) + 1).astype(int) for a, b in pairwise(bounds)]
-        if (colours.max() + 1) * PARTS > MOST:
-            return None
-        tests = [(c, k) for c in range(colours.max() + 1) for k in range(PARTS)]
-        directions = np.zeros((len(tests), size))
-        for test, (colour, part) in enumerate(tests):
-            for group in np.flatnonzero(colours == colour):
-                if part < len(parts[group]) - 1:
-                    own = slice(parts[group][part], parts[group][part + 1])
-                    directions[test, own] = rng.uniform(0.5, 1.5, own.stop - own.start)
-        sizes = products(directions)
-        if not np.isfinite(sizes).all():
-            return None
-        largest = np.maximum(largest, sizes.max(axis=0))
-        new = np.cumsum([0, *(len(one) - 1 for one in parts)])
-        rows, columns = [], []
-        for colour in range(colours.max() + 1):
-            # the one group of this colour that each coordinate sees
-            own = np.flatnonzero(colours == colour)
-            which = sparse.coo_matrix(seen[:, own])
-            for part in range(PARTS):
-                hit = sizes[colour * PARTS + part][which.row] > NOTHING * largest[which.row]
-                group = own[which.col[hit]]
-                rows.append(which.row[hit])
-                columns.append(new[group] + part)
-        rows, columns = np.concatenate(rows), np.concatenate(columns)
-        bounds = np.unique(np.concatenate(parts))
-        seen = sparse.csr_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(size, len(bounds) - 1))
-    both: Any = seen + seen.T + sparse.diags(np.ones(size))
+    """The (D, D) pattern of a symmetric matrix; `None` where it is as well called dense."""
+    found = seen(products, size, np.array([0, size]), size, seed)
+    if found is None:
+        return None
+    both: Any = found.pattern + found.pattern.T + sparse.diags(np.ones(size))
     return sparse.csr_matrix(both.astype(bool))
 
 
-def colouring(seen: sparse.csr_matrix) -> np.ndarray:
-    """A colour for each column of (coordinates, groups), so that no coordinate sees two groups of one colour."""
-    counts: Any = sparse.csr_matrix(seen, dtype=np.int32)
-    groups = counts.shape[1]
-    clash = sparse.csr_matrix(counts.T @ counts)
-    colours = np.full(groups, -1)
-    for group in range(groups):
-        taken = set(colours[clash.indices[clash.indptr[group] : clash.indptr[group + 1]]])
-        colours[group] = next(c for c in range(groups + 1) if c not in taken)
+def seen(products: Products, rows: int, bounds: np.ndarray, most: int, seed: int = 0) -> Seen | None:
+    """What each of the rows sees, up to `most` latents; `bounds` (G + 1,) are groups to begin with, such as sites.
+
+    `None` where products are not finite, or more would be needed than are worth it.
+    """
+    rng = np.random.default_rng(seed)
+    size = int(bounds[-1])
+    known = sparse.csr_matrix(np.ones((rows, len(bounds) - 1), bool))
+    largest, wide = np.zeros(rows), np.zeros(rows, bool)
+    while True:
+        colours = colouring(known)
+        parts = [np.linspace(a, b, min(PARTS, b - a) + 1).astype(int) for a, b in pairwise(bounds)]
+        count = int(colours.max(initial=-1)) + 1
+        if count * PARTS > MOST:
+            return None
+        sizes = products(_directions(colours, parts, size, rng))
+        if not np.isfinite(sizes).all():
+            return None
+        largest = np.maximum(largest, sizes.max(axis=0, initial=0.0))
+        finer = np.cumsum([0, *(len(one) - 1 for one in parts)])
+        found = []
+        for colour in range(count):
+            # the one group of this colour that each row sees
+            own = np.flatnonzero(colours == colour)
+            which = sparse.coo_matrix(known[:, own])
+            for part in range(PARTS):
+                hit = sizes[colour * PARTS + part][which.row] > NOTHING * largest[which.row]
+                hit &= np.diff(finer)[own[which.col]] > part
+                found.append((which.row[hit], finer[own[which.col[hit]]] + part))
+        done = len(bounds) - 1 == size
+        bounds = np.unique(np.concatenate(parts))
+        row, column = np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
+        wide |= np.bincount(row, minlength=rows) > most
+        kept = ~wide[row]
+        ends = row[kept], column[kept]
+        known = sparse.csr_matrix((np.ones(len(ends[0]), bool), ends), shape=(rows, len(bounds) - 1))
+        if done or len(bounds) - 1 == size:
+            return Seen(known, wide)
+
+
+def _directions(colours: np.ndarray, parts: list[np.ndarray], size: int, rng: np.random.Generator) -> np.ndarray:
+    """A random vector on the same part of all groups of one colour, colour by colour and part by part."""
+    found = np.zeros((int(colours.max(initial=-1)) + 1, PARTS, size))
+    for group, colour in enumerate(colours):
+        for part, (begin, end) in enumerate(pairwise(parts[group])):
+            found[colour, part, begin:end] = rng.uniform(0.5, 1.5, end - begin)
+    return found.reshape(-1, size)
+
+
+def colouring(known: sparse.csr_matrix) -> np.ndarray:
+    """A colour for each column of (rows, groups), so that no row sees two groups of one colour."""
+    counts: Any = sparse.csr_matrix(known, dtype=np.int32)
+    return coloured(sparse.csr_matrix(counts.T @ counts))
+
+
+def coloured(clash: Any) -> np.ndarray:
+    """A colour for each of those that see each other, a symmetric pattern with a full diagonal or none."""
+    colours = np.full(clash.shape[0], -1)
+    for one in range(len(colours)):
+        taken = set(colours[clash.indices[clash.indptr[one] : clash.indptr[one + 1]]].tolist())
+        colours[one] = next(c for c in range(len(colours) + 1) if c not in taken)
     return colours

@@ -6,7 +6,6 @@ strips, or all latents in one block. Everything is a loop over blocks, in O(G b�
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
@@ -66,18 +65,7 @@ def solve_upper(factor: Factor, right: Array) -> Array:
     return lax.scan(step, jnp.zeros_like(right[0]), (factor.diagonal, factor.below, right), reverse=True)[1]
 
 
-def solve(factor: Factor, right: Array) -> Array:
-    """A⁻¹ b; b is (G, b, m)."""
-    return solve_upper(factor, solve_lower(factor, right))
-
-
 def multiply(factor: Factor, right: Array) -> Array:
     """L b; b is (G, b, m)."""
     found = jnp.tril(factor.diagonal) @ right
     return found.at[1:].add(factor.below[:-1] @ right[:-1]) if len(right) > 1 else found
-
-
-def damped(diagonal: Array, by: Array) -> Array:
-    """The diagonal blocks with `by` times the size of every diagonal entry added to it."""
-    own = jnp.abs(jnp.diagonal(diagonal, axis1=1, axis2=2))
-    return diagonal + by * jax.vmap(jnp.diag)(own + 1e-12 * jnp.max(own))

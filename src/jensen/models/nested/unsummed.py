@@ -1,0 +1,138 @@
+"""A log density as many rows: the sums, scalings and selections at the end of its program are undone.
+
+What is left are the arrays before them, a row for every entry: a data value, an edge of a map, a quadratic form's
+product. Each row sees few latents, so that its second derivatives are few; the log density is the rows' weighted sum.
+What does not depend on the latents is computed once, when the program is read.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Jaxpr, Literal
+
+from jensen._typing import Array, Scalar
+from jensen.models.folding import bind
+
+CALLS = ("jit", "pjit", "closed_call", "core_call")
+LINEAR = frozenset(
+    ("add", "sub", "neg", "add_any", "reduce_sum", "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose",
+     "slice", "concatenate", "copy", "rev", "cumsum", "pad", "convert_element_type", "select_n")
+)  # fmt: skip
+"""Primitives that are linear in all operands but what they are told by."""
+FIRST = {"mul": (0, 1), "dot_general": (0, 1), "div": (0,), "gather": (0,), "dynamic_slice": (0,)}
+"""Primitives that are linear in one operand while the others are constant, and which operands these are."""
+
+
+class _Equation(NamedTuple):
+    """One primitive on numbered values."""
+
+    primitive: Any
+    params: dict[str, Any]
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+
+    def run(self, values: dict[int, Any]) -> None:
+        found = bind(self.primitive, self.params, [values[i] for i in self.operands])
+        values.update(zip(self.results, found, strict=True))
+
+
+class Unsummed:
+    """A function of D latents, as rows; made while it is traced, and used in the same trace.
+
+    Its call is the function itself, `rows` the arrays that add up to it, each with its weights, and what is left.
+    """
+
+    def __init__(self, function: Callable[[Array], Scalar], like: Array):
+        closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(like.shape, like.dtype))
+        self._values: dict[int, Any] = {}
+        self._count, self._floats = 1, {0}  # the latents are value 0
+        equations: list[_Equation] = []
+        (self._out,) = self._read(closed.jaxpr, closed.consts, [0], equations)
+        moving, smooth = {0}, {0}
+        self._equations = []
+        for one in equations:
+            if moving.intersection(one.operands):
+                moving.update(one.results)
+                self._equations.append(one)
+                if smooth.intersection(one.operands) and one.primitive.name != "stop_gradient":
+                    smooth.update(i for i in one.results if i in self._floats)
+            else:
+                one.run(self._values)
+        self._tail, self._ends = self._undone(smooth)
+
+    def held(self) -> "Unsummed":
+        """The same function, with everything it depends on held constant by differentiation."""
+        found = copy.copy(self)
+        found._values = {i: lax.stop_gradient(value) for i, value in self._values.items()}
+        return found
+
+    def _read(self, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[int], out: list[_Equation]) -> list[int]:
+        """Append the program's equations to `out`, inner programs written out; the numbers of its outputs."""
+        names: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def known(value: Any) -> int:
+            self._values[self._count] = value
+            self._count += 1
+            return self._count - 1
+
+        names.update({var: known(value) for var, value in zip(jaxpr.constvars, consts, strict=True)})
+        for eqn in jaxpr.eqns:
+            own = [known(v.val) if isinstance(v, Literal) else names[v] for v in eqn.invars]
+            if eqn.primitive.name in CALLS:
+                inner = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+                results = self._read(inner.jaxpr, inner.consts, own, out)
+            else:
+                results = list(range(self._count, self._count + len(eqn.outvars)))
+                self._count += len(results)
+                avals: list[Any] = [v.aval for v in eqn.outvars]
+                kinds = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals]
+                self._floats.update(i for i, real in zip(results, kinds, strict=True) if real)
+                out.append(_Equation(eqn.primitive, eqn.params, tuple(own), tuple(results)))
+            names.update(zip(eqn.outvars, results, strict=True))
+        return [known(v.val) if isinstance(v, Literal) else names[v] for v in jaxpr.outvars]
+
+    def _undone(self, smooth: set[int]) -> tuple[list[_Equation], list[int]]:
+        """The linear equations at the end, and the values that they begin with."""
+        wanted, tail, ends = {self._out} & smooth, [], []
+        for one in reversed(self._equations):
+            hit = wanted.intersection(one.results)
+            if not hit:
+                continue
+            name = one.primitive.name
+            begin = 1 if name == "select_n" else 0
+            own = [i for i, v in enumerate(one.operands) if v in smooth and i >= begin]
+            alone = len(own) == 1 and own[0] in FIRST.get(name, ())
+            if name in LINEAR or alone:
+                tail.append(one)
+                wanted.update(one.operands[i] for i in own)
+            else:
+                ends += sorted(hit)
+        return tail[::-1], ends + ([0] if 0 in wanted else [])
+
+    def _at(self, z: Array) -> dict[int, Any]:
+        values = {**self._values, 0: z}
+        for one in self._equations:
+            one.run(values)
+        return values
+
+    def __call__(self, z: Array) -> Scalar:
+        """The function at z."""
+        return self._at(z)[self._out]
+
+    def rows(self, z: Array) -> list[Array]:
+        """The arrays whose sum is the function, but for what does not depend on z."""
+        values = self._at(z)
+
+        def total(ends: list[Array]) -> Scalar:
+            own = {**values, **dict(zip(self._ends, ends, strict=True))}
+            for one in self._tail:
+                one.run(own)
+            return own[self._out]
+
+        found = [values[i] for i in self._ends]
+        weights = jax.grad(total)([jnp.zeros_like(one) for one in found]) if found else []
+        return [jnp.ravel(weight * one) for weight, one in zip(weights, found, strict=True)]
