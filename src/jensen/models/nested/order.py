@@ -23,12 +23,13 @@ class Order(eqx.Module):
 
     Attributes:
         curvature: where the entries come from. elimination: the order of the latents.
-        quadratic: whether H is the same at every z.
+        quadratic: whether H is the same at every z. work: numbers that are computed for one value of f.
     """
 
     curvature: Curvature
     elimination: Elimination
     quadratic: bool = eqx.field(static=True, default=False)
+    work: int = eqx.field(static=True, default=0)
 
     @classmethod
     def dense(cls, size: int) -> "Order":
