@@ -16,7 +16,7 @@ from jensen.algorithms.blackbox.learned import Jointly, JointMove, LearnedTarget
 from jensen.algorithms.blackbox.start import starting_product
 from jensen.algorithms.hierarchical.estimator import estimator_for, recipes_for
 from jensen.algorithms.hierarchical.moments import Plain, moments
-from jensen.algorithms.hierarchical.race import Flattened, race, spread
+from jensen.algorithms.hierarchical.race import LENGTH, Flattened, race, spread
 from jensen.algorithms.hierarchical.rows import back_to_mean_field, row_inputs
 from jensen.algorithms.hierarchical.scouts import sighted
 from jensen.algorithms.hierarchical.start import at_optima, by_rows, check_names, starting_family
@@ -187,10 +187,11 @@ class HVM(AbstractAlgorithm):
                 starts = [learn.together(q) for q in starts]
                 estimator, move = Jointly(estimator, learn.charts), JointMove(move)
             view = Flattened(target, learn is not None or target.subsample is not None)
-            steps = ascent.Chunks(view, estimator, self.bound, move, quick=0, heavy="middle")
-            q, reached = yield from race(steps, view, starts, self.rate, seed)
             epoch = 1 if target.subsample is None else target.subsample.epoch
             chunk = max(200 if axes else 1000, 20 * epoch)
+            longest = max(chunk, LENGTH) if len(starts) > 1 else None
+            steps = ascent.Chunks(view, estimator, self.bound, move, quick=0, heavy="middle", longest=longest)
+            q, reached = yield from race(steps, view, starts, self.rate, seed)
             fit = yield from ascent.ascend(
                 steps,
                 q,

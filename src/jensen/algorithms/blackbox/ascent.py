@@ -36,6 +36,7 @@ class Chunks:
 
     The change comes after `quick` chunks, not after some time, so that a seed gives the same bits on every machine.
     `move` is how q moves, `ByInformation()` by default; `heavy` how the long program is compiled, as in `Program`.
+    Where runs differ in length, one program serves all up to the `longest`.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Chunks:
         move: Any = None,
         quick: int = QUICK_CHUNKS,
         heavy: bool | str = True,
+        longest: int | None = None,
     ):
+        self.longest = longest
         self.target, self.estimator, self.done, self.quick = target, estimator, 0, quick
         self.move = move or ByInformation()
         run = functools.partial(run_chunk, estimator, bound, self.move)
@@ -56,11 +59,12 @@ class Chunks:
         """What `run_chunk` returns, the values and flags as NumPy arrays."""
         program = self._quick if self.done < self.quick else self._optimised
         self.done += 1
-        keys, model = jr.split(key, count), self.target.step_model
-        rows = self.target.rows(key, count)
-        q, state, average, values, fine = program(model, q, state, np.float64(rate), keys, rows)
+        keys, model = jr.split(key, self.longest or count), self.target.step_model
+        rows = self.target.rows(key, self.longest or count)
+        used = None if self.longest is None else np.int32(count)
+        q, state, average, values, fine = program(model, q, state, np.float64(rate), keys, rows, used)
         self.target.gradients += count * self.estimator.num_draws
-        values, fine = np.asarray(values, float), np.asarray(fine)
+        values, fine = np.asarray(values, float)[:count], np.asarray(fine)[:count]
         self.target.raise_failure()
         return q, state, average, values, fine
 
@@ -75,8 +79,9 @@ def run_chunk(
     rate: Any,
     keys: Any,
     rows: Any = None,
+    count: Any = None,
 ) -> tuple[Any, Any, Any, Any, Any]:
-    """One step for each key: last q, state, average of the second half, bounds, and which steps were finite.
+    """One step for each key, or the first `count`: last q, state, average of the second half, bounds, finite steps.
 
     With `rows`, (steps, B), each step is on a batch, and moves the global factors and those of its own rows: momentum
     must not move a row that it says nothing about.
@@ -92,7 +97,7 @@ def run_chunk(
         q, state = chosen(fine, (new, new_state), (q, state))
         return q_all.put(q, batch), _over_families(lambda a, b: a.put(b, batch), state_all, state), value, fine
 
-    return averaged(one, q, state, keys, rows)
+    return averaged(one, q, state, keys, rows, count)
 
 
 def _over_families(fn: Any, *states: Any) -> Any:

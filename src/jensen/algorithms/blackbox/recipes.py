@@ -167,7 +167,8 @@ def settled(
 ) -> tuple[dict[str, str], Variance]:
     """(label of each factor's gradient, variance × work of its candidates over the chosen one's).
 
-    `floor` is the variance that all gradients of a factor have beside that of the draws: from batch to batch.
+    A gradient that could not win with as little work as the plain score of its factor is not weighed: that takes
+    tracing. `floor` is the variance that all gradients of a factor have beside that of the draws: from batch to batch.
     """
     beside = dict(floor or {})
     known: dict[tuple[str, ...], tuple[float, int]] = {}
@@ -186,6 +187,12 @@ def settled(
 
     def least(name: str, label: str) -> int:
         return max(num_draws, options[name][label].least(q.factors[name]))
+
+    def quiet(name: str, label: str) -> float:
+        """The noise at the draws of its step."""
+        return noise(
+            name, label, total_draws(q, {n: options[n][one] for n, one in {**plan, name: label}.items()}, num_draws)
+        )
 
     # At equal draws: more of them cost as much more as they take from the variance.
     quietest = {name: min(noise(name, label, num_draws) for label in found) for name, found in options.items()}
@@ -206,12 +213,14 @@ def settled(
         before = dict(plan)
         for name, labels in hopeful.items():
             if len(labels) > 1:
-                work = {}
-                for label in labels:
-                    operations, draws = step({**plan, name: label})
-                    work[label] = operations * noise(name, label, draws)
-                plan[name] = min(labels, key=lambda label, work=work: work[label])
-                weighed[name] = {label: work[label] / work[plan[name]] for label in labels}
+                work: dict[str, float] = {}
+                fewest, _ = step({**plan, name: plainest[name]})
+                for label in sorted(labels, key=lambda label, name=name: (label != plan[name], quiet(name, label))):
+                    if not work or fewest * quiet(name, label) < min(work.values()):  # tracing takes its time
+                        operations, draws = step({**plan, name: label})
+                        work[label] = operations * noise(name, label, draws)
+                plan[name] = min(work, key=lambda label, work=work: work[label])
+                weighed[name] = {label: one / work[plan[name]] for label, one in work.items()}
         if plan == before:
             break
     return plan, weighed
