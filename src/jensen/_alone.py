@@ -4,6 +4,8 @@ NumPyro keeps its effect handlers on one stack for all threads, and JAX does not
 """
 
 import contextlib
+import functools
+import gc
 import os
 import sys
 import threading
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 from numpyro.primitives import _PYRO_STACK
+from threadpoolctl import ThreadpoolController
 
 from jensen._errors import JensenError
 
@@ -27,6 +30,9 @@ _INSIDE = 0
 """How often the thread that holds the lock has entered."""
 _TOP = opaque_trace_state()
 """JAX's state outside of all its transformations."""
+RARER = 10
+"""How many times rarer Python goes through all its objects inside. JAX's programs are hundreds of thousands of them: to
+read them all, for what cannot be reached, took a fifteenth of the time of short fits."""
 _FORKED = False
 """Whether this process was forked from one in which JAX was running."""
 
@@ -38,8 +44,11 @@ def alone() -> Iterator[None]:
     Handlers that the caller is inside of are not those of the program: they see nothing of it.
 
     NumPy's floating-point errors are off inside, whatever `np.seterr` says: what is not finite is looked at, not
-    raised. May be entered again by the thread that is inside; works as a decorator, too. Raises in a child that was
-    forked after JAX had started threads: they are missing there, and it waits for them.
+    raised. BLAS and LAPACK have one thread inside: several of them wait for each other over one matrix of a few hundred
+    rows, on a machine that has other work a thousand times as long as the factor takes.
+
+    May be entered again by the thread that is inside; works as a decorator, too. Raises in a child that was forked
+    after JAX had started threads: they are missing there, and it waits for them.
     """
     global _INSIDE
     check_process()
@@ -49,12 +58,27 @@ def alone() -> Iterator[None]:
             _check_eager()
             _PYRO_STACK.clear()
         _INSIDE += 1
+        thresholds = gc.get_threshold()
+        if _INSIDE == 1:
+            gc.set_threshold(*thresholds[:2], RARER * thresholds[2])
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), _one_thread() if _INSIDE == 1 else contextlib.nullcontext():
                 yield
         finally:
             _INSIDE -= 1
+            if not _INSIDE:
+                gc.set_threshold(*thresholds)
             _PYRO_STACK[:] = before  # an interruption can come between a handler's entry and its exit
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """NumPy's and SciPy's, which JAX calls too; all are loaded by now."""
+    return ThreadpoolController()
+
+
+def _one_thread() -> Any:
+    return _libraries().limit(limits=1, user_api="blas")
 
 
 class Kept(Generic[T]):

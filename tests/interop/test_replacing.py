@@ -104,37 +104,54 @@ KILLER = """
 import os, signal, sys, time
 import numpy as np
 import jensen as jn
-known = {open(name, "rb").read() for name in ("a.jn", "b.jn")}
-rng, whole, cut = np.random.default_rng(0), 0, 0
-for _ in range(int(sys.argv[1])):
+old, new = (open(name, "rb").read() for name in ("a.jn", "b.jn"))
+rng, found = np.random.default_rng(0), dict.fromkeys(("old", "new", "neither", "cut"), 0)
+
+
+def killed(real, after):
+    def replace(*names):
+        real(*names) if after else None
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return replace
+
+
+for index in range(int(sys.argv[1])):
+    with open("f.jn", "wb") as file:
+        file.write(old)
     read, write = os.pipe()
     child = os.fork()  # JAX is not running yet
     if not child:
-        a, b = jn.load("a.jn"), jn.load("b.jn")
+        b = jn.load("b.jn")
+        if index % 3:  # the last moment before the new file is there, and the first after
+            os.replace = killed(os.replace, index % 3 == 2)
         os.write(write, b"!")
         while True:
-            a.save("f.jn")
             b.save("f.jn")
     os.read(read, 1)
-    time.sleep(rng.uniform(0, 0.05))
-    os.kill(child, signal.SIGKILL)
+    if index % 3 == 0:
+        time.sleep(rng.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    whole += open("f.jn", "rb").read() in known
-    left = [name for name in os.listdir() if name.endswith(".tmp")]
-    cut += len(left)
-    for name in left:
+    content = open("f.jn", "rb").read()
+    found["old" if content == old else "new" if content == new else "neither"] += 1
+    for name in [name for name in os.listdir() if name.endswith(".tmp")]:
+        found["cut"] += 1
         os.remove(name)
-print(whole, cut)
+print(*found.values())
 """
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_kill_during_a_save_leaves_a_whole_file(tmp_path, kills):
+def test_a_kill_during_a_save_leaves_the_old_file_or_the_new_one(tmp_path, kills):
     for name, seed in (("a.jn", 0), ("b.jn", 1)):
         fitted("conjugate", "laplace", seed).save(tmp_path / name)
-    (tmp_path / "f.jn").write_bytes((tmp_path / "a.jn").read_bytes())
     run = [sys.executable, "-c", KILLER, str(kills)]
-    whole, cut = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
-    assert int(whole) == kills
-    assert int(cut) > 0 or kills < 60  # most of them came in the middle of a write
+    told = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    old, new, neither, cut = map(int, told)
+    assert neither == 0
+    assert old + new == kills
+    assert old >= kills // 3  # those killed before the rename
+    assert new >= kills // 3  # and after it
+    assert cut >= kills // 3  # what was written until then stayed beside the old file
     assert jn.load(tmp_path / "f.jn").method == "laplace"

@@ -1,5 +1,7 @@
 """Indices that come from the data: outside their axis they are refused by key and row, whatever way they take."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +68,8 @@ LEGAL = {
         lambda i: jax.lax.switch(jnp.clip(i, 0, 1), [lambda: m[0], lambda: m[1]])
     )(g),
     "cond of a number": lambda m, g: jax.vmap(lambda i: jax.lax.cond(i, lambda: m[0], lambda: m[1]))(g),
-    "one_hot": lambda m, g: jax.nn.one_hot(g, J) @ m,
+    "one_hot of what is meant": lambda m, g: ((g >= 0) & (g < J))[:, None] * jax.nn.one_hot(g, J) @ m,
+    "a comparison": lambda m, g: (g[:, None] == jnp.arange(J)) @ m,
     "an entry of their own": lambda m, g: jnp.concatenate([jnp.zeros(1), m, jnp.zeros(1)])[g + 1],
 }
 
@@ -106,6 +109,57 @@ def test_every_way_to_an_index_is_followed_back_to_the_row(way):
 def test_what_the_program_itself_brings_into_range_is_legal(way):
     check(model_of(LEGAL[way]), g=NEGATIVE, y=Y)
     check(model_of(LEGAL[way]), g=BEYOND, y=Y)
+
+
+def test_one_hot_refuses_codes_of_missing_and_numbers_from_one():
+    encoded, shifted = (model_of(lambda m, g, k=k: jax.nn.one_hot(g - k, J) @ m) for k in (0, 1))
+    for model in (encoded, model_of(lambda m, g: jax.vmap(lambda i: jax.nn.one_hot(i, J) @ m)(g))):
+        check(model, g=G, y=Y)
+        for data, word in ((NEGATIVE, "is -1"), (G + 1, "subtract 1"), (np.where(G == 2, 99, G), "is 99")):
+            with pytest.raises(jn.DataError, match=word) as error:
+                check(model, g=data, y=Y)
+            assert "row of zeros" in str(error.value)
+            assert "'g', first at row " in str(error.value)
+    check(encoded, g=np.arange(N) % (J + 1), y=Y)  # the last category is the one that others are compared with
+    check(shifted, g=np.arange(N) % (J + 1), y=Y)  # the first is
+    with pytest.raises(jn.DataError, match="row of zeros"):
+        check(shifted, g=NEGATIVE, y=Y)
+
+
+def states_of(way, size, factor=lambda z, b: 0.0):
+    def model(y):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.2, 0.3, 0.5])))
+        b = numpyro.sample("b", dist.Bernoulli(0.5))
+        m = numpyro.sample("m", dist.Normal(0, 1).expand([size]).to_event(1))
+        numpyro.factor("some", factor(z, b))
+        numpyro.sample("y", dist.Normal(way(m, z, b), 1), obs=y)
+
+    return model
+
+
+STATES = {
+    "beyond": (lambda m, z, b: m[z + 1], 3, "entry 3 of an axis that has 3, 0..2, where z = 2"),
+    "of two": (lambda m, z, b: m[2 * b + z], 4, "entry 4 of an axis that has 4, 0..3, where z = 2, b = 1"),
+    "in a plate": (lambda m, z, b: m[jnp.full(4, z)].sum(), 2, "entry 2 of an axis that has 2"),
+    "under vmap": (lambda m, z, b: jax.vmap(lambda k: m[k])(jnp.stack([z, b])).sum(), 2, "where z = 2"),
+    "a slice": (lambda m, z, b: jax.lax.dynamic_slice(m, (z,), (2,)).sum(), 3, "entry 2 of an axis that has 2"),
+}
+
+
+@pytest.mark.parametrize("way", STATES)
+def test_an_index_made_of_a_discrete_latent_fits_its_axis_at_every_state(way):
+    fn, size, words = STATES[way]
+    with pytest.raises(jn.ModelError, match=re.escape(words)):
+        check(states_of(fn, size), y=0.3)
+    check(states_of(fn, size + 1), y=0.3)
+
+
+def test_states_that_are_left_out_may_look_anything_up():
+    check(states_of(lambda m, z, b: jnp.where(z < 2, m[z + 1], 0.0), 3), y=0.3)
+    check(states_of(lambda m, z, b: jax.nn.one_hot(z, 2) @ m, 2), y=0.3)
+    check(states_of(lambda m, z, b: m[z - 1], 3), y=0.3)  # the last one, as in NumPy
+    never = lambda z, b: jnp.where(b * (z == 2) == 1, -jnp.inf, 0.0)  # noqa: E731
+    check(states_of(lambda m, z, b: m[2 * b + z], 4, never), y=0.3)
 
 
 def test_modes_that_the_program_asks_for():

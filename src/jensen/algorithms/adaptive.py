@@ -80,9 +80,12 @@ def _draw(
 def _distances(points: np.ndarray, means: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Squared distances in each component's own scale (n, K), and log |factor| (K,)."""
     inverse = np.linalg.inv(factors)
-    white = points @ inverse.swapaxes(1, 2) - np.einsum("kij,kj->ki", inverse, means)[:, None]
+    count, d = means.shape
+    white = linalg.times(points, inverse.reshape(count * d, d).T)
+    white -= np.einsum("kij,kj->ki", inverse, means).ravel()
+    white = white.reshape(-1, count, d)
     dets = np.log(np.abs(np.diagonal(factors, axis1=1, axis2=2))).sum(axis=1)
-    return np.einsum("kni,kni->nk", white, white), dets
+    return np.einsum("nki,nki->nk", white, white), dets
 
 
 def _spread(
@@ -90,7 +93,7 @@ def _spread(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Components at weighted draws far from each other (Arthur and Vassilvitskii 2007), narrower than the first."""
     factor = np.linalg.cholesky(start.covariance())
-    white = linalg.solve_lower(factor, (points - np.asarray(start.loc, float)).T).T
+    white = linalg.whitened(factor, points - np.asarray(start.loc, float))
     chosen = [int(rng.choice(len(points), p=weights))]
     while len(chosen) < count:
         near = np.min([((white - white[c]) ** 2).sum(axis=1) for c in chosen], axis=0) * weights
@@ -107,11 +110,12 @@ def _fitted(
     for _ in range(STEPS):
         squares, dets = _distances(points, means, factors)
         own = -0.5 * squares - dets + logs
-        shares = np.exp(own - logsumexp(own, axis=1, keepdims=True)) * weights[:, None]
+        shares = np.exp(own - own.max(axis=1, keepdims=True))
+        shares *= (weights / shares.sum(axis=1))[:, None]
         total = shares.sum(axis=0) + 1e-12
-        means = (shares.T @ points) / total[:, None]
-        moved = points[None] - means[:, None]
-        spreads = (moved * shares.T[:, :, None]).swapaxes(1, 2) @ moved + prior * 0.5 * scatter
-        spreads = spreads / (total + prior)[:, None, None] + 1e-12 * np.eye(d) * np.trace(scatter) / d
+        means = np.einsum("nk,nd->kd", shares, points) / total[:, None]
+        spreads = np.stack([linalg.scatter(points - m, s) for m, s in zip(means, shares.T, strict=True)])
+        spreads = (spreads + prior * 0.5 * scatter) / (total + prior)[:, None, None]
+        spreads += 1e-12 * np.eye(d) * np.trace(scatter) / d
         factors, logs = np.linalg.cholesky(spreads), np.log(total)
     return means, factors, logs

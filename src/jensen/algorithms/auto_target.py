@@ -21,9 +21,8 @@ from jensen.models.sources import AbstractSource
 
 MANY, FEW, FIELD = 10, 20, 30
 """Latents from which on groups of them are looked for, at most so many that may be left, and latents of a field."""
-EACH, DEAREST = 2e4, 5e7
-"""Data values that one evaluation of a field's integral may read for each of its latents, and in all: chains and maps,
-but not more than some fifty latents in one block."""
+DEAREST = 1e9
+"""Data values that one evaluation of a field's integral may read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +92,7 @@ def worthwhile(density: Target) -> NestedTarget | None:
         field = over_field(density, names)
     except ModelError:  # it is too dense to be factorised
         return None
-    return field if field.elements <= min(EACH * size, DEAREST) else None
+    return field if field.elements <= DEAREST else None
 
 
 def black_box(

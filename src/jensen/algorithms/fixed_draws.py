@@ -164,6 +164,6 @@ def linear_response(problem: FixedDrawsProblem, curvature: AbstractCurvature) ->
 
 def standard_start(q: FullRank) -> MeanField:
     """The mean-field optimum for a Gaussian: its means, and the inverse roots of the precision's diagonal."""
-    inverse = linalg.solve_lower(q.factor(), np.eye(q.dim))
+    inverse = linalg.inverse_triangular(q.factor())
     precision = (inverse**2).sum(axis=0)
     return MeanField(leaf(np.asarray(q.loc, float)), leaf(-0.5 * np.log(precision)))

@@ -6,16 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from jensen.algorithms.emulating import emulated
 from jensen.algorithms.flexible import draws
 from jensen.algorithms.on_target import on_target
 from jensen.core import Outcome, Progress
 from jensen.families import AbstractGaussian
 from jensen.math.precision import working
-from jensen.models.nested import NestedTarget
+from jensen.models.nested import EmulatedTarget, NestedTarget
 
 ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
 """Nats by which integrals may vary from one θ to another, and below which q stays as it is and is judged by better
 ones; θ at which that is measured; tries with more nodes."""
+FEW, SOME, MOST = 2, 4, 20
+"""Climbs before a surface stands for the density, where values are very dear and else; coordinates it may have."""
 
 
 Fit = Callable[[Any, int], Generator[Progress, None, Outcome]]
@@ -31,7 +34,9 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
     error = np.inf
     for more in range(TRIES + 1):
         if not error < LITTLE:
-            outcome = yield from on_target(target, fit(target, seed))
+            seen = (yield from _surface(target, seed)) or target
+            outcome = yield from on_target(seen, fit(seen, seed))
+            outcome = replace(outcome, target=seen)
             points = _points(target, outcome.q, seed)
         error = target.error(points)
         if error < ERROR or more == TRIES:
@@ -43,7 +48,14 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
         doubts = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {doubts}"
     status = f"{doubts or f'Given the other latents, {names} integrated out {target.how}.'} {outcome.status}"
     converged = outcome.converged and not doubts
-    return replace(outcome, target=target.settled(), converged=converged, status=status), doubts
+    return replace(outcome, target=outcome.target.settled(), converged=converged, status=status), doubts
+
+
+def _surface(target: NestedTarget, seed: int) -> Generator[Progress, None, EmulatedTarget | None]:
+    """What stands for the density where its values are dear; `None` where it is fitted itself."""
+    if not target.dear or target.dim > MOST:
+        return None
+    return (yield from on_target(target, emulated(target, seed, FEW if target.heavy else SOME)))
 
 
 def _points(target: NestedTarget, q: Any, seed: int) -> np.ndarray:

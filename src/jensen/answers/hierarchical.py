@@ -18,7 +18,7 @@ from jensen.answers.factors import factor_checks
 from jensen.answers.native import NativeAnswer
 from jensen.answers.packing import packed, unpacked
 from jensen.core import AbstractCheck, Outcome
-from jensen.diagnostics.checks import Expressed, OfPrior
+from jensen.diagnostics.checks import Expressed, FiniteDensity, OfPrior
 from jensen.diagnostics.dependence import Dependence, total_correlation
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.labellings import View
@@ -120,7 +120,7 @@ class HierarchicalAnswer(NativeAnswer):
 
     def checks(self) -> tuple[AbstractCheck, ...]:
         """Other optima, weights, moments, and whether q is more than mean field."""
-        return (*factor_checks(f"on {self.space}"), OfPrior(), Expressed(self.dependence))
+        return (*factor_checks(f"on {self.space}"), FiniteDensity(), OfPrior(), Expressed(self.dependence))
 
     def _discrete(self) -> dict[str, Any]:
         return {name: factor for name, factor in self.q.likelihood.factors.items() if factor.discrete}

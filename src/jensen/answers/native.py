@@ -18,7 +18,7 @@ from jensen.answers.contract import AbstractAnswer, Draws
 from jensen.answers.factors import FACTORS, factor_checks, factor_probabilities
 from jensen.answers.unconstrained import on_the_line
 from jensen.core import AbstractCheck, Outcome, total
-from jensen.diagnostics.checks import OfPrior
+from jensen.diagnostics.checks import FiniteDensity, OfPrior
 from jensen.diagnostics.evidence import Decomposition, Evidence
 from jensen.diagnostics.importance import Pool, weigh
 from jensen.diagnostics.labellings import View, numbered
@@ -151,7 +151,7 @@ class NativeAnswer(AbstractAnswer):
 
     def checks(self) -> tuple[AbstractCheck, ...]:
         """Other optima, weights, moments."""
-        return *factor_checks("all latents drawn"), OfPrior()
+        return *factor_checks("all latents drawn"), FiniteDensity(), OfPrior()
 
     def probabilities(self, pool: Pool, draws: Draws, without: Collection[str] = ()) -> dict[str, Probabilities]:
         """Those of the factors, where q is their product; by frequencies."""
@@ -217,7 +217,7 @@ class NativeAnswer(AbstractAnswer):
         for name, factor in self.q.factors.items():
             for part in dataclasses.fields(factor):
                 value = getattr(factor, part.name)
-                if isinstance(value, (int, float)) or hasattr(value, "shape"):
+                if isinstance(value, (int, float, tuple)) or hasattr(value, "shape"):
                     out[f"{name}/{type(factor).__name__}/{part.name}"] = np.asarray(value)
         return out
 
@@ -234,7 +234,7 @@ class NativeAnswer(AbstractAnswer):
         for site, (family, arrays) in parts.items():
             cls = getattr(native, family)
             fixed = {f.name for f in dataclasses.fields(cls) if f.metadata.get("static", False)}
-            given = {k: v.item() if k in fixed else leaf(np.asarray(v)) for k, v in arrays.items()}
+            given = {k: leaf(np.asarray(v)) if k not in fixed else v if v.ndim else v.item() for k, v in arrays.items()}
             if family == "Transformed":
                 assert target is not None
                 chosen = native.native_factor(target.structure.sites[site], target.supports.get(site))

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
 from jensen.diagnostics.profile import Frame, across
+from jensen.math import linalg
 
 POWER = 0.8
 """Power of the marginal density that draws follow: a little further out than the tail itself."""
@@ -44,7 +44,7 @@ class Directed:
         sideways = np.empty_like(noise)
         for k in np.unique(nearest):
             rows = nearest == k
-            sideways[rows] = solve_triangular(self.roots[k], noise[rows].T, lower=True, trans=1).T
+            sideways[rows] = linalg.times(noise[rows], linalg.inverse_triangular(self.roots[k]))
         return self.frame.points(self._profile(heights) + sideways @ self._basis.T)
 
     def log_prob(self, points: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ class Directed:
         inside = (heights >= self.at[0]) & (heights <= self.at[-1])
         found = np.full(len(points), -np.inf)
         heights = heights[inside]
-        white = solve_triangular(self.frame.factor, (points[inside] - self.frame.mean).T, lower=True).T
+        white = linalg.whitened(self.frame.factor, points[inside] - self.frame.mean)
         sideways = (white - self._profile(heights)) @ self._basis
         nearest, dim = self._nearest(heights), sideways.shape[1]
         logs = np.interp(heights, self.at, POWER * self.logs) - np.log(self._pieces()[1].sum())

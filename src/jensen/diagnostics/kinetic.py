@@ -48,12 +48,12 @@ def drift(
     rng = np.random.default_rng(seed)
     momentum = rng.normal(size=points.shape)
     values, gradients = target.value_and_grad(points)
-    start = linalg.solve_lower(factor, (points - mean).T).T
+    start = linalg.whitened(factor, points - mean)
     length = 1.0 / leapfrog
     moves, widenings, acceptance = [], [], []
     for sign in (1.0, -1.0):
         end, accept = _transition(target, points, values, gradients, sign * momentum, factor, length, leapfrog)
-        finish = linalg.solve_lower(factor, (end - mean).T).T
+        finish = linalg.whitened(factor, end - mean)
         # the expectation over acceptance, instead of a coin
         moves.append(accept[:, None] * (finish - start))
         widenings.append(0.5 * accept[:, None] * (finish**2 - start**2))

@@ -112,5 +112,5 @@ class FullRank(AbstractNatural):
     def host_log_prob(self, points: np.ndarray) -> np.ndarray:
         """log q for rows."""
         factor = self.factor()
-        whitened = linalg.solve_lower(factor, (points - np.asarray(self.loc, float)).T).T
+        whitened = linalg.whitened(factor, points - np.asarray(self.loc, float))
         return normal_log_prob(whitened, linalg.log_det_factor(factor))

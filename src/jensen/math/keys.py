@@ -4,6 +4,7 @@ import zlib
 from typing import Any
 
 import jax.random as jr
+import numpy as np
 
 HIGH = 1 << 31
 """`split(key, n)[i]` is `fold_in(key, i)`: what is folded in beyond every n is independent of all splits of the key."""
@@ -19,3 +20,9 @@ def purpose_key(seed: Any, purpose: str) -> Any:
         False
     """
     return jr.fold_in(jr.key(seed), HIGH | zlib.crc32(purpose.encode()))
+
+
+def host_keys(seed: int, purpose: str, count: int) -> np.ndarray:
+    """Key data (count, 2) for a purpose, made by NumPy: nothing is compiled."""
+    rng = np.random.default_rng([seed % 2**64, zlib.crc32(purpose.encode())])
+    return rng.integers(0, 2**32, (count, 2), dtype=np.uint32)

@@ -1,7 +1,13 @@
 """Small dense linear algebra on the host, always in float64."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import linalg
+
+SMALL = 200_000
+"""Multiplications up to which BLAS keeps to one thread. Beyond, two threads wait for each other longer than they work
+where the matrix is small and the rows are many, above all on a machine that has other work."""
 
 
 def symmetrise(matrix: np.ndarray) -> np.ndarray:
@@ -31,7 +37,7 @@ def inverse_factor(precision: np.ndarray) -> np.ndarray:
     scaled = symmetrise(precision * np.outer(root, root))
     # With P = U Uᵀ, U upper triangular, U⁻ᵀ is lower triangular and its outer product is P⁻¹.
     flipped = np.linalg.cholesky(scaled[::-1, ::-1])[::-1, ::-1]
-    return root[:, None] * linalg.solve_triangular(flipped, np.eye(len(root)), lower=False, trans=1)
+    return root[:, None] * inverse_triangular(flipped, lower=False).T
 
 
 def lower_factor(root: np.ndarray) -> np.ndarray:
@@ -44,6 +50,42 @@ def lower_factor(root: np.ndarray) -> np.ndarray:
 def solve_lower(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
     """L⁻¹ b for lower triangular L."""
     return linalg.solve_triangular(factor, right, lower=True)
+
+
+def whitened(factor: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """L⁻¹ x for every row x."""
+    if len(rows) <= len(factor):
+        return solve_lower(factor, rows.T).T
+    return times(rows, inverse_triangular(factor).T)
+
+
+def inverse_triangular(factor: np.ndarray, lower: bool = True) -> np.ndarray:
+    """L⁻¹, by a routine that starts no threads where L is small."""
+    inverse, info = linalg.lapack.dtrtri(np.asarray_chkfinite(factor, float), lower=lower)
+    if info:
+        raise np.linalg.LinAlgError("singular matrix")
+    return np.tril(inverse) if lower else np.triu(inverse)
+
+
+def times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """X M for many rows X, a few at a time."""
+    out = np.empty((len(rows), matrix.shape[1]))
+    for part in _pieces(len(rows), matrix.size):
+        np.matmul(rows[part], matrix, out=out[part])
+    return out
+
+
+def scatter(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Σ_n w_n x_n x_nᵀ, a few rows at a time."""
+    total = np.zeros((rows.shape[1], rows.shape[1]))
+    for part in _pieces(len(rows), total.size):
+        total += (rows[part].T * weights[part]) @ rows[part]
+    return total
+
+
+def _pieces(count: int, size: int) -> Iterator[slice]:
+    step = max(64, SMALL // size)
+    return (slice(i, i + step) for i in range(0, count, step))
 
 
 def log_det_factor(factor: np.ndarray) -> float:

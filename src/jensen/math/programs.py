@@ -144,16 +144,17 @@ def quick_options(level: str = "quick") -> dict[str, Any]:
 class Graded:
     """A function that is compiled in one of two grades: wholly where it runs for long, in half of the time elsewhere.
 
-    JAX's own caches then serve every call with the same shapes.
+    A `rare` one, of which a fit makes a few dozen calls, takes a quarter there. JAX's own caches then serve every call
+    with the same shapes.
     """
 
-    def __init__(self, fn: Callable[..., Any]):
-        self.fn, self.whole = fn, jax.jit(fn)
+    def __init__(self, fn: Callable[..., Any], rare: bool = False):
+        self.fn, self.whole, self.level = fn, jax.jit(fn), "quick" if rare else "middle"
 
     @cached_property
     def light(self) -> Any:
         """Compiled with some optimisations."""
-        return jax.jit(self.fn, compiler_options=quick_options("middle"))
+        return jax.jit(self.fn, compiler_options=quick_options(self.level))
 
     def at(self, heavy: bool) -> Any:
         """The grade for a function that dominates the time, or for one that does not."""

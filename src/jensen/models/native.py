@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import biject_to
+from numpyro.distributions import biject_to, constraints
 
 from jensen._errors import ModelError
 from jensen.core import AbstractModel, total
@@ -19,6 +19,7 @@ from jensen.math.programs import Program
 from jensen.models.analysis import is_fixed, placeholders
 from jensen.models.build import build
 from jensen.models.dependence import Links, links
+from jensen.models.floors import floors
 from jensen.models.host_function import check_points, shown
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import NumPyroModel, seeded
@@ -54,10 +55,16 @@ class NativeTarget:
         self.gradients = self.values = 0
         self.row_inputs: np.ndarray | None = None
 
-    @property
+    @functools.cached_property
     def supports(self) -> dict[str, Any]:
-        """Supports whose bounds are data."""
-        return dict(getattr(self.model.bijection, "bounds", {}))
+        """Supports whose bounds are data, be it that the likelihood excludes what lies below."""
+        known = dict(getattr(self.model.bijection, "bounds", {}))
+        if self.subsample is not None or not isinstance(self.model, NumPyroModel):
+            return known
+        with working(self.precision):
+            terms = Program(_terms)
+            found = floors(self.structure, lambda at: jax.device_get(terms(at, self.model)), self.links)
+        return known | {name: constraints.integer_greater_than(low) for name, low in found.items()}
 
     @property
     def program(self) -> NumPyroProgram | None:

@@ -37,7 +37,7 @@ class OneWidth(Messenger):
             leaves = jax.tree.leaves(msg["fn"])
             if any(_narrow(leaf) for leaf in leaves):
                 msg["fn"] = jax.tree.map(_whole, msg["fn"])
-            if type(msg["value"]) in _PLAIN and any(isinstance(leaf, Tracer) for leaf in leaves):
+            if isinstance(msg["value"], _PLAIN) and any(isinstance(leaf, Tracer) for leaf in leaves):
                 msg["value"] = jnp.asarray(msg["value"])
 
 

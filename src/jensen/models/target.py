@@ -9,6 +9,7 @@ import numpy as np
 
 from jensen.core import AbstractModel
 from jensen.math import lbfgs, linalg
+from jensen.math.keys import host_keys
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Graded, primitives
 from jensen.models.bijection import AbstractChart
@@ -27,13 +28,16 @@ def _weighted(parts: Any, weights: jax.Array) -> Any:
 # Programs of the module: jit's own cache then serves every fit of the same model and shapes.
 _value_and_grad = Graded(jax.vmap(jax.value_and_grad(_log_density, argnums=1), (None, 0)))
 _value = Graded(jax.vmap(_log_density, (None, 0)))
-_constrain = Graded(jax.vmap(lambda model, point: model.constrain(point), (None, 0)))
-_complete = Graded(jax.vmap(lambda model, point, key: model.complete(point, key), (None, 0, 0)))
-_terms = Graded(lambda model, point: model.terms_at(point)[0])
-_forward = Graded(lambda model, point: model.bijection.forward(point))
-_inverse = Graded(lambda model, latent: model.bijection.inverse(latent)[0])
+_constrain = Graded(jax.vmap(lambda model, point: model.constrain(point), (None, 0)), rare=True)
+_complete = Graded(
+    jax.vmap(lambda model, point, key: model.complete(point, jax.random.wrap_key_data(key)), (None, 0, 0)),
+    rare=True,
+)
+_terms = Graded(lambda model, point: model.terms_at(point)[0], rare=True)
+_forward = Graded(lambda model, point: model.bijection.forward(point), rare=True)
+_inverse = Graded(lambda model, latent: model.bijection.inverse(latent)[0], rare=True)
 _mean_marginals = Graded(lambda model, points, weights: _weighted(jax.vmap(model.marginals)(points), weights))
-_inverses = Graded(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)))
+_inverses = Graded(jax.vmap(lambda model, latent: model.bijection.inverse(latent), (None, 0)), rare=True)
 
 
 @jax.jit
@@ -206,7 +210,7 @@ class Target:
             return self.constrain(points)
         padded, width = self._pad(points)
         with working(self.precision):
-            keys = jax.random.split(jax.random.key(seed), len(padded))
+            keys = host_keys(seed, "complete", len(padded))
             parts = [
                 jax.device_get(_complete.at(self.heavy)(self.model, padded[i : i + width], keys[i : i + width]))
                 for i in range(0, len(padded), width)

@@ -15,7 +15,7 @@ from jensen.algorithms.coordinate.collapse import Weighable
 from jensen.algorithms.coordinate.hybrid_solution import HybridSolution
 from jensen.algorithms.coordinate.solution import Solution
 from jensen.families.exponential import Product, draw_many
-from jensen.math.keys import purpose_key
+from jensen.math.keys import host_keys
 from jensen.math.precision import working
 from jensen.math.programs import Program
 
@@ -24,6 +24,7 @@ PILOT = 128
 EVEN = 0.5
 """Spread of the log weights, in nats, below which no other choice is tried."""
 CHOICES = 2
+KEPT = "_weigher"
 LONG = 10_000
 """Numbers that a log density works on from which on a program for the factors alone is worth its compilation."""
 
@@ -99,11 +100,16 @@ class Weigher:
         with working(self.solution.precision):
             return draw_many(q, count, seed)
 
+    @functools.cached_property
+    def _conditionals(self) -> dict[tuple[str, ...], Program]:
+        return {}
+
     def conditional(self, names: tuple[str, ...], points: Any, count: int, seed: int) -> Any:
         """Draws of blocks that left, from their exact conditionals at `count` values of the others."""
         with working(self.solution.precision):
-            program = Program(functools.partial(_conditional, self.way, names, self.batch))
-            root = np.asarray(jax.random.key_data(purpose_key(seed, "conditionals")))
+            new = Program(functools.partial(_conditional, self.way, names, self.batch))
+            program = self._conditionals.setdefault(names, new)
+            root = host_keys(seed, "conditionals", 1)[0]
             parts = []
             for start in range(0, count, PILOT):
                 rows = np.minimum(np.arange(start, start + PILOT), count - 1)
@@ -120,7 +126,17 @@ class Weigher:
 
 
 def chosen_weigher(solution: Solution | HybridSolution) -> Weigher:
-    """The first choice of what leaves whose weights are even, else the one whose weights vary least on a few draws."""
+    """The first choice of what leaves whose weights are even, else the one whose weights vary least on a few draws.
+
+    Kept beside the solution's target for the next who asks: programs and draws of a fit serve its check.
+    """
+    kept = vars(solution.target)
+    if KEPT not in kept or kept[KEPT].solution is not solution:
+        kept[KEPT] = _choice(solution)
+    return kept[KEPT]
+
+
+def _choice(solution: Solution | HybridSolution) -> Weigher:
     with working(solution.precision):
         found = [Weigher(solution, way) for way in solution.weighables()]
     exact = [choice for choice in found if not choice.way.weighed]

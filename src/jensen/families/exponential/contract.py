@@ -6,6 +6,7 @@ from typing import TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._errors import UndefinedError
 from jensen._typing import Array, PRNGKey, Scalar
@@ -39,6 +40,11 @@ class AbstractExponentialFactor(eqx.Module):
     @abc.abstractmethod
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
         """One draw: the values of the sites."""
+
+    def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
+        """`count` draws of every site by NumPy, (count, ...), with nothing to compile; `None` where it has no way."""
+        del rng, count
+        return None
 
     @abc.abstractmethod
     def contains(self) -> Array:

@@ -1,7 +1,8 @@
 """Many draws of a product of factors, a factor and a chunk at a time.
 
-Random numbers take most of the compilation of whatever uses them. Here they stand alone: a program per factor and chunk
-of draws, which factors of the same family and shapes share whatever model they come from, and every number of draws.
+Random numbers take most of the compilation of whatever uses them. Here NumPy draws them, for families that can; for the
+others they stand alone: a program per factor and chunk of draws, which factors of the same family and shapes share
+whatever model they come from, and every number of draws.
 """
 
 from functools import cache, partial
@@ -12,6 +13,7 @@ import numpy as np
 
 from jensen.families.exponential.contract import AbstractExponentialFactor
 from jensen.families.exponential.product import Product
+from jensen.math.keys import host_keys
 from jensen.math.programs import Program
 
 CHUNK = 1024
@@ -26,14 +28,17 @@ def draw_many(q: Product, count: int, seed: int) -> dict[str, np.ndarray]:
     The same seed gives the same draws, and more draws begin with the same ones while the chunks are equally long.
     """
     values: dict[str, np.ndarray] = {}
-    root = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    host = jax.device_get(q.factors)
+    root = host_keys(seed, "factors", 1)[0]
     for place, (name, factor) in enumerate(q.factors.items()):
         length = _chunk(factor, count)
         program = _program(length)
         parts = []
         for start in range(0, count, length):
             index = np.array([place, start // length], np.uint32)
-            parts.append(jax.device_get(program(factor, root, index)))
+            rng = np.random.default_rng([seed % 2**64, *index.tolist()])
+            drawn = host[name].host_draws(rng, length)
+            parts.append(jax.device_get(program(factor, root, index)) if drawn is None else drawn)
         for site, drawn in zip(q.sites[name], zip(*parts, strict=True), strict=True):
             values[site] = (drawn[0] if len(drawn) == 1 else np.concatenate(drawn))[:count]
     return values

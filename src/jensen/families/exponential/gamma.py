@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
@@ -48,6 +49,16 @@ class GammaPower(AbstractExponentialFactor):
         value = (jax.random.gamma(key, self.concentration) / self.rate) ** (1.0 / self.power)
         kind = jnp.finfo(value.dtype)
         return (jnp.clip(value, kind.tiny, kind.max),)
+
+    def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
+        """As `draw`."""
+        log, power = (np.asarray(self.natural[name]) for name in ("log", "power"))
+        shape = (log.astype(float) + 1.0) / self.power
+        if not np.all((shape > 0) & (power < 0)):
+            return None
+        value = (rng.standard_gamma(shape, (count, *log.shape)) / -power) ** (1.0 / self.power)
+        kind = np.finfo(log.dtype)
+        return (np.clip(value, kind.tiny, kind.max).astype(log.dtype),)
 
     def contains(self) -> Array:
         """A > 0 and b > 0."""

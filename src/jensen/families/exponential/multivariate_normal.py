@@ -7,6 +7,7 @@ import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.math.linalg import times
 from jensen.math.readout import readout
 
 
@@ -92,6 +93,23 @@ class MultivariateNormal(AbstractExponentialFactor):
         noise = jax.random.normal(key, factor.shape[:-1])
         step = jax.scipy.linalg.solve_triangular(factor, noise[..., None], trans=1, lower=True)[..., 0]
         return (self.loc + self._restored(step),)
+
+    def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
+        """As `draw`."""
+        linear, order = np.asarray(self.natural["z"]), self._order
+        moved = linear.transpose(order)
+        batch = moved.shape[: moved.ndim - len(self.event_axes)]
+        rows = moved.reshape((*batch, -1)).astype(float)
+        half = np.asarray(self.natural["zz"], float).reshape((*rows.shape, rows.shape[-1]))
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(-(half + half.swapaxes(-1, -2))))
+        except np.linalg.LinAlgError:
+            return None
+        loc = np.einsum("...ji,...j->...i", root, np.einsum("...ij,...j->...i", root, rows))
+        noise = rng.standard_normal((count, *rows.shape))
+        step = np.einsum("c...j,...ji->c...i", noise, root) if batch else times(noise, root)
+        value = (loc + step).reshape((count, *moved.shape)).transpose([0, *(1 + np.argsort(order))])
+        return (value.astype(linear.dtype),)
 
     def contains(self) -> Array:
         """Σ⁻¹ is positive definite."""

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
@@ -38,6 +39,13 @@ class Normal(AbstractExponentialFactor):
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
         """m + s ε."""
         return (self.loc + jnp.sqrt(self.variance) * jax.random.normal(key, self.loc.shape),)
+
+    def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
+        """As `draw`."""
+        linear, square = (np.asarray(self.natural[name]) for name in ("z", "zz"))
+        variance = -0.5 / square
+        value = linear * variance + np.sqrt(variance) * rng.standard_normal((count, *linear.shape))
+        return (value.astype(linear.dtype),)
 
     def contains(self) -> Array:
         """η₂ < 0."""

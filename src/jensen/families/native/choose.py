@@ -75,8 +75,8 @@ def _range(site: Any, support: Any) -> AbstractFactor:
 
 
 def _counts(site: Any, support: Any) -> AbstractFactor:
-    low = int(getattr(support, "lower_bound", 0))
-    return DiscretisedNormal(jnp.full(site.shape, 2.0), jnp.zeros(site.shape), low)
+    bound: Any = getattr(support, "lower_bound", 0)
+    return DiscretisedNormal(jnp.full(site.shape, 2.0), jnp.zeros(site.shape), bound if np.ndim(bound) else int(bound))
 
 
 _FAMILIES: tuple[tuple[tuple[Any, ...], Callable[[Any, Any], AbstractFactor]], ...] = (
@@ -111,7 +111,7 @@ def native_factor(site: Any, support: Any = None) -> AbstractFactor:
     make = _KINDS.get(type(inner))
     bounds = [getattr(inner, name, 0.0) for name in ("lower_bound", "upper_bound")]
     fixed = all(np.ndim(bound) == 0 for bound in bounds)
-    if make is not None and (fixed or make is _range):
+    if make is not None and (fixed or make in (_range, _counts)):
         return make(site, inner)
     if support.is_discrete:
         raise ModelError(

@@ -33,8 +33,13 @@ class DiscretisedNormal(AbstractFactor):
     event_dim: ClassVar[int] = 0
     loc: Array
     log_scale: Array
-    low: int = eqx.field(static=True, default=0)
+    low: Any = eqx.field(static=True, default=0, converter=lambda low: nested(low))
     count: int | None = eqx.field(static=True, default=None)
+
+    @property
+    def least(self) -> Any:
+        """`low`: one number, or one of each row."""
+        return np.asarray(self.low) if isinstance(self.low, tuple) else self.low
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -67,11 +72,11 @@ class DiscretisedNormal(AbstractFactor):
     def sample(self, key: PRNGKey) -> Array:
         """The cell of a normal draw."""
         noise = jax.random.normal(key, self.rows, self.loc.dtype)
-        return self.low + self._cell(self.loc + self._scale() * noise).astype(int)
+        return self.least + self._cell(self.loc + self._scale() * noise).astype(int)
 
     def log_prob(self, value: Array) -> Array:
         """The log mass of the value's cell."""
-        k = jnp.asarray(value - self.low, self.loc.dtype)
+        k = jnp.asarray(value - self.least, self.loc.dtype)
         first, last = k <= 0.0, k >= self._top
         inside, scale = (k >= 0.0) & (k <= self._top), self._scale()
         k = jnp.clip(k, 0.0, self._top)
@@ -98,7 +103,7 @@ class DiscretisedNormal(AbstractFactor):
         mass = jnp.diff(ndtr(edges), axis=-1)
         mean = jnp.sum(mass * middle, axis=-1)
         spread = (middle - mean[..., None]) ** 2 - (width**2 - 1.0) / 12.0  # less what grouping adds (Sheppard)
-        return self.low + mean, jnp.sum(mass * spread, axis=-1)
+        return self.least + mean, jnp.sum(mass * spread, axis=-1)
 
     def mean(self) -> Array:
         """Σ k q(k), value by value; where there are many, by blocks of values a fifth of an sd wide."""
@@ -124,7 +129,7 @@ class DiscretisedNormal(AbstractFactor):
 
     def _cell_width(self) -> Array:
         """On the scale of g, at the mean."""
-        mean = jnp.clip(self.mean() - self.low, 0.0, self._top)
+        mean = jnp.clip(self.mean() - self.least, 0.0, self._top)
         return self._even(mean + 1.0) - self._even(mean)
 
     @property
@@ -134,8 +139,8 @@ class DiscretisedNormal(AbstractFactor):
 
     def nodes(self) -> Array:
         """Two counts an sd apart."""
-        top = None if self.count is None else self.low + self.count
-        return two_counts(self.mean(), self.variance(), self.low, top)
+        top = None if self.count is None else self.least + self.count
+        return two_counts(self.mean(), self.variance(), self.least, top)
 
     def statistics(self, value: Array) -> Array:
         """The count less its mean."""
@@ -148,10 +153,18 @@ class DiscretisedNormal(AbstractFactor):
 
     def around(self, draws: np.ndarray) -> Self:
         """With the draws' median and spread on the scale of g; not far out where they are vague."""
-        middle, spread = middle_and_spread(np.asarray(self._even(jnp.asarray(draws - self.low + 0.5, float))))
+        middle, spread = middle_and_spread(
+            np.asarray(self._even(jnp.asarray(np.maximum(draws - self.least, 0) + 0.5, float)))
+        )
         limit = np.where(spread < 2.99, np.inf, VAGUE)
         loc, scale = np.minimum(middle, limit), np.maximum(spread, 0.5)
         return type(self)(jnp.asarray(loc), jnp.asarray(np.log(scale)), self.low, self.count)
+
+
+def nested(low: Any) -> Any:
+    """An array of integers, or a list of them, as tuples, which can be compared; a number as it is."""
+    rows = np.asarray(low).tolist()
+    return tuple(nested(row) for row in rows) if isinstance(rows, list) else low if isinstance(low, int) else rows
 
 
 def _log_mass(left: Array, right: Array) -> Array:

@@ -11,7 +11,9 @@ import numpy as np
 
 from jensen._errors import DataError, ModelError
 from jensen.models.data_check import Place
+from jensen.models.folding import called
 from jensen.models.indices.known import MISSING, Known, origin
+from jensen.models.indices.needed import encodes
 from jensen.models.indices.positions import scatter_sizes
 from jensen.models.indices.walk import Lookup
 from jensen.models.user_code import is_user_file
@@ -53,7 +55,7 @@ class Outside:
 
 def outside(lookup: Lookup) -> list[Outside]:
     """What of an index lies outside; an index that the program clips or fills on purpose is left alone."""
-    scalar = lookup.eqn.primitive.name.startswith("dynamic") or chooses(lookup.eqn)
+    scalar = lookup.eqn.primitive.name.startswith("dynamic") or chooses(lookup.eqn) or encodes(lookup.eqn)
     values = (lookup.index.clamped if chooses(lookup.eqn) else lookup.index.before) or lookup.index
     array = values.array
     if array.dtype.kind not in "iu":
@@ -70,6 +72,8 @@ def outside(lookup: Lookup) -> list[Outside]:
             beyond = np.zeros_like(beyond)
             negative = negative if lookup.index.before is not None else beyond
         bad = negative | beyond
+        if encodes(lookup.eqn) and bad.any() and _reference(lookup, limit, set(entries[bad].tolist())):
+            continue
         bad = bad if seen is None else bad & seen.reshape(array.shape)[..., column]
         if bad.any():
             found.append(Outside(lookup, column, limit, values, bad))
@@ -81,8 +85,25 @@ def chooses(eqn: Any) -> bool:
     return eqn.primitive.name in ("cond", "select_n")
 
 
+def _reference(lookup: Lookup, limit: int, out: set[int]) -> bool:
+    """Whether one category is encoded by zeros on purpose: the one below the first that has a column, or the last.
+
+    It is not where -1 stands in the data themselves, the code of a missing category; nor where 0 does not occur among
+    the others, which are then numbered from 1.
+    """
+    index = lookup.index
+    if out == {-1}:
+        places = np.flatnonzero(index.array == -1)
+        leaf, at = origin(index, int(places[0]))
+        return leaf.name is None or leaf.array.flat[at] != -1
+    return out == {limit + 1} and bool((index.array == 0).any())
+
+
 def _limits(lookup: Lookup) -> list[int]:
     eqn, shape = lookup.eqn, lookup.eqn.invars[0].aval.shape
+    if encodes(eqn):
+        ((inner, _),) = [called(eqn)]
+        return [next(e.params["shape"][e.params["dimension"]] for e in inner.eqns if e.primitive.name == "iota") - 1]
     if chooses(eqn):
         return [len(eqn.params["branches"] if "branches" in eqn.params else eqn.invars[1:]) - 1]
     name = eqn.primitive.name
@@ -123,6 +144,8 @@ def error_for(found: Outside, place: Place | None, scalars: dict[int, Known]) ->
             source, flat = scalars[int(value)], 0
         if source.keys:
             return _of_data(found, source, flat, int(value), place)
+        if encodes(found.lookup.eqn):
+            return None
         beyond = int(value) > found.limit or int(value) < -1 - found.limit
         if beyond and (written or found.lookup.eqn.primitive.name == "gather"):
             return _of_program(found, int(value))
@@ -161,7 +184,13 @@ def _of_data(found: Outside, source: Known, flat: int, value: int, place: Place 
         )
     what = f"'{key}' gives {many} indices" if many > 1 else f"'{key}' gives an index"
     line = line_of(found.lookup.eqn)
-    of_what = "the branches of a choice" if chooses(found.lookup.eqn) else "the entries of the axis that is looked up"
+    of_what = (
+        "the branches of a choice"
+        if chooses(found.lookup.eqn)
+        else "the columns of a one-hot encoding, which is a row of zeros there"
+        if encodes(found.lookup.eqn)
+        else "the entries of the axis that is looked up"
+    )
     return DataError(
         f"{what} outside 0..{found.limit}, {of_what}; {first}.",
         f"{where}. {line}",
@@ -189,7 +218,7 @@ def _row(leaf: Known, flat: int, place: Place | None) -> str:
 def _remedy(found: Outside, value: int) -> str:
     array = found.values.array
     choice = chooses(found.lookup.eqn)
-    whole = choice or found.lookup.eqn.primitive.name.startswith("dynamic")
+    whole = choice or encodes(found.lookup.eqn) or found.lookup.eqn.primitive.name.startswith("dynamic")
     entries = array if whole else array[..., found.column]
     low, high = int(entries.min()), int(entries.max())
     if choice:
@@ -198,6 +227,8 @@ def _remedy(found: Outside, value: int) -> str:
         return MISSING
     if low >= 1 and high == found.limit + 1:
         return f"Number the groups from 0: subtract 1, so that they run over 0..{found.limit}."
+    if encodes(found.lookup.eqn):
+        return f"Number the groups 0..{found.limit}, or multiply by what is meant: (g < n)[:, None] * one_hot(g, n)."
     return f"Number the groups 0..{found.limit} without gaps, or give the axis one entry for each."
 
 

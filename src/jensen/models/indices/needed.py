@@ -13,10 +13,18 @@ def index_inputs(eqn: Any) -> range:
     name = eqn.primitive.name
     if name == "gather" or name.startswith("scatter"):
         return range(1, 2)
-    if name == "cond" or (name == "select_n" and eqn.invars[0].aval.dtype != bool):
+    if name == "cond" or encodes(eqn) or (name == "select_n" and eqn.invars[0].aval.dtype != bool):
         return range(1)
     first = {"dynamic_slice": 1, "dynamic_update_slice": 2}.get(name)
     return range(0) if first is None else range(first, len(eqn.invars))
+
+
+def encodes(eqn: Any) -> bool:
+    """Whether an equation is a call of `jax.nn.one_hot`, which gives a row of zeros for what lies outside.
+
+    Only that call: a comparison that the user writes, `g[:, None] == jnp.arange(J)`, may mean anything.
+    """
+    return eqn.params.get("name") == "_one_hot" and len(eqn.invars) == 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,8 @@ class Needed:
         name, count = eqn.primitive.name, len(eqn.invars)
         inner = called(eqn)
         if inner is not None:
-            return self(inner[0], outs).inputs
+            own = index_inputs(eqn) if self.indices else ()
+            return self(inner[0], outs).inputs.union(own)
         if name == "cond":
             parts = [self(branch.jaxpr, outs) for branch in eqn.params["branches"]]
             used = frozenset(i + 1 for part in parts for i in part.inputs)

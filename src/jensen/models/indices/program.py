@@ -26,6 +26,7 @@ from jensen.models.indices.judge import OBSERVED, error_for, outside
 from jensen.models.indices.known import Known, LaterError
 from jensen.models.indices.named import Named, known, named, numbers
 from jensen.models.indices.needed import Needed
+from jensen.models.indices.states import SITES, Choice, corners, impossible, known_range, of_states
 from jensen.models.indices.walk import Lookup, Walk
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import seeded
@@ -37,16 +38,18 @@ _KNOWN: "OrderedDict[Hashable, IndexCheck]" = OrderedDict()
 
 @dataclass(frozen=True, eq=False)
 class IndexCheck:
-    """A traced program: inputs are the arrays in the order of `names`, a number that all latents depend on, and a key.
+    """A traced program: inputs are the arrays in the order of `names` and what `_point` gives.
 
     There is none where the program cannot be traced. `made` are the arrays that NumPy made
-    of those the program needs concretely, `fixed`.
+    of those the program needs concretely, `fixed`; `choices` are discrete latents with
+    the ends of their ranges.
     """
 
     closed: ClosedJaxpr | None = None
     names: tuple[str, ...] = ()
     made: list[Named] = field(default_factory=list)
     fixed: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
     needed: Needed = field(default_factory=Needed)
 
     def run(self, arguments: Mapping[str, Any], place: Place | None = None) -> None:
@@ -65,12 +68,18 @@ class IndexCheck:
         concrete = {n: Known(v, frozenset([n]), name=n) for n, v in held.items()}
         consts = [known(c, self.made, concrete) for c in self.closed.consts] if self.made else self.closed.consts
         scalars = {**_whole_numbers(arguments), **numbers(self.made, concrete)}
-        inputs = [*leaves.values(), None, None]
-        for lookup in self._lookups(consts, inputs):
-            for found in outside(lookup):
-                error = error_for(found, place, scalars)
-                if error is not None and matters(self.closed, [*arrays, *_point()], found):
-                    raise error
+        first = self._lookups(consts, [*leaves.values(), None, None, None])
+        for found in (found for lookup in first for found in outside(lookup)):
+            error = error_for(found, place, scalars)
+            if error is not None and matters(self.closed, [*arrays, *_point()], found):
+                raise error
+        judged = {(id(lookup.eqn), lookup.operand) for lookup in first}
+        for states in corners(len(self.choices)):
+            for lookup in self._lookups(consts, [*leaves.values(), None, None, Known(states)]):
+                for found in outside(lookup) if (id(lookup.eqn), lookup.operand) not in judged else ():
+                    error, at = of_states(found, self.choices, states), [*arrays, *_point(states)]
+                    if error is not None and not impossible(self.closed, at) and matters(self.closed, at, found):
+                        raise error
 
     def _lookups(self, consts: Any, inputs: list[Known | None]) -> list[Lookup]:
         assert self.closed is not None
@@ -95,9 +104,10 @@ def _whole_numbers(arguments: Mapping[str, Any], prefix: str = "") -> dict[int, 
     return found
 
 
-def _point() -> tuple[Any, Any]:
-    """A number that the latents depend on, and a key."""
-    return np.asarray(0.7, jnp.result_type(float)), np.array([0, 11], np.uint32)
+def _point(states: Any = None) -> tuple[Any, Any, Any]:
+    """A number that the continuous latents depend on, a key, and which end of their range discrete latents are at."""
+    number, key = np.asarray(0.7, jnp.result_type(float)), np.array([0, 11], np.uint32)
+    return number, key, np.zeros(SITES, int) if states is None else states
 
 
 def checked(
@@ -149,9 +159,10 @@ def _traced(model: Any, arguments: dict[str, Any]) -> IndexCheck:
         arrays = {k: v for k, v in arguments.items() if k not in names}
         plain = {k: v for k, v in arguments.items() if k in names}
         made: list[Named] = []
+        choices: list[Choice] = []
         try:
-            closed = _jaxpr(model, arrays, plain, made)
-            again: Any = lambda other, arrays=arrays: _jaxpr(model, arrays, other, [])  # noqa: E731
+            closed = _jaxpr(model, arrays, plain, made, choices)
+            again: Any = lambda other, arrays=arrays: _jaxpr(model, arrays, other, [], [])  # noqa: E731
             refuse_counted(closed, plain, again, [*jax.tree.leaves(arrays), *_point()])
         except CONCRETE_NEEDED:
             continue
@@ -161,13 +172,15 @@ def _traced(model: Any, arguments: dict[str, Any]) -> IndexCheck:
             return IndexCheck()
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(arrays)]
         keys = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
-        return IndexCheck(closed, keys, made, tuple(names))
+        return IndexCheck(closed, keys, made, tuple(names), tuple(choices))
     return IndexCheck()
 
 
-def _jaxpr(model: Any, arrays: dict[str, Any], plain: dict[str, Any], made: list[Named]) -> ClosedJaxpr:
-    """The program traced, its concrete arrays named where it takes them like that."""
-    run = _density if isinstance(model, LogDensity) else _sites
+def _jaxpr(
+    model: Any, arrays: dict[str, Any], plain: dict[str, Any], made: list[Named], choices: list[Choice]
+) -> ClosedJaxpr:
+    """The program traced, its concrete arrays named where it takes them like that; `choices` are discrete latents."""
+    run: Any = _density if isinstance(model, LogDensity) else partial(_sites, choices)
     fixed = named(plain, made)
     if made:
         try:
@@ -179,8 +192,10 @@ def _jaxpr(model: Any, arrays: dict[str, Any], plain: dict[str, Any], made: list
     return jax.make_jaxpr(partial(run, model, plain))(arrays, *_point())
 
 
-def _density(model: LogDensity, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any) -> Any:
-    del key
+def _density(
+    model: LogDensity, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any, states: Any
+) -> Any:
+    del key, states
     return model.fn(_latents(model, number), **arrays, **fixed)
 
 
@@ -193,14 +208,22 @@ def _latents(model: LogDensity, number: Any) -> dict[str, Any]:
     return latent
 
 
-def _sites(fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any) -> Any:
-    """Log densities and deterministic sites at latents that all differ."""
+def _sites(
+    choices: list[Choice], fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any, states: Any
+) -> Any:
+    """Log densities and deterministic sites at latents that all differ; discrete ones at an end of their range."""
+    choices.clear()
 
     def value(site: dict[str, Any]) -> Any:
         if site["type"] != "sample" or site["is_observed"] or site["value"] is not None:
             return None
         if "_scan_current_index" in site["infer"]:
             return None
+        ends = known_range(site["fn"].support)
+        if ends is not None and len(choices) < SITES:
+            low, high = ends
+            choices.append((site["name"], low, high))
+            return jnp.full(site["fn"].shape(), low) + (high - low) * states[len(choices) - 1]
         return _value(site["fn"].support, site["fn"].shape(), number)
 
     program = handlers.substitute(seeded(fn, key), substitute_fn=value)

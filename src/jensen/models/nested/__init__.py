@@ -1,6 +1,7 @@
 """Nested approximations: few hyperparameters θ, and many latents z that are integrated out for every θ."""
 
 from jensen.models.nested.build import integrated, on_chart, over_theta
+from jensen.models.nested.emulated import EmulatedTarget
 from jensen.models.nested.field_target import FieldTarget
 from jensen.models.nested.fields import candidates, over_field
 from jensen.models.nested.layout import Layout
@@ -9,6 +10,7 @@ from jensen.models.nested.search import find_groups
 from jensen.models.nested.target import NestedTarget
 
 __all__ = [
+    "EmulatedTarget",
     "FieldTarget",
     "Layout",
     "NestedModel",

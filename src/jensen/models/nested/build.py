@@ -9,6 +9,7 @@ from jensen._typing import leaf
 from jensen.math.precision import float_type
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested import fields
+from jensen.models.nested.emulated import EmulatedTarget
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.quadrature import nodes
@@ -58,7 +59,7 @@ def over_theta(target: Target, layout: Layout, per_axis: int | None = None) -> N
 def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> Target:
     """The nested target that `NestedTarget.chart` has described."""
     if "sites" in saved:
-        return fields.on_chart(target, saved)
+        return EmulatedTarget.on_chart(fields.on_chart(target, saved), saved)
     found = integrated(target, int(saved["nodes"]))
     if found is None or found.model.start.shape != np.shape(saved["start"]):
         raise OptionError(
@@ -66,4 +67,4 @@ def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> Target:
             f"Groups and latents of one: {np.shape(saved['start'])}.",
             "Attach the model and the data it was fitted with.",
         )
-    return found.settled(np.asarray(saved["start"], found.model.start.dtype))
+    return EmulatedTarget.on_chart(found.settled(np.asarray(saved["start"], found.model.start.dtype)), saved)

@@ -69,11 +69,11 @@ class FieldModel(AbstractModel):
         """The mode of the field's density, held constant by differentiation."""
         return laplace.mode(density.held(), self.start, self.order)
 
-    def at(self, point: Flat) -> tuple[Scalar, Array]:
-        """Log p(x, θ) at u, as a density over R^d, in nats, and the field's mode."""
+    def at(self, point: Flat) -> tuple[Scalar, tuple[Array, Scalar]]:
+        """Log p(x, θ) at u, as a density over R^d, in nats; the field's mode, and the damping on the way to it."""
         density = self.given(point)
         near = self.near(density)
-        return laplace.log_integral(density, near, self.noise, self.order), near.z
+        return laplace.log_integral(density, near, self.noise, self.order), (near.z, near.damping)
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """Log p(x, θ) at u, in nats."""

@@ -1,6 +1,5 @@
 """The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
 
-from functools import cached_property
 from typing import Any, ClassVar
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models.nested.field import Drawn, FieldModel
-from jensen.models.nested.target import NestedTarget, value_alone, value_grad_and_mode
+from jensen.models.nested.target import NestedTarget, evaluated, value_alone
 
 EACH, HEAVY = 8, 1e6
 """Newton steps of one evaluation; data values from which on few starts and draws have to do."""
@@ -17,6 +16,8 @@ ENTRY, MULTIPLIED = 6, 20
 """Numbers that a program computes, and multiplications of a factorisation, that take as long as one data value."""
 LONG = 3e7
 """Data values of one evaluation from which on programs are worth being compiled well."""
+AT_ONCE = 16
+"""Points of one call at most: draws are padded to them."""
 MORE = 4
 """Times as many draws where they are too few."""
 FAR, STARTS = 3.0, 3
@@ -26,14 +27,14 @@ ACCEPTED, APART = 0.7, 1e-3
 
 
 def _drawn(model: FieldModel, points: jax.Array, keys: jax.Array) -> Any:
-    return jax.vmap(lambda point, key: model.drawn(point, jax.random.wrap_key_data(key)))(points, keys)
+    return jax.lax.map(lambda both: model.drawn(both[0], jax.random.wrap_key_data(both[1])), (points, keys))
 
 
 class FieldTarget(NestedTarget):
     """A target whose field's mode is followed from one θ to the next."""
 
     model: FieldModel  # type: ignore[assignment]
-    looks: ClassVar[int] = 16
+    looks: ClassVar[int] = 8
     """Values of θ at which the conditional is looked at."""
     how: str = "by a Gaussian at its mode and draws of what that misses"
 
@@ -44,23 +45,20 @@ class FieldTarget(NestedTarget):
         evaluations = (each * (order.curvature.cost + 3) + 4 * draws) * order.work // ENTRY
         algebra = int((each + 2) * order.elimination.work + draws * order.blocks * order.width**2) // MULTIPLIED
         self._weighed(rows, 1 + (evaluations + algebra) // max(rows, 1))
-        self.heavy = self.elements >= HEAVY
-        return self
-
-    @cached_property
-    def _programs(self) -> dict[str, Program]:
+        self.heavy, self.wide = self.elements >= HEAVY, min(self.wide, AT_ONCE)
         heavy = "middle" if self.elements > LONG else False
-        named = {"gradients": value_grad_and_mode, "values": value_alone, "draws": _drawn}
-        return {name: Program(fn, heavy=heavy) for name, fn in named.items()}
+        named = {"gradients": evaluated, "values": value_alone, "draws": _drawn}
+        self._programs = {name: Program(fn, heavy=heavy) for name, fn in named.items()}  # of every copy too
+        return self
 
     @property
     def program_of_gradients(self) -> Any:
-        """(model, points) -> values, gradients, and the field at the highest."""
+        """(model, points, how many of them) -> `Evaluated`."""
         return self._programs["gradients"]
 
     @property
     def program_of_values(self) -> Any:
-        """(model, points) -> values."""
+        """(model, points, how many of them) -> values."""
         return self._programs["values"]
 
     def finer(self) -> "FieldTarget":
@@ -90,15 +88,14 @@ class FieldTarget(NestedTarget):
 
     def doubts(self, points: np.ndarray) -> str:
         """What keeps the conditional from being nearly Gaussian, or draws of the field from settling, in a sentence."""
-        why = self.shape(points)
-        if why:
-            return why
-        accepted = float(self.settled().drawn(np.asarray(points[: self.looks], float), 71)[1].accepted.mean())
-        names = ", ".join(repr(name) for name in self.model.sites)
-        return "" if accepted > ACCEPTED else f"Of the moves of draws of {names} only {accepted:.0%} are accepted."
+        return self.shape(points, STARTS, ACCEPTED)
 
-    def shape(self, points: np.ndarray) -> str:
-        """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence."""
+    def shape(self, points: np.ndarray, starts: int = 1, accepted: float = 0.0) -> str:
+        """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence.
+
+        Other modes are sought from so many places far from the mode. Of the moves of draws of the field a share is to
+        be accepted.
+        """
         names = ", ".join(repr(name) for name in self.model.sites)
         points = np.asarray(points[: self.looks], float)
         concave = f"Given the other latents, the log density of {names} is not concave."
@@ -110,15 +107,16 @@ class FieldTarget(NestedTarget):
         if sound.mean() < 0.5:
             return f"Given the other latents, {names} has no mode that Newton's method finds."
         points, values, found = points[sound], values[sound], jax.tree.map(lambda leaf: leaf[sound], found)
-        for start in range(STARTS):
+        for start in range(starts):
             far = found.mode[start] + FAR * (found.field[start] - found.mode[start])
-            other = self.settled(far.astype(self.model.start.dtype))
-            if other.drawn(points, 71)[1].damping.max() > 0.0:
+            others, _, damping = self.settled(far.astype(self.model.start.dtype)).evaluated(points)
+            if damping > 0.0:
                 return concave
-            apart = float(np.abs(other.value(points) - values).max())
+            apart = float(np.abs(others - values).max())
             if not apart < APART:
                 return f"Given the other latents, {names} has several modes, {apart:.2g} nats apart."
-        return ""
+        share = float(found.accepted.mean())
+        return "" if share > accepted else f"Of the moves of draws of {names} only {share:.0%} are accepted."
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""

@@ -26,7 +26,7 @@ SMALLEST, REST = 8, 60
 """Latents of one site that may be part of a field; others that may be left."""
 DENSE, WIDEST, MEMORY = 2200, 1200, 4e9
 """Latents up to which the precision may be dense; places in a block, and bytes for all blocks, at most."""
-DRAWS = 16
+DRAWS = 32
 """Draws, which are mirrored, of what the Gaussian misses."""
 POINTS = 2
 """Generic points at which the curvature is looked at."""

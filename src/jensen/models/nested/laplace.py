@@ -187,15 +187,11 @@ def remainders_in_parts(density: Unsummed, at: Gaussian, noise: Array, order: Or
     """
     moved = order.solve_upper(at.factor, noise)
     pulled = order.multiply(at.factor, noise)
-    slope = jax.checkpoint(jax.grad(density))
-    base = slope(at.mode)
-    nodes, weights = np.polynomial.legendre.leggauss(2)
-
-    def shares(one: tuple[Array, Array]) -> Array:
-        delta, pull = one
-        t = 0.5 * (1.0 + nodes)
-        along = [0.5 * w * (slope(at.mode + a * delta) - base + a * pull) for a, w in zip(t, weights, strict=True)]
-        return order.in_parts(delta * sum(along))
-
-    both = jnp.concatenate([moved, -moved], axis=1).T, jnp.concatenate([pulled, -pulled], axis=1).T
-    return lax.map(shares, both, batch_size=8).T
+    t, weights = np.polynomial.legendre.leggauss(2)
+    t, weights = 0.5 * (1.0 + t), 0.5 * weights
+    delta, pull = (jnp.concatenate([one, -one], axis=1).T for one in (moved, pulled))
+    along = jnp.concatenate([jnp.zeros_like(delta[:1]), *(a * delta for a in t)])
+    slopes = lax.map(jax.checkpoint(lambda one: jax.grad(density)(at.mode + one)), along, batch_size=8)
+    base, slopes = slopes[0], slopes[1:].reshape(len(t), *delta.shape)
+    forces = jnp.tensordot(weights, slopes, 1) - weights.sum() * base + float(weights @ t) * pull
+    return jax.vmap(order.in_parts)(delta * forces).T

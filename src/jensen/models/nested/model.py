@@ -59,11 +59,11 @@ class NestedModel(AbstractModel):
         found = quadrature.centre(lambda z: self._groups(held, z), self.start)
         return found._replace(factor=self.stretch * found.factor)
 
-    def at(self, point: Flat) -> tuple[Scalar, Array]:
-        """Log p(x, θ) at u, as a density over R^d, in nats, and the modes of the groups."""
+    def at(self, point: Flat) -> tuple[Scalar, tuple[Array, float]]:
+        """Log p(x, θ) at u, as a density over R^d, in nats, and the modes of the groups, which need no damping."""
         latent, log_det = self.bijection.forward(point)
         centre = self.centre(latent)
-        return total(self._terms(latent, centre)) + log_det, centre.mode
+        return total(self._terms(latent, centre)) + log_det, (centre.mode, 0.0)
 
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Log integrals of the groups under the field's names, and the sum of all rows that see no z."""

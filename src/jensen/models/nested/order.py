@@ -117,8 +117,8 @@ class Order(eqx.Module):
 
     def in_parts(self, values: Array) -> Array:
         """Sums of (D,) over stretches of the order, (S,)."""
-        shares = jnp.zeros(self.blocks + 1, values.dtype).at[self.elimination.block].add(values)[:-1]
-        return jnp.stack([jnp.sum(one) for one in jnp.array_split(shares, self.parts)])
+        part = jnp.minimum(self.elimination.block * self.parts // self.blocks, self.parts)
+        return jnp.zeros(self.parts + 1, values.dtype).at[part].add(values)[:-1]
 
     def product(self, entries: Entries, right: Array) -> Array:
         """H b, from the entries."""

@@ -3,11 +3,12 @@
 import copy
 import dataclasses
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jensen.math.precision import working
 from jensen.math.programs import Graded
@@ -21,26 +22,53 @@ WIDTH = 2e7
 """Data values that one call of the compiled density reads: its program is long, so there is one width of batch."""
 TIMES = 5
 """Evaluations of the program for each node: values, gradients, and the search for modes."""
+FEW = 64
+"""Values that are worth no program of their own."""
 HEAVY, DEAR = 5e6, 3e4
 """Data values from which on few starts and draws have to do, and those from which on no mixture or flow is climbed."""
 
 
-def value_grad_and_mode(model: Any, points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Log densities and gradients at each point, and the modes of z at the highest."""
-    (values, modes), slopes = jax.vmap(jax.value_and_grad(_at, argnums=1, has_aux=True), (None, 0))(model, points)
-    return values, slopes, modes[jnp.argmax(jnp.nan_to_num(values, nan=-jnp.inf, posinf=-jnp.inf))]
+class Evaluated(NamedTuple):
+    """Log densities (rows,) in nats, gradients (rows, d), modes of z at the highest, and the most damping needed."""
+
+    values: Any
+    slopes: Any
+    mode: Any
+    damping: Any
 
 
-def _at(model: Any, point: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return model.at(point)
+def evaluated(model: Any, points: jax.Array, count: Any) -> Evaluated:
+    """The density at the first `count` points.
+
+    One point after the other: the searches for modes are loops of different lengths, and what is not asked for costs
+    nothing.
+    """
+    graded = jax.value_and_grad(lambda point: model.at(point), has_aux=True)
+
+    def step(i: Any, state: Any) -> Any:
+        found, top = state
+        (value, (mode, damping)), slope = graded(points[i])
+        better = value > top
+        here = Evaluated(
+            found.values.at[i].set(value),
+            found.slopes.at[i].set(slope),
+            jnp.where(better, mode, found.mode),
+            jnp.maximum(found.damping, damping),
+        )
+        return here, jnp.where(better, value, top)
+
+    nothing = jnp.full(len(points), -jnp.inf, points.dtype)
+    start = Evaluated(nothing, 0.0 * points, model.start, 0.0 * points[0, 0])
+    return lax.fori_loop(0, count, step, (start, nothing[0]))[0]
 
 
-def value_alone(model: Any, points: jax.Array) -> jax.Array:
-    """Log densities at each point."""
-    return jax.vmap(lambda point: model.at(point)[0])(points)
+def value_alone(model: Any, points: jax.Array, count: Any) -> jax.Array:
+    """Log densities at the first `count` points."""
+    nothing = jnp.full(len(points), -jnp.inf, points.dtype)
+    return lax.fori_loop(0, count, lambda i, values: values.at[i].set(model.at(points[i])[0]), nothing)
 
 
-_value_grad_and_mode, _value_alone = Graded(value_grad_and_mode), Graded(value_alone)
+_evaluated, _value_alone = Graded(evaluated), Graded(value_alone)
 
 
 class NestedTarget(Target):
@@ -67,12 +95,12 @@ class NestedTarget(Target):
 
     @property
     def program_of_gradients(self) -> Any:
-        """(model, points) -> values, gradients, and z at the highest."""
-        return _value_grad_and_mode.at(self.dear)
+        """(model, points, how many of them) -> `Evaluated`."""
+        return _evaluated.at(self.dear)
 
     @property
     def program_of_values(self) -> Any:
-        """(model, points) -> values."""
+        """(model, points, how many of them) -> values."""
         return _value_alone.at(self.dear)
 
     @cached_property
@@ -82,29 +110,35 @@ class NestedTarget(Target):
 
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log densities (rows,) in nats and gradients (rows, d), float64."""
+        return self.evaluated(points)[:2]
+
+    def evaluated(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """`value_and_grad`, and how far searches for modes had to be damped: zero where all was concave."""
         self.gradients += len(points)
         padded, width = self._pad(points)
         parts = []
         for i in range(0, len(padded), width):
             with working(self.precision):
-                values, slopes, mode = jax.device_get(self.program_of_gradients(self.model, padded[i : i + width]))
-            top = np.max(values, initial=-np.inf, where=np.isfinite(values))
-            if top > self.best and np.isfinite(mode).all():
-                self.best, self.model = float(top), dataclasses.replace(self.model, start=mode)
-            parts.append((values, slopes))
-        values, slopes = (np.concatenate(one)[: len(points)].astype(float) for one in zip(*parts, strict=True))
-        return values, slopes
+                count = min(width, len(points) - i)
+                part = jax.device_get(self.program_of_gradients(self.model, padded[i : i + width], count))
+            top = np.max(part.values, initial=-np.inf, where=np.isfinite(part.values))
+            if top > self.best and np.isfinite(part.mode).all():
+                self.best, self.model = float(top), dataclasses.replace(self.model, start=part.mode)
+            parts.append(part)
+        values, slopes = (np.concatenate([part[k] for part in parts])[: len(points)].astype(float) for k in (0, 1))
+        return values, slopes, float(max(part.damping for part in parts))
 
     def value(self, points: np.ndarray) -> np.ndarray:
         """Log densities (rows,) in nats; not a number counts as -inf."""
         self.values += len(points)
-        if self.dear:
+        if self.heavy and len(points) > FEW:
             padded, width = self._pad(points)
             with working(self.precision):
-                chunks = (padded[i : i + width] for i in range(0, len(padded), width))
-                parts = jax.device_get([self.program_of_values(self.model, chunk) for chunk in chunks])
+                starts = range(0, len(padded), width)
+                chunks = ((padded[i : i + width], min(width, len(points) - i)) for i in starts)
+                parts = jax.device_get([self.program_of_values(self.model, *chunk) for chunk in chunks])
             values = np.concatenate(parts)[: len(points)].astype(float)
-        else:  # the gradient costs less than compiling a second program
+        else:  # gradients cost less than compiling a second program
             values, _ = self.value_and_grad(points)
             self.gradients -= len(points)
         return np.where(np.isnan(values), -np.inf, values)

@@ -1,0 +1,126 @@
+"""A smooth function told by few values and gradients: Gaussian-process regression about a quadratic.
+
+In coordinates t = F⁻¹ (u - m), f(t) = c - ½ |t|² + g(t), where g is a Gaussian process with covariance
+σ² exp(-½ |t - t'|² / ℓ²) (Rasmussen and Williams 2006, chapters 2 and 9.4 for derivatives). What lies far from all
+that is known is the quadratic, so that exp f can be integrated. Values are in nats. N points in d dimensions are
+n = N (1 + d) numbers, and cost O(n³) once and O(N d) for each value afterwards.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_solve, solve_triangular
+
+LENGTHS = (1.0, 1.5, 2.2, 3.3, 5.0, 8.0)
+"""Lengths ℓ, in posterior sd, of which the likeliest is taken."""
+NUGGETS = (1e-10, 1e-7, 1e-4)
+"""Variances of noise, as shares of σ², likewise."""
+MOST = 900
+"""Numbers by which lengths and noise are chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """f and its gradient, and how uncertain f is.
+
+    Attributes:
+        centre, factor: m (d,) and F (d, d). points: t (N, d). constant: c. length: ℓ. nugget: noise. scale: σ².
+        values, slopes: weights of the kernel, (N,), and of its derivatives, (N, d).
+    """
+
+    centre: np.ndarray
+    factor: np.ndarray
+    points: np.ndarray
+    values: np.ndarray
+    slopes: np.ndarray
+    constant: float
+    length: float
+    nugget: float
+    scale: float
+
+    @classmethod
+    def fitted(
+        cls, points: np.ndarray, values: np.ndarray, gradients: np.ndarray, centre: np.ndarray, factor: np.ndarray
+    ) -> "Surface":
+        """To values (N,) and gradients (N, d) at points (N, d), highest first."""
+        white = np.linalg.solve(factor, (points - centre).T).T
+        rise = values + 0.5 * (white**2).sum(axis=1)
+        slopes = gradients @ factor + white
+        few = max(2, MOST // (1 + white.shape[1]))
+        order = np.argsort(-values, kind="stable")[:few]
+        tried = [
+            (_likelihood(white[order], rise[order], slopes[order], length, nugget), length, nugget)
+            for length in LENGTHS
+            for nugget in NUGGETS
+        ]
+        _, length, nugget = max(tried)
+        solved = _solved(white, rise, slopes, length, nugget)
+        if solved is None:
+            raise LinAlgError("No length makes the covariance of the values positive definite.")
+        _, weights, constant, scale = solved
+        own = weights[len(white) :].reshape(white.shape)
+        return cls(centre, factor, white, weights[: len(white)], own, constant, length, nugget, scale)
+
+    def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """f (M,) and ∂f/∂u (M, d) at u (M, d)."""
+        white = np.linalg.solve(self.factor, (points - self.centre).T).T
+        kernel = _kernel(white, self.points, self.length)
+        square = self.length**2
+        along = self.values + (white @ self.slopes.T - (self.points * self.slopes).sum(axis=1)) / square
+        shares = kernel * along
+        value = self.constant - 0.5 * (white**2).sum(axis=1) + shares.sum(axis=1)
+        pull = shares.sum(axis=1)[:, None] * white - shares @ self.points
+        slope = -white - (pull - kernel @ self.slopes) / square
+        return value, np.linalg.solve(self.factor.T, slope.T).T
+
+    def covariance(self, points: np.ndarray) -> np.ndarray:
+        """What is not known of f at u (M, d): its covariance (M, M), in squared nats, the constant held."""
+        white = np.linalg.solve(self.factor, (points - self.centre).T).T
+        root = np.linalg.cholesky(_gram(self.points, self.length, self.nugget))
+        apart = (white[:, None] - self.points) / self.length**2
+        kernel = _kernel(white, self.points, self.length)
+        cross = np.concatenate([kernel, (kernel[:, :, None] * apart).reshape(len(white), -1)], axis=1)
+        seen = solve_triangular(root, cross.T, lower=True)
+        return self.scale * (_kernel(white, white, self.length) - seen.T @ seen)
+
+
+def _kernel(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T
+    return np.exp(-0.5 * np.maximum(squares, 0.0) / length**2)
+
+
+def _gram(points: np.ndarray, length: float, nugget: float) -> np.ndarray:
+    """Covariance of all values, then of all gradients point by point, (n, n), for σ² = 1."""
+    count, dim = points.shape
+    apart = (points[:, None] - points) / length
+    kernel = np.exp(-0.5 * (apart**2).sum(axis=2))
+    mixed = kernel[:, :, None] * apart / length  # cov(f(a), ∂f(b))
+    both = (np.eye(dim) - apart[..., :, None] * apart[..., None, :]) * kernel[..., None, None] / length**2
+    corner = mixed.reshape(count, -1)
+    gram = np.block([[kernel, corner], [corner.T, both.transpose(0, 2, 1, 3).reshape(count * dim, -1)]])
+    noise = np.concatenate([np.full(count, nugget), np.full(count * dim, nugget / length**2)])
+    return gram + np.diag(noise)
+
+
+def _solved(points: np.ndarray, rise: np.ndarray, slopes: np.ndarray, length: float, nugget: float):
+    """(Cholesky factor, weights, c, σ²), c by generalised least squares; `None` where rounding is all there is."""
+    try:
+        root = np.linalg.cholesky(_gram(points, length, nugget))
+    except LinAlgError:
+        return None
+    known = np.concatenate([rise, slopes.reshape(-1)])
+    ones = np.concatenate([np.ones(len(rise)), np.zeros(slopes.size)])
+    solved = cho_solve((root, True), np.stack([known, ones], axis=1))
+    constant = float(ones @ solved[:, 0]) / float(ones @ solved[:, 1])
+    weights = solved[:, 0] - constant * solved[:, 1]
+    scale = max(float((known - constant * ones) @ weights) / len(known), 1e-12)
+    return root, weights, constant, scale
+
+
+def _likelihood(points: np.ndarray, rise: np.ndarray, slopes: np.ndarray, length: float, nugget: float) -> float:
+    """Of length and noise, the scale at its best, in nats."""
+    solved = _solved(points, rise, slopes, length, nugget)
+    if solved is None:
+        return -np.inf
+    root, _, _, scale = solved
+    return -0.5 * slopes.size * np.log(scale) - float(np.log(np.diag(root)).sum())

@@ -1,0 +1,68 @@
+"""Counts whose least value the data set: trials of a binomial of which the successes were seen."""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+import jensen as jn
+from jensen.models.native import native_target
+
+SEEN = np.array([3, 0, 5, 1])
+
+
+def trials(y):
+    with numpyro.plate("sites", len(y)):
+        z = numpyro.sample("z", dist.Poisson(5.0))
+        numpyro.sample("y", dist.Binomial(z, 0.4), obs=y)
+
+
+def passed_on(y):
+    with numpyro.plate("sites", len(y)):
+        all_ = numpyro.sample("all", dist.NegativeBinomial2(6.0, 2.0))
+        numpyro.sample("y", dist.Binomial(all_ + 2, 0.4), obs=y)
+
+
+def shared(y):
+    z = numpyro.sample("z", dist.Poisson(5.0).expand([2]).to_event(1))
+    numpyro.sample("y", dist.Binomial(jnp.sum(z), 0.4), obs=y)
+
+
+def least(model, y):
+    return {name: s.lower_bound for name, s in native_target(model, {"y": y}, "double").supports.items()}
+
+
+def test_each_row_begins_where_its_data_allow_it():
+    np.testing.assert_array_equal(least(trials, SEEN)["z"], SEEN)
+    np.testing.assert_array_equal(least(passed_on, SEEN)["all"], [1, 0, 3, 0])
+    assert least(trials, np.zeros(4, int)) == {}
+    assert least(shared, 4) == {}  # each of the two may be 0 where the other is not
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return jn.fit(trials, {"y": SEEN}, "bbvi", progress=False)
+
+
+def test_the_bound_is_finite_and_near_the_evidence(fit):
+    """z - y is Poisson(5 · 0.6) whatever y, and y is Poisson(5 · 0.4)."""
+    exact = stats.poisson(2.0).logpmf(SEEN).sum()
+    assert exact - 0.05 < fit.elbo.value < exact + 3 * fit.elbo.se + 1e-3
+    assert fit.check().verdict == "trusted"
+    assert np.all(np.abs(fit.sample(4000)["z"].mean(axis=0) - SEEN - 3.0) < 0.15)
+
+
+def test_a_saved_fit_keeps_the_least_values(fit, tmp_path):
+    fit.save(tmp_path / "fit.npz")
+    again = jn.load(tmp_path / "fit.npz").attach(trials, {"y": SEEN})
+    np.testing.assert_array_equal(again.sample(50)["z"], fit.sample(50)["z"])
+
+
+def test_what_q_gives_mass_where_the_density_has_none_is_not_trusted():
+    report = jn.fit(shared, {"y": 9}, "bbvi", progress=False).check()
+    finite = {check.name: check for check in report.checks}["draws of q with finite density"]
+    assert finite.value < 1.0
+    assert finite.passed == (finite.value > 0.999)
+    assert report.verdict != "trusted" or finite.passed

@@ -1,0 +1,89 @@
+"""Fits on a surface through few values of the density of θ: the surface, and the answers that rest on it."""
+
+import numpy as np
+import pytest
+
+import jensen as jn
+from jensen.math.surface import Surface
+from jensen.models.nested import EmulatedTarget, NestedTarget
+from tests.nested import models
+
+
+def smooth(u):
+    """A curved log density in two dimensions, and its gradient."""
+    x, y = u[:, 0], u[:, 1]
+    value = -0.5 * (x - 1) ** 2 - 2.0 * (y - 0.2 * x**2) ** 2 + 0.1 * np.sin(x)
+    slope = np.stack([-(x - 1) + 1.6 * x * (y - 0.2 * x**2) + 0.1 * np.cos(x), -4.0 * (y - 0.2 * x**2)], axis=1)
+    return value, slope
+
+
+@pytest.fixture(scope="module")
+def surface():
+    rng = np.random.default_rng(0)
+    points = np.array([1.0, 0.2]) + rng.normal(size=(40, 2)) * [1.2, 0.7]
+    factor = np.array([[1.0, 0.0], [0.4, 0.5]])
+    return Surface.fitted(points, *smooth(points), np.array([1.0, 0.2]), factor), points
+
+
+def test_a_surface_goes_through_what_it_was_fitted_to_and_is_near_elsewhere(surface):
+    fitted, points = surface
+    value, slope = fitted.value_and_grad(points)
+    noise = np.sqrt(fitted.nugget * fitted.scale)
+    np.testing.assert_allclose(value, smooth(points)[0], rtol=0, atol=5.0 * noise)
+    np.testing.assert_allclose(slope, smooth(points)[1], rtol=0, atol=20.0 * noise)
+    between = np.random.default_rng(1).normal(size=(200, 2)) * [0.8, 0.4] + [1.0, 0.2]
+    assert np.std(fitted.value_and_grad(between)[0] - smooth(between)[0]) < 0.01
+
+
+def test_the_gradient_of_a_surface_is_that_of_its_values(surface):
+    fitted, _ = surface
+    points = np.random.default_rng(2).normal(size=(5, 2))
+    steps = 1e-4 * np.eye(2)
+    ahead, behind = (fitted.value_and_grad((points[:, None] + s * steps).reshape(-1, 2))[0] for s in (1.0, -1.0))
+    differences = ((ahead - behind) / 2e-4).reshape(5, 2)
+    np.testing.assert_allclose(fitted.value_and_grad(points)[1], differences, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_surface_does_not_know_is_nothing_at_its_points_and_all_far_away(surface):
+    fitted, points = surface
+    here, far = fitted.covariance(points[:3]), fitted.covariance(np.array([[60.0, 0.0]]))
+    assert np.abs(here).max() < 1e-3 * fitted.scale
+    assert far[0, 0] == pytest.approx(fitted.scale)
+
+
+@pytest.fixture(scope="module")
+def fit():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jensen.models.nested.target.DEAR", 0.0)
+        yield jn.fit(models.counts, {"y": models.COUNTS}, progress=False)
+
+
+def test_a_fit_on_a_surface_is_right_with_few_values(fit, exact):
+    moments, evidence = exact
+    target = fit.answer.target
+    assert isinstance(target, EmulatedTarget)
+    assert target.off < 0.02
+    assert target.exact.gradients < 300
+    assert fit.check().verdict in ("trusted", "usable")
+    summary = fit.summary()
+    for name, (mean, sd) in moments.items():
+        assert abs(summary.loc[name, "mean"] - mean) < 0.12 * sd
+        assert summary.loc[name, "sd"] == pytest.approx(sd, rel=0.1)
+    low, high = fit.evidence().interval
+    assert low - 0.05 < evidence < high + 0.05
+
+
+def test_a_saved_fit_keeps_its_surface(fit, tmp_path):
+    fit.save(tmp_path / "fit.jn")
+    again = jn.load(tmp_path / "fit.jn").attach(models.counts, {"y": models.COUNTS})
+    points = np.zeros((3, 2))
+    np.testing.assert_array_equal(again.answer.target.value(points), fit.answer.target.value(points))
+    np.testing.assert_array_equal(again.sample(20)["u"], fit.sample(20)["u"])
+
+
+def test_a_density_that_a_surface_cannot_follow_is_fitted_itself(monkeypatch):
+    monkeypatch.setattr("jensen.models.nested.target.DEAR", 0.0)
+    monkeypatch.setattr("jensen.algorithms.emulating.ROUNDS", 0)
+    fit = jn.fit(models.counts, {"y": models.COUNTS}, progress=False)
+    assert type(fit.answer.target) is NestedTarget
+    assert fit.check().verdict in ("trusted", "usable")
