@@ -97,10 +97,37 @@ def fit(
         outcome = replace(outcome, status=f"{outcome.status} Interrupted before the model was run once more.")
     target = target if outcome.target is None else outcome.target
     found = Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
+    found = _further(found, outcome, algorithm, progress, watch, seconds)
     left = seconds - watch.read()["total"]
     if getattr(algorithm, "finish", False) and left > 0 and found.check().verdict == "untrusted":
         return found.refine(progress=progress, seconds=None if budget is None else left)
     return found
+
+
+def _further(
+    found: Fit, outcome: Outcome, algorithm: AbstractAlgorithm, progress: Any, watch: Stopwatch, budget: float
+) -> Fit:
+    """The fit, or where it is untrusted and there is time what its algorithm would try next."""
+    if outcome.further is None or watch.read()["total"] > budget:
+        return found
+    history = list(found.history)
+    try:
+        if found.check().verdict != "untrusted":
+            return found
+        run = outcome.further(replace(outcome, further=None))
+        with reporter(progress, algorithm.name) as report, working(found.target.precision):
+            while watch.read()["total"] <= budget:
+                item = next(run)
+                seconds = watch.read()["total"]
+                history.append({"phase": item.phase, "step": item.step, "bound": item.bound, "seconds": seconds})
+                report(item, seconds)
+        stopped = "The budget ended"
+    except StopIteration as stop:
+        return Fit.from_outcome(stop.value, found.target, algorithm, found.seed, history, watch)
+    except KeyboardInterrupt:
+        stopped = "The user interrupted"
+    note = f"{stopped} the search for something better."
+    return replace(found, status=f"{found.status} {note}", history=history)
 
 
 def _prepared(

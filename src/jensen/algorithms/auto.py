@@ -73,9 +73,9 @@ class Auto(AbstractAlgorithm):
         finish: whether to go on with NUTS (`Fit.refine`) where the verdict is untrusted.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
             gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
-            to mixtures and flows, which take longer. "needed", the default: those only for a gap of 0.3 nats that is
-            left, or where other modes hold evidence; True: for 0.2 nats; False: none of it. From a product of factors
-            with discrete latents to hierarchical models, up to 64 parameters unless True.
+            to mixtures and flows, which take longer. "needed", the default: those only where the verdict would be
+            untrusted, or other modes hold evidence; True: for 0.2 nats that are left; False: none of it. From a product
+            of factors with discrete latents to hierarchical models, up to 64 parameters unless True.
     """
 
     name: ClassVar[str] = "auto"

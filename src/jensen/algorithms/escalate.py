@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from jensen.families import AbstractGaussian, FullRank
 from jensen.models import Target
 
 GAP, RICHER = 0.2, 0.3
-"""Nats between the bound and the evidence from which on other coordinates are tried; and families that take longer."""
+"""Nats between the bound and the evidence from which on other coordinates are tried; below which q has converged."""
 CHEAP, FEW, COMPONENTS, SMALL = 0.05, 20, 6, 8
 """Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components, half of them
 beyond `SMALL` coordinates."""
@@ -28,8 +29,9 @@ def escalate(
     """The Gaussian `first`, or what is better, with what was tried among its stages.
 
     A gap between the bound and the evidence, as importance weights see it, asks for non-centred coordinates, where the
-    model has sites for them: a Gaussian again, by `fit`. What is left of it above `RICHER` (`GAP`, if `eager`), or
-    several modes with evidence of their own, ask for richer families. Something else than `first` is kept only where
+    model has sites for them: a Gaussian again, by `fit`. What is left of it above `GAP`, if `eager`, or several modes
+    with evidence of their own, ask for richer families. They cost many times what the Gaussian did, so that another gap
+    of more than `CHEAP` leaves them to the verdict (`Outcome.further`). Something else than `first` is kept only where
     its bound on fresh draws is higher by more than twice the error of the difference.
     """
     gaussian, tried = measure(target, "Gaussian", first.q, seed, first.converged), []
@@ -51,19 +53,30 @@ def escalate(
         if mixed.beats(kept) or mixed.covers(kept):
             outcome = replace(outcome, q=mixture, converged=mixed.gap < RICHER, status=_gain(mixed, gaussian, ""))
             kept = mixed
-    if kept.gap > (GAP if eager else RICHER) or richer.has_other_modes(found):
-        more = yield from richer.attempts(target, around, found, seed)
-        tried += more
-        best = max(more, key=lambda one: one.bound, default=kept)
-        if best.beats(kept):
-            known = outcome.certificate | (best.missed or Certificate())
-            outcome = replace(outcome, q=best.q, converged=best.converged, certificate=known)
-            outcome = replace(outcome, status=_gain(best, gaussian, ""))
-            kept = best
     in_vain = [one.name for one in tried if one is not kept]
     if kept is gaussian and in_vain:
         outcome = replace(outcome, status=f"{outcome.status} Tried without gain: {', '.join(in_vain)}.")
-    return replace(outcome, stages=_stages(first, tried, kept))
+    outcome = replace(outcome, stages=_stages(first, tried, kept))
+    beyond = partial(_richer, target, around, found, seed, kept, gaussian)
+    if (eager and kept.gap > GAP) or richer.has_other_modes(found):
+        return (yield from beyond(outcome))
+    return replace(outcome, further=beyond) if kept.gap > CHEAP and richer.affordable(target) else outcome
+
+
+def _richer(
+    target: Target, around: FullRank, found: Survey | None, seed: int, kept: Measured, first: Measured, outcome: Outcome
+) -> Generator[Progress, None, Outcome]:
+    """The outcome, or that of a mixture or a flow."""
+    more = yield from richer.attempts(target, around, found, seed)
+    best = max(more, key=lambda one: one.bound, default=kept)
+    if not best.beats(kept):
+        names = ", ".join(one.name for one in more)
+        status = f"{outcome.status} Tried without gain: {names}." if names else outcome.status
+        return replace(outcome, status=status, stages=(*outcome.stages, *(one.row(False) for one in more)))
+    known = outcome.certificate | (best.missed or Certificate())
+    stages = (*({**row, "kept": False} for row in outcome.stages), *(one.row(one is best) for one in more))
+    status = _gain(best, first, "")
+    return replace(outcome, q=best.q, converged=best.converged, certificate=known, status=status, stages=stages)
 
 
 def _full(q: AbstractGaussian) -> FullRank:

@@ -25,6 +25,11 @@ def has_other_modes(found: Survey | None) -> bool:
     return found is not None and sum(mode.regular for mode in found.modes) > 1 and found.share_elsewhere > SHARE
 
 
+def affordable(target: Target) -> bool:
+    """Whether they may be tried at all."""
+    return not target.dear and target.dim <= LARGEST
+
+
 def attempts(
     target: Target, gaussian: AbstractGaussian, found: Survey | None, seed: int
 ) -> Generator[Progress, None, list[Measured]]:
@@ -33,7 +38,7 @@ def attempts(
     Each is tried while the best so far leaves a gap of `LEFT`; mixtures come first, since a flow takes longer and
     reaches less on most curved posteriors.
     """
-    if target.dear or target.dim > LARGEST:
+    if not affordable(target):
         return []
     start = (
         gaussian

@@ -51,6 +51,8 @@ class Outcome:
         stages: one row per family tried: name, bound, its standard error, whether kept.
         estimates: point estimates of the parameters that were learned, if any were.
         target: the model that q belongs to, where it is another than the one the algorithm was given.
+        further: what would be tried next, at a cost that only an untrusted verdict is worth: a function of the outcome
+            that yields reports and returns an outcome.
     """
 
     q: Any
@@ -62,6 +64,7 @@ class Outcome:
     stages: tuple[dict[str, Any], ...] = ()
     estimates: Estimates | None = None
     target: Any = None
+    further: Callable[["Outcome"], Generator[Progress, None, "Outcome"]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "certificate", Certificate.of(self.certificate))

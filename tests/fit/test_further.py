@@ -1,0 +1,87 @@
+"""What an algorithm would try next is tried where the verdict is untrusted, and there alone."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import jensen as jn
+from jensen.core import AbstractAlgorithm, Outcome, Progress
+from jensen.families import FullRank
+from jensen.models import build
+
+
+def plain():
+    numpyro.sample("x", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+
+
+def gaussian(width):
+    return FullRank.from_factor(np.zeros(3), width * np.eye(3))
+
+
+class Two(AbstractAlgorithm):
+    """A Gaussian of some width first, the right one later; `interrupted` while that is looked for."""
+
+    name: ClassVar[str] = "two"
+    width: float = 1.0
+    interrupted: bool = False
+
+    def prepare(self, model, data, precision):
+        return build(model, data, precision)
+
+    def run(self, target, seed):
+        yield Progress("first", 0, -1.0, gaussian(self.width))
+        return Outcome(gaussian(self.width), True, "First.", further=self.more)
+
+    def more(self, outcome):
+        assert outcome.further is None
+        yield Progress("second", 0, 0.0, gaussian(1.0))
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return replace(outcome, q=gaussian(1.0), status="Second.")
+
+
+@pytest.mark.parametrize(("width", "status"), [(0.05, "Second."), (1.0, "First.")])
+def test_it_is_tried_where_the_verdict_is_untrusted(width, status):
+    fit = jn.fit(plain, {}, Two(width))
+    assert fit.status == status
+    assert fit.check().verdict == "trusted"
+    assert [row["phase"] for row in fit.history] == ["first", "second"][: 1 + (width < 1.0)]
+
+
+def test_an_interruption_of_it_leaves_the_fit_that_there_was():
+    fit = jn.fit(plain, {}, Two(0.05, True))
+    assert fit.status == "First. The user interrupted the search for something better."
+    assert fit.check().verdict == "untrusted"
+    assert fit.q.scales() == pytest.approx(0.05)
+
+
+def test_it_is_not_begun_where_the_budget_is_spent():
+    fit = jn.fit(plain, {}, Two(0.05), budget=1e9)
+    assert fit.status == "Second."
+    assert jn.fit(plain, {}, Two(0.05), budget=1e-9).status.startswith("Stopped by the budget")
+
+
+def skewed(size):
+    """Logarithms of gamma variables: a Gaussian leaves some hundredths of a nat in each."""
+    u = numpyro.sample("u", dist.Normal(0.0, 5.0).expand([size]).to_event(1))
+    numpyro.factor("gamma", (3.0 * u - np.e**u).sum())
+
+
+def test_a_usable_gaussian_is_no_reason_for_a_flow():
+    """In 22 coordinates it takes seconds where flows take a minute; corrected draws are right: E[u] = ψ(3)."""
+    fit = jn.fit(skewed, {"size": 22})
+    assert fit.check().verdict == "usable"
+    assert [row["family"] for row in fit.outcome.stages if row["kept"]] == ["full rank"]
+    assert fit.timings["gradients"] < 50_000
+    draws = fit.sample(4000)["u"]
+    prior = np.linspace(-6.0, 6.0, 4001)
+    mass = np.exp(3.0 * prior - np.exp(prior) - 0.5 * (prior / 5.0) ** 2)
+    mass /= mass.sum()
+    mean = (mass * prior).sum()
+    sd = np.sqrt((mass * (prior - mean) ** 2).sum())
+    assert np.abs(draws.mean(axis=0) - mean).max() < 0.15 * sd
+    assert np.abs(np.log(draws.std(axis=0) / sd)).max() < 0.12
