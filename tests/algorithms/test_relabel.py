@@ -134,3 +134,14 @@ def test_a_verdict_names_a_rotation_that_q_is_one_of():
     assert narrow.rotated == (("w",),)
     assert "Rotating 'w'" in narrow.turning
     assert told(1.0, np.zeros((4, 2))).rotated == ()
+
+
+def test_discrete_latents_are_renumbered_and_never_mixed():
+    def log_joint(values):
+        assert values["z"].dtype.kind == "i"
+        return -((values["z"].sum(axis=1) - 3.0) ** 2)
+
+    values = {"z": np.random.default_rng(0).integers(0, 4, (12, 2))}
+    found = find_labellings(log_joint, values)
+    assert [one.axes for one in found] == [(("z", 0),)]
+    assert find_rotations(log_joint, values, found) == ()

@@ -8,6 +8,8 @@ import pytest
 from scipy import stats
 
 import jensen as jn
+from jensen.algorithms.blackbox.start import starting_product
+from jensen.math.precision import working
 from jensen.models.native import native_target
 
 SEEN = np.array([3, 0, 5, 1])
@@ -66,3 +68,19 @@ def test_what_q_gives_mass_where_the_density_has_none_is_not_trusted():
     assert finite.value < 1.0
     assert finite.passed == (finite.value > 0.999)
     assert report.verdict != "trusted" or finite.passed
+
+
+def sharp(y):
+    with numpyro.plate("sites", len(y)):
+        z = numpyro.sample("z", dist.Poisson(5.0))
+        numpyro.sample("y", dist.Normal(z, 0.2), obs=y)
+
+
+@pytest.mark.parametrize(("model", "y"), [(sharp, np.array([7.0, 0.0, 3.0, 40.0])), (trials, SEEN)])
+def test_rows_begin_where_their_own_mass_is(model, y):
+    """A factor that is narrower than the distance between two counts would never come from one to the other."""
+    target = native_target(model, {"y": y}, "double")
+    with working("double"):
+        z = starting_product(target, 0, {}).factors["z"]
+        exact = y if model is sharp else y + 3.0
+        assert np.all(np.abs(np.asarray(z.mean()) - exact) < 0.35)

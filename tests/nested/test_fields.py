@@ -234,3 +234,10 @@ def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
     assert parts.shape == (3, 2000)
     np.testing.assert_allclose(parts.sum(axis=0), whole, atol=0.02 * whole.std())
     assert apart == pytest.approx(np.log(np.exp(whole).mean()), abs=0.02)
+
+
+def test_weights_that_vary_by_nats_are_averaged_by_cumulants():
+    rng = np.random.default_rng(4)
+    odd, even = 4.0 * rng.normal(size=4000), 2.0 + 0.5 * rng.normal(size=4000)
+    found = laplace.by_cumulants(np.stack([even + odd, even - odd]))
+    assert found == pytest.approx(2.0 + 8.0 + 0.125, abs=0.5)

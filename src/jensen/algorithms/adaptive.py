@@ -74,7 +74,8 @@ def _draw(
     normal = -0.5 * (squares + d * np.log(2.0 * np.pi)) - dets
     constant = gammaln(0.5 * (TAIL + d)) - gammaln(0.5 * TAIL) - 0.5 * d * np.log(TAIL * np.pi)
     heavy = constant - 0.5 * (TAIL + d) * np.log1p(squares / TAIL) - dets
-    return points, logsumexp(np.logaddexp(normal, heavy) + logs, axis=1) - logsumexp(logs) - np.log(2.0)
+    both = np.asarray(logsumexp(np.logaddexp(normal, heavy) + logs, axis=1))
+    return points, both - float(logsumexp(logs)) - np.log(2.0)
 
 
 def _distances(points: np.ndarray, means: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

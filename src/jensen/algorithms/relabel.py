@@ -146,9 +146,14 @@ def find_rotations(
     """The labellings along whose axes states can be not only renumbered but mixed by any orthogonal matrix.
 
     Renumberings are orthogonal matrices, so only what can be renumbered is tried. Two random rotations generate a dense
-    part of all (Auerbach 1934): what leaves the log joint as it is under both does so under every one.
+    part of all (Auerbach 1934): what leaves the log joint as it is under both does so under every one. Discrete latents
+    have values that nothing can be mixed of.
     """
-    whole = [one for one in found if len(one.classes[0]) == one.size and all(axis is not None for _, axis in one.axes)]
+
+    def mixes(one: Labelling) -> bool:
+        return all(axis is not None and values[name].dtype.kind == "f" for name, axis in one.axes)
+
+    whole = [one for one in found if len(one.classes[0]) == one.size and mixes(one)]
     if not whole:
         return ()
     test, rng, kept = _Test(log_joint, values, eps), np.random.default_rng(0), []

@@ -1,10 +1,13 @@
 """Small dense linear algebra on the host, always in float64."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg.lapack import get_lapack_funcs
 
+_TRTRI: Any = get_lapack_funcs("trtri", dtype=np.float64)
 SMALL = 200_000
 """Multiplications up to which BLAS keeps to one thread. Beyond, two threads wait for each other longer than they work
 where the matrix is small and the rows are many, above all on a machine that has other work."""
@@ -61,7 +64,7 @@ def whitened(factor: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def inverse_triangular(factor: np.ndarray, lower: bool = True) -> np.ndarray:
     """L⁻¹, by a routine that starts no threads where L is small."""
-    inverse, info = linalg.lapack.dtrtri(np.asarray_chkfinite(factor, float), lower=lower)
+    inverse, info = _TRTRI(np.asarray_chkfinite(factor, float), lower=lower)
     if info:
         raise np.linalg.LinAlgError("singular matrix")
     return np.tril(inverse) if lower else np.triu(inverse)

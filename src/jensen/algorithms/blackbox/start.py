@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jensen.algorithms.blackbox.counting import placed_by_rows
 from jensen.families.native import AbstractFactor, Product, native_product
 from jensen.models.native import NativeTarget
 
@@ -22,7 +23,8 @@ def starting_product(target: NativeTarget, seed: int, given: Mapping[str, Abstra
     placed = {name: factor.around(draws[name]) if name in draws else factor for name, factor in chosen.items()}
     # Factors made outside the fit may be in single precision.
     own = {name: jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), f) for name, f in given.items()}
-    return Product({site.name: own.get(site.name) or placed[site.name] for site in latents})
+    q = Product({site.name: own.get(site.name) or placed[site.name] for site in latents})
+    return placed_by_rows(target, q, seed) if not own else q
 
 
 def jittered(q: Product, seed: int, amount: float) -> Product:

@@ -1,5 +1,7 @@
 """The joint normal factor of several sites."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -69,18 +71,19 @@ class JointNormal(AbstractExponentialFactor):
 
     def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
         """As `draw`."""
-        natural = {name: np.asarray(value) for name, value in self.natural.items()}
+        parts = {name: np.asarray(value) for name, value in self.natural.items()}
         sizes, ends = self._sizes, np.cumsum(self._sizes)
-        linear = np.concatenate([natural[f"z{i}"].reshape(-1) for i in range(len(sizes))])
+        linear = np.concatenate([parts[f"z{i}"].reshape(-1) for i in range(len(sizes))])
         second = np.zeros((len(linear), len(linear)), linear.dtype)
         for i, a in enumerate(sizes):
             for j, b in enumerate(sizes[i:], start=i):
-                second[ends[i] - a : ends[i], ends[j] - b : ends[j]] = natural[f"z{i}z{j}"].reshape(a, b)
-        found = MultivariateNormal({"z": linear, "zz": second}, (0,)).host_draws(rng, count)
+                second[ends[i] - a : ends[i], ends[j] - b : ends[j]] = parts[f"z{i}z{j}"].reshape(a, b)
+        natural: Any = {"z": linear, "zz": second}
+        found = MultivariateNormal(natural, (0,)).host_draws(rng, count)
         if found is None:
             return None
-        parts = np.split(found[0], ends[:-1], axis=1)
-        return tuple(part.reshape((count, *shape)) for part, shape in zip(parts, self.shapes, strict=True))
+        columns = np.split(found[0], ends[:-1], axis=1)
+        return tuple(part.reshape((count, *shape)) for part, shape in zip(columns, self.shapes, strict=True))
 
     def contains(self) -> Array:
         """Σ⁻¹ is positive definite."""

@@ -102,7 +102,7 @@ def _reference(lookup: Lookup, limit: int, out: set[int]) -> bool:
 def _limits(lookup: Lookup) -> list[int]:
     eqn, shape = lookup.eqn, lookup.eqn.invars[0].aval.shape
     if encodes(eqn):
-        ((inner, _),) = [called(eqn)]
+        inner: Any = (called(eqn) or (None,))[0]
         return [next(e.params["shape"][e.params["dimension"]] for e in inner.eqns if e.primitive.name == "iota") - 1]
     if chooses(eqn):
         return [len(eqn.params["branches"] if "branches" in eqn.params else eqn.invars[1:]) - 1]

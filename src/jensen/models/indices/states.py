@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from numpyro.distributions import constraints
 
@@ -25,7 +26,7 @@ def known_range(support: Any) -> tuple[int, int] | None:
     if not support.is_discrete:
         return None
     bounds = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
-    if any(bound is None or isinstance(bound, jax.core.Tracer) or np.ndim(bound) for bound in bounds):
+    if any(bound is None or isinstance(bound, Tracer) or np.ndim(bound) for bound in bounds):
         return (0, 1) if isinstance(support, type(constraints.boolean)) else None
     low, high = (int(np.asarray(bound)) for bound in bounds)
     return low, high

@@ -10,10 +10,11 @@ from jensen.math.programs import Program
 from jensen.models.nested.field import Drawn, FieldModel
 from jensen.models.nested.target import NestedTarget, evaluated, value_alone
 
-EACH, COST, HEAVY = 12, 8.0, 1e6
-"""Evaluations of the program in one of the density, beside those at draws; what one entry costs, in data values, and
-how many of these make few starts and draws do."""
-LONG = 3e5
+EACH, HEAVY = 8, 1e6
+"""Newton steps of one evaluation; data values from which on few starts and draws have to do."""
+ENTRY, MULTIPLIED = 6, 20
+"""Numbers that a program computes, and multiplications of a factorisation, that take as long as one data value."""
+LONG = 3e7
 """Data values of one evaluation from which on programs are worth being compiled well."""
 AT_ONCE = 16
 """Points of one call at most: draws are padded to them."""
@@ -41,9 +42,9 @@ class FieldTarget(NestedTarget):
         """Say what an evaluation costs for a program of so many data values."""
         order, draws = self.model.order, self.model.noise.shape[1]
         each, draws = (1, 0) if order.quadratic else (EACH, draws)
-        evaluations = each * order.curvature.cost + 2 * draws
-        algebra = int(each * order.elimination.work + draws * order.blocks * order.width**2) // 20
-        self._weighed(rows, int(COST * (evaluations + algebra // max(rows, 1))))
+        evaluations = (each * (order.curvature.cost + 3) + 4 * draws) * order.work // ENTRY
+        algebra = int((each + 2) * order.elimination.work + draws * order.blocks * order.width**2) // MULTIPLIED
+        self._weighed(rows, 1 + (evaluations + algebra) // max(rows, 1))
         self.heavy, self.wide = self.elements >= HEAVY, min(self.wide, AT_ONCE)
         heavy = "middle" if self.elements > LONG else False
         named = {"gradients": evaluated, "values": value_alone, "draws": _drawn}

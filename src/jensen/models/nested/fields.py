@@ -121,7 +121,7 @@ def ordered(model: FieldModel, bounds: np.ndarray, precision: Precision) -> Orde
         if not same:
             order = Order.dense(size)
             _affordable(order)
-    order = dataclasses.replace(order, quadratic=quadratic)
+    order = dataclasses.replace(order, quadratic=quadratic, work=probe.work)
     return jax.tree.map(lambda x: leaf(x) if isinstance(x, np.ndarray) else x, order)
 
 

@@ -23,12 +23,13 @@ class Order(eqx.Module):
 
     Attributes:
         curvature: where the entries come from. elimination: the order of the latents.
-        quadratic: whether H is the same at every z.
+        quadratic: whether H is the same at every z. work: numbers that are computed for one value of f.
     """
 
     curvature: Curvature
     elimination: Elimination
     quadratic: bool = eqx.field(static=True, default=False)
+    work: int = eqx.field(static=True, default=0)
 
     @classmethod
     def dense(cls, size: int) -> "Order":
@@ -58,9 +59,14 @@ class Order(eqx.Module):
         return self.elimination.line.width
 
     @property
+    def many(self) -> bool:
+        """Whether the latents are so many that sums over them are nearly Gaussian."""
+        return self.size >= MANY
+
+    @property
     def parts(self) -> int:
         """Stretches of the order whose weights are told apart; one where the latents are not many."""
-        return max(1, self.blocks // APART) if self.size >= MANY else 1
+        return max(1, self.blocks // APART) if self.many else 1
 
     def precision(self, density: Unsummed, z: Array) -> Entries:
         """H at z (D,)."""

@@ -43,9 +43,11 @@ class Probe:
 
         def sizes(model: Any, point: Array) -> list[Array]:
             density, z = read(model, point)
+            self.work = density.work
             return [jnp.zeros(len(one)) for one in density.rows(z)]
 
         self._rows, self._read = Program(rows), read
+        self.work = 0  # numbers that are computed for one value
         self.sizes = [len(one) for one in jax.eval_shape(sizes, model, points[0])]
 
     def rows(self, directions: np.ndarray) -> np.ndarray:

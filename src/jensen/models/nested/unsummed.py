@@ -6,6 +6,7 @@ What does not depend on the latents is computed once, when the program is read.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,12 +29,13 @@ FIRST = {"mul": (0, 1), "dot_general": (0, 1), "div": (0,), "gather": (0,), "dyn
 
 
 class _Equation(NamedTuple):
-    """One primitive on numbered values."""
+    """One primitive on numbered values; `size` numbers are computed by it."""
 
     primitive: Any
     params: dict[str, Any]
     operands: tuple[int, ...]
     results: tuple[int, ...]
+    size: int
 
     def run(self, values: dict[int, Any]) -> None:
         found = bind(self.primitive, self.params, [values[i] for i in self.operands])
@@ -63,6 +65,16 @@ class Unsummed:
             else:
                 one.run(self._values)
         self._tail, self._ends = self._undone(smooth)
+        used = {self._out}.union(*(one.operands for one in self._equations)) - moving
+        self._values = {i: jnp.asarray(self._values[i]) for i in sorted(used)}
+        # traced once each, however often they are differentiated
+        self._whole = jax.jit(lambda values, z: self._at(values, z)[self._out])
+        self._parted = jax.jit(self._rows_at)
+
+    @property
+    def work(self) -> int:
+        """Numbers that are computed for one value."""
+        return sum(one.size for one in self._equations)
 
     def held(self) -> "Unsummed":
         """The same function, with everything it depends on held constant by differentiation."""
@@ -91,7 +103,7 @@ class Unsummed:
                 avals: list[Any] = [v.aval for v in eqn.outvars]
                 kinds = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals]
                 self._floats.update(i for i, real in zip(results, kinds, strict=True) if real)
-                out.append(_Equation(eqn.primitive, eqn.params, tuple(own), tuple(results)))
+                out.append(_Equation(eqn.primitive, eqn.params, tuple(own), tuple(results), _size(eqn)))
             names.update(zip(eqn.outvars, results, strict=True))
         return [known(v.val) if isinstance(v, Literal) else names[v] for v in jaxpr.outvars]
 
@@ -113,19 +125,14 @@ class Unsummed:
                 ends += sorted(hit)
         return tail[::-1], ends + ([0] if 0 in wanted else [])
 
-    def _at(self, z: Array) -> dict[int, Any]:
-        values = {**self._values, 0: z}
+    def _at(self, known: dict[int, Any], z: Array) -> dict[int, Any]:
+        values = {**known, 0: z}
         for one in self._equations:
             one.run(values)
         return values
 
-    def __call__(self, z: Array) -> Scalar:
-        """The function at z."""
-        return self._at(z)[self._out]
-
-    def rows(self, z: Array) -> list[Array]:
-        """The arrays whose sum is the function, but for what does not depend on z."""
-        values = self._at(z)
+    def _rows_at(self, known: dict[int, Any], z: Array) -> list[Array]:
+        values = self._at(known, z)
 
         def total(ends: list[Array]) -> Scalar:
             own = {**values, **dict(zip(self._ends, ends, strict=True))}
@@ -136,3 +143,20 @@ class Unsummed:
         found = [values[i] for i in self._ends]
         weights = jax.grad(total)([jnp.zeros_like(one) for one in found]) if found else []
         return [jnp.ravel(weight * one) for weight, one in zip(weights, found, strict=True)]
+
+    def __call__(self, z: Array) -> Scalar:
+        """The function at z."""
+        return self._whole(self._values, z)
+
+    def rows(self, z: Array) -> list[Array]:
+        """The arrays whose sum is the function, but for what does not depend on z."""
+        return self._parted(self._values, z)
+
+
+def _size(eqn: Any) -> int:
+    """Numbers that an equation computes; for a product of matrices, that it multiplies."""
+    found = sum(v.aval.size for v in eqn.outvars)
+    if eqn.primitive.name != "dot_general":
+        return found
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    return found * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
