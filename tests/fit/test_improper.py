@@ -178,7 +178,7 @@ def test_a_density_that_has_lost_its_digits_far_out_is_not_improper():
     from jensen.algorithms.improper import _cancelled
 
     distance = 2.0 ** np.arange(10)
-    noisy = np.where(distance < 32, -1.5 * distance, [1.0, -1.0] * 5 * 10.0 ** (distance / 2))
+    noisy = np.where(distance < 32, -1.5 * distance, np.tile([-1.0, 1.0], 5) * 10.0 ** (distance / 2))
     assert _cancelled(noisy).tolist() == (distance >= 32).tolist()
     for kept in (-distance, 1e-6 * distance**2 - distance, np.exp(distance), np.zeros(10), -np.log(distance)):
         assert not _cancelled(kept).any()
