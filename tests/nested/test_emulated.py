@@ -22,7 +22,7 @@ def surface():
     rng = np.random.default_rng(0)
     points = np.array([1.0, 0.2]) + rng.normal(size=(40, 2)) * [1.2, 0.7]
     factor = np.array([[1.0, 0.0], [0.4, 0.5]])
-    return Surface.fitted(points, *smooth(points), np.array([1.0, 0.2]), factor), points
+    return Surface.fitted(points, *smooth(points), np.array([1.0, 0.2]), factor, np.zeros((0, 2))), points
 
 
 def test_a_surface_goes_through_what_it_was_fitted_to_and_is_near_elsewhere(surface):
