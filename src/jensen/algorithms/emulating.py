@@ -150,9 +150,10 @@ def _apart(paths: list[lbfgs.Path], factor: np.ndarray) -> bool:
 def _posterior(
     surface: Surface, centre: np.ndarray, factor: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Draws with their weights from exp f, their mean, a factor of their covariance, and whether they are many, by adaptive weighing.
+    """Draws with weights from exp f, their mean, a factor of their covariance, and whether many of them are effective.
 
-    Where few draws have all the weight, which a surface that is still wrong far out can do, weights are tempered.
+    By adaptive importance sampling (Cappé, Douc, Guillin, Marin and Robert 2008). Where few draws have all the weight,
+    which a surface that is still wrong far out can do, weights are tempered.
     """
     dim = len(centre)
     for last in range(PASSES):
