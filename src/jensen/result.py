@@ -223,7 +223,7 @@ class Fit:
     def _pool_draws(self) -> dict[str, np.ndarray]:
         if "draws" in self.stored:
             return self.stored["draws"]
-        return self._whole(self._attached("new draws").draws_of(self.pool), self.seed)
+        return self._whole(self._attached("new draws").drawn(self.pool), self.seed)
 
     def _whole(self, draws: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
         """The draws with what an `obs_mask` leaves unobserved."""

@@ -204,3 +204,25 @@ def test_product_adds_up():
     assert set(q.means()) == set(q.variances()) == set(value)
     drawn = q.draw(jax.random.key(1))
     assert float(drawn.log_prob) == pytest.approx(float(q.log_prob(drawn.value)))
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        FACTORS["dirichlet"],
+        FACTORS["beta"],
+        lambda: Dirichlet({"log": jnp.array([-0.95, -0.9, 2.0])}),
+        lambda: Beta({"log": jnp.array([-0.9]), "log1m": jnp.array([-0.95])}),
+    ],
+)
+def test_draws_by_numpy_have_the_statistics_of_the_factor(factor):
+    """E[log z_k] = ψ(a_k) - ψ(Σ a), also where shares are as small as a sparse prior makes them."""
+    with working("double"):
+        factor = factor()
+        (drawn,) = factor.host_draws(np.random.default_rng(0), DRAWS)
+        for name, value in factor.statistics(jnp.asarray(drawn)).items():
+            if name == "log1m" and drawn.max() > 1.0 - 1e-12:  # 1 - z is rounded where z is nearly 1
+                continue
+            value = np.asarray(value)
+            error = value.std(axis=0) / np.sqrt(DRAWS)
+            assert np.all(np.abs(value.mean(axis=0) - factor.mean_params()[name]) < 4.5 * error)

@@ -57,6 +57,7 @@ class AbstractAnswer(abc.ABC):
     costly: bool = True
     advice: Mapping[str, str]
     _counted: tuple[Pool, Counted] | None = None
+    _drawn: tuple[Pool, Draws] | None = None
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -81,13 +82,15 @@ class AbstractAnswer(abc.ABC):
 
     def settled_pool(self, seed: int) -> Pool:
         """The pool, of up to four times as many draws where a figure of the verdict is near its limit."""
-        from jensen.diagnostics.checks.near import undecided
+        from jensen.diagnostics.checks.near import hopeful, undecided
         from jensen.diagnostics.importance import joined
         from jensen.diagnostics.verdict import Material
 
         pool = self.pool(seed)
         for further in (1, 2):
-            if not self.grows or not undecided(Material(self, pool, self.draws_of(pool), seed)):
+            if not self.grows or not hopeful(pool):
+                break
+            if not undecided(Material(self, pool, self.drawn(pool), seed)):
                 break
             if self.labellings(pool).log_count:  # more draws stray into labellings that q is not to describe
                 break
@@ -95,6 +98,12 @@ class AbstractAnswer(abc.ABC):
                 seed += 7_919
                 pool = joined(pool, self.pool(seed))
         return pool
+
+    def drawn(self, pool: Pool) -> Draws:
+        """The same as `draws_of`, found once for each pool."""
+        if self._drawn is None or self._drawn[0] is not pool:
+            self._drawn = pool, self.draws_of(pool)
+        return self._drawn[1]
 
     @abc.abstractmethod
     def draws_of(self, pool: Pool) -> Draws:

@@ -12,10 +12,10 @@ from jensen.models import Target
 
 TAIL = 4.0
 """Degrees of freedom of the heavier proposal."""
-PILOT, FEW, HOPELESS = 128, 512, 7.0
+PILOT, FEW, HOPELESS = 128, 512, 5.5
 """Draws by which weights are judged before all are drawn, the size of a pool of weights that are of no use, and the
-nats by which the heaviest of the first exceeds their upper quartile: that of normal log weights with an sd of 4, of
-which millions leave one effective draw."""
+nats by which the heaviest of the first exceeds their upper quartile: that of normal log weights with an sd of 3, of
+which thousands leave one effective draw."""
 
 
 @dataclass(frozen=True)

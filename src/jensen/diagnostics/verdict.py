@@ -14,6 +14,11 @@ from jensen.diagnostics.moments import Agreement, flatten
 from jensen.diagnostics.tails import Tail, tails
 
 
+def limit_for(pool: Pool) -> float:
+    """Pareto k̂ from which on weights from so many draws are not to be believed (Vehtari et al. 2024)."""
+    return min(1.0 - 1.0 / np.log10(pool.half), 0.7)
+
+
 @dataclass(frozen=True, eq=False)
 class Material:
     """What checks work on.
@@ -46,7 +51,7 @@ class Material:
     @property
     def limit(self) -> float:
         """Pareto k̂ from which on weights from so many draws are not to be believed (Vehtari et al. 2024)."""
-        return min(1.0 - 1.0 / np.log10(self.pool.half), 0.7)
+        return limit_for(self.pool)
 
     @functools.cached_property
     def agreement(self) -> Agreement:

@@ -4,7 +4,8 @@ import numpy as np
 
 from jensen.diagnostics.checks.moments import MEAN, RATIO
 from jensen.diagnostics.checks.weights import ESS
-from jensen.diagnostics.verdict import Material
+from jensen.diagnostics.importance import Pool
+from jensen.diagnostics.verdict import Material, limit_for
 
 ERRORS = 2.0
 """Standard errors of a figure within which of its limit it counts as near."""
@@ -13,13 +14,18 @@ MORE = 4
 """How many times as many draws there may be."""
 
 
+def hopeful(pool: Pool) -> bool:
+    """Whether more draws could make weights of use, if these are not."""
+    if not np.isfinite(pool.khat) or not (pool.even or pool.khat < limit_for(pool) + pool.khat_q_se):
+        return False
+    return MORE * pool.ess >= min(ESS, len(pool.weights))
+
+
 def undecided(material: Material) -> bool:
     """Whether k̂, a mean or an sd is within its error of the limit, on weights that are not hopeless."""
+    if not hopeful(material.pool):
+        return False
     pool, found, limit = material.pool, material.agreement, material.limit
-    if not np.isfinite(pool.khat) or not (pool.even or pool.khat < limit + pool.khat_q_se):
-        return False
-    if MORE * pool.ess < min(ESS, len(pool.weights)):
-        return False
     shapes = [(pool.khat_q, pool.even_q or pool.even), (pool.khat, pool.even)]
     shape = any(abs(khat - limit) < pool.khat_q_se and not level for khat, level in shapes)
     mean = abs(found.mean - MEAN) < ERRORS * found.error

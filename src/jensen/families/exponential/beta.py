@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.families.exponential.dirichlet import Dirichlet
 from jensen.math.gamma_functions import digamma, gammaln
 
 
@@ -38,6 +40,13 @@ class Beta(AbstractExponentialFactor):
         share = jax.random.beta(key, *self.concentrations)
         kind = jnp.finfo(share.dtype)
         return (jnp.clip(share, kind.tiny, 1.0 - kind.epsneg),)
+
+    def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
+        """As `draw`: the first of two shares of gamma variables."""
+        first, second = (np.asarray(self.natural[name]) for name in ("log", "log1m"))
+        drawn = Dirichlet({"log": np.stack([first, second], axis=-1)}).host_draws(rng, count)  # type: ignore[dict-item]
+        kind = np.finfo(first.dtype)
+        return None if drawn is None else (np.clip(drawn[0][..., 0], kind.tiny, 1.0 - kind.epsneg),)
 
     def contains(self) -> Array:
         """A > 0 and b > 0."""

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
@@ -36,6 +37,18 @@ class Dirichlet(AbstractExponentialFactor):
         """A Dirichlet draw; shares too small for a number are the smallest that has a log."""
         share = jax.random.dirichlet(key, self.concentration)
         return (jnp.maximum(share, jnp.finfo(share.dtype).tiny),)
+
+    def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
+        """As `draw`: shares of gamma variables, whose logarithm is that of Gamma(a + 1) plus log U / a."""
+        log = np.asarray(self.natural["log"])
+        a = log.astype(float) + 1.0
+        if not np.all(a > 0):
+            return None
+        size = (count, *a.shape)
+        raised = np.log(rng.standard_gamma(a + 1.0, size)) - rng.standard_exponential(size) / a
+        share = np.exp(raised - raised.max(-1, keepdims=True))
+        share /= share.sum(-1, keepdims=True)
+        return (np.maximum(share, np.finfo(log.dtype).tiny).astype(log.dtype),)
 
     def contains(self) -> Array:
         """Every a_k > 0."""
