@@ -171,3 +171,14 @@ def test_a_density_that_stops_falling_where_its_latents_underflow_is_proper():
 
     target = build(model, {}, "double")
     check_integral(target, np.zeros(2), np.eye(2))
+
+
+def test_a_density_that_has_lost_its_digits_far_out_is_not_improper():
+    """The way of a beta-binomial's log concentration: it falls, and then differences of log Γ at exp(32) are noise."""
+    from jensen.algorithms.improper import _cancelled
+
+    distance = 2.0 ** np.arange(10)
+    noisy = np.where(distance < 32, -1.5 * distance, np.tile([-1.0, 1.0], 5) * 10.0 ** (distance / 2))
+    assert _cancelled(noisy).tolist() == (distance >= 32).tolist()
+    for kept in (-distance, 1e-6 * distance**2 - distance, np.exp(distance), np.zeros(10), -np.log(distance)):
+        assert not _cancelled(kept).any()

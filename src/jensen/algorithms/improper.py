@@ -17,6 +17,8 @@ DOUBLINGS, STRETCH = 33, 3
 """A ray ends at 2³³ ≈ 10¹⁰ in unconstrained units: beyond it rounding decides. Over a stretch 1 / s falls by log 8."""
 FALLEN, FAR, NEAR = 30.0, 400.0, 10.0
 """A density that has fallen by so many nats at this distance is followed no further; what is near the origin."""
+JUMP = 1e3
+"""How many times as much as ever before a log density may change at one doubling of the distance: 2^p by s^p."""
 NULL = 1e-7
 """Curvature, relative to that along the coordinates and absolute, below which a direction is worth following."""
 MOST = 300
@@ -99,8 +101,23 @@ def _followed(target: Target, point: np.ndarray, direction: np.ndarray) -> np.nd
     values = target.value(points)
     latents = np.concatenate([np.reshape(v, (len(points), -1)) for v in target.constrain(points).values()], axis=1)
     held = np.concatenate([[False], (latents[1:] == latents[:-1]).all(axis=1)])  # at the smallest number, say
-    broken = np.flatnonzero(~np.isfinite(values) | held)
+    broken = np.flatnonzero(~np.isfinite(values) | held | _cancelled(values))
     return values[: broken[0]] if len(broken) else values
+
+
+def _cancelled(values: np.ndarray) -> np.ndarray:
+    """From where on a density that falls at first has lost its digits: it rises, and then jumps as no power of s does.
+
+    Large terms that should cancel, of the order of exp(500) in a log Γ, leave a rounding error of their size.
+    """
+    lost = np.zeros(len(values), bool)
+    moves = np.diff(np.where(np.isfinite(values), values, np.nan))
+    rises = np.flatnonzero(~(moves < 0.0))
+    if len(rises) and rises[0] >= STRETCH:
+        largest = np.maximum.accumulate(np.abs(moves))
+        if (np.abs(moves[rises[0] :]) > JUMP * largest[rises[0] - 1 : -1]).any():
+            lost[rises[0] + 1 :] = True
+    return lost
 
 
 def _falls(values: np.ndarray) -> bool:
