@@ -8,7 +8,7 @@ from scipy import sparse
 
 from jensen.math.precision import working
 from jensen.math.programs import Program
-from jensen.models.nested import elimination
+from jensen.models.nested import elimination, selected
 from jensen.models.nested.elimination import eliminated
 from jensen.models.nested.factor import Entries
 from jensen.models.nested.order import Order
@@ -62,6 +62,7 @@ def told(order, entries, right):
 def test_factor_solutions_and_log_det_are_those_of_the_dense_matrix(pattern, stages, blocks, monkeypatch):
     monkeypatch.setattr(elimination, "LITTLE", 0.0)
     monkeypatch.setattr(elimination, "WORTH", 1.5)
+    monkeypatch.setattr(selected, "HALVED", 4)
     found = pattern()
     order, size = Order(None, eliminated(found)), found.shape[0]
     assert len(order.elimination.stages) >= stages

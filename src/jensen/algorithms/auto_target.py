@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jensen._errors import ModelError
+from jensen._errors import ModelError, OptionError
 from jensen.algorithms.coordinate.stream import StreamTarget
 from jensen.algorithms.svi import SVI
 from jensen.families.native import native_product
@@ -16,13 +16,14 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
-from jensen.models.nested import NestedTarget, candidates, integrated, over_field
+from jensen.models.nested import FieldTarget, NestedTarget, candidates, integrated, over_field
 from jensen.models.sources import AbstractSource
 
 MANY, FEW, FIELD = 10, 20, 30
 """Latents from which on groups of them are looked for, at most so many that may be left, and latents of a field."""
-DEAREST = 1e9
-"""Data values that one evaluation of a field's integral may read."""
+DEAREST, DEARER, CHEAP = 1e9, 3.0, 1e5
+"""Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
+latents in it, and how many in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +89,21 @@ def worthwhile(density: Target) -> NestedTarget | None:
     size = sum(site.size for site in density.structure.latents if site.name in names)
     if size < FIELD or not 0 < density.dim - size <= FEW:
         return None
+    field = _affordable(density, names, DEAREST)
+    if field is None or not field.model.order.quadratic:
+        return field
+    # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
+    wider = _affordable(density, candidates(density, 1), max(DEARER * field.elements, CHEAP))
+    return wider if wider is not None and wider.model.order.quadratic else field
+
+
+def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:
+    """The density with these sites integrated out, where its evaluation reads so many data values at most."""
     try:
         field = over_field(density, names)
-    except ModelError:  # it is too dense to be factorised
+    except (ModelError, OptionError):  # it is too dense to be factorised, or nothing is left
         return None
-    return field if field.elements <= DEAREST else None
+    return field if field.elements <= most else None
 
 
 def black_box(

@@ -39,11 +39,11 @@ def applies(target: Target) -> bool:
     return sound and model.discrete is None and target.subsample is None  # type: ignore[attr-defined]
 
 
-def candidates(target: Target) -> tuple[str, ...]:
-    """Sites of many latents on the real line; none for a model that has no fields."""
+def candidates(target: Target, fewest: int = SMALLEST) -> tuple[str, ...]:
+    """Sites of so many latents on the real line; none for a model that has no fields."""
     if not applies(target):
         return ()
-    return tuple(s.name for s in target.structure.latents if s.size >= SMALLEST and on_the_line(s.support))
+    return tuple(s.name for s in target.structure.latents if s.size >= fewest and on_the_line(s.support))
 
 
 def over_field(target: Target, names: Iterable[str], draws: int = DRAWS) -> FieldTarget:

@@ -15,12 +15,19 @@ from jensen.models.nested import tridiagonal
 from jensen.models.nested.elimination import Elimination
 from jensen.models.nested.factor import Factor, log_det
 
+HALVED = 200
+"""Rows from which on half a block is taken apart once more."""
+
 
 def inverse_entries(order: Elimination, factor: Factor) -> Array:
     """(N,) entries of the inverse of L₀ L₀ᵀ, the term of low rank left out."""
     count = len(order.keys)
     found = jnp.zeros(count + 2, factor.basis.dtype)
-    found = found.at[order.blocks].set(jnp.stack(_of_blocks(factor.blocks))).at[count].set(0.0)
+    if order.line.blocks == 1:
+        found = found.at[order.blocks[0, 0]].set(_inverse(factor.blocks.diagonal[0]))
+    else:
+        found = found.at[order.blocks].set(jnp.stack(_of_blocks(factor.blocks)))
+    found = found.at[count].set(0.0)
     stages = list(zip(order.stages, factor.roots, factor.below, strict=True))
     for stage, root, left in reversed(stages):
         k = left.shape[1]
@@ -35,6 +42,28 @@ def inverse_entries(order: Elimination, factor: Factor) -> Array:
     return found[:count]
 
 
+def _inverse(root: Array) -> Array:
+    """(L Lᵀ)⁻¹ of one block, in halves: products of matrices, which are fast, and no zeros multiplied."""
+
+    def inverted(root: Array) -> Array:
+        half = len(root) // 2
+        if half < HALVED:
+            return solve_triangular(root, jnp.eye(len(root), dtype=root.dtype), lower=True)
+        first, last = inverted(root[:half, :half]), inverted(root[half:, half:])
+        below = -last @ (root[half:, :half] @ first)
+        return jnp.block([[first, jnp.zeros((half, len(last)), root.dtype)], [below, last]])
+
+    def squared(lower: Array) -> Array:
+        half = len(lower) // 2
+        if half < HALVED:
+            return lower.T @ lower
+        below, last = lower[half:, :half], lower[half:, half:]
+        side = last.T @ below
+        return jnp.block([[squared(lower[:half, :half]) + below.T @ below, side.T], [side, squared(last)]])
+
+    return squared(inverted(root))
+
+
 def _of_blocks(factor: tridiagonal.Factor) -> tuple[Array, Array]:
     """Blocks of the inverse along and below the diagonal."""
     eye = jnp.eye(factor.diagonal.shape[1], dtype=factor.diagonal.dtype)
@@ -47,9 +76,6 @@ def _of_blocks(factor: tridiagonal.Factor) -> tuple[Array, Array]:
         own = back.T @ back - weights.T @ below
         return own, (own, below)
 
-    if len(factor.diagonal) == 1:
-        back = solve_triangular(factor.diagonal[0], eye, lower=True)
-        return (back.T @ back)[None], jnp.zeros_like(factor.below)
     return lax.scan(step, jnp.zeros_like(factor.diagonal[0]), (factor.diagonal, factor.below), reverse=True)[1]
 
 
