@@ -62,12 +62,13 @@ def test_a_saved_fit_keeps_the_least_values(fit, tmp_path):
     np.testing.assert_array_equal(again.sample(50)["z"], fit.sample(50)["z"])
 
 
+@pytest.mark.slow
 def test_what_q_gives_mass_where_the_density_has_none_is_not_trusted():
     report = jn.fit(shared, {"y": 9}, "bbvi", progress=False).check()
     finite = {check.name: check for check in report.checks}["draws of q with finite density"]
-    assert finite.value < 1.0
-    assert finite.passed == (finite.value > 0.999)
-    assert report.verdict != "trusted" or finite.passed
+    assert finite.value < 0.999
+    assert not finite.passed
+    assert report.verdict != "trusted"
 
 
 def sharp(y):
