@@ -66,3 +66,35 @@ def test_it_is_found_again_from_a_file(fitted, tmp_path):
     points = fitted.pool.points[:5]
     np.testing.assert_allclose(again.target.value(points), fitted.target.value(points), rtol=1e-12)
     np.testing.assert_array_equal(again.sample(5, raw=True)["w"], fitted.sample(5, raw=True)["w"])
+
+
+def loadings(x, size, spread):
+    """Three loadings under one prior turn; with a precision for each they only change signs and places."""
+    alpha = numpyro.sample("alpha", dist.Gamma(2, 2).expand([size]).to_event(1)) if spread else np.ones(size)
+    w = numpyro.sample("w", dist.Normal(np.zeros((x.shape[1], size)), alpha**-0.5).to_event(2))
+    tau = numpyro.sample("tau", dist.Gamma(1, 1))
+    with numpyro.plate("row", len(x)):
+        z = numpyro.sample("z", dist.Normal(0, 1).expand([size]).to_event(1))
+        numpyro.sample("x", dist.Normal(z @ w.T, tau**-0.5).to_event(1), obs=x)
+
+
+def wide(rows=120):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(rows, 3)) @ rng.normal(size=(3, 6)) + 0.5 * rng.normal(size=(rows, 6))
+
+
+@pytest.mark.slow
+def test_three_factors_begin_where_the_ascent_ended():
+    """Hardly any random place is in the position nearest to the reference."""
+    fit = jn.fit(loadings, {"x": wide(), "size": 3, "spread": False})
+    assert fit.check().verdict in ("trusted", "usable")
+    assert fit.target.dim == 6 * 3 - 3 + 1
+    assert fit.target.coordinate_names() == ["tau"] + ["w"] * 15
+
+
+@pytest.mark.slow
+def test_a_symmetry_that_is_not_known_leaves_the_factors():
+    """Signs and orders of loadings are many modes; a mixture over them takes a minute."""
+    fit = jn.fit(loadings, {"x": wide(160), "size": 2, "spread": True})
+    kept = {row["family"]: row["kept"] for row in fit.outcome.stages}
+    assert kept == {"conjugate factors": True, "Gaussian, others integrated out": False}

@@ -22,7 +22,7 @@ def surface():
     rng = np.random.default_rng(0)
     points = np.array([1.0, 0.2]) + rng.normal(size=(40, 2)) * [1.2, 0.7]
     factor = np.array([[1.0, 0.0], [0.4, 0.5]])
-    return Surface.fitted(points, *smooth(points), np.array([1.0, 0.2]), factor), points
+    return Surface.fitted(points, *smooth(points), np.array([1.0, 0.2]), factor, np.zeros((0, 2))), points
 
 
 def test_a_surface_goes_through_what_it_was_fitted_to_and_is_near_elsewhere(surface):
@@ -36,8 +36,8 @@ def test_a_surface_goes_through_what_it_was_fitted_to_and_is_near_elsewhere(surf
 
 
 def test_the_gradient_of_a_surface_is_that_of_its_values(surface):
-    fitted, _ = surface
-    points = np.random.default_rng(2).normal(size=(5, 2))
+    fitted, known = surface
+    points = known[:5] + 0.1
     steps = 1e-4 * np.eye(2)
     ahead, behind = (fitted.value_and_grad((points[:, None] + s * steps).reshape(-1, 2))[0] for s in (1.0, -1.0))
     differences = ((ahead - behind) / 2e-4).reshape(5, 2)
@@ -49,6 +49,14 @@ def test_what_a_surface_does_not_know_is_nothing_at_its_points_and_all_far_away(
     here, far = fitted.covariance(points[:3]), fitted.covariance(np.array([[60.0, 0.0]]))
     assert np.abs(here).max() < 1e-3 * fitted.scale
     assert far[0, 0] == pytest.approx(fitted.scale)
+
+
+def test_far_from_all_points_a_surface_falls_as_a_line(surface):
+    fitted, points = surface
+    ray = points[0] + np.linspace(20.0, 60.0, 5)[:, None] * np.array([1.0, 0.0])
+    values = fitted.value_and_grad(ray)[0]
+    assert (np.diff(values) < -1.0).all()
+    assert np.abs(np.diff(values, 2)).max() < 0.01 * np.abs(np.diff(values)).min()
 
 
 @pytest.fixture(scope="module")

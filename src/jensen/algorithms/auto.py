@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms import dependent, escalate, from_factors, integrating, natural_gaussian, stochastic
+from jensen.algorithms import dependent, escalate, from_factors, integrating, natural_gaussian, richer, stochastic
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
@@ -28,6 +28,7 @@ from jensen.families import AbstractGaussian, FullRank, LowRank
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target
+from jensen.models.aligned import turns_of
 from jensen.models.nested import FieldTarget
 
 NEGLIGIBLE = 0.05
@@ -127,14 +128,18 @@ class Auto(AbstractAlgorithm):
         return (yield from self._or_gaussian(density, factors, seed))
 
     def _or_collapsed(self, density: Target, near: np.ndarray, factors: Outcome, seed: int) -> Run:
-        """The factors, or a Gaussian of the latents that are left when others are integrated out."""
+        """The factors, or a Gaussian of the latents that are left when others are integrated out.
+
+        Several modes there (signs and orders of loadings) are those of a symmetry that is not known: mixtures over all
+        of them take many times as long as the factors, which describe one.
+        """
         exact = factors.certificate["elbo"]
-        first, found = yield from on_target(density, self._gaussian(density, seed, near, few=True))
+        one_of_all = bool(turns_of(density))  # else climbs from many places see the signs and orders of loadings
+        first, found = yield from on_target(density, self._gaussian(density, seed, near, few=one_of_all))
         bound, error, _ = _measured(density, first.q, seed)
-        if not bound > exact + 2.0 * error:
-            return _kept(
-                factors, {"family": "Gaussian, others integrated out", "elbo": bound, "se": error, "kept": False}
-            )
+        if richer.has_other_modes(found) or not bound > exact + 2.0 * error:
+            tried = {"family": "Gaussian, others integrated out", "elbo": bound, "se": error, "kept": False}
+            return _kept(factors, tried)
         outcome = yield from on_target(density, self._beyond(density, first, found, seed))
         own = {**_kept(factors).stages[0], "kept": False}
         names = ", ".join(f"'{site.name}'" for site in density.structure.conditional)

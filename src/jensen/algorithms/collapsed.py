@@ -45,7 +45,8 @@ def collapsed(density: Target, factors: Outcome, most: int) -> tuple[Target, np.
         turned = aligned(target, axes, target.latent(near))  # type: ignore[arg-type]
         if turned is not None:
             latent = {name: value[None] for name, value in target.latent(near).items()}
-            return turned, turned.inverse(latent)[0][0]
+            turned.initial = turned.inverse(latent)[0][0]  # of random places most are nearer to another rotation
+            return turned, turned.initial
     return (target, near) if density.dim > most else None
 
 

@@ -20,10 +20,15 @@ FEWEST = 6
 """Points at which the surface is checked in a round, at least; as many are chosen where it is least known."""
 NEAR, EACH = 15.0, 2.0
 """Nats below the highest, and for each coordinate besides, within which values tell the surface."""
-STEP = 0.3
-"""Distance in sd over which the curvature at the mode is taken."""
-DRAWS, TAIL, PASSES = 1024, 4.0, 4
-"""Draws of the surface's posterior, degrees of freedom of their proposal, and how often that is improved."""
+STEP, TRIES, WIDEST = 0.3, 4, 3.0
+"""Distance in sd over which the curvature at the mode is taken, and how often; the sd of a coordinate at first."""
+SOUND, MOST, ALL = 0.8, 5.0, 0.5
+"""Share of values that must be finite; nats at most by which a place counts for more, and those that are all wrong."""
+POOL, FURTHER = 400, 0.35
+"""Draws among which places to evaluate are chosen, and the power of the posterior that they follow."""
+DRAWS, TAIL, PASSES, EFFECTIVE = 1024, 4.0, 4, 64
+"""Draws of the surface's posterior, degrees of freedom of their proposal, how often that is improved, and how many
+draws are to be effective."""
 
 
 class _Known:
@@ -45,11 +50,11 @@ class _Known:
         return values, gradients
 
     def surface(self, centre: np.ndarray, factor: np.ndarray) -> Surface:
-        """Through all values that matter; what is not finite does not."""
+        """Through all values that matter, away from the places of those that do not."""
         sound = np.isfinite(self.values) & np.isfinite(self.gradients).all(axis=1)
-        top = self.values[sound].max()
-        near = sound & (self.values > top - NEAR - EACH * self.target.dim)
-        return Surface.fitted(self.points[near], self.values[near], self.gradients[near], centre, factor)
+        near = sound & (self.values > self.values[sound].max() - NEAR - EACH * self.target.dim)
+        known = self.points[near], self.values[near], self.gradients[near]
+        return Surface.fitted(*known, centre, factor, self.points[~near])
 
 
 def emulated(target: NestedTarget, seed: int, starts: int) -> Generator[Progress, None, EmulatedTarget | None]:
@@ -72,43 +77,63 @@ def emulated(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
     if not target.heavy:
         check_edge(target, centre, factor, True)
     rng = np.random.default_rng([seed, 67])
-    count = max(FEWEST, target.dim)
+    count, metric = max(FEWEST, target.dim), (centre, factor)
     for index in range(ROUNDS):
         try:
-            surface = known.surface(centre, factor)
+            surface = known.surface(*metric)
         except LinAlgError:
             return None
-        draws, centre, factor = _posterior(surface, centre, factor, rng)
-        fresh, pool = draws[:count], draws[count:]
-        values, _ = known.at(np.concatenate([fresh, _least_known(surface, pool[:400], count)]))
-        if not np.isfinite(values).all():
+        draws, weights, centre, factor, many = _posterior(surface, centre, factor, rng)
+        further = weights**FURTHER / np.sum(weights**FURTHER)
+        rows = rng.choice(len(draws), 2 * count + POOL, p=further)
+        fresh, pool = draws[rows[: 2 * count]], draws[rows[2 * count :]]
+        values, _ = known.at(np.concatenate([fresh, _least_known(surface, pool, count)]))
+        if not np.isfinite(values).mean() > SOUND:
             return None
-        off = float(np.std(values[:count] - surface.value_and_grad(fresh)[0]))
+        told, shares = surface.value_and_grad(fresh)[0], (weights / further)[rows[: 2 * count]]
+        off = varies(values[: 2 * count] - told, shares)
         yield Progress("surface", index, highest, None, f"off by {off:.2g} nats")
-        if off < OFF:
-            return EmulatedTarget.over(target, known.surface(centre, factor), off)
+        if off < OFF and many:
+            return EmulatedTarget.over(target, known.surface(*metric), off)
     return None
 
 
+def varies(difference: np.ndarray, weights: np.ndarray) -> float:
+    """What a difference of log densities, f - g, does to a posterior: its mean distance from the median, in nats.
+
+    At draws with weights of exp g. Where f is higher they weigh as much as under exp f: a tail that g has not counts.
+    Beyond `ALL` nats all of a draw's weight is wrong.
+    """
+    finite = np.isfinite(difference)
+    difference, weights = difference[finite], weights[finite]
+    order = np.argsort(difference)
+    middle = difference[order][np.searchsorted(np.cumsum(weights[order]), 0.5 * weights.sum())]
+    apart = difference - middle
+    weights = weights * np.exp(np.clip(apart, 0.0, MOST))
+    return float(weights @ np.minimum(np.abs(apart), ALL) / weights.sum())
+
+
 def _curvature(known: _Known, path: lbfgs.Path) -> np.ndarray | None:
-    """F with F Fᵀ the covariance at the end of the climb; `None` where the density is not concave there."""
+    """F with F Fᵀ about the covariance at the end of the climb; `None` where the density is not finite around it."""
     point, matrix = path.best[0], inverse_hessian(path, len(path.points) - 1)
+    dim = len(point)
     if linalg.is_positive_definite(matrix):
         factor = linalg.cholesky(matrix)
     else:
         factor = np.diag(np.sqrt(np.maximum(np.abs(np.diag(matrix)), 1e-12)))
-    for _ in range(3):
+    factor = factor * np.minimum(1.0, WIDEST / np.linalg.norm(factor, axis=1))[:, None]
+    for _ in range(TRIES):
         moves = STEP * factor.T
-        _, gradients = known.at(np.concatenate([point + moves, point - moves]))
-        dim = len(point)
+        values, gradients = known.at(np.concatenate([point + moves, point - moves]))
+        if not (np.isfinite(values).all() and np.isfinite(gradients).all()):
+            factor = 0.2 * factor
+            continue
         curvature = -linalg.symmetrise((gradients[:dim] - gradients[dim:]) @ factor / (2.0 * STEP))
-        if not np.isfinite(curvature).all():
-            return None
-        values, vectors = np.linalg.eigh(curvature)
-        factor = linalg.lower_factor(factor @ (vectors / np.sqrt(np.clip(np.abs(values), 1e-3, 1e6))))
-        if values.min() > 0.2 and values.max() < 5.0:
-            return factor
-    return factor if values.min() > 0.0 else None
+        sizes, vectors = np.linalg.eigh(curvature)
+        factor = linalg.lower_factor(factor @ (vectors / np.sqrt(np.clip(np.abs(sizes), 0.05, 1e6))))
+        if sizes.min() > 0.2 and sizes.max() < 5.0:
+            break
+    return factor if np.isfinite(values).all() else None
 
 
 def _apart(paths: list[lbfgs.Path], factor: np.ndarray) -> bool:
@@ -124,26 +149,35 @@ def _apart(paths: list[lbfgs.Path], factor: np.ndarray) -> bool:
 
 def _posterior(
     surface: Surface, centre: np.ndarray, factor: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws from exp f, and their mean and a factor of their covariance, by adaptive importance sampling."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Draws with weights from exp f, their mean, a factor of their covariance, and whether many of them are effective.
+
+    By adaptive importance sampling (Cappé, Douc, Guillin, Marin and Robert 2008). Where few draws have all the weight,
+    which a surface that is still wrong far out can do, weights are tempered.
+    """
     dim = len(centre)
-    for _ in range(PASSES):
+    for last in range(PASSES):
         noise = rng.normal(size=(DRAWS, dim)) * np.sqrt(TAIL / rng.chisquare(TAIL, size=(DRAWS, 1)))
         points = centre + noise @ factor.T
         logs = surface.value_and_grad(points)[0] + 0.5 * (TAIL + dim) * np.log1p((noise**2).sum(axis=1) / TAIL)
-        weights = np.exp(np.minimum(logs - logs.max(), 0.0))
-        average = weights.mean() * np.sqrt(DRAWS)  # none counts more than √n times the average (Ionides 2008)
-        weights = np.minimum(weights, average) / np.minimum(weights, average).sum()
+        weights, power = _tempered(logs)
         mean = weights @ points
         moved = (points - mean) * np.sqrt(weights)[:, None]
         covariance = moved.T @ moved
-        if not linalg.is_positive_definite(covariance):
-            break
-        effective = 1.0 / float((weights**2).sum())
-        if effective < 3.0 * dim:
-            break
-        centre, factor = mean, linalg.cholesky(covariance)
-    return points[rng.choice(DRAWS, DRAWS, p=weights)], centre, factor
+        if last < PASSES - 1 and linalg.is_positive_definite(covariance):
+            centre, factor = mean, linalg.cholesky(covariance)
+    return points, weights, centre, factor, power == 1.0
+
+
+def _tempered(logs: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights that sum to one, at least `EFFECTIVE` of them effective, and the power that it took."""
+    logs, power = logs - logs.max(), 1.0
+    while True:
+        weights = np.exp(power * logs)
+        weights /= weights.sum()
+        if 1.0 / float((weights**2).sum()) >= EFFECTIVE:
+            return weights, power
+        power *= 0.7
 
 
 def _least_known(surface: Surface, pool: np.ndarray, count: int) -> np.ndarray:

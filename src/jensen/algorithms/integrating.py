@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jensen.algorithms.emulating import emulated
+from jensen.algorithms.emulating import emulated, varies
 from jensen.algorithms.flexible import draws
 from jensen.algorithms.on_target import on_target
 from jensen.core import Outcome, Progress
@@ -34,10 +34,7 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
     error = np.inf
     for more in range(TRIES + 1):
         if not error < LITTLE:
-            seen = (yield from _surface(target, seed)) or target
-            outcome = yield from on_target(seen, fit(seen, seed))
-            outcome = replace(outcome, target=seen)
-            points = _points(target, outcome.q, seed)
+            outcome, points = yield from _fitted(target, seed, fit)
         error = target.error(points)
         if error < ERROR or more == TRIES:
             break
@@ -51,6 +48,19 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
     return replace(outcome, target=outcome.target.settled(), converged=converged, status=status), doubts
 
 
+def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, np.ndarray]]:
+    """The fit, and draws of q; on a surface where values are dear and it is right there, else on the density itself."""
+    seen = yield from _surface(target, seed)
+    if seen is not None:
+        outcome = yield from on_target(seen, fit(seen, seed))
+        points = _points(target, outcome.q, seed)
+        apart = seen.value(points) - target.settled().value(points)
+        if varies(apart, np.ones(len(apart))) < ERROR and abs(float(np.median(apart))) < LITTLE:
+            return replace(outcome, target=seen), points
+    outcome = yield from on_target(target, fit(target, seed))
+    return replace(outcome, target=target), _points(target, outcome.q, seed)
+
+
 def _surface(target: NestedTarget, seed: int) -> Generator[Progress, None, EmulatedTarget | None]:
     """What stands for the density where its values are dear; `None` where it is fitted itself."""
     if not target.dear or target.dim > MOST:
@@ -59,7 +69,8 @@ def _surface(target: NestedTarget, seed: int) -> Generator[Progress, None, Emula
 
 
 def _points(target: NestedTarget, q: Any, seed: int) -> np.ndarray:
+    count = LOOKED_AT // 4 if target.heavy else LOOKED_AT
     if isinstance(q, AbstractGaussian):
-        return q.host_transform(np.random.default_rng([seed, 59]).normal(size=(LOOKED_AT, q.noise_dim)))
+        return q.host_transform(np.random.default_rng([seed, 59]).normal(size=(count, q.noise_dim)))
     with working(target.precision):
-        return draws(q, LOOKED_AT, seed + 59)
+        return draws(q, count, seed + 59)

@@ -1,8 +1,10 @@
 """A smooth function told by few values and gradients: Gaussian-process regression about a quadratic.
 
 In coordinates t = F⁻¹ (u - m), f(t) = c - ½ |t|² + g(t), where g is a Gaussian process with covariance
-σ² exp(-½ |t - t'|² / ℓ²) (Rasmussen and Williams 2006, chapters 2 and 9.4 for derivatives). What lies far from all
-that is known is the quadratic, so that exp f can be integrated. Values are in nats. N points in d dimensions are
+σ² exp(-½ |t - t'|² / ℓ²) (Rasmussen and Williams 2006, chapters 2 and 9.4 for derivatives). Further from the nearest
+point than `reach`, f goes on as a line that falls; where a place known to be low is nearer, f is lower by the square of
+the difference. So exp f can be integrated, and nothing is made up far out. Values are in nats.
+N points in d dimensions are
 n = N (1 + d) numbers, and cost O(n³) once and O(N d) for each value afterwards.
 """
 
@@ -15,6 +17,11 @@ LENGTHS = (1.0, 1.5, 2.2, 3.3, 5.0, 8.0)
 """Lengths ℓ, in posterior sd, of which the likeliest is taken."""
 NUGGETS = (1e-10, 1e-7, 1e-4)
 """Variances of noise, as shares of σ², likewise."""
+REACH, FALLS, LOW = 1.0, 0.3, 20.0
+"""Distance from the nearest point, for √d, beyond which f is a line; its least fall; how steeply f is lower near places
+that are known to be low."""
+VARIES = 3.0
+"""The sd of g, for the range of its values, from which on it counts as wild."""
 MOST = 900
 """Numbers by which lengths and noise are chosen."""
 
@@ -24,6 +31,7 @@ class Surface:
     """f and its gradient, and how uncertain f is.
 
     Attributes:
+        reach: distance from a point, in t, up to which g is believed. low: places (K, d) in t where f is low.
         centre, factor: m (d,) and F (d, d). points: t (N, d). constant: c. length: ℓ. nugget: noise. scale: σ².
         values, slopes: weights of the kernel, (N,), and of its derivatives, (N, d).
     """
@@ -37,12 +45,20 @@ class Surface:
     length: float
     nugget: float
     scale: float
+    reach: float
+    low: np.ndarray
 
     @classmethod
     def fitted(
-        cls, points: np.ndarray, values: np.ndarray, gradients: np.ndarray, centre: np.ndarray, factor: np.ndarray
+        cls,
+        points: np.ndarray,
+        values: np.ndarray,
+        gradients: np.ndarray,
+        centre: np.ndarray,
+        factor: np.ndarray,
+        low: np.ndarray,
     ) -> "Surface":
-        """To values (N,) and gradients (N, d) at points (N, d), highest first."""
+        """To values (N,) and gradients (N, d) at points (N, d); low: (K, d) where values are too low to matter."""
         white = np.linalg.solve(factor, (points - centre).T).T
         rise = values + 0.5 * (white**2).sum(axis=1)
         slopes = gradients @ factor + white
@@ -59,19 +75,34 @@ class Surface:
             raise LinAlgError("No length makes the covariance of the values positive definite.")
         _, weights, constant, scale = solved
         own = weights[len(white) :].reshape(white.shape)
-        return cls(centre, factor, white, weights[: len(white)], own, constant, length, nugget, scale)
+        reach = REACH * np.sqrt(white.shape[1])
+        low = np.linalg.solve(factor, (low - centre).T).T
+        return cls(centre, factor, white, weights[: len(white)], own, constant, length, nugget, scale, reach, low)
 
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """f (M,) and ∂f/∂u (M, d) at u (M, d)."""
         white = np.linalg.solve(self.factor, (points - self.centre).T).T
+        away, distance = _nearest(white, self.points)
+        beyond = np.maximum(distance - self.reach, 0.0)
+        value, slope = self._near(white - beyond[:, None] * away)
+        along = (slope * away).sum(axis=1)
+        falls = np.where(beyond > 0.0, np.minimum(along, -FALLS), along)
+        value, slope = value + falls * beyond, slope + (falls - along)[:, None] * away
+        if len(self.low):
+            other, near = _nearest(white, self.low)
+            nearer = np.maximum(distance - near, 0.0)
+            value, slope = value - LOW * nearer**2, slope - (2.0 * LOW * nearer)[:, None] * (away - other)
+        return value, np.linalg.solve(self.factor.T, slope.T).T
+
+    def _near(self, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """c - ½ |t|² + g(t) and its gradient."""
         kernel = _kernel(white, self.points, self.length)
         square = self.length**2
         along = self.values + (white @ self.slopes.T - (self.points * self.slopes).sum(axis=1)) / square
         shares = kernel * along
         value = self.constant - 0.5 * (white**2).sum(axis=1) + shares.sum(axis=1)
         pull = shares.sum(axis=1)[:, None] * white - shares @ self.points
-        slope = -white - (pull - kernel @ self.slopes) / square
-        return value, np.linalg.solve(self.factor.T, slope.T).T
+        return value, -white - (pull - kernel @ self.slopes) / square
 
     def covariance(self, points: np.ndarray) -> np.ndarray:
         """What is not known of f at u (M, d): its covariance (M, M), in squared nats, the constant held."""
@@ -84,9 +115,19 @@ class Surface:
         return self.scale * (_kernel(white, white, self.length) - seen.T @ seen)
 
 
+def _nearest(white: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors from the nearest of the points, and the distances."""
+    away = white - points[_squares(white, points).argmin(axis=1)]
+    distance = np.linalg.norm(away, axis=1)
+    return away / np.maximum(distance, 1e-300)[:, None], distance
+
+
+def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T, 0.0)
+
+
 def _kernel(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * a @ b.T
-    return np.exp(-0.5 * np.maximum(squares, 0.0) / length**2)
+    return np.exp(-0.5 * _squares(a, b) / length**2)
 
 
 def _gram(points: np.ndarray, length: float, nugget: float) -> np.ndarray:
@@ -123,4 +164,6 @@ def _likelihood(points: np.ndarray, rise: np.ndarray, slopes: np.ndarray, length
     if solved is None:
         return -np.inf
     root, _, _, scale = solved
-    return -0.5 * slopes.size * np.log(scale) - float(np.log(np.diag(root)).sum())
+    # what varies by far more than is seen is made up between and beyond the points
+    wild = np.log(max(np.sqrt(scale) / (VARIES * (np.ptp(rise) + 1e-6)), 1.0))
+    return -len(root) * (0.5 * np.log(scale) + wild) - float(np.log(np.diag(root)).sum())

@@ -8,8 +8,8 @@ import numpy as np
 from jensen.math.surface import Surface
 from jensen.models.nested.target import NestedTarget
 
-ARRAYS = ("centre", "factor", "points", "values", "slopes")
-NUMBERS = ("constant", "length", "nugget", "scale")
+ARRAYS = ("centre", "factor", "points", "values", "slopes", "low")
+NUMBERS = ("constant", "length", "nugget", "scale", "reach")
 
 
 class EmulatedTarget(NestedTarget):
