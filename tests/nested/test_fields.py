@@ -92,6 +92,12 @@ def test_an_intrinsic_map_with_a_soft_sum_to_zero_is_exact(monkeypatch):
     np.testing.assert_allclose(_slopes_are_right(target, points), exact, atol=1e-7)
 
 
+def test_an_intrinsic_map_without_a_constraint_is_refused():
+    ends, y = models.edges(6), 1.0 + np.random.default_rng(2).normal(size=36)
+    with pytest.raises(jn.ModelError, match=r"level of 'phi' is not determined.*as 's' falls"):
+        jn.fit(models.smooth, {"ends": ends, "y": y, "total": False}, progress=False)
+
+
 def test_counts_along_a_walk_against_a_filter(level):
     assert level.model.order.blocks > 1
     points = np.array([[-2.5], [-1.2], [-0.5]])

@@ -16,7 +16,7 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
-from jensen.models.nested import FieldTarget, NestedTarget, candidates, integrated, over_field
+from jensen.models.nested import FieldTarget, NestedTarget, candidates, check_levels, integrated, over_field
 from jensen.models.sources import AbstractSource
 
 MANY, FEW, FIELD = 10, 20, 30
@@ -90,7 +90,7 @@ def worthwhile(density: Target) -> NestedTarget | None:
     if size < FIELD or not 0 < density.dim - size <= FEW:
         return None
     field = _affordable(density, names, DEAREST)
-    if field is None or not field.model.order.quadratic:
+    if field is None or not check_levels(field).model.order.quadratic:
         return field
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
     wider = _affordable(density, candidates(density, 1), max(DEARER * field.elements, CHEAP))

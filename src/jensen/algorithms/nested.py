@@ -12,7 +12,7 @@ from jensen.algorithms.integrating import fitted
 from jensen.core.algorithm import Run
 from jensen.math.precision import Precision
 from jensen.models import build
-from jensen.models.nested import NestedTarget, integrated, over_field
+from jensen.models.nested import NestedTarget, check_levels, integrated, over_field
 
 
 class Nested(AbstractContinuous):
@@ -32,9 +32,11 @@ class Nested(AbstractContinuous):
         log p(x, θ) = log p(x, m, θ) - ½ log |H| + D/2 log 2π + log E exp r,
 
     where r is what the Gaussian misses, over mirrored draws of it (an unbiased likelihood; zero for Gaussian rows).
-    H is sparse like the model's own dependence; it is found from products with few vectors and factorised in blocks
-    along a line: O(D) for a chain, O(D²) for a map, and in one block up to some 2,000 latents otherwise. Draws of z
-    are moved by Hamiltonian trajectories, so that they are of the conditional itself.
+    H is sparse like the model's own dependence. Its entries are second derivatives of the program's rows, each of a few
+    latents. Latents that are independent given the rest are eliminated first (the larger of two crossed plates, leaves
+    of nested ones, unstructured effects of a map); the rest is factorised in blocks along a line: O(D) for a chain,
+    O(D²) for a map, and in one block up to some 2,000 latents otherwise. A soft sum to zero costs one solution more.
+    Draws of z are moved by Hamiltonian trajectories, so that they are of the conditional itself.
 
     Args:
         nodes: quadrature nodes for each latent of a group; 13 for one latent and 7 for two to begin with if left out.
@@ -49,7 +51,7 @@ class Nested(AbstractContinuous):
         """The density of θ."""
         target = build(model, data, precision)
         if self.field:
-            return over_field(target, (self.field,) if isinstance(self.field, str) else self.field)
+            return check_levels(over_field(target, (self.field,) if isinstance(self.field, str) else self.field))
         found = integrated(target, self.nodes)
         if found is None:
             raise ModelError(

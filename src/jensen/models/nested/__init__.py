@@ -5,6 +5,7 @@ from jensen.models.nested.emulated import EmulatedTarget
 from jensen.models.nested.field_target import FieldTarget
 from jensen.models.nested.fields import candidates, over_field
 from jensen.models.nested.layout import Layout
+from jensen.models.nested.level import check_levels
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.search import find_groups
 from jensen.models.nested.target import NestedTarget
@@ -16,6 +17,7 @@ __all__ = [
     "NestedModel",
     "NestedTarget",
     "candidates",
+    "check_levels",
     "find_groups",
     "integrated",
     "on_chart",
