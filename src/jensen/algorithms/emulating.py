@@ -31,14 +31,15 @@ DRAWS, TAIL, PASSES, EFFECTIVE = 1024, 4.0, 4, 64
 draws are to be effective."""
 
 
-class _Known:
-    """Values and gradients so far."""
+class Known:
+    """Values and gradients so far, and the centre and scale of the surface through them."""
 
     def __init__(self, target: NestedTarget):
         self.target, self.points, self.values = target, np.zeros((0, target.dim)), np.zeros(0)
-        self.gradients = self.points
+        self.gradients, self.metric, self.off = self.points, (self.points, self.points), np.inf
 
     def add(self, points: np.ndarray, values: np.ndarray, gradients: np.ndarray) -> None:
+        """Values that others have asked for."""
         self.points = np.concatenate([self.points, points])
         self.values = np.concatenate([self.values, values])
         self.gradients = np.concatenate([self.gradients, gradients])
@@ -49,16 +50,20 @@ class _Known:
         self.add(points, values, gradients)
         return values, gradients
 
-    def surface(self, centre: np.ndarray, factor: np.ndarray) -> Surface:
+    def emulated(self) -> EmulatedTarget:
+        """The target of the surface."""
+        return EmulatedTarget.over(self.target, self.surface(), self.off)
+
+    def surface(self) -> Surface:
         """Through all values that matter, away from the places of those that do not."""
         sound = np.isfinite(self.values) & np.isfinite(self.gradients).all(axis=1)
         near = sound & (self.values > self.values[sound].max() - NEAR - EACH * self.target.dim)
         known = self.points[near], self.values[near], self.gradients[near]
-        return Surface.fitted(*known, centre, factor, self.points[~near])
+        return Surface.fitted(*known, *self.metric, self.points[~near])
 
 
-def emulated(target: NestedTarget, seed: int, starts: int) -> Generator[Progress, None, EmulatedTarget | None]:
-    """A surface that follows the density to within `OFF` nats over its posterior; `None` where few values do not do.
+def followed(target: NestedTarget, seed: int, starts: int) -> Generator[Progress, None, Known | None]:
+    """What tells a surface that is within `OFF` nats over the posterior; `None` where few values do not do.
 
     Climbs find the mode, and differences of gradients its curvature. Then rounds of evaluations, at draws of what the
     surface says is the posterior and at those of them where it is least known (Acerbi 2018 has the idea; gradients are
@@ -66,7 +71,7 @@ def emulated(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
     """
     paths = yield from climb(target, seed, starts)
     top = paths[0]
-    known = _Known(target)
+    known = Known(target)
     for path in paths:
         known.add(np.stack(path.points), np.asarray(path.values), np.stack(path.gradients))
     factor = _curvature(known, top)
@@ -77,10 +82,10 @@ def emulated(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
     if not target.heavy:
         check_edge(target, centre, factor, True)
     rng = np.random.default_rng([seed, 67])
-    count, metric = max(FEWEST, target.dim), (centre, factor)
+    count, known.metric = max(FEWEST, target.dim), (centre, factor)
     for index in range(ROUNDS):
         try:
-            surface = known.surface(*metric)
+            surface = known.surface()
         except LinAlgError:
             return None
         draws, weights, centre, factor, many = _posterior(surface, centre, factor, rng)
@@ -94,7 +99,8 @@ def emulated(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
         off = varies(values[: 2 * count] - told, shares)
         yield Progress("surface", index, highest, None, f"off by {off:.2g} nats")
         if off < OFF and many:
-            return EmulatedTarget.over(target, known.surface(*metric), off)
+            known.off = off
+            return known
     return None
 
 
@@ -113,7 +119,7 @@ def varies(difference: np.ndarray, weights: np.ndarray) -> float:
     return float(weights @ np.minimum(np.abs(apart), ALL) / weights.sum())
 
 
-def _curvature(known: _Known, path: lbfgs.Path) -> np.ndarray | None:
+def _curvature(known: Known, path: lbfgs.Path) -> np.ndarray | None:
     """F with F Fᵀ about the covariance at the end of the climb; `None` where the density is not finite around it."""
     point, matrix = path.best[0], inverse_hessian(path, len(path.points) - 1)
     dim = len(point)

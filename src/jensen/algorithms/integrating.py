@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jensen.algorithms.emulating import emulated, varies
+from jensen.algorithms.emulating import TAIL, followed, varies
 from jensen.algorithms.flexible import draws
 from jensen.algorithms.on_target import on_target
 from jensen.core import Outcome, Progress
 from jensen.families import AbstractGaussian
+from jensen.math import linalg
 from jensen.math.precision import working
 from jensen.models.nested import EmulatedTarget, NestedTarget
 
@@ -19,6 +20,8 @@ ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
 ones; θ at which that is measured; tries with more nodes."""
 FEW, SOME, MOST = 2, 4, 20
 """Climbs before a surface stands for the density, where values are very dear and else; coordinates it may have."""
+MENDED, FAR, DRAWS = 3, 0.5, 1024
+"""Fits on surfaces, each better than the last; nats by which the heaviest draws may differ, and draws they are of."""
 
 
 Fit = Callable[[Any, int], Generator[Progress, None, Outcome]]
@@ -50,22 +53,38 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
 
 def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, np.ndarray]]:
     """The fit, and draws of q; on a surface where values are dear and it is right there, else on the density itself."""
-    seen = yield from _surface(target, seed)
-    if seen is not None:
+    known = None
+    if target.dear and target.dim <= MOST:
+        known = yield from on_target(target, followed(target, seed, FEW if target.heavy else SOME))
+    for _ in range(MENDED if known else 0):
+        assert known is not None  # or there is nothing to go round for
+        seen = known.emulated()
         outcome = yield from on_target(seen, fit(seen, seed))
         points = _points(target, outcome.q, seed)
-        apart = seen.value(points) - target.settled().value(points)
-        if varies(apart, np.ones(len(apart))) < ERROR and abs(float(np.median(apart))) < LITTLE:
+        both = np.concatenate([points, _heaviest(seen, outcome.q, seed, max(len(points) // 2, target.dim))])
+        told = seen.value(both)
+        apart = known.at(both)[0] - told
+        own, middle = apart[: len(points)], float(np.median(apart[: len(points)]))
+        near = varies(own, np.ones(len(own))) < ERROR and abs(middle) < LITTLE
+        if near and np.abs(apart[len(points) :] - middle).max() < FAR:
             return replace(outcome, target=seen), points
     outcome = yield from on_target(target, fit(target, seed))
     return replace(outcome, target=target), _points(target, outcome.q, seed)
 
 
-def _surface(target: NestedTarget, seed: int) -> Generator[Progress, None, EmulatedTarget | None]:
-    """What stands for the density where its values are dear; `None` where it is fitted itself."""
-    if not target.dear or target.dim > MOST:
-        return None
-    return (yield from on_target(target, emulated(target, seed, FEW if target.heavy else SOME)))
+def _heaviest(seen: EmulatedTarget, q: Any, seed: int, count: int) -> np.ndarray:
+    """Draws of a Student-t about q that have the highest weights: where a surface that is too high shows."""
+    rng = np.random.default_rng([seed, 73])
+    if isinstance(q, AbstractGaussian):
+        own = q.host_transform(rng.normal(size=(DRAWS, q.noise_dim)))
+    else:
+        with working(seen.precision):
+            own = draws(q, DRAWS, seed + 73)
+    mean, factor = own.mean(axis=0), linalg.cholesky(np.cov(own.T).reshape(seen.dim, seen.dim))
+    noise = rng.normal(size=own.shape) * np.sqrt(TAIL / rng.chisquare(TAIL, size=(DRAWS, 1)))
+    points = mean + noise @ factor.T
+    weights = seen.value(points) + 0.5 * (TAIL + seen.dim) * np.log1p((noise**2).sum(axis=1) / TAIL)
+    return points[np.argsort(-weights)[:count]]
 
 
 def _points(target: NestedTarget, q: Any, seed: int) -> np.ndarray:

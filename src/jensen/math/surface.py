@@ -2,9 +2,9 @@
 
 In coordinates t = F⁻¹ (u - m), f(t) = c - ½ |t|² + g(t), where g is a Gaussian process with covariance
 σ² exp(-½ |t - t'|² / ℓ²) (Rasmussen and Williams 2006, chapters 2 and 9.4 for derivatives). Further from the nearest
-point than `reach`, f goes on as a line that falls; where a place known to be low is nearer, f is lower by the square of
-the difference. So exp f can be integrated, and nothing is made up far out. Values are in nats.
-N points in d dimensions are
+point than `reach`, f goes on as a line that falls, or a parabola where it is steep already; where a place known to be
+low is nearer, f is lower by the square of the difference. So exp f can be integrated, and nothing is made up far out.
+Values are in nats. N points in d dimensions are
 n = N (1 + d) numbers, and cost O(n³) once and O(N d) for each value afterwards.
 """
 
@@ -17,9 +17,9 @@ LENGTHS = (1.0, 1.5, 2.2, 3.3, 5.0, 8.0)
 """Lengths ℓ, in posterior sd, of which the likeliest is taken."""
 NUGGETS = (1e-10, 1e-7, 1e-4)
 """Variances of noise, as shares of σ², likewise."""
-REACH, FALLS, LOW = 1.0, 0.3, 20.0
-"""Distance from the nearest point, for √d, beyond which f is a line; its least fall; how steeply f is lower near places
-that are known to be low."""
+REACH, FALLS, STEEP, LOW = 1.0, 0.2, 2.0, 20.0
+"""Distance from the nearest point, for √d, beyond which f goes on by itself; its least slope, and the one from which on
+it bends; how steeply f is lower near places that are known to be low."""
 VARIES = 3.0
 """The sd of g, for the range of its values, from which on it counts as wild."""
 MOST = 900
@@ -87,7 +87,9 @@ class Surface:
         value, slope = self._near(white - beyond[:, None] * away)
         along = (slope * away).sum(axis=1)
         falls = np.where(beyond > 0.0, np.minimum(along, -FALLS), along)
-        value, slope = value + falls * beyond, slope + (falls - along)[:, None] * away
+        bends = np.where(beyond > 0.0, falls**2 / (falls**2 + STEEP**2), 0.0)
+        value = value + (falls - 0.5 * bends * beyond) * beyond
+        slope = slope + (falls - bends * beyond - along)[:, None] * away
         if len(self.low):
             other, near = _nearest(white, self.low)
             nearer = np.maximum(distance - near, 0.0)
