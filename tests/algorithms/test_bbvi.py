@@ -410,3 +410,13 @@ def test_weights_of_prior_draws_are_unbiased_for_the_evidence():
     weights = native_target(model, {"k": 4}, "double").prior_weights(20_000, 0)
     want = special.comb(10, 4) * special.beta(7.0, 9.0) / special.beta(2.0, 3.0)
     assert np.exp(weights).mean() == pytest.approx(want, rel=0.03)
+
+
+def test_a_seed_may_be_larger_than_a_key_holds():
+    def one(y):
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+        numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    fit = jn.fit(one, {"y": 0.4}, "bbvi", seed=10**12)
+    assert fit.check().verdict == "trusted"
+    assert fit.sample(10, seed=10**13)["z"].shape == (10,)

@@ -375,3 +375,14 @@ def test_rows_on_disk_are_in_memory_once_at_most(method, tmp_path):
     size, grown, finite = done.stdout.split()
     assert finite == "True"
     assert float(grown) < (150 if method == "svi" else float(size) + 200)
+
+
+def test_param_sites_in_named_batches_are_refused_in_a_sentence():
+    def learned(x, y):
+        scale = numpyro.param("s", 1.0, constraint=dist.constraints.positive)
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(b * x, scale).to_event(1), obs=y)
+
+    rows = [{"x": np.arange(4.0), "y": np.arange(4.0)}] * 2
+    with pytest.raises(jn.ModelError, match="param site 's'"):
+        jn.fit(learned, jn.Batches(lambda: iter(rows), size=8), "auto", progress=False)

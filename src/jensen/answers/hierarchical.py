@@ -63,7 +63,7 @@ class HierarchicalAnswer(NativeAnswer):
     def _weighed(self, count: int, seed: int, label: int) -> tuple[Draws, np.ndarray]:
         """Draws of z and the estimates of log q(z) that go with them."""
         with working(self.target.precision):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed)
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed % 2**32)
             draws, log_q = weighed_draws(self.q, key, count, self._count)
         return draws, log_q
 

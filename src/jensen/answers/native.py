@@ -64,7 +64,7 @@ class NativeAnswer(AbstractAnswer):
 
     def _draws(self, q: Product, count: int, seed: int, label: int) -> Draws:
         with working(self.target.precision):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed)
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed % 2**32)
             keys = jax.random.split(key, count)
             return {name: np.asarray(value) for name, value in jax.device_get(Program(_drawn)(q, keys)).items()}
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._errors import DataError, ModelError
+from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.models.conjugacy import ConjugateTarget, Moments
 from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.sources import Piece
@@ -60,6 +60,8 @@ def named(piece: Piece) -> Iterator[None]:
     """Errors inside say which batch they come from."""
     try:
         yield
+    except ParameterSites:  # the same in every batch
+        raise
     except (DataError, ModelError) as error:
         if not piece.name or piece.name in error.where:
             raise
