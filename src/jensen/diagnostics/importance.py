@@ -102,7 +102,7 @@ class Pool:
 
 def pool_size(target: Target) -> int:
     """8192 draws where the data are small; fewer, at least 256, where a log density costs much."""
-    return int(2 ** np.clip(np.floor(np.log2(4e9 / target.work)), 8, 13))
+    return int(2 ** np.clip(np.floor(np.log2(4e9 / target.work)), 8, np.log2(target.draws)))
 
 
 def hopeless(log_weights: np.ndarray) -> bool:

@@ -4,8 +4,8 @@ In coordinates t = F⁻¹ (u - m), f(t) = c - ½ |t|² + g(t), where g is a Gaus
 σ² exp(-½ |t - t'|² / ℓ²) (Rasmussen and Williams 2006, chapters 2 and 9.4 for derivatives). Further from the nearest
 point than `reach`, f goes on as a line that falls, or a parabola where it is steep already; where a place known to be
 low is nearer, f is lower by the square of the difference. So exp f can be integrated, and nothing is made up far out.
-Values are in nats. N points in d dimensions are
-n = N (1 + d) numbers, and cost O(n³) once and O(N d) for each value afterwards.
+Values are in nats. N points in d dimensions are n = N (1 + d) numbers, and cost O(n³) once and O(N d) for each value
+afterwards.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LENGTHS = (1.0, 1.5, 2.2, 3.3, 5.0, 8.0)
 """Lengths ℓ, in posterior sd, of which the likeliest is taken."""
 NUGGETS = (1e-10, 1e-7, 1e-4)
 """Variances of noise, as shares of σ², likewise."""
-REACH, FALLS, STEEP, LOW = 1.0, 0.2, 2.0, 20.0
+REACH, FALLS, STEEP, LOW = 1.0, 0.25, 2.0, 20.0
 """Distance from the nearest point, for √d, beyond which f goes on by itself; its least slope, and the one from which on
 it bends; how steeply f is lower near places that are known to be low."""
 VARIES = 3.0

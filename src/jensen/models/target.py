@@ -62,6 +62,10 @@ def _states(structure: Structure) -> int:
     )
 
 
+LARGEST = 8192
+"""Draws that an answer is weighed by, at most."""
+
+
 class Target:
     """log p(x, T(u)) + log|det| over u ∈ R^D, evaluated in batches of few distinct sizes.
 
@@ -78,7 +82,10 @@ class Target:
         dear: whether hundreds of thousands of gradients take too long.
         second_order: whether curvature is by second derivatives, and not by differences of gradients.
         gradients, values: log-density evaluations so far, with and without gradient.
+        draws: by which an answer is weighed, at most.
     """
+
+    draws: int = LARGEST
 
     def __init__(
         self, model: AbstractModel, structure: Structure, precision: Precision, initial: np.ndarray | None = None

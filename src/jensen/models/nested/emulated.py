@@ -20,6 +20,7 @@ class EmulatedTarget(NestedTarget):
         off: sd over the posterior of the difference between the two, in nats, at points that the surface has not seen.
     """
 
+    draws = 32_768  # its values cost next to nothing
     exact: NestedTarget
     surface: Surface
     off: float
@@ -72,6 +73,6 @@ class EmulatedTarget(NestedTarget):
         """With the surface that `chart` has described, if there is one."""
         if "surface.points" not in saved:
             return exact
-        arrays = {name: np.asarray(saved[f"surface.{name}"], float) for name in ARRAYS}
-        numbers = {name: float(saved[f"surface.{name}"]) for name in NUMBERS}
+        arrays: dict[str, Any] = {name: np.asarray(saved[f"surface.{name}"], float) for name in ARRAYS}
+        numbers: dict[str, Any] = {name: float(saved[f"surface.{name}"]) for name in NUMBERS}
         return EmulatedTarget.over(exact, Surface(**arrays, **numbers), float(saved["off"]))
