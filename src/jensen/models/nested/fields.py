@@ -153,7 +153,7 @@ def _affordable(order: Order) -> None:
         )
 
 
-def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> Target:
+def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> FieldTarget:
     """The target that `FieldTarget.chart` has described."""
     names = str(saved["sites"]).split("\n")
     size = sum(site.size for site in target.structure.latents if site.name in names)
