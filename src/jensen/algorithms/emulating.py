@@ -16,6 +16,8 @@ from jensen.models.nested import EmulatedTarget, NestedTarget
 
 OFF, ROUNDS = 0.02, 12
 """Nats by which values may differ from the surface's from place to place; rounds of evaluations at most."""
+LARGEST = 3000
+"""Numbers, values and derivatives, beyond which a surface costs more than it saves."""
 FEWEST = 6
 """Points at which the surface is checked in a round, at least; as many are chosen where it is least known."""
 NEAR, EACH = 15.0, 2.0
@@ -84,6 +86,8 @@ def followed(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
     rng = np.random.default_rng([seed, 67])
     count, known.metric = max(FEWEST, target.dim), (centre, factor)
     for index in range(ROUNDS):
+        if known.values.size * (1 + target.dim) > LARGEST:
+            return None
         try:
             surface = known.surface()
         except LinAlgError:
