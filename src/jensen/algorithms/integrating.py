@@ -34,10 +34,13 @@ def fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
 
 def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, str]]:
     """The same, and what speaks against the integrals, in sentences; none where they are sound."""
-    error = np.inf
+    error, limit = np.inf, 0.0
     for more in range(TRIES + 1):
-        if not error < LITTLE:
+        if not error < limit:
             outcome, points = yield from _fitted(target, seed, fit)
+            # a surface follows the integrals that it was told
+            emulated = isinstance(outcome.target, EmulatedTarget)
+            limit = ERROR if emulated else LITTLE
         error = target.error(points)
         if error < ERROR or more == TRIES:
             break
@@ -48,7 +51,8 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
         doubts = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {doubts}"
     status = f"{doubts or f'Given the other latents, {names} integrated out {target.how}.'} {outcome.status}"
     converged = outcome.converged and not doubts
-    return replace(outcome, target=outcome.target.settled(), converged=converged, status=status), doubts
+    judge = outcome.target if emulated else target
+    return replace(outcome, target=judge.settled(), converged=converged, status=status), doubts
 
 
 def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, np.ndarray]]:
