@@ -81,6 +81,10 @@ def test_a_fit_on_a_surface_is_right_with_few_values(fit, exact):
     assert low - 0.05 < evidence < high + 0.05
 
 
+def test_what_is_asked_far_out_is_asked_of_the_program(fit):
+    assert type(fit.answer.unconstrained(fit.pool, {})[0]) is NestedTarget
+
+
 def test_a_saved_fit_keeps_its_surface(fit, tmp_path):
     fit.save(tmp_path / "fit.jn")
     again = jn.load(tmp_path / "fit.jn").attach(models.counts, {"y": models.COUNTS})

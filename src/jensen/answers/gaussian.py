@@ -206,9 +206,9 @@ class GaussianAnswer(AbstractAnswer):
         return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
     def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> tuple[Any, np.ndarray, np.ndarray]:
-        """The pool is there already."""
+        """The pool is there already; what is asked far out is asked of the program."""
         del draws, always
-        return self.target, pool.points, pool.weights
+        return self.target.origin, pool.points, pool.weights
 
     def onward(self, pool: Pool) -> str:
         """By the time of a few gradients."""

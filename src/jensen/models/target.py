@@ -114,6 +114,11 @@ class Target:
         return (chart if isinstance(chart, AbstractChart) else self.structure).coordinate_names()
 
     @property
+    def origin(self) -> "Target":
+        """The target whose values are the program's own, far out too: itself, unless a surface stands for it."""
+        return self
+
+    @property
     def program(self) -> NumPyroProgram | None:
         """The NumPyro program behind the density; `None` for a plain log density."""
         return program_of(self.model, self.precision)

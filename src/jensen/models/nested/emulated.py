@@ -36,6 +36,11 @@ class EmulatedTarget(NestedTarget):
         return found
 
     @property
+    def origin(self) -> NestedTarget:
+        """What the surface follows."""
+        return self.exact.settled()
+
+    @property
     def reach(self) -> float:  # type: ignore[override]
         """A surface has no loops."""
         return np.inf
