@@ -37,8 +37,16 @@ class OneWidth(Messenger):
             leaves = jax.tree.leaves(msg["fn"])
             if any(_narrow(leaf) for leaf in leaves):
                 msg["fn"] = jax.tree.map(_whole, msg["fn"])
-            if isinstance(msg["value"], _PLAIN) and any(isinstance(leaf, Tracer) for leaf in leaves):
+            if isinstance(msg["value"], _PLAIN) and _moves(msg["fn"]):
                 msg["value"] = jnp.asarray(msg["value"])
+
+
+def _moves(fn: Any) -> bool:
+    """Whether the support of a distribution is traced; elsewhere data stay the arrays that they are known by."""
+    try:
+        return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(fn.support))
+    except NotImplementedError:
+        return False
 
 
 def seeded(fn: Callable[..., Any], key: Any = 0) -> Callable[..., Any]:
