@@ -22,6 +22,8 @@ FEWEST = 6
 """Points at which the surface is checked in a round, at least; as many are chosen where it is least known."""
 NEAR, EACH = 15.0, 2.0
 """Nats below the highest, and for each coordinate besides, within which values tell the surface."""
+AXES = 4.0
+"""Distance in sd at which every coordinate is looked at in the end."""
 STEP, TRIES, WIDEST = 0.3, 4, 3.0
 """Distance in sd over which the curvature at the mode is taken, and how often; the sd of a coordinate at first."""
 SOUND, MOST, ALL = 0.8, 5.0, 0.5
@@ -103,9 +105,17 @@ def followed(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
         off = varies(values[: 2 * count] - told, shares)
         yield Progress("surface", index, highest, None, f"off by {off:.2g} nats")
         if off < OFF and many:
+            known.at(_far_along(centre, factor))
             known.off = off
             return known
     return None
+
+
+def _far_along(centre: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Points `AXES` sd out along each coordinate, where the others are as expected: what tails are told by."""
+    covariance = factor @ factor.T
+    moves = AXES * covariance / np.sqrt(np.diag(covariance))
+    return np.concatenate([centre + moves.T, centre - moves.T])
 
 
 def varies(difference: np.ndarray, weights: np.ndarray) -> float:

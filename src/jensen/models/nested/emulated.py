@@ -37,8 +37,8 @@ class EmulatedTarget(NestedTarget):
 
     @property
     def origin(self) -> NestedTarget:
-        """What the surface follows."""
-        return self.exact.settled()
+        """What the surface follows; itself where values are so dear that tails would cost more than all else."""
+        return self if self.exact.heavy else self.exact.settled()
 
     @property
     def reach(self) -> float:  # type: ignore[override]
