@@ -1,6 +1,6 @@
 """Models with many latents: CPU seconds of a default fit with its check, the verdict, and hyperparameters against NUTS.
 
-    python benchmarks/big.py                 every model at its smaller sizes
+    python benchmarks/big.py                 every model at its sizes
     python benchmarks/big.py counts 2000     one model at one size; --nuts adds NumPyro NUTS, 500 + 500, in the same run
 
 Each fit runs in a process of its own, compilation and verdict included.
@@ -127,12 +127,12 @@ def process(size):
 
 
 MODELS = {
-    "counts": (counts, (100, 500, 2000)),
-    "slopes": (slopes, (50, 200)),
-    "volatility": (volatility, (100, 1000)),
+    "counts": (counts, (100, 500, 2000, 10_000, 100_000)),
+    "slopes": (slopes, (50, 200, 1000, 10_000)),
+    "volatility": (volatility, (100, 1000, 20_000)),
     "level": (level, (100, 1000)),
-    "map": (map_of_counts, (10,)),
-    "process": (process, (100,)),
+    "map": (map_of_counts, (10, 32)),
+    "process": (process, (100, 500)),
 }
 
 
