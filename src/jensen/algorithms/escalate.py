@@ -46,8 +46,7 @@ def escalate(
         yield Progress("importance draws", 0, kept.bound, outcome.q)
         count = COMPONENTS if target.dim <= SMALL else COMPONENTS // 2  # each scatter has d (d + 1) / 2 numbers
         mixture = adapted(target, around, count, seed)
-        where = noncentring.described(target)
-        name = f"mixture of {count} by importance draws" + (f", {where}" if where != "centred" else "")
+        name = noncentring.named(f"mixture of {count} by importance draws", target)
         mixed = measure(target, name, mixture, seed)
         tried.append(mixed)
         if mixed.beats(kept) or mixed.covers(kept):

@@ -77,6 +77,12 @@ def described(target: Target) -> str:
     return ", ".join(parts) or "centred"
 
 
+def named(family: str, target: Target) -> str:
+    """A family, and its coordinates where these are not the model's own."""
+    where = described(target)
+    return family if where == "centred" else f"{family}, {where}"
+
+
 def _fitted(target: Target, seed: int, fit: Fit) -> Generator[Progress, None, Coordinates]:
     name = f"Gaussian, {described(target)}"
     outcome, found = yield from on_target(target, fit(target, seed))

@@ -7,6 +7,7 @@ import numpy as np
 from jensen.algorithms import covering, flexible
 from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
+from jensen.algorithms.noncentring import named
 from jensen.core import Certificate, Progress
 from jensen.families import AbstractGaussian, FullRank
 from jensen.math import linalg
@@ -58,10 +59,10 @@ def attempts(
         mixture = flexible.mixture_from(parts, logs, count, seed)
         fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture")
         missed = Certificate(unseen_modes=unseen) | covering.uncovered(target, fit.q, modes, seed) if several else None
-        tried.append(measure(target, name, fit.q, seed, fit.converged, missed))
+        tried.append(measure(target, named(name, target), fit.q, seed, fit.converged, missed))
         if max(tried, key=lambda one: one.bound).gap < LEFT:
             return tried
     if not several:
         fit = yield from flexible.ascend(target, flexible.flow_from(start, seed), start, seed, phase="flow")
-        tried.append(measure(target, "flow", fit.q, seed, fit.converged))
+        tried.append(measure(target, named("flow", target), fit.q, seed, fit.converged))
     return tried
