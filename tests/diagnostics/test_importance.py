@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.diagnostics.importance import Pool, draw_pool, even, hopeless, smooth, student_log_prob, weighted_moments
+from jensen.diagnostics.importance import Pool, draw_pool, even, hopeless, smooth, weighted_moments
 from jensen.families import FullRank, LowRank, MeanField
+from jensen.families.heavier import student_log_prob
 from tests.posteriors import conjugate_answer, conjugate_data, fitted, gaussian, quadratic_model
 
 

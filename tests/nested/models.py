@@ -30,6 +30,17 @@ def counts_log_joint(b, s, y=COUNTS, nodes=4001):
     return float(logsumexp(rows, axis=1).sum() + len(y) * np.log(v[1] - v[0]) + prior)
 
 
+def assert_right(fit, moments, evidence):
+    """Means, sds and the evidence of a fit, against what is known exactly, and a verdict that stands by them."""
+    assert fit.check().verdict in ("trusted", "usable")
+    summary = fit.summary()
+    for name, (mean, sd) in moments.items():
+        assert abs(summary.loc[name, "mean"] - mean) < 0.12 * sd
+        assert abs(summary.loc[name, "sd"] / sd - 1.0) < 0.1
+    low, high = fit.evidence().interval
+    assert low - 0.05 < evidence < high + 0.05
+
+
 def slopes(x, g, y):
     """Intercepts and slopes of groups, with Gaussian rows: given θ everything is exact."""
     s, t = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("t", dist.HalfNormal(1))

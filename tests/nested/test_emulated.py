@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import jensen as jn
+from jensen.algorithms.emulating import Known, varies
 from jensen.math.surface import Surface
 from jensen.models.nested import EmulatedTarget, NestedTarget
 from tests.nested import models
@@ -67,22 +68,48 @@ def fit():
 
 
 def test_a_fit_on_a_surface_is_right_with_few_values(fit, exact):
-    moments, evidence = exact
     target = fit.answer.target
     assert isinstance(target, EmulatedTarget)
     assert target.off < 0.02
     assert target.exact.gradients < 300
-    assert fit.check().verdict in ("trusted", "usable")
-    summary = fit.summary()
-    for name, (mean, sd) in moments.items():
-        assert abs(summary.loc[name, "mean"] - mean) < 0.12 * sd
-        assert summary.loc[name, "sd"] == pytest.approx(sd, rel=0.1)
-    low, high = fit.evidence().interval
-    assert low - 0.05 < evidence < high + 0.05
+    models.assert_right(fit, *exact)
+    assert f"a surface through {len(target.surface.points)} of its values" in str(fit.check())
 
 
-def test_what_is_asked_far_out_is_asked_of_the_program(fit):
+def test_what_is_asked_far_out_is_asked_of_the_program(fit, monkeypatch):
     assert type(fit.answer.unconstrained(fit.pool, {})[0]) is NestedTarget
+    asked = []
+    timed = NestedTarget.value_and_grad
+    monkeypatch.setattr(NestedTarget, "value_and_grad", lambda self, u: asked.append(type(self)) or timed(self, u))
+    assert "fit.refine()" in fit.answer.onward(fit.pool)
+    assert asked == [NestedTarget] * 2  # the time of NUTS is that of the program's gradients
+
+
+def test_how_far_a_density_is_from_another_over_a_posterior():
+    even, half = np.ones(40), np.repeat([0.0, 0.2], 20)
+    assert varies(np.full(40, 7.0), even) == 0.0
+    assert varies(half, even) == pytest.approx(0.2 * np.exp(0.2) / (1.0 + np.exp(0.2)))
+    assert varies(np.where(np.arange(40) < 10, -np.inf, 0.0), even) == pytest.approx(0.25 * 0.5)
+    seen = varies(np.where(np.arange(40) == 0, 50.0, 0.0), even)  # a tail that the first has and the second has not
+    assert seen == pytest.approx(0.5 * np.exp(5.0) / (39.0 + np.exp(5.0)))
+    assert varies(np.full(3, np.nan), np.ones(3)) == 0.5
+
+
+def test_a_surface_through_wrong_values_is_found_out(exact, monkeypatch):
+    monkeypatch.setattr("jensen.models.nested.target.DEAR", 0.0)
+    right = Known.at
+
+    def bent(self, points):
+        right(self, points)
+        if np.isinf(self.off):  # as long as the surface is not checked
+            self.values[-len(points) :] += 2.0 * points[:, 0]
+            self.gradients[-len(points) :, 0] += 2.0
+        return self.values[-len(points) :], self.gradients[-len(points) :]
+
+    monkeypatch.setattr(Known, "at", bent)
+    fit = jn.fit(models.counts, {"y": models.COUNTS}, progress=False)
+    assert type(fit.answer.target) is NestedTarget
+    models.assert_right(fit, *exact)
 
 
 def test_a_saved_fit_keeps_its_surface(fit, tmp_path):

@@ -13,15 +13,8 @@ def fit():
 
 
 def test_auto_integrates_and_is_right(fit, exact):
-    moments, evidence = exact
     assert "integrated out" in fit.status
-    assert fit.check().verdict in ("trusted", "usable")
-    summary = fit.summary()
-    for name, (mean, sd) in moments.items():
-        assert abs(summary.loc[name, "mean"] - mean) < 0.12 * sd
-        assert summary.loc[name, "sd"] == pytest.approx(sd, rel=0.1)
-    low, high = fit.evidence().interval
-    assert low - 0.05 < evidence < high + 0.05
+    models.assert_right(fit, *exact)
 
 
 def test_draws_hold_all_latents_and_what_depends_on_them(fit):

@@ -8,8 +8,8 @@ posterior (Cappé, Douc, Guillin, Marin and Robert 2008, section 3). No gradient
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
-from jensen.algorithms.measured import TAIL
 from jensen.families import FullRank, Mixture
+from jensen.families.heavier import TAIL
 from jensen.math import linalg
 from jensen.models import Target
 

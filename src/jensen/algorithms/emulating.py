@@ -9,6 +9,8 @@ from jensen.algorithms.explore import climb
 from jensen.algorithms.hard_edge import check_edge
 from jensen.algorithms.improper import check_integral
 from jensen.core import Progress
+from jensen.families import FullRank
+from jensen.families.heavier import student_draws, student_log_prob
 from jensen.math import lbfgs, linalg
 from jensen.math.quasi_newton import inverse_hessian
 from jensen.math.surface import Surface
@@ -30,9 +32,8 @@ SOUND, MOST, ALL = 0.8, 5.0, 0.5
 """Share of values that must be finite; nats at most by which a place counts for more, and those that are all wrong."""
 POOL, FURTHER = 400, 0.35
 """Draws among which places to evaluate are chosen, and the power of the posterior that they follow."""
-DRAWS, TAIL, PASSES, EFFECTIVE = 1024, 4.0, 4, 64
-"""Draws of the surface's posterior, degrees of freedom of their proposal, how often that is improved, and how many
-draws are to be effective."""
+DRAWS, PASSES, EFFECTIVE = 1024, 4, 64
+"""Draws of the surface's posterior, how often their proposal is improved, and how many are to be effective."""
 
 
 class Known:
@@ -122,13 +123,15 @@ def varies(difference: np.ndarray, weights: np.ndarray) -> float:
     """What a difference of log densities, f - g, does to a posterior: its mean distance from the median, in nats.
 
     At draws with weights of exp g. Where f is higher they weigh as much as under exp f: a tail that g has not counts.
-    Beyond `ALL` nats all of a draw's weight is wrong.
+    Beyond `ALL` nats, and where f is not finite, all of a draw's weight is wrong.
     """
     finite = np.isfinite(difference)
-    difference, weights = difference[finite], weights[finite]
-    order = np.argsort(difference)
-    middle = difference[order][np.searchsorted(np.cumsum(weights[order]), 0.5 * weights.sum())]
-    apart = difference - middle
+    if not finite.any():
+        return ALL
+    order = np.argsort(difference[finite])
+    below = np.cumsum(weights[finite][order])
+    middle = difference[finite][order][np.searchsorted(below, 0.5 * below[-1])]
+    apart = np.where(finite, difference - middle, -np.inf)
     weights = weights * np.exp(np.clip(apart, 0.0, MOST))
     return float(weights @ np.minimum(np.abs(apart), ALL) / weights.sum())
 
@@ -175,12 +178,10 @@ def _posterior(
     By adaptive importance sampling (Cappé, Douc, Guillin, Marin and Robert 2008). Where few draws have all the weight,
     which a surface that is still wrong far out can do, weights are tempered.
     """
-    dim = len(centre)
     for last in range(PASSES):
-        noise = rng.normal(size=(DRAWS, dim)) * np.sqrt(TAIL / rng.chisquare(TAIL, size=(DRAWS, 1)))
-        points = centre + noise @ factor.T
-        logs = surface.value_and_grad(points)[0] + 0.5 * (TAIL + dim) * np.log1p((noise**2).sum(axis=1) / TAIL)
-        weights, power = _tempered(logs)
+        near = FullRank.from_factor(centre, factor)
+        points = student_draws(near, DRAWS, int(rng.integers(2**31)))
+        weights, power = _tempered(surface.value_and_grad(points)[0] - student_log_prob(near, points))
         mean = weights @ points
         moved = (points - mean) * np.sqrt(weights)[:, None]
         covariance = moved.T @ moved

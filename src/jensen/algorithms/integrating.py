@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jensen.algorithms.emulating import TAIL, followed, varies
+from jensen.algorithms.emulating import followed, varies
 from jensen.algorithms.flexible import draws
 from jensen.algorithms.on_target import on_target
 from jensen.core import Outcome, Progress
-from jensen.families import AbstractGaussian
+from jensen.families import AbstractGaussian, FullRank
+from jensen.families.heavier import student_draws, student_log_prob
 from jensen.math import linalg
 from jensen.math.precision import working
 from jensen.models.nested import EmulatedTarget, NestedTarget
@@ -57,14 +58,14 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
 
 def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, np.ndarray]]:
     """The fit, and draws of q; on a surface where values are dear and it is right there, else on the density itself."""
-    known = None
+    known, count = None, LOOKED_AT // 4 if target.heavy else LOOKED_AT
     if target.dear and target.dim <= MOST:
         known = yield from on_target(target, followed(target, seed, FEW if target.heavy else SOME))
     for _ in range(MENDED if known else 0):
         assert known is not None  # or there is nothing to go round for
         seen = known.emulated()
         outcome = yield from on_target(seen, fit(seen, seed))
-        points = _points(target, outcome.q, seed)
+        points = _points(target, outcome.q, count, seed)
         both = np.concatenate([points, _heaviest(seen, outcome.q, seed, max(len(points) // 2, target.dim))])
         told = seen.value(both)
         apart = known.at(both)[0] - told
@@ -73,26 +74,19 @@ def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, No
         if near and np.abs(apart[len(points) :] - middle).max() < FAR:
             return replace(outcome, target=seen), points
     outcome = yield from on_target(target, fit(target, seed))
-    return replace(outcome, target=target), _points(target, outcome.q, seed)
+    return replace(outcome, target=target), _points(target, outcome.q, count, seed)
 
 
 def _heaviest(seen: EmulatedTarget, q: Any, seed: int, count: int) -> np.ndarray:
     """Draws of a Student-t about q that have the highest weights: where a surface that is too high shows."""
-    rng = np.random.default_rng([seed, 73])
-    if isinstance(q, AbstractGaussian):
-        own = q.host_transform(rng.normal(size=(DRAWS, q.noise_dim)))
-    else:
-        with working(seen.precision):
-            own = draws(q, DRAWS, seed + 73)
-    mean, factor = own.mean(axis=0), linalg.cholesky(np.cov(own.T).reshape(seen.dim, seen.dim))
-    noise = rng.normal(size=own.shape) * np.sqrt(TAIL / rng.chisquare(TAIL, size=(DRAWS, 1)))
-    points = mean + noise @ factor.T
-    weights = seen.value(points) + 0.5 * (TAIL + seen.dim) * np.log1p((noise**2).sum(axis=1) / TAIL)
-    return points[np.argsort(-weights)[:count]]
+    own = _points(seen, q, DRAWS, seed + 1)
+    near = FullRank.from_factor(own.mean(axis=0), linalg.cholesky(np.cov(own.T).reshape(seen.dim, seen.dim)))
+    points = student_draws(near, DRAWS, seed)
+    return points[np.argsort(student_log_prob(near, points) - seen.value(points))[:count]]
 
 
-def _points(target: NestedTarget, q: Any, seed: int) -> np.ndarray:
-    count = LOOKED_AT // 4 if target.heavy else LOOKED_AT
+def _points(target: NestedTarget, q: Any, count: int, seed: int) -> np.ndarray:
+    """Draws of q."""
     if isinstance(q, AbstractGaussian):
         return q.host_transform(np.random.default_rng([seed, 59]).normal(size=(count, q.noise_dim)))
     with working(target.precision):

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from jensen.algorithms import flexible
 from jensen.algorithms.resolved import resolved
 from jensen.core import Certificate
 from jensen.families import AbstractGaussian
+from jensen.families.heavier import TAIL, student_log_prob
 from jensen.math.precision import working
 from jensen.models import Target
 
@@ -18,8 +18,8 @@ DRAWS, FEW, EFFORT, WORK = 2048, 256, 2e7, 1e9
 """Draws by which families are compared, and at least; data values read for them, or work, where that is less."""
 ABOVE, STEADY, WILD = 3.0, 3.0, 5.0
 """Nats by which a bound may exceed the evidence that steady weights of another family see; sds of log weights."""
-TAIL, BLOCKS = 4.0, 8
-"""Degrees of freedom of the heavier draws that a Gaussian's evidence is estimated with; blocks of all draws."""
+BLOCKS = 8
+"""Blocks of all draws."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,3 @@ def measure(
 def _log_probs(target: Target, q: Any, points: np.ndarray) -> np.ndarray:
     with working(target.precision):
         return flexible.log_probs(q, points)
-
-
-def student_log_prob(q: AbstractGaussian, points: np.ndarray) -> np.ndarray:
-    """Log density of the Student-t with q's location and scatter and `TAIL` degrees of freedom, in nats."""
-    at_mode = float(q.host_log_prob(np.asarray(q.loc, float)[None])[0])
-    squared = 2.0 * (at_mode - q.host_log_prob(points))
-    constant = special.gammaln(0.5 * (TAIL + q.dim)) - special.gammaln(0.5 * TAIL) - 0.5 * q.dim * np.log(TAIL / 2.0)
-    return constant + at_mode - 0.5 * (TAIL + q.dim) * np.log1p(squared / TAIL)

@@ -15,8 +15,9 @@ from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.packing import packed, unpacked
 from jensen.core import total
 from jensen.diagnostics.evidence import Decomposition
-from jensen.diagnostics.importance import TAIL, Pool, pool_size, student_log_prob, weigh
+from jensen.diagnostics.importance import Pool, pool_size, weigh
 from jensen.families import Blocks, Flow, FullRank, LowRank, MeanField, Mixture, OnSupport, StudentT
+from jensen.families.heavier import TAIL, student_log_prob
 from jensen.math import linalg
 from jensen.math.noise import normal_draws
 from jensen.math.precision import working

@@ -21,6 +21,7 @@ from jensen.diagnostics.checks import (
     Modes,
     Moments,
     Optimiser,
+    Said,
     States,
     Stationary,
     Tails,
@@ -187,6 +188,7 @@ class GaussianAnswer(AbstractAnswer):
             LinearResponse(),
             Weights(share=SHARE_HEAVY if self.target.heavy else 1.0),
             Tails(),
+            *(Said(title, *said) for title, said in self.target.remarks.items()),
         )
 
     def _listed(self) -> list[str]:
@@ -206,16 +208,17 @@ class GaussianAnswer(AbstractAnswer):
         return from_marginals(self.target, pool, small, self.seed + 5) if small else {}
 
     def unconstrained(self, pool: Pool, draws: Draws, always: bool = False) -> tuple[Any, np.ndarray, np.ndarray]:
-        """The pool is there already; what is asked far out is asked of the program."""
-        del draws, always
-        return self.target.origin, pool.points, pool.weights
+        """The pool is there already; what is asked far out is asked of the program, where tails can be afforded."""
+        del draws
+        program = self.target.origin
+        return program if always or not program.heavy else self.target, pool.points, pool.weights
 
     def onward(self, pool: Pool) -> str:
         """By the time of a few gradients."""
-        few = pool.points[:4]
-        self.target.value_and_grad(few)
+        few, program = pool.points[:4], self.target.origin
+        program.value_and_grad(few)
         watch = Stopwatch()
-        self.target.value_and_grad(few)
+        program.value_and_grad(few)
         seconds = COMPILED + STEPS * watch.read()["total"]
         return f"NUTS goes on from here in about {spoken(seconds)}: fit.refine()."
 

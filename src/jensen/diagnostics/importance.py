@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from jensen.families import AbstractGaussian, FullRank
+from jensen.families.heavier import student_draws, student_log_prob
 from jensen.math import linalg, pareto
 from jensen.math.noise import normal_draws
 from jensen.models import Target
 
-TAIL = 4.0
-"""Degrees of freedom of the heavier proposal."""
 PILOT, FEW, HOPELESS = 128, 512, 5.5
 """Draws by which weights are judged before all are drawn, the size of a pool of weights that are of no use, and the
 nats by which the heaviest of the first exceeds their upper quartile: that of normal log weights with an sd of 3, of
@@ -133,13 +131,6 @@ def _draw(target: Target, q: AbstractGaussian, seed: int, covariance: np.ndarray
     return weigh(points, target.value(points), *densities(q, wide, points))
 
 
-def student_draws(q: AbstractGaussian, count: int, seed: int) -> np.ndarray:
-    """Draws of the Student-t with q's location and scatter and `TAIL` degrees of freedom."""
-    stretch = np.sqrt(TAIL / np.random.default_rng([seed, 1]).chisquare(TAIL, size=(count, 1)))
-    location = np.asarray(q.loc, float)
-    return location + stretch * (q.host_transform(normal_draws(count, q.noise_dim, seed + 1)) - location)
-
-
 def densities(q: AbstractGaussian, wide: AbstractGaussian, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log q, and the log density of half q and half the Student-t of another Gaussian, in nats."""
     log_q = q.host_log_prob(points)
@@ -179,20 +170,6 @@ def widened(q: AbstractGaussian, covariance: np.ndarray | None) -> AbstractGauss
     if covariance is None or not linalg.is_positive_definite(covariance):
         return q
     return FullRank.from_factor(np.asarray(q.loc, float), linalg.cholesky(covariance))
-
-
-def student_log_prob(q: AbstractGaussian, points: np.ndarray) -> np.ndarray:
-    """Log density of the Student-t with q's location and scatter and `TAIL` degrees of freedom, in nats."""
-    at_mode = float(q.host_log_prob(np.asarray(q.loc, float)[None])[0])
-    squared = 2.0 * (at_mode - q.host_log_prob(points))
-    half_log_det = -at_mode - 0.5 * q.dim * np.log(2 * np.pi)
-    constant = (
-        special.gammaln(0.5 * (TAIL + q.dim))
-        - special.gammaln(0.5 * TAIL)
-        - 0.5 * q.dim * np.log(TAIL * np.pi)
-        - half_log_det
-    )
-    return constant - 0.5 * (TAIL + q.dim) * np.log1p(squared / TAIL)
 
 
 def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:

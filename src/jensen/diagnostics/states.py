@@ -12,7 +12,8 @@ from scipy import special
 from jensen._errors import JensenError
 from jensen.algorithms.explore import climb, survey
 from jensen.algorithms.relabel import Labelling, anywhere
-from jensen.diagnostics.importance import Pool, student_draws, student_log_prob
+from jensen.diagnostics.importance import Pool
+from jensen.families.heavier import student_draws, student_log_prob
 from jensen.models import Target, build
 from jensen.models.by_site import by_site, joined
 from jensen.models.discrete.restricted import held_at, weighted

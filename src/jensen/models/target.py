@@ -114,6 +114,11 @@ class Target:
         return (chart if isinstance(chart, AbstractChart) else self.structure).coordinate_names()
 
     @property
+    def remarks(self) -> dict[str, tuple[float, str]]:
+        """What a verdict has to say of how the density is told: title -> (number, sentence)."""
+        return {}
+
+    @property
     def origin(self) -> "Target":
         """The target whose values are the program's own, far out too: itself, unless a surface stands for it."""
         return self

@@ -8,15 +8,13 @@ import numpy as np
 
 from jensen._typing import Flat, Latent, PRNGKey, Terms, leaf
 from jensen.algorithms.coordinate.collapse import Collapse
-from jensen.core import AbstractModel
 from jensen.models import Target
 from jensen.models.bijection import AbstractChart, SiteBijection
-from jensen.models.nested.model import deterministic
-from jensen.models.nested.reduced import computed, without
+from jensen.models.nested.reduced import AbstractReduced, computed, without
 from jensen.models.numpyro import NumPyroModel
 
 
-class CollapsedModel(AbstractModel):
+class CollapsedModel(AbstractReduced):
     """log p(x, g) in closed form, as `plan` says; what left is drawn from its exact conditional given g.
 
     Attributes:
@@ -35,12 +33,6 @@ class CollapsedModel(AbstractModel):
         del batch
         return {"all sites": self.plan.log_joint(latent, self.arrays)}
 
-    def constrain(self, point: Flat) -> Latent:
-        """g at u, and the deterministic sites that it determines."""
-        latent, _ = self.bijection.forward(point)
-        names = [s.name for s in self.bijection.structure.deterministic if s.name not in self.computed]
-        return {**latent, **deterministic(self.base, latent, names)}
-
     def complete(self, point: Flat, key: PRNGKey) -> Latent:
         """g at u, one draw of what left, and all deterministic sites."""
         latent, _ = self.bijection.forward(point)
@@ -48,8 +40,7 @@ class CollapsedModel(AbstractModel):
         for i, (name, natural) in enumerate(self.plan.conditionals(latent, self.arrays).items()):
             values = model.factor(name, natural).draw(jax.random.fold_in(key, i))
             drawn |= dict(zip(model.blocks[name].sites, values, strict=True))
-        latent = {**latent, **drawn}
-        return {**latent, **deterministic(self.base, latent, [s.name for s in self.bijection.structure.deterministic])}
+        return self.whole({**latent, **drawn})
 
 
 def collapsed_density(density: Target, plan: Collapse) -> Target | None:
@@ -61,7 +52,8 @@ def collapsed_density(density: Target, plan: Collapse) -> Target | None:
     reduced = without(density.structure, out)
     bounds = {name: bound for name, bound in chart.bounds.items() if name not in out}
     arrays = tuple(leaf(np.asarray(array)) for array in model.energy.arrays)
-    found = CollapsedModel(SiteBijection(reduced, bounds), base, arrays, plan, computed(density, out))
+    left = SiteBijection(reduced, bounds)
+    found = CollapsedModel(base=base, bijection=left, arrays=arrays, plan=plan, computed=computed(density, out))
     target = Target(found, reduced, density.precision)
     leaving = sum(int(np.prod(shape)) for name in plan.out for shape in model.blocks[name].shapes.values())
     target.costs(target.elements, leaves=leaving)

@@ -17,7 +17,7 @@ class EmulatedTarget(NestedTarget):
 
     Attributes:
         exact: the target whose values the surface follows. surface: log p(x, θ) over R^d, in nats.
-        off: sd over the posterior of the difference between the two, in nats, at points that the surface has not seen.
+        off: mean over the posterior of the distance between the two, in nats, at points that the surface has not seen.
     """
 
     draws = 32_768  # its values cost next to nothing
@@ -37,8 +37,8 @@ class EmulatedTarget(NestedTarget):
 
     @property
     def origin(self) -> NestedTarget:
-        """What the surface follows; itself where values are so dear that tails would cost more than all else."""
-        return self if self.exact.heavy else self.exact.settled()
+        """What the surface follows."""
+        return self.exact.settled()
 
     @property
     def reach(self) -> float:  # type: ignore[override]
@@ -62,6 +62,13 @@ class EmulatedTarget(NestedTarget):
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """θ on its support, by the program."""
         return self.exact.constrain(points)
+
+    @property
+    def remarks(self) -> dict[str, tuple[float, str]]:
+        """By how much the surface is off."""
+        count = len(self.surface.points)
+        note = f"The log density is told by a surface through {count} of its values, off by {self.off:.2g} nats."
+        return {"surface / log density, nats": (self.off, note)}
 
     def settled(self, start: np.ndarray | None = None) -> Any:
         """The same: a surface has no memory."""

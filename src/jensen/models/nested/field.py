@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
-from jensen.core import AbstractModel, total
+from jensen.core import total
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested import laplace, moves
-from jensen.models.nested.model import deterministic
 from jensen.models.nested.order import Order
+from jensen.models.nested.reduced import AbstractReduced
 from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
 
@@ -25,7 +25,7 @@ class Drawn(NamedTuple):
     accepted: Scalar
 
 
-class FieldModel(AbstractModel):
+class FieldModel(AbstractReduced):
     """log p(x, θ) = log ∫ p(x, z, θ) dz, by Laplace's approximation and draws of what it misses (`laplace`).
 
     Attributes:
@@ -46,11 +46,6 @@ class FieldModel(AbstractModel):
     start: Array
     noise: Array
     computed: tuple[str, ...] = eqx.field(static=True)
-
-    @property
-    def fixed(self) -> Any:
-        """The program's constant arguments."""
-        return self.base.fixed
 
     def joined(self, point: Flat, field: Array) -> Flat:
         """All coordinates of the program's own chart."""
@@ -85,12 +80,6 @@ class FieldModel(AbstractModel):
         del batch
         point, log_det = self.bijection.inverse(latent)
         return {", ".join(self.sites): self.at(point)[0] - log_det}
-
-    def constrain(self, point: Flat) -> Latent:
-        """θ at u, and the deterministic sites that it determines."""
-        latent, _ = self.bijection.forward(point)
-        names = [s.name for s in self.bijection.structure.deterministic if s.name not in self.computed]
-        return {**latent, **deterministic(self.base, latent, names)}
 
     def complete(self, point: Flat, key: PRNGKey) -> Latent:
         """θ at u, one draw of the field given θ, and all deterministic sites."""

@@ -63,7 +63,7 @@ class FieldTarget(NestedTarget):
 
     def finer(self) -> "FieldTarget":
         """The same density with four times the draws."""
-        return self._with(noise=noise(self.model.noise, MORE, 1)).weigh(self.rows)
+        return self._with(noise=noise(self.model.noise, MORE, 0)).weigh(self.rows)
 
     def error(self, points: np.ndarray) -> float:
         """Standard deviation over these θ of the log density that is owed to which draws there are, in nats."""

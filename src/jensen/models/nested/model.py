@@ -4,19 +4,19 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from numpyro import handlers
 
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
-from jensen.core import AbstractModel, total
+from jensen.core import total
 from jensen.core.family import stopped
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested import quadrature
 from jensen.models.nested.layout import Layout
+from jensen.models.nested.reduced import AbstractReduced
 from jensen.models.nested.rows import log_rows, on_support
-from jensen.models.numpyro import NumPyroModel, seeded
+from jensen.models.numpyro import NumPyroModel
 
 
-class NestedModel(AbstractModel):
+class NestedModel(AbstractReduced):
     """log p(x, θ) = Σ_g log ∫ p(rows of g, z_g | θ) dz_g + the log density of everything that sees no z.
 
     Attributes:
@@ -37,11 +37,6 @@ class NestedModel(AbstractModel):
     log_weights: Array
     per_axis: int = eqx.field(static=True)
     computed: tuple[str, ...] = eqx.field(static=True)
-
-    @property
-    def fixed(self) -> Any:
-        """The program's constant arguments."""
-        return self.base.fixed
 
     def _rows(self, latent: Latent, z: Array) -> dict[str, Array]:
         """All rows at θ and (G, k) latents; those of the field's Jacobian besides."""
@@ -80,24 +75,9 @@ class NestedModel(AbstractModel):
         del batch
         return self.at(point)[0]
 
-    def constrain(self, point: Flat) -> Latent:
-        """θ at u, and the deterministic sites that it determines."""
-        latent, _ = self.bijection.forward(point)
-        names = [s.name for s in self.bijection.structure.deterministic if s.name not in self.computed]
-        return {**latent, **deterministic(self.base, latent, names)}
-
     def complete(self, point: Flat, key: PRNGKey) -> Latent:
         """θ at u, one draw of z given θ, and all deterministic sites."""
         latent, _ = self.bijection.forward(point)
         z = quadrature.draw(lambda z: self._groups(latent, z), self.centre(latent), key)
         flat = jnp.zeros(self.field.dim, z.dtype).at[self.layout.members].set(z)
-        latent = {**latent, **on_support(self.field, flat)[0]}
-        return {**latent, **deterministic(self.base, latent, [s.name for s in self.bijection.structure.deterministic])}
-
-
-def deterministic(base: NumPyroModel, latent: Latent, names: list[str]) -> Latent:
-    """Deterministic sites of a program at given latents."""
-    if not names:
-        return {}
-    trace = handlers.trace(handlers.substitute(seeded(base.fn), data=latent)).get_trace(**base.kwargs)
-    return {name: trace[name]["value"] for name in names}
+        return self.whole({**latent, **on_support(self.field, flat)[0]})

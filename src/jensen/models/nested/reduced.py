@@ -1,12 +1,54 @@
-"""A model's analysis with some of its latents integrated out."""
+"""A model with some of its latents integrated out, and its analysis."""
 
 import dataclasses
+from typing import Any
 
+import equinox as eqx
+from numpyro import handlers
+
+from jensen._typing import Flat, Latent
+from jensen.core import AbstractModel
 from jensen.math.precision import working
 from jensen.models import analysis
-from jensen.models.numpyro import NumPyroModel
+from jensen.models.bijection import AbstractChart
+from jensen.models.numpyro import NumPyroModel, seeded
 from jensen.models.structure import Structure
 from jensen.models.target import Target
+
+
+class AbstractReduced(AbstractModel):
+    """The density of θ, the latents that are left.
+
+    Attributes:
+        base: the program. bijection: the chart of θ. computed: deterministic sites that depend on what left.
+    """
+
+    base: eqx.AbstractVar[NumPyroModel]
+    bijection: eqx.AbstractVar[AbstractChart]
+    computed: eqx.AbstractVar[tuple[str, ...]]
+
+    @property
+    def fixed(self) -> Any:
+        """The program's constant arguments."""
+        return self.base.fixed
+
+    def constrain(self, point: Flat) -> Latent:
+        """θ at u, and the deterministic sites that it determines."""
+        latent, _ = self.bijection.forward(point)
+        names = [s.name for s in self.bijection.structure.deterministic if s.name not in self.computed]
+        return {**latent, **deterministic(self.base, latent, names)}
+
+    def whole(self, latent: Latent) -> Latent:
+        """All latents, and all deterministic sites at them."""
+        return {**latent, **deterministic(self.base, latent, [s.name for s in self.bijection.structure.deterministic])}
+
+
+def deterministic(base: NumPyroModel, latent: Latent, names: list[str]) -> Latent:
+    """Deterministic sites of a program at given latents."""
+    if not names:
+        return {}
+    trace = handlers.trace(handlers.substitute(seeded(base.fn), data=latent)).get_trace(**base.kwargs)
+    return {name: trace[name]["value"] for name in names}
 
 
 def without(structure: Structure, names: tuple[str, ...]) -> Structure:
