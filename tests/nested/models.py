@@ -30,6 +30,15 @@ def counts_log_joint(b, s, y=COUNTS, nodes=4001):
     return float(logsumexp(rows, axis=1).sum() + len(y) * np.log(v[1] - v[0]) + prior)
 
 
+def bent(y):
+    """Gaussian rows and effects; beyond 4 their prior falls faster."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    with numpyro.plate("row", len(y)):
+        z = numpyro.sample("z", dist.Normal(0, 10.0 * s))
+        numpyro.factor("wall", -2.0 * jnp.maximum(z - 4.0, 0.0) ** 2)
+        numpyro.sample("y", dist.Normal(z, 0.5), obs=y)
+
+
 def assert_right(fit, moments, evidence):
     """Means, sds and the evidence of a fit, against what is known exactly, and a verdict that stands by them."""
     assert fit.check().verdict in ("trusted", "usable")

@@ -244,6 +244,17 @@ def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
 
 def test_weights_that_vary_by_nats_are_averaged_by_cumulants():
     rng = np.random.default_rng(4)
-    odd, even = 4.0 * rng.normal(size=4000), 2.0 + 0.5 * rng.normal(size=4000)
+    odd, even = rng.normal(size=(2, 4000))
+    odd, even = 4.0 * odd / np.sqrt(np.mean(odd**2)), 2.0 + 0.5 * (even - even.mean()) / even.std()
     found = laplace.by_cumulants(np.stack([even + odd, even - odd]))
-    assert found == pytest.approx(2.0 + 8.0 + 0.125, abs=0.5)
+    assert found == pytest.approx(2.0 + 0.5 * 16.0 + 0.5 * 0.25, abs=1e-5)  # of normal r with this mean and variance
+
+
+def test_what_bends_far_from_where_it_was_looked_at_is_not_taken_for_gaussian():
+    points = np.zeros((4, 1))
+    beyond, within = (over_field(build(models.bent, {"y": np.full(12, y)}, "double"), ("z",)) for y in (6.0, 0.0))
+    assert beyond.model.order.quadratic  # as far as generic points say
+    assert beyond.drawn(points, 1)[1].accepted.max() == 0.0
+    assert beyond.doubts(points)
+    assert within.drawn(points, 1)[1].accepted.min() == 1.0
+    assert not within.doubts(points)

@@ -19,6 +19,8 @@ from jensen.models.nested.unsummed import Unsummed
 
 TRAJECTORIES, STEPS = 4, 4
 """Quarter turns of every draw, and steps in each."""
+EXACT = 1e-6
+"""Of a log density that counts as quadratic, what a draw may miss by rounding; one that misses more is not accepted."""
 
 
 def draw(density: Unsummed, at: Gaussian, order: Order, key: PRNGKey) -> tuple[Array, Scalar]:
@@ -26,7 +28,9 @@ def draw(density: Unsummed, at: Gaussian, order: Order, key: PRNGKey) -> tuple[A
     first, rest = jax.random.split(key)
     if order.quadratic:
         noise = jax.random.normal(first, (1, order.size), at.mode.dtype)
-        return spread(at, noise.T, order)[0], jnp.ones((), at.mode.dtype)
+        drawn, top = spread(at, noise.T, order)[0], density(at.mode)
+        missed = density(drawn) - top + 0.5 * jnp.sum(noise**2)
+        return drawn, jnp.where(jnp.abs(missed) < EXACT * (1.0 + jnp.abs(top)), 1.0, 0.0)
     shape = (order.size, 1)
     turn = 0.5 * np.pi / STEPS
     cos, sin = np.cos(turn), np.sin(turn)
