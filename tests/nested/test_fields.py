@@ -252,7 +252,7 @@ def test_weights_that_vary_by_nats_are_averaged_by_cumulants():
 
 def test_what_bends_far_from_where_it_was_looked_at_is_not_taken_for_gaussian():
     points = np.zeros((4, 1))
-    beyond, within = (over_field(build(models.bent, {"y": np.full(12, y)}, "double"), ("z",)) for y in (6.0, 0.0))
+    beyond, within = (over_field(build(models.bent, {"y": np.full(12, y)}, "double"), ("z",)) for y in (6.0, -5.0))
     assert beyond.model.order.quadratic  # as far as generic points say
     assert beyond.drawn(points, 1)[1].accepted.max() == 0.0
     assert beyond.doubts(points)

@@ -29,8 +29,8 @@ def draw(density: Unsummed, at: Gaussian, order: Order, key: PRNGKey) -> tuple[A
     if order.quadratic:
         noise = jax.random.normal(first, (1, order.size), at.mode.dtype)
         drawn, top = spread(at, noise.T, order)[0], density(at.mode)
-        missed = density(drawn) - top + 0.5 * jnp.sum(noise**2)
-        return drawn, jnp.where(jnp.abs(missed) < EXACT * (1.0 + jnp.abs(top)), 1.0, 0.0)
+        left = density(drawn) - top + 0.5 * jnp.sum(noise**2)
+        return drawn, jnp.where(jnp.abs(left) < EXACT * (1.0 + jnp.abs(top)), 1.0, 0.0)
     shape = (order.size, 1)
     turn = 0.5 * np.pi / STEPS
     cos, sin = np.cos(turn), np.sin(turn)
