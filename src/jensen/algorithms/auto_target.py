@@ -16,7 +16,7 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
-from jensen.models.nested import FieldTarget, NestedTarget, candidates, check_levels, integrated, over_field
+from jensen.models.nested import FieldTarget, NestedTarget, bent, candidates, check_levels, integrated, over_field
 from jensen.models.sources import AbstractSource
 
 MANY, FEW, FIELD = 10, 20, 30
@@ -32,8 +32,8 @@ class AutoTarget:
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
     `nested` is the density of θ where most latents fall into small groups that can be integrated out given θ.
-    `native`, the model on its own supports, stands alone: where neither of the others is
-    possible, for the reason `why`. So does `stream`, where the data come in batches.
+    `native`, the model on its own supports, stands alone: where neither of the others is possible. So does `stream`,
+    where the data come in batches. `why` says for what reason there is a native target, or no nested one.
     """
 
     conjugate: ConjugateTarget | None
@@ -68,33 +68,37 @@ def prepared(
         return AutoTarget(conjugate, build(model, data, precision))
     try:
         density = build(model, data, precision)
-        return AutoTarget(None, density, nested=worthwhile(density) if integrate else None)
+        nested, why = worthwhile(density) if integrate else (None, "")
+        return AutoTarget(None, density, nested=nested, why=why)
     except ModelError as error:
         native, why = black_box(model, data, precision, error)
         return AutoTarget(None, None, native, why)
 
 
-def worthwhile(density: Target) -> NestedTarget | None:
-    """The nested density where it leaves few latents of many; `None` where it does not.
+def worthwhile(density: Target) -> tuple[NestedTarget | None, str]:
+    """The nested density where it leaves few latents of many; else `None`, and what speaks against it, if anything.
 
     Groups that are independent given the rest come first; else all latents on the real line are a field, if there are
     many and it can be factorised.
     """
     if density.dim < MANY:
-        return None
+        return None, ""
     nested = integrated(density)
     if nested is not None and nested.dim <= min(FEW, density.dim // 2):
-        return nested
+        return nested, ""
     names = candidates(density)
     size = sum(site.size for site in density.structure.latents if site.name in names)
     if size < FIELD or not 0 < density.dim - size <= FEW:
-        return None
+        return None, ""
+    why = bent(density, names)
+    if why:
+        return None, why
     field = _affordable(density, names, DEAREST)
     if field is None or not check_levels(field).model.order.quadratic:
-        return field
+        return field, ""
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
     wider = _affordable(density, candidates(density, 1), max(DEARER * field.elements, CHEAP))
-    return wider if wider is not None and wider.model.order.quadratic else field
+    return (wider if wider is not None and wider.model.order.quadratic else field), ""
 
 
 def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:

@@ -1,5 +1,6 @@
 """The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -22,6 +23,8 @@ MORE = 4
 """Times as many draws where they are too few."""
 FAR, STARTS = 3.0, 3
 """How many sd from the field's mode, and how often, another is sought."""
+GENERIC = 0.5
+"""Their spread over R^d."""
 ACCEPTED, APART = 0.7, 1e-3
 """Share of moves from which on draws of the field settle; nats between two modes that are one."""
 
@@ -98,7 +101,7 @@ class FieldTarget(NestedTarget):
         """
         names = ", ".join(repr(name) for name in self.model.sites)
         points = np.asarray(points[: self.looks], float)
-        concave = f"Given the other latents, the log density of {names} is not concave."
+        concave = not_concave(self.model.sites)
         found = self.settled().drawn(points, 71)[1]
         if found.damping.max() > 0.0:
             return concave
@@ -125,6 +128,17 @@ class FieldTarget(NestedTarget):
             "start": np.asarray(self.model.start),
             "sites": np.asarray("\n".join(self.model.sites)),
         }
+
+
+def generic(seed: int, count: int, dim: int) -> np.ndarray:
+    """Values (count, dim) of other latents at which a field is looked at first."""
+    return np.random.default_rng([seed, 61]).normal(0.0, GENERIC, (count, dim))
+
+
+def not_concave(sites: Iterable[str]) -> str:
+    """What speaks against a field, in a sentence."""
+    names = ", ".join(repr(name) for name in sites)
+    return f"Given the other latents, the log density of {names} is not concave."
 
 
 def noise(like: Any, times: int, stream: int) -> np.ndarray:
