@@ -115,6 +115,8 @@ CALLS = {
     "predict": lambda f, odd: f.predict(num_draws=3),
     "predict odd": lambda f, odd: f.predict(num_draws=odd),
     "predict new": lambda f, odd: f.predict({"x": X}, num_draws=2),
+    "predict more": lambda f, odd: f.predict({"x": np.concatenate([X, X])}, num_draws=2),
+    "predict anew": lambda f, odd: f.predict(num_draws=2, new=odd),
     "predict what": lambda f, odd: f.predict(odd),
     "infer": lambda f, odd: f.infer(odd),
     "marginals": lambda f, odd: f.marginals(odd),
