@@ -98,7 +98,11 @@ def test_the_larger_of_two_crossed_plates_is_eliminated_and_the_smaller_is_left(
     assert order.line.latent.shape == (small,)
 
 
-def test_a_chain_stays_a_line():
-    order = eliminated(pattern_of(3000, (np.arange(2999), np.arange(1, 3000))))
-    assert order.stages == ()
-    assert order.line.blocks > 100
+def test_a_short_chain_stays_a_line_and_a_long_one_is_halved_and_knows_its_stretches():
+    for size, stages in ((1500, 0), (8000, 1)):
+        chain = pattern_of(size, (np.arange(size - 1), np.arange(1, size)))
+        order = eliminated(chain)
+        assert len(order.stages) == stages
+        assert order.stretches == -(-size // 16)
+        ends = chain.tocoo()
+        assert set(np.abs(order.stretch[ends.row] - order.stretch[ends.col])) == {0, 1}
