@@ -19,8 +19,9 @@ from jensen.models.native import NativeTarget, native_target
 from jensen.models.nested import FieldTarget, NestedTarget, candidates, check_levels, integrated, over_field
 from jensen.models.sources import AbstractSource
 
-MANY, FEW, FIELD = 10, 20, 30
-"""Latents from which on groups of them are looked for, at most so many that may be left, and latents of a field."""
+MANY, FEW, SOME, FIELD = 10, 20, 300, 30
+"""Latents from which on groups of them are looked for, at most so many that a field or groups may leave, and latents of
+a field."""
 DEAREST, DEARER, CHEAP = 1e9, 3.0, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
 latents in it, and how many in any case."""
@@ -83,7 +84,7 @@ def worthwhile(density: Target) -> NestedTarget | None:
     if density.dim < MANY:
         return None
     nested = integrated(density)
-    if nested is not None and nested.dim <= min(FEW, density.dim // 2):
+    if nested is not None and nested.dim <= min(SOME, density.dim // 2):
         return nested
     names = candidates(density)
     size = sum(site.size for site in density.structure.latents if site.name in names)

@@ -24,7 +24,7 @@ TIMES = 5
 """Evaluations of the program for each node: values, gradients, and the search for modes."""
 FEW = 64
 """Values that are worth no program of their own."""
-HEAVY, DEAR = 5e6, 3e4
+HEAVY, DEAR = 1e6, 3e4
 """Data values from which on few starts and draws have to do, and those from which on no mixture or flow is climbed."""
 
 
