@@ -7,6 +7,7 @@ import numpy as np
 from jensen._errors import OptionError
 from jensen._typing import leaf
 from jensen.math.precision import float_type
+from jensen.models.aligned import with_turns
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested import fields
 from jensen.models.nested.emulated import EmulatedTarget
@@ -21,8 +22,8 @@ from jensen.models.structure import Structure
 from jensen.models.target import Target
 
 NODES, FEWEST, SMALL = {1: 13, 2: 7}, 5, 0.05
-"""Quadrature nodes along each of the latents of a group, by their number, and at least; nats that all integrals together
-may be off for fewer to do."""
+"""Quadrature nodes along each of the latents of a group, by their number, and at least; nats that all integrals
+together may be off for fewer to do."""
 
 
 def integrated(target: Target, per_axis: int | None = None) -> NestedTarget | None:
@@ -70,8 +71,14 @@ def _nodes(layout: Layout) -> int:
 
 def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> Target:
     """The nested target that `NestedTarget.chart` has described."""
+    exact = with_turns(_on_chart(target, saved), saved)
+    assert isinstance(exact, NestedTarget)  # the rotation is one of the same sites
+    return EmulatedTarget.on_chart(exact, saved)
+
+
+def _on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> NestedTarget:
     if "sites" in saved:
-        return EmulatedTarget.on_chart(fields.on_chart(target, saved), saved)
+        return fields.on_chart(target, saved)
     found = integrated(target, int(saved["nodes"]))
     if found is None or found.model.start.shape != np.shape(saved["start"]):
         raise OptionError(
@@ -79,4 +86,4 @@ def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> Target:
             f"Groups and latents of one: {np.shape(saved['start'])}.",
             "Attach the model and the data it was fitted with.",
         )
-    return EmulatedTarget.on_chart(found.settled(np.asarray(saved["start"], found.model.start.dtype)), saved)
+    return found.settled(np.asarray(saved["start"], found.model.start.dtype))

@@ -12,6 +12,7 @@ from jax import lax
 
 from jensen.math.precision import working
 from jensen.math.programs import Graded
+from jensen.models.aligned import saved_turns
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.quadrature import nodes
 from jensen.models.target import Target
@@ -173,7 +174,7 @@ class NestedTarget(Target):
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""
-        return {"nodes": np.asarray(self.model.per_axis), "start": np.asarray(self.model.start)}
+        return {"nodes": np.asarray(self.model.per_axis), "start": np.asarray(self.model.start), **saved_turns(self)}
 
     def _with(self, **leaves: Any) -> Any:
         found = copy.copy(self)
