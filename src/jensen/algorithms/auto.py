@@ -106,7 +106,7 @@ class Auto(AbstractAlgorithm):
             if self.escalate:
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
-        if target.nested is not None or target.why:
+        if target.nested or target.why:
             return (yield from self._nested(target, seed))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
@@ -181,16 +181,17 @@ class Auto(AbstractAlgorithm):
 
     def _nested(self, target: AutoTarget, seed: int) -> Run:
         """With latents integrated out; with all of them, where they are a field that is far from Gaussian."""
-        nested, why = target.nested, target.why
+        said = target.why
         assert target.density is not None  # of which it is a part
-        if isinstance(nested, FieldTarget):
-            why = nested.shape(generic(seed, nested.looks, nested.dim))
-        if nested is not None and not why:
-            outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
-            if not (why and isinstance(nested, FieldTarget)):
-                return outcome
+        for nested in target.nested:
+            why = nested.shape(generic(seed, nested.looks, nested.dim)) if isinstance(nested, FieldTarget) else ""
+            if not why:
+                outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
+                if not (why and isinstance(nested, FieldTarget)):
+                    return outcome
+            said = why
         outcome = yield from self.gaussian(target.density, seed)
-        return dataclasses.replace(outcome, status=f"{why.strip()} So nothing was integrated out. {outcome.status}")
+        return dataclasses.replace(outcome, status=f"{said.strip()} So nothing was integrated out. {outcome.status}")
 
     def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
         """The full-rank Gaussian that is reached from one place in so many steps."""

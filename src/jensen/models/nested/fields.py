@@ -13,9 +13,9 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.models.bijection import SiteBijection, on_the_line
 from jensen.models.nested.curvature import products
 from jensen.models.nested.field import FieldModel
-from jensen.models.nested.field_target import FieldTarget, generic, not_concave
+from jensen.models.nested.field_target import GENERIC, FieldTarget, generic, not_concave
 from jensen.models.nested.order import Order
-from jensen.models.nested.probing import Probe, structured
+from jensen.models.nested.probing import Probe, affine, structured
 from jensen.models.nested.reduced import computed, without
 from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
@@ -62,6 +62,13 @@ def bent(target: Target, names: tuple[str, ...]) -> str:
     points = np.zeros((LOOKS, target.dim))
     points[:, np.delete(np.arange(target.dim), own)] = generic(0, LOOKS, target.dim - len(own))
     return not_concave(names) if any(_damped(target, point, own) for point in points) else ""
+
+
+def quadratic(target: Target, names: tuple[str, ...]) -> bool:
+    """Whether the log density is quadratic in these sites, by gradients of the whole density."""
+    own = np.concatenate([np.arange(w.start, w.stop) for site, w in target.structure.slices() if site.name in names])
+    base = np.random.default_rng(3).normal(0.0, GENERIC, (POINTS, target.dim))
+    return affine(lambda point: target.value_and_grad(point[None])[1][0], base, own, target.eps)
 
 
 def _damped(target: Target, point: np.ndarray, own: np.ndarray) -> bool:
