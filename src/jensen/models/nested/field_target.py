@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from jensen.math.keys import split
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models.nested.field import Drawn, FieldModel
@@ -77,7 +78,7 @@ class FieldTarget(NestedTarget):
     def drawn(self, points: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], Drawn]:
         """`complete`, and what the draws of the field went through."""
         with working(self.precision):
-            keys = jax.random.split(jax.random.key(seed), len(points))
+            keys = split(jax.random.key(seed), len(points))
             padded, width = self._pad(points)
             keys = np.asarray(jax.random.key_data(keys))
             keys = np.concatenate([keys, np.repeat(keys[-1:], len(padded) - len(points), axis=0)])
