@@ -99,6 +99,16 @@ def test_the_larger_of_two_crossed_plates_is_eliminated_and_the_smaller_is_left(
 
 
 def test_a_chain_stays_a_line():
-    order = eliminated(pattern_of(3000, (np.arange(2999), np.arange(1, 3000))))
-    assert order.stages == ()
-    assert order.line.blocks > 100
+    line = eliminated(pattern_of(3000, (np.arange(2999), np.arange(1, 3000))))
+    assert line.stages == ()
+    assert line.line.blocks > 100
+    order, right = Order(None, line), RNG.normal(size=(3000, 2))  # NumPy's, as a density not compiled takes it
+    values = 1.0 + 3.0 * (line.keys % 3001 == 0)
+    with jax.enable_x64(True):
+        factor = order.cholesky(Entries(jnp.asarray(values), jnp.zeros((3000, 0)), jnp.zeros(0)))
+        found = order.solve_upper(factor, np.asarray(order.solve_lower(factor, right)))
+        np.testing.assert_allclose(found, order.solve(factor, right))
+        solved = np.asarray(found)
+    lower = sparse.coo_matrix((values, np.divmod(line.keys, 3000)), (3000, 3000)).tocsr()
+    matrix = lower + sparse.triu(lower.T, 1)
+    np.testing.assert_allclose(matrix @ solved, right, atol=1e-9)

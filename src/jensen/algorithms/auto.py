@@ -31,12 +31,10 @@ from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision
 from jensen.models import Target
 from jensen.models.aligned import turns_of
-from jensen.models.nested import FieldTarget
+from jensen.models.nested import FieldTarget, generic
 
 NEGLIGIBLE = 0.05
 """Nats between bound and evidence that are not worth another family."""
-GENERIC = 0.5
-"""Spread of generic values of the latents, over R^d, at which a field is looked at first."""
 DENSE, DENSE_STEPS = 600, 100
 """Coordinates up to which a full covariance is tried after what is cheaper, and its natural-gradient steps."""
 
@@ -113,7 +111,7 @@ class Auto(AbstractAlgorithm):
             if self.escalate:
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
-        if target.nested is not None:
+        if target.nested or target.why:
             return (yield from self._nested(target, seed))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
@@ -194,19 +192,18 @@ class Auto(AbstractAlgorithm):
         return dataclasses.replace(outcome, stages=(own, *outcome.stages))
 
     def _nested(self, target: AutoTarget, seed: int) -> Run:
-        """With latents integrated out; with all of them, where these are a field that is far from Gaussian."""
-        nested, why = target.nested, ""
-        assert nested is not None
+        """With latents integrated out; with all of them, where they are a field that is far from Gaussian."""
+        said = target.why
         assert target.density is not None  # of which it is a part
-        if isinstance(nested, FieldTarget):
-            looks = np.random.default_rng([seed, 61]).normal(0.0, GENERIC, (nested.looks, nested.dim))
-            why = nested.shape(looks)
-        if not why:
-            outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
-            if not (why and isinstance(nested, FieldTarget)):
-                return outcome
+        for nested in target.nested:
+            why = nested.shape(generic(seed, nested.looks, nested.dim)) if isinstance(nested, FieldTarget) else ""
+            if not why:
+                outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
+                if not (why and isinstance(nested, FieldTarget)):
+                    return outcome
+            said = why
         outcome = yield from self.gaussian(target.density, seed)
-        return dataclasses.replace(outcome, status=f"{why.strip()} So nothing was integrated out. {outcome.status}")
+        return dataclasses.replace(outcome, status=f"{said.strip()} So nothing was integrated out. {outcome.status}")
 
     def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
         """The full-rank Gaussian that is reached from one place in so many steps."""

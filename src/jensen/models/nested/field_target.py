@@ -1,5 +1,6 @@
 """The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jensen.math.keys import split
 from jensen.math.precision import working
 from jensen.math.programs import Program
+from jensen.models.aligned import saved_turns
 from jensen.models.nested.field import Drawn, FieldModel
 from jensen.models.nested.target import NestedTarget, evaluated, value_alone
 
@@ -23,6 +25,10 @@ MORE = 4
 """Times as many draws where they are too few."""
 FAR, STARTS = 3.0, 3
 """How many sd from the field's mode, and how often, another is sought."""
+FEW = 2
+"""Values of θ at which a conditional that counts as Gaussian is looked at."""
+GENERIC = 0.5
+"""Their spread over R^d."""
 ACCEPTED, APART = 0.7, 1e-3
 """Share of moves from which on draws of the field settle; nats between two modes that are one."""
 
@@ -68,6 +74,8 @@ class FieldTarget(NestedTarget):
 
     def error(self, points: np.ndarray) -> float:
         """Standard deviation over these θ of the log density that is owed to which draws there are, in nats."""
+        if self.model.order.quadratic:
+            return 0.0
         here, other = self.settled(), self.settled()._with(noise=noise(self.model.noise, 1, 2))
         return float(np.std(here.value(points) - other.value(points)) / np.sqrt(2.0))
 
@@ -98,8 +106,9 @@ class FieldTarget(NestedTarget):
         be accepted.
         """
         names = ", ".join(repr(name) for name in self.model.sites)
-        points = np.asarray(points[: self.looks], float)
-        concave = f"Given the other latents, the log density of {names} is not concave."
+        looks, starts = (FEW, 0) if self.model.order.quadratic else (self.looks, starts)
+        points = np.asarray(points[:looks], float)
+        concave = not_concave(self.model.sites)
         found = self.settled().drawn(points, 71)[1]
         if found.damping.max() > 0.0:
             return concave
@@ -125,7 +134,19 @@ class FieldTarget(NestedTarget):
             "draws": np.asarray(self.model.noise.shape[1]),
             "start": np.asarray(self.model.start),
             "sites": np.asarray("\n".join(self.model.sites)),
+            **saved_turns(self),
         }
+
+
+def generic(seed: int, count: int, dim: int) -> np.ndarray:
+    """Values (count, dim) of other latents at which a field is looked at first."""
+    return np.random.default_rng([seed, 61]).normal(0.0, GENERIC, (count, dim))
+
+
+def not_concave(sites: Iterable[str]) -> str:
+    """What speaks against a field, in a sentence."""
+    names = ", ".join(repr(name) for name in sites)
+    return f"Given the other latents, the log density of {names} is not concave."
 
 
 def noise(like: Any, times: int, stream: int) -> np.ndarray:
