@@ -129,13 +129,14 @@ class CAVI(AbstractAlgorithm):
             yield Progress("restart", other.sweeps, other.elbo, own)
         state, converged, saddle, more = yield from self._moved(ascent, board, states[0], target, rng)
         tally += more
+        known, apart = elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ())
         return Outcome(
             solution(ascent, state, target),
             converged and not (saddle and not self.escape),
             self._status(target.model, state, converged, saddle) + tally.words,
-            Certificate(elbo=state.elbo, sweeps=float(state.sweeps), saddle=saddle)
-            | elsewhere(ascent, state, states[1:] if ascent.stride > 1 else ()),
+            Certificate(elbo=state.elbo, sweeps=float(state.sweeps), saddle=saddle) | known,
             restarts=tuple(s.elbo for s in states) if len(states) > 1 else (),
+            elsewhere=tuple(solution(ascent, other, target) for other in apart),
         )
 
     def _moved(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from jensen.math.keys import split
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models.aligned import saved_turns
@@ -85,7 +86,7 @@ class FieldTarget(NestedTarget):
     def drawn(self, points: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], Drawn]:
         """`complete`, and what the draws of the field went through."""
         with working(self.precision):
-            keys = jax.random.split(jax.random.key(seed), len(points))
+            keys = split(jax.random.key(seed), len(points))
             padded, width = self._pad(points)
             keys = np.asarray(jax.random.key_data(keys))
             keys = np.concatenate([keys, np.repeat(keys[-1:], len(padded) - len(points), axis=0)])
