@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import big_crossed
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -166,7 +167,11 @@ MODELS = {
     "map": (map_of_counts, (10, 32, 100)),
     "bym2": (bym2, (10, 32, 100)),
     "process": (process, (100, 500)),
+    **big_crossed.MODELS,
 }
+
+SHOWN = 8
+"""Entries of the hyperparameters that are printed."""
 
 
 def one(name: str, size: int, nuts: bool) -> None:
@@ -183,7 +188,8 @@ def one(name: str, size: int, nuts: bool) -> None:
     fit.summary()
     told = time.process_time()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    shown = ", ".join(f"{n} {table.loc[n, 'mean']:.3f} ± {table.loc[n, 'sd']:.3f}" for n in names)
+    entries = [n for n in table.index if n.split("[")[0] in names][:SHOWN]
+    shown = ", ".join(f"{n} {table.loc[n, 'mean']:.3f} ± {table.loc[n, 'sd']:.3f}" for n in entries)
     times = f"fit {fitted - began:5.1f}  check {checked - fitted:4.1f}  summary {told - checked:5.1f} CPU s"
     times = f"{times}  {memory:.2f} GB"
     print(f"{name:10} {size:7,}  {times}  {verdict:9}  {shown}", flush=True)
@@ -199,7 +205,9 @@ def _nuts(model, data, names) -> None:
     mcmc = MCMC(NUTS(model), num_warmup=500, num_samples=500, progress_bar=False)
     mcmc.run(jax.random.key(0), **data)
     draws = mcmc.get_samples()
-    shown = ", ".join(f"{n} {draws[n].mean():.3f} ± {draws[n].std():.3f}" for n in names)
+    flat = {n: np.asarray(draws[n]).reshape(len(draws[n]), -1) for n in names}
+    entries = [(n, i) for n in names for i in range(flat[n].shape[1])][:SHOWN]
+    shown = ", ".join(f"{n}[{i}] {flat[n][:, i].mean():.3f} ± {flat[n][:, i].std():.3f}" for n, i in entries)
     print(f"{'':10} {'NUTS':>7}  {time.process_time() - began:5.1f} CPU s  {shown}", flush=True)
 
 

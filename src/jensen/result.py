@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -362,17 +362,31 @@ class Fit:
 
     @alone()
     def predict(
-        self, new_data: Mapping[str, Any] | None = None, *, num_draws: int = 1000, seed: int = 0
+        self,
+        new_data: Mapping[str, Any] | None = None,
+        *,
+        num_draws: int = 1000,
+        seed: int = 0,
+        new: str | Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Posterior predictive draws of the observed sites: site -> (num_draws, ...).
 
         Without `new_data`, replicated data at the inputs of the fit. With it, the model is run on the new inputs, and
-        the outcome may be left out. A latent whose shape does not fit the new inputs is drawn from its prior.
+        the outcome may be left out. A latent may have more entries there: those of the fit are kept, and the new ones
+        are drawn from p(new | kept, all else), for new levels of a group, further steps of a series (a random walk
+        goes on from its last value) and unobserved places of a Gaussian field. Levels keep their numbers, steps and
+        places come first as they were in the fit; an effect of the row itself is kept where the row has the inputs
+        that it had in the fit, and is drawn anew where they are others or there are fewer rows without any. Latents
+        named in `new` are drawn anew in all their entries: a new group in the place of a fitted one.
+
+        Raises `DataError` for new data that the model does not take or that leave open which entries are new, and
+        `UndefinedError` where the law of new entries is not known.
         """
         from jensen.interop.predict import predict
 
         caution(self)
-        return predict(self, new_data, count_of(num_draws, "num_draws"), seed_of(seed))
+        names = (new,) if isinstance(new, str) else tuple(new)
+        return predict(self, new_data, count_of(num_draws, "num_draws"), seed_of(seed), names)
 
     @alone()
     def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior | LocalFactors:

@@ -98,11 +98,26 @@ def test_the_larger_of_two_crossed_plates_is_eliminated_and_the_smaller_is_left(
     assert order.line.latent.shape == (small,)
 
 
-def test_a_short_chain_stays_a_line_and_a_long_one_is_halved_and_knows_its_stretches():
-    for size, stages in ((1500, 0), (8000, 1)):
-        chain = pattern_of(size, (np.arange(size - 1), np.arange(1, size)))
-        order = eliminated(chain)
-        assert len(order.stages) == stages
-        assert order.stretches == -(-size // 16)
-        ends = chain.tocoo()
-        assert set(np.abs(order.stretch[ends.row] - order.stretch[ends.col])) == {0, 1}
+def test_a_long_chain_is_halved_and_knows_its_stretches():
+    chain = pattern_of(8000, (np.arange(7999), np.arange(1, 8000)))
+    order = eliminated(chain)
+    assert len(order.stages) == 1
+    assert order.stretches == 500
+    ends = chain.tocoo()
+    assert set(np.abs(order.stretch[ends.row] - order.stretch[ends.col])) == {0, 1}
+
+
+def test_a_chain_stays_a_line():
+    line = eliminated(pattern_of(3000, (np.arange(2999), np.arange(1, 3000))))
+    assert line.stages == ()
+    assert line.line.blocks > 100
+    order, right = Order(None, line), RNG.normal(size=(3000, 2))  # NumPy's, as a density not compiled takes it
+    values = 1.0 + 3.0 * (line.keys % 3001 == 0)
+    with jax.enable_x64(True):
+        factor = order.cholesky(Entries(jnp.asarray(values), jnp.zeros((3000, 0)), jnp.zeros(0)))
+        found = order.solve_upper(factor, np.asarray(order.solve_lower(factor, right)))
+        np.testing.assert_allclose(found, order.solve(factor, right))
+        solved = np.asarray(found)
+    lower = sparse.coo_matrix((values, np.divmod(line.keys, 3000)), (3000, 3000)).tocsr()
+    matrix = lower + sparse.triu(lower.T, 1)
+    np.testing.assert_allclose(matrix @ solved, right, atol=1e-9)

@@ -10,7 +10,7 @@ from jensen.diagnostics.table import summarise
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models import build
-from jensen.models.nested import laplace, over_field
+from jensen.models.nested import bent, laplace, over_field
 from jensen.models.nested.elimination import eliminated
 from jensen.models.nested.order import Order
 from jensen.models.nested.pattern import pattern
@@ -144,6 +144,13 @@ def test_a_map_in_strips_is_the_map_in_one_block():
     assert strips.model.order.blocks > 1
     bare = strips._with(noise=strips.model.noise[:, :0])
     np.testing.assert_allclose(bare.value(points), whole.value(points), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "said"), [(models.bimodal, np.ones(models.STEPS), True), (models.level, models.WALK, False)]
+)
+def test_a_field_that_is_not_concave_shows_before_its_programs_are_compiled(model, y, said):
+    assert ("'h' is not concave" in bent(build(model, {"y": y}, "double"), ("h",))) == said
 
 
 def test_a_field_that_is_not_concave_is_doubted():

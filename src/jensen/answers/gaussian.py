@@ -53,6 +53,8 @@ NOISE, NOISE_HEAVY, SHARE_HEAVY = 0.05, 0.1, 0.5
 so large a part of the draws is enough."""
 STEPS, COMPILED = 10_000, 5.0
 """Gradients one after the other, and seconds of compilation, that a refinement is expected to take."""
+MANY = 50
+"""Coordinates from which on climbs along each of them take seconds, whatever an evaluation costs."""
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
 
@@ -87,7 +89,7 @@ class GaussianAnswer(AbstractAnswer):
         density = target.density if isinstance(target, AutoTarget) else target
         assert density is not None  # there is a Gaussian on it
         self.target, self.outcome, self.seed = density, outcome, seed
-        self.grows, self.costly = not density.heavy, density.dear
+        self.grows, self.costly = not density.heavy, density.dear or density.dim >= MANY
         self.structure, self.program = density.structure, density.program
         self.advice = {"usable": CORRECTED, "untrusted": untried(outcome)}
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 _STAKES = 2.0 ** -np.arange(9.0)
 _SHAPES = np.concatenate([np.linspace(-0.8, -0.1, 4), [1e-9], np.linspace(0.05, 1.0, 20)])
@@ -63,7 +63,7 @@ def upper_excess(values: np.ndarray, level: float = 0.975, heaviest: float = 1.0
         return np.inf
     error = float(values.std(ddof=1)) / np.sqrt(count)
     missing = _missing_tail(values, heaviest)
-    return max(float(np.hypot(stats.t.ppf(level, count - 1) * error, missing)), _hall(values, error, level))
+    return max(float(np.hypot(special.stdtrit(count - 1, level) * error, missing)), _hall(values, error, level))
 
 
 def _hall(values: np.ndarray, error: float, level: float) -> float:

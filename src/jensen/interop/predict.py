@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from numpyro import handlers
+from numpyro.util import soft_vmap
 
-from jensen._errors import DataError, UndefinedError
+from jensen._errors import DataError, JensenError, OptionError, UndefinedError
+from jensen.interop.entries import Forward, refuse_large, refuse_other_laws
+from jensen.interop.levels import Change, Levels, seen
 from jensen.math.precision import float_type, working
-from jensen.models.analysis import feasible_trace, traced
 from jensen.models.compared import refuse_compared
 from jensen.models.data_check import check_names, missing, refuse_missing
 from jensen.models.door import read
@@ -27,15 +29,15 @@ if TYPE_CHECKING:
     from jensen.result import Fit
 
 
-def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: int) -> dict[str, np.ndarray]:
-    """Run the model forward at posterior draws, with NumPyro's own `Predictive`."""
-    from numpyro.infer import Predictive
-
+def predict(
+    fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: int, new: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Run the model forward at posterior draws; `new` names latents of which no entry is the fit's."""
     answer = fit._attached("predictions")
     program = answer.program
     if program is None:
         raise UndefinedError("A LogDensity has no observed sites to predict.", "", "Write the model in NumPyro.")
-    fn, structure = program.fn, fit.structure
+    structure = fit.structure
     if new_data is None:
         arguments: dict[str, Any] = fit.answer.inputs()
     else:
@@ -50,37 +52,74 @@ def predict(fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: 
     draws = answer.latents_for(arguments, num_draws, seed) if new_data is not None else None
     if draws is None:
         draws = fit.sample(num_draws, seed=seed)
-    dtype = float_type(program.precision)
+    _known_names(structure, new)
+    draws = {name: values for name, values in draws.items() if name not in new}
     with working(program.precision):
-        keep = _matching(program, structure, arguments, draws)
-        posterior = {name: _as_type(draws[name], dtype) for name in keep}
-        forward = handlers.uncondition(watched(fn))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            sampler = Predictive(forward, posterior, num_samples=num_draws, return_sites=names)
-            arrays, fixed = _divided(program, arguments)
-            out = _run(sampler, jax.random.key(seed), arrays, fixed)
-        found = {name: np.asarray(values) for name, values in out.items()}
-        unfilled = missing(arguments, {site.data_key for site in structure.observed}) if new_data is not None else []
-        if unfilled and _not_a_number(forward, {**posterior, **out}, arrays, fixed):
+        return _predicted(fit, program, arguments, draws, names, num_draws, seed, new_data is not None)
+
+
+def _predicted(
+    fit: Fit,
+    program: NumPyroProgram,
+    arguments: dict[str, Any],
+    draws: dict[str, np.ndarray],
+    names: list[str],
+    num_draws: int,
+    seed: int,
+    given: bool,
+) -> dict[str, np.ndarray]:
+    """Draws of the observed sites `names` at the arguments, which are other than the fit's where `given`."""
+    dtype, structure = float_type(program.precision), fit.structure
+    levels, changes = _matching(fit, program, arguments, draws)
+    posterior = {name: _as_type(draws[name], dtype) for name in changes}
+    new = {name: change for name, change in changes.items() if change is not None}
+    refuse_large(new)
+    arrays, fixed = _divided(program, arguments)
+    if given:
+        _refuse_other_fields(program, levels, [name for name in changes if name not in new], posterior, arguments)
+    forward = Forward(watched(program.fn), new, names, levels.factors)
+    out, gaussian = _run(forward, num_draws, seed, posterior, arrays, fixed)
+    refuse_other_laws(new, np.asarray(gaussian))
+    found = {name: np.asarray(out[name]) for name in names}
+    unfilled = missing(arguments, {site.data_key for site in structure.observed}) if given else []
+    if unfilled:
+        forward, everything = handlers.uncondition(watched(program.fn)), {**posterior, **out}
+        if _not_a_number(forward, everything, arrays, fixed):
             refuse_missing(arguments, unfilled[0])
-        if unfilled:
-            given = {name: values[:POINTS] for name, values in {**posterior, **out}.items()}
-            first = {name: values[0] for name, values in given.items()}
-            closed = jax.make_jaxpr(lambda some, drawn: _total(forward, {**some, **fixed}, drawn))(arrays, first)
-            refuse_compared(closed, arrays, given, unfilled)
+        some = {name: values[:POINTS] for name, values in everything.items()}
+        first = {name: values[0] for name, values in some.items()}
+        closed = jax.make_jaxpr(lambda given, drawn: _total(forward, {**given, **fixed}, drawn))(arrays, first)
+        refuse_compared(closed, arrays, some, unfilled)
     return found
 
 
-def _run(sampler: Any, key: Any, arrays: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-    """The draws from one compiled program; step by step where NumPyro needs numbers, such as a multinomial's counts."""
-    try:
-        return jax.jit(lambda key, given: sampler(key, **given, **fixed))(key, arrays)
-    except Exception as error:
+def _run(
+    forward: Forward, count: int, seed: int, draws: dict[str, Any], arrays: dict[str, Any], fixed: dict[str, Any]
+) -> tuple[dict[str, Any], Any]:
+    """The draws from one compiled program; step by step where NumPyro needs numbers, such as a multinomial's counts.
+
+    With the keys of NumPyro's own `Predictive`, whose draws these are where no latent has new entries.
+    """
+    key = jax.random.key(seed)
+    keys = jax.random.key_data(jax.random.split(key, count) if count > 1 else key[None])
+
+    def every(arrays: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        def one(pair: Any) -> tuple[dict[str, Any], Any]:
+            return forward(pair[0], pair[1], {**arrays, **fixed})
+
+        return soft_vmap(one, (keys, draws), 1, 1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
         try:
-            return sampler(key, **arrays, **fixed)
-        except Exception:
-            raise error from None
+            return jax.jit(every)(arrays)
+        except JensenError:
+            raise
+        except Exception as error:
+            try:
+                return every(arrays)
+            except Exception:
+                raise error from None
 
 
 def _not_a_number(forward: Any, draws: dict[str, Any], arrays: dict[str, Any], fixed: dict[str, Any]) -> bool:
@@ -125,22 +164,23 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
     return arguments
 
 
+def _known_names(structure: Structure, names: Sequence[str]) -> None:
+    """Raise for names that are no latents."""
+    latents = [site.name for site in structure.drawn]
+    for name in names:
+        if name not in latents:
+            raise OptionError(
+                f"There is no latent '{name}' to draw anew.", f"Latents: {', '.join(latents)}.", "Name some of them."
+            )
+
+
 def _matching(
-    program: NumPyroProgram, structure: Structure, arguments: dict[str, Any], draws: dict[str, np.ndarray]
-) -> list[str]:
-    """Latents whose shape under the new inputs is that of the fit; the others are drawn from their priors."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    names = [site.name for site in structure.drawn if site.name in draws]
-
+    fit: Fit, program: NumPyroProgram, arguments: dict[str, Any], draws: dict[str, np.ndarray]
+) -> tuple[Levels, dict[str, Change | None]]:
+    """What is new in each latent on these arguments."""
     arrays, fixed = _divided(program, arguments)
-
-    def run(given: dict[str, Any]) -> None:
-        for name, site in feasible_trace(program.fn, {**given, **fixed}).items():
-            if site["type"] == "sample":
-                shapes[name] = np.shape(site["value"])
-
     try:
-        traced(run, arrays)
+        sites = seen(program.fn, arrays, fixed)
     except Exception as error:
         from jensen.models.user_code import blame
 
@@ -150,4 +190,31 @@ def _matching(
             wrapped.where,
             "Give every input the model needs; the outcome may be left out if the model accepts None for it.",
         ) from error
-    return [name for name in names if shapes.get(name) == draws[name].shape[1:]]
+    levels = Levels(fit, program.kwargs, arguments, sites)
+    return levels, levels.changes(draws)
+
+
+def _refuse_other_fields(
+    program: NumPyroProgram, levels: Levels, names: list[str], draws: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    """Raise where a field has as many places as in the fit, and they are others: it is not known there."""
+    moved = {name: key for name in names if (key := levels.moved(name))}
+    if not moved:
+        return
+    first, rng = {name: values[0] for name, values in draws.items()}, np.random.default_rng(0)
+
+    def law(name: str, arguments: dict[str, Any]) -> float:
+        trace = handlers.trace(handlers.substitute(seeded(program.fn), data=first)).get_trace(**arguments)
+        return float(trace[name]["fn"].log_prob(trace[name]["value"]).sum())
+
+    for name, key in moved.items():
+        here = law(name, program.kwargs)
+        others = [law(name, arguments)]
+        if key in program.kwargs:  # a law that moves with its places
+            others.append(law(name, {**program.kwargs, key: rng.permutation(np.asarray(program.kwargs[key]))}))
+        if not np.isclose(here, others, rtol=1e-6, atol=1e-6).all():
+            raise DataError(
+                f"The entries of '{name}' are at other places on the new data than in the fit.",
+                f"Site '{name}'; '{key}' differs.",
+                "Give the inputs of the fit and the new ones after them; the predictions come in that order.",
+            )

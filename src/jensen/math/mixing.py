@@ -3,7 +3,6 @@
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 COLUMNS = 512
 """Coordinates looked at together: what bounds the memory."""
@@ -28,6 +27,8 @@ def mixing(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _normal_scores(points: np.ndarray) -> np.ndarray:
     """Φ⁻¹ of the ranks among all chains."""
+    from scipy.stats import rankdata  # not for a process that has no chains
+
     chains, draws, dim = points.shape
     ranks = rankdata(points.reshape(-1, dim), axis=0).reshape(points.shape)
     return ndtri((ranks - 0.375) / (chains * draws + 0.25))

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 
 def symmetric_draws(num_draws: int, dim: int, seed: int, *, dtype: type = np.float64) -> np.ndarray:
@@ -51,9 +51,11 @@ def key_of(data: Any) -> Any:
 
 
 def _sobol_normal(count: int, dim: int, seed: int) -> np.ndarray:
-    if dim > stats.qmc.Sobol.MAXDIM:
+    from scipy.stats import qmc  # a third of a second, which not every process needs
+
+    if dim > qmc.Sobol.MAXDIM:
         return np.random.default_rng(seed).normal(size=(count, dim))
-    engine = stats.qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed))
+    engine = qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed))
     power = int(np.ceil(np.log2(max(count, 1))))
     points = engine.random_base2(power)[:count]
     return special.ndtri(np.clip(points, 1e-15, 1 - 1e-15))

@@ -61,9 +61,11 @@ def analyse(
     return Structure(sites, found["plates"])
 
 
-def feasible_trace(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The program's trace with every latent at a cheap point of its support."""
-    program = handlers.substitute(seeded(_Sound(fn)), substitute_fn=feasible)
+def feasible_trace(
+    fn: Callable[..., Any], kwargs: dict[str, Any], value: Callable[[dict[str, Any]], Any] | None = None
+) -> dict[str, Any]:
+    """The program's trace with every latent at a cheap point of its support, or at the `value` for its site."""
+    program = handlers.substitute(seeded(_Sound(fn)), substitute_fn=value or feasible)
     return handlers.trace(program).get_trace(**kwargs)
 
 

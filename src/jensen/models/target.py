@@ -202,7 +202,7 @@ class Target:
         return 0.5 * (columns + columns.T).astype(float)
 
     def whitened_curvature(self, point: np.ndarray, factor: np.ndarray, step: float = 1e-3) -> np.ndarray:
-        """-Fᵀ H F for the Hessian H at `point` and a factor F (D, D): near the identity where F Fᵀ ≈ (-H)⁻¹.
+        """-Fᵀ H F for the Hessian H at `point` and a factor F (D, K): near the identity where F Fᵀ ≈ (-H)⁻¹.
 
         By central differences of exact gradients, which compile nothing new, unless `second_order`: where the data are
         large one evaluation costs more than a compilation, and in single precision differences drown in rounding.
@@ -211,7 +211,7 @@ class Target:
             return -linalg.symmetrise(factor.T @ self.hessian(point) @ factor)
         moves = step * factor.T
         _, gradients = self.value_and_grad(np.concatenate([point + moves, point - moves]))
-        difference = (gradients[: self.dim] - gradients[self.dim :]) / (2.0 * step)
+        difference = (gradients[: len(moves)] - gradients[len(moves) :]) / (2.0 * step)
         return -linalg.symmetrise(difference @ factor)
 
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,8 +2,8 @@
 
 from jensen.models.nested.build import integrated, on_chart, over_theta
 from jensen.models.nested.emulated import EmulatedTarget
-from jensen.models.nested.field_target import FieldTarget
-from jensen.models.nested.fields import candidates, over_field
+from jensen.models.nested.field_target import FieldTarget, generic
+from jensen.models.nested.fields import bent, candidates, over_field, quadratic
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.level import check_levels
 from jensen.models.nested.model import NestedModel
@@ -16,11 +16,14 @@ __all__ = [
     "Layout",
     "NestedModel",
     "NestedTarget",
+    "bent",
     "candidates",
     "check_levels",
     "find_groups",
+    "generic",
     "integrated",
     "on_chart",
     "over_field",
     "over_theta",
+    "quadratic",
 ]

@@ -1,12 +1,15 @@
 """The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
+from jensen.math.keys import split
 from jensen.math.precision import working
 from jensen.math.programs import Program
+from jensen.models.aligned import saved_turns
 from jensen.models.nested.field import Drawn, FieldModel
 from jensen.models.nested.target import NestedTarget, evaluated, value_alone
 
@@ -26,6 +29,10 @@ LOOKS = {False: (8, 3), True: (4, 2)}
 """Values of θ at which the conditional is looked at, and searches for other modes; fewer where they are dear."""
 PLACES = {False: (48, 8), True: (64, 32)}
 """Values of θ, and draws of the field at each, that a table is made of where these are dear; without moves and with."""
+FEW = 2
+"""Values of θ at which a conditional that counts as Gaussian is looked at."""
+GENERIC = 0.5
+"""Their spread over R^d."""
 ACCEPTED, APART = 0.7, 1e-3
 """Share of moves from which on draws of the field settle; nats between two modes that are one."""
 
@@ -72,6 +79,8 @@ class FieldTarget(NestedTarget):
 
     def error(self, points: np.ndarray) -> float:
         """Standard deviation over these θ of the log density that is owed to which draws there are, in nats."""
+        if self.model.order.quadratic:
+            return 0.0
         here, other = self.settled(), self.settled()._with(noise=noise(self.model.noise, 1, 2))
         return float(np.std(here.value(points) - other.value(points)) / np.sqrt(2.0))
 
@@ -89,7 +98,7 @@ class FieldTarget(NestedTarget):
         if not np.array_equal(first, each * np.arange(len(first))):
             first, each = np.arange(len(points)), 1
         with working(self.precision):
-            keys = jax.random.split(jax.random.key(seed), (len(first), each))
+            keys = split(jax.random.key(seed), len(first) * each).reshape(len(first), each)
             padded, width = self._pad(points[first])
             keys = np.asarray(jax.random.key_data(keys))
             keys = np.concatenate([keys, np.repeat(keys[-1:], len(padded) - len(first), axis=0)])
@@ -113,8 +122,9 @@ class FieldTarget(NestedTarget):
         be accepted.
         """
         names = ", ".join(repr(name) for name in self.model.sites)
-        points = np.asarray(points[: self.looks], float)
-        concave = f"Given the other latents, the log density of {names} is not concave."
+        looks, starts = (FEW, 0) if self.model.order.quadratic else (self.looks, starts)
+        points = np.asarray(points[:looks], float)
+        concave = not_concave(self.model.sites)
         near = self.settled()
         near.best = -np.inf  # where its searches begin may be far from all modes; these are near each other
         damping = near.evaluated(points[:1])[2]
@@ -145,7 +155,19 @@ class FieldTarget(NestedTarget):
             "draws": np.asarray(self.model.noise.shape[1]),
             "start": np.asarray(self.model.start),
             "sites": np.asarray("\n".join(self.model.sites)),
+            **saved_turns(self),
         }
+
+
+def generic(seed: int, count: int, dim: int) -> np.ndarray:
+    """Values (count, dim) of other latents at which a field is looked at first."""
+    return np.random.default_rng([seed, 61]).normal(0.0, GENERIC, (count, dim))
+
+
+def not_concave(sites: Iterable[str]) -> str:
+    """What speaks against a field, in a sentence."""
+    names = ", ".join(repr(name) for name in sites)
+    return f"Given the other latents, the log density of {names} is not concave."
 
 
 def noise(like: Any, times: int, stream: int) -> np.ndarray:

@@ -13,9 +13,9 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.models.bijection import SiteBijection, on_the_line
 from jensen.models.nested.curvature import products
 from jensen.models.nested.field import FieldModel
-from jensen.models.nested.field_target import FieldTarget
+from jensen.models.nested.field_target import GENERIC, FieldTarget, generic, not_concave
 from jensen.models.nested.order import Order
-from jensen.models.nested.probing import Probe, structured
+from jensen.models.nested.probing import Probe, affine, structured
 from jensen.models.nested.reduced import computed, without
 from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
@@ -31,6 +31,10 @@ DRAWS, PARTS = (32, 16, 8), 32
 this many parts or more, whose errors even out. More are made where the error turns out to matter."""
 POINTS = 2
 """Generic points at which the curvature is looked at."""
+SCREENED, ROUNDED = 200, 1e-6
+"""Latents up to which the curvature is looked at before anything is compiled, and what differences leave of it."""
+LOOKS, WAY, NEAR = 16, 12, 1e-3
+"""From how many values of the other latents, on how many Newton steps; the predicted rise in nats near the mode."""
 
 
 def applies(target: Target) -> bool:
@@ -45,6 +49,48 @@ def candidates(target: Target, fewest: int = SMALLEST) -> tuple[str, ...]:
     if not applies(target):
         return ()
     return tuple(s.name for s in target.structure.latents if s.size >= fewest and on_the_line(s.support))
+
+
+def bent(target: Target, names: tuple[str, ...]) -> str:
+    """Where the log density of these sites is not concave on the way to its mode, a sentence; else nothing.
+
+    Newton's method from zero, as `laplace.mode` goes, at generic values of the other latents. It takes gradients of the
+    whole density only, which a fit without the field needs too, where a field's own programs take seconds to compile.
+    """
+    own = np.concatenate([np.arange(w.start, w.stop) for site, w in target.structure.slices() if site.name in names])
+    if len(own) > SCREENED or target.second_order:
+        return ""
+    points = np.zeros((LOOKS, target.dim))
+    points[:, np.delete(np.arange(target.dim), own)] = generic(0, LOOKS, target.dim - len(own))
+    return not_concave(names) if any(_damped(target, point, own) for point in points) else ""
+
+
+def quadratic(target: Target, names: tuple[str, ...]) -> bool:
+    """Whether the log density is quadratic in these sites, by gradients of the whole density."""
+    own = np.concatenate([np.arange(w.start, w.stop) for site, w in target.structure.slices() if site.name in names])
+    base = np.random.default_rng(3).normal(0.0, GENERIC, (POINTS, target.dim))
+    return affine(lambda point: target.value_and_grad(point[None])[1][0], base, own, target.eps)
+
+
+def _damped(target: Target, point: np.ndarray, own: np.ndarray) -> bool:
+    """Whether a few Newton steps of some coordinates meet curvature of the wrong sign."""
+    some, length = np.eye(target.dim)[:, own], 1.0
+    values, slopes = target.value_and_grad(point[None])
+    for _ in range(WAY):
+        if not (np.isfinite(values[0]) and np.isfinite(slopes).all()):
+            return False
+        curvature = target.whitened_curvature(point, some)
+        eigenvalues = np.linalg.eigvalsh(np.nan_to_num(curvature))
+        if eigenvalues[0] < -ROUNDED * np.abs(eigenvalues).max():
+            return True
+        move = some @ np.linalg.lstsq(curvature, slopes[0, own])[0]
+        if slopes[0] @ move < NEAR:
+            return False
+        trial = target.value_and_grad(point[None] + length * move)
+        rising = trial[0][0] >= values[0]
+        point, (values, slopes) = (point + length * move, trial) if rising else (point, (values, slopes))
+        length = min(1.0, 4.0 * length) if rising else 0.25 * length
+    return False
 
 
 def over_field(target: Target, names: Iterable[str], draws: int | None = None) -> FieldTarget:

@@ -65,4 +65,4 @@ class Line(eqx.Module):
 
     def put(self, blocks: Array, values: Array) -> Array:
         """Latents (D, m) with these replaced by (G, b, m)."""
-        return values.at[self.latent].set(blocks.reshape(self.blocks * self.width, -1), mode="drop")
+        return jnp.asarray(values).at[self.latent].set(blocks.reshape(self.blocks * self.width, -1), mode="drop")
