@@ -211,3 +211,15 @@ def level_filter(log_s, y=WALK, grid=601):
         back = step.T @ (rows[t] * back)
         back /= back.max()
     return float(sum(logs)), np.array(moments[::-1])
+
+
+def factor_rows(y=None, rows=12, columns=6, factors=3):
+    """Gaussian rows, three factors: scores are Gaussian given loadings, and rotations leave both as they are."""
+    noise = numpyro.sample("noise", dist.HalfNormal(1))
+    with numpyro.plate("factor", factors, dim=-1):
+        with numpyro.plate("row", rows, dim=-2):
+            scores = numpyro.sample("scores", dist.Normal(0, 1))
+        with numpyro.plate("column", columns, dim=-2):
+            loadings = numpyro.sample("loadings", dist.Normal(0, 1))
+    with numpyro.plate("row", rows, dim=-2), numpyro.plate("column", columns, dim=-1):
+        numpyro.sample("y", dist.Normal(scores @ loadings.T, noise), obs=y)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Generator
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.collapsed import collapsed
+from jensen.algorithms.coordinate import gibbs
 from jensen.algorithms.coordinate.weighing import gap
 from jensen.algorithms.explore import Survey, climb, diagonal_gaussian, survey
 from jensen.algorithms.measured import WILD, Measured
@@ -47,6 +49,9 @@ class Auto(AbstractAlgorithm):
 
     Where blocks leave the model in closed form and few continuous latents are left of more than `dense_limit`, or these
     are loadings that rotations leave as they are, the Gaussian is one of what is left, in one rotation.
+
+    Where the verdict on either would be untrusted, the factors' draws are moved by Gibbs sweeps, whose conditionals are
+    the ascent's own updates, for as long as these cost some seconds; kept where the chains mix.
 
     Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
 
@@ -106,16 +111,23 @@ class Auto(AbstractAlgorithm):
             if self.escalate:
                 outcome = yield from dependent.escalate(target.native, outcome, seed, self.escalate is True)
             return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
-        if target.nested is not None or target.why:
+        if target.nested or target.why:
             return (yield from self._nested(target, seed))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
             return (yield from self.gaussian(target.density, seed))
         factors = yield from CAVI().run(target.conjugate, seed)
-        density = target.density
-        single = len(target.conjugate.model.blocks) == 1
-        if single:
+        if len(target.conjugate.model.blocks) == 1:
             return factors
+        outcome = yield from self._or_more(target, factors, seed)
+        if not self.escalate or target.conjugate.heavy or not gibbs.affordable(factors.q):
+            return outcome
+        return dataclasses.replace(outcome, further=partial(_swept, seed, factors, outcome.further))
+
+    def _or_more(self, target: AutoTarget, factors: Outcome, seed: int) -> Run:
+        """The factors, or a Gaussian of all continuous latents, or of those that are left of them."""
+        density = target.density
+        assert target.conjugate is not None  # it gave the factors
         if density is None or target.conjugate.heavy:
             return _kept(factors)
         less = None if density.structure.summed else collapsed(density, factors, self.dense_limit)
@@ -181,16 +193,17 @@ class Auto(AbstractAlgorithm):
 
     def _nested(self, target: AutoTarget, seed: int) -> Run:
         """With latents integrated out; with all of them, where they are a field that is far from Gaussian."""
-        nested, why = target.nested, target.why
+        said = target.why
         assert target.density is not None  # of which it is a part
-        if isinstance(nested, FieldTarget):
-            why = nested.shape(generic(seed, nested.looks, nested.dim))
-        if nested is not None and not why:
-            outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
-            if not (why and isinstance(nested, FieldTarget)):
-                return outcome
+        for nested in target.nested:
+            why = nested.shape(generic(seed, nested.looks, nested.dim)) if isinstance(nested, FieldTarget) else ""
+            if not why:
+                outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
+                if not (why and isinstance(nested, FieldTarget)):
+                    return outcome
+            said = why
         outcome = yield from self.gaussian(target.density, seed)
-        return dataclasses.replace(outcome, status=f"{why.strip()} So nothing was integrated out. {outcome.status}")
+        return dataclasses.replace(outcome, status=f"{said.strip()} So nothing was integrated out. {outcome.status}")
 
     def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
         """The full-rank Gaussian that is reached from one place in so many steps."""
@@ -294,6 +307,18 @@ def _kept(factors: Outcome, *others: dict[str, Any]) -> Outcome:
     """The factors, with what else was tried."""
     own = {"family": "conjugate factors", "elbo": factors.certificate["elbo"], "se": 0.0, "kept": True}
     return dataclasses.replace(factors, stages=(own, *others))
+
+
+def _swept(seed: int, factors: Outcome, beyond: Any, outcome: Outcome) -> Run:
+    """Draws of the factors moved by Gibbs sweeps, which cost little; where these do not mix, what lies `beyond`."""
+    others = () if outcome.q is factors.q else ({**row, "kept": False} for row in outcome.stages)
+    start = outcome if outcome.q is factors.q else dataclasses.replace(_kept(factors), further=None)
+    moved = yield from gibbs.swept(seed, start)
+    if isinstance(moved.q, gibbs.Swept):
+        return dataclasses.replace(moved, stages=(*moved.stages, *others))
+    if beyond is not None:
+        return (yield from beyond(outcome))
+    return dataclasses.replace(outcome, status=moved.status) if outcome.q is factors.q else outcome
 
 
 def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float, float]:

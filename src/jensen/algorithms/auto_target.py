@@ -16,11 +16,21 @@ from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
 from jensen.models.native import NativeTarget, native_target
-from jensen.models.nested import FieldTarget, NestedTarget, bent, candidates, check_levels, integrated, over_field
+from jensen.models.nested import (
+    FieldTarget,
+    NestedTarget,
+    bent,
+    candidates,
+    check_levels,
+    integrated,
+    over_field,
+    quadratic,
+)
 from jensen.models.sources import AbstractSource
 
-MANY, FEW, FIELD = 10, 20, 30
-"""Latents from which on groups of them are looked for, at most so many that may be left, and latents of a field."""
+MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
+"""Latents from which on groups of them are looked for, at most so many that a field and groups may leave, latents of a
+group from which on a field is tried first, and latents of a field."""
 DEAREST, DEARER, CHEAP = 1e9, 3.0, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
 latents in it, and how many in any case."""
@@ -31,7 +41,8 @@ class AutoTarget:
     """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
-    `nested` is the density of θ where most latents fall into small groups that can be integrated out given θ.
+    `nested` are densities of θ, where most latents are small groups or a field that can be integrated out given θ, in
+    the order they are to be tried.
     `native`, the model on its own supports, stands alone: where neither of the others is possible. So does `stream`,
     where the data come in batches. `why` says for what reason there is a native target, or no nested one.
     """
@@ -41,7 +52,7 @@ class AutoTarget:
     native: NativeTarget | None = None
     why: str = ""
     stream: StreamTarget | None = None
-    nested: NestedTarget | None = None
+    nested: tuple[NestedTarget, ...] = ()
 
     @property
     def precision(self) -> Precision:
@@ -68,24 +79,36 @@ def prepared(
         return AutoTarget(conjugate, build(model, data, precision))
     try:
         density = build(model, data, precision)
-        nested, why = worthwhile(density) if integrate else (None, "")
+        nested, why = worthwhile(density) if integrate else ((), "")
         return AutoTarget(None, density, nested=nested, why=why)
     except ModelError as error:
         native, why = black_box(model, data, precision, error)
         return AutoTarget(None, None, native, why)
 
 
-def worthwhile(density: Target) -> tuple[NestedTarget | None, str]:
-    """The nested density where it leaves few latents of many; else `None`, and what speaks against it, if anything.
+def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
+    """Nested densities that leave few latents of many, in the order they are to be tried, and what speaks against more.
 
-    Groups that are independent given the rest come first; else all latents on the real line are a field, if there are
-    many and it can be factorised.
+    Groups that are independent given the rest come first where they leave few others; else all latents on the real line
+    are a field, if there are many and it can be factorised, and then groups that leave more. What is exact, Gaussian
+    given the rest, comes before what is not.
     """
     if density.dim < MANY:
-        return None, ""
-    nested = integrated(density)
-    if nested is not None and nested.dim <= min(FEW, density.dim // 2):
-        return nested, ""
+        return (), ""
+    groups = integrated(density)
+    if groups is None or groups.dim > min(SOME, density.dim // 2):
+        groups = None
+    found = () if groups is None else (groups,)
+    if groups is not None and groups.dim <= FEW and groups.model.layout.size <= SMALL:
+        return found, ""
+    if groups is not None and groups.model.layout.quadratic and not quadratic(density, candidates(density)):
+        return found, ""
+    field, why = _field(density)
+    return (found if field is None else (field, *found)), why
+
+
+def _field(density: Target) -> tuple[FieldTarget | None, str]:
+    """The density of few latents, with all on the real line integrated out, or what speaks against it, if anything."""
     names = candidates(density)
     size = sum(site.size for site in density.structure.latents if site.name in names)
     if size < FIELD or not 0 < density.dim - size <= FEW:

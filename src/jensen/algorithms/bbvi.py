@@ -15,7 +15,7 @@ from jensen.bounds import ELBO
 from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Certificate, Outcome, Progress
 from jensen.core.algorithm import Run
 from jensen.families.native import AbstractFactor, Product
-from jensen.math.keys import purpose_key
+from jensen.math.keys import pair, purpose_key
 from jensen.math.precision import Precision, working
 from jensen.models.log_density import LogDensity
 from jensen.models.native import NativeTarget, native_target
@@ -127,7 +127,7 @@ class BBVI(AbstractAlgorithm):
         key = jr.key(seed)
         part = q.at(target.batch())
         links = target.links({name: factor.rows for name, factor in part.factors.items()})
-        first, key = jr.split(key)
+        first, key = pair(key)
         how, estimator = "", self.estimator
         if estimator is None:
             chosen = recipes.choose(target, q, links, self.num_draws, first)

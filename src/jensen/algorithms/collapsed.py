@@ -9,16 +9,11 @@ from jensen._errors import OptionError
 from jensen.algorithms.coordinate.collapse import Collapse, collapses
 from jensen.algorithms.coordinate.density import CollapsedModel, collapsed_density
 from jensen.algorithms.from_factors import point_near
-from jensen.algorithms.relabel import anywhere, find_labellings, find_rotations, on_supports
+from jensen.algorithms.turning import in_one_rotation, may_turn
 from jensen.core import Outcome
 from jensen.models import Target
-from jensen.models.aligned import aligned, turns_of
-from jensen.models.bijection import on_the_line
-from jensen.models.by_site import by_site
+from jensen.models.aligned import saved_turns, with_turns
 from jensen.models.conjugacy import conjugate_target
-
-CLOSE, PROBES = 0.1, 4
-"""Spread, and number, of the points around the factors' means at which rotations are tried."""
 
 
 def collapsed(density: Target, factors: Outcome, most: int) -> tuple[Target, np.ndarray] | None:
@@ -37,15 +32,9 @@ def collapsed(density: Target, factors: Outcome, most: int) -> tuple[Target, np.
     if near is None:
         return None
     if _may_turn(density, plan):
-        points = near + CLOSE * np.random.default_rng(0).normal(size=(PROBES, target.dim))
-        values = by_site(target, np.concatenate([anywhere(target.dim), points]))
-        log_joint = on_supports(target)
-        found = find_labellings(log_joint, values, eps=target.eps)
-        axes = [one.axes for one in find_rotations(log_joint, values, found, target.eps)]
-        turned = aligned(target, axes, target.latent(near))  # type: ignore[arg-type]
+        turned = in_one_rotation(target, near, target.latent(near))
         if turned is not None:
-            latent = {name: value[None] for name, value in target.latent(near).items()}
-            turned.initial = turned.inverse(latent)[0][0]  # of random places most are nearer to another rotation
+            assert turned.initial is not None  # just set
             return turned, turned.initial
     return (target, near) if density.dim > most else None
 
@@ -63,17 +52,9 @@ def _plan(density: Target, factors: Outcome) -> Collapse | None:
 
 
 def _may_turn(density: Target, plan: Collapse) -> bool:
-    """Whether a latent that stays and one that leaves, both real vectors, have an axis of the same length.
-
-    What rotations leave as it is are products, of loadings and factors say, of which one leaves at most.
-    """
-    chart = density.model.bijection
-    sizes = []
-    for names in (plan.kept, plan.out):
-        sites = [density.structure.sites[site] for name in names for site in plan.model.blocks[name].sites]
-        real = [s for s in sites if s.values is None and on_the_line(chart.bounds.get(s.name, s.support))]  # type: ignore[attr-defined]
-        sizes.append({size for site in real for size in site.shape if size > 1})
-    return bool(sizes[0] & sizes[1])
+    """Whether what stays and what leaves may turn together."""
+    kept, out = ([site for name in names for site in plan.model.blocks[name].sites] for names in (plan.kept, plan.out))
+    return may_turn(density, kept, out)
 
 
 def chart(target: Target) -> dict[str, np.ndarray]:
@@ -81,11 +62,7 @@ def chart(target: Target) -> dict[str, np.ndarray]:
     if not isinstance(target.model, CollapsedModel):
         return {}
     saved = {f"left/{site.name}": np.zeros(0) for site in target.structure.conditional}
-    for number, turn in enumerate(turns_of(target)):
-        for (name, axis), values in zip(turn.axes, turn.parts(target.structure).values(), strict=True):
-            saved[f"turned/{number}/{axis}/{name}"] = values
-        saved["embedding"] = np.asarray(target.model.bijection.embedding)  # type: ignore[attr-defined]
-    return saved
+    return saved | saved_turns(target)
 
 
 def on_chart(density: Target, saved: Mapping[str, np.ndarray]) -> Target:
@@ -95,16 +72,7 @@ def on_chart(density: Target, saved: Mapping[str, np.ndarray]) -> Target:
     model = conjugate_target(program.fn, program.kwargs, precision=density.precision).model
     plans = [p for p in collapses(model, None) if {s for n in p.out for s in model.blocks[n].sites} == left]
     target = collapsed_density(density, plans[0]) if plans else None
-    turning: dict[str, list[tuple[str, int]]] = {}
-    references = {}
-    for name, values in saved.items():
-        if name.startswith("turned/"):
-            _, number, axis, site = name.split("/", 3)
-            turning.setdefault(number, []).append((site, int(axis)))
-            references[site] = np.asarray(values, float)
-    if target is not None and turning:
-        axes = [tuple(turning[number]) for number in sorted(turning, key=int)]
-        target = aligned(target, axes, references, np.asarray(saved["embedding"], float))
+    target = target and with_turns(target, saved)
     if target is None:
         raise OptionError(
             "The latents that the saved fit integrates out cannot be integrated out of this model.",

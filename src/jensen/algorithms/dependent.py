@@ -15,7 +15,7 @@ from jensen.algorithms.measured import BLOCKS, Measured
 from jensen.core import Outcome, Progress
 from jensen.families.hierarchical.features import drawn_leaf
 from jensen.families.native import Product
-from jensen.math.keys import purpose_key
+from jensen.math.keys import purpose_key, split
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models.native import NativeTarget
@@ -96,7 +96,7 @@ def measured(target: NativeTarget, q: Any, name: str, seed: int, converged: bool
         if isinstance(q, Product):
             power = max(0.5, 1.0 - 1.5 / np.sqrt(_scalars(q)))
             wide = Product({name: factor.tempered(power) for name, factor in q.factors.items()})
-            draws, log_q, log_both = jax.device_get(Program(_drawn)(q, wide, jax.random.split(key, 2 * count)))
+            draws, log_q, log_both = jax.device_get(Program(_drawn)(q, wide, split(key, 2 * count)))
             draws = {site: np.asarray(value) for site, value in draws.items()}
         else:
             draws, log_q = weighed_draws(q, key, count, max(q.importance, LAMBDAS))

@@ -17,6 +17,7 @@ from jensen.bounds import ELBO
 from jensen.core import Progress, total
 from jensen.estimators import StickingTheLanding, Stratified
 from jensen.families import AbstractGaussian, Flow, FullRank, Mixture
+from jensen.math.keys import split
 from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
 from jensen.models import Target
@@ -33,7 +34,7 @@ class Free(Plain):
 
     def apart(self, a: Any, b: Any) -> float:
         """Means in sds and log sds, from the same noise; both are smooth in the parameters."""
-        first, second = (np.asarray(Program(_points)(q, jr.split(jr.key(0), 2048)), float) for q in (a, b))
+        first, second = (np.asarray(Program(_points)(q, split(jr.key(0), 2048)), float) for q in (a, b))
         sd = np.maximum(second.std(axis=0), 1e-12)
         means = np.abs(first.mean(axis=0) - second.mean(axis=0)) / sd
         scales = np.abs(np.log(np.maximum(first.std(axis=0), 1e-300) / sd))
@@ -65,7 +66,7 @@ def scored_draws(q: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
     if isinstance(q, Mixture):
         points = q.host_draws(count, seed)
         return points, q.host_log_prob(points)
-    found = Program(_scored)(q, jr.split(jr.key(seed), count))
+    found = Program(_scored)(q, split(jr.key(seed), count))
     points, out, back = (np.asarray(x, float) for x in jax.device_get(found))
     with np.errstate(invalid="ignore"):
         same = np.abs(out - back) < SAME * (1.0 + np.abs(out))
@@ -76,7 +77,7 @@ def draws(q: Any, count: int, seed: int) -> np.ndarray:
     """Points of q, (count, D)."""
     if isinstance(q, Mixture):
         return q.host_draws(count, seed)
-    return np.asarray(jax.device_get(Program(_points)(q, jr.split(jr.key(seed), count))), float)
+    return np.asarray(jax.device_get(Program(_points)(q, split(jr.key(seed), count))), float)
 
 
 def log_probs(q: Any, points: np.ndarray) -> np.ndarray:

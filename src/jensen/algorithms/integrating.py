@@ -9,6 +9,7 @@ import numpy as np
 from jensen.algorithms.emulating import followed, varies
 from jensen.algorithms.flexible import draws
 from jensen.algorithms.on_target import on_target
+from jensen.algorithms.turning import turned
 from jensen.core import Outcome, Progress
 from jensen.families import AbstractGaussian, FullRank
 from jensen.families.heavier import student_draws, student_log_prob
@@ -35,6 +36,7 @@ def fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
 
 def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, str]]:
     """The same, and what speaks against the integrals, in sentences; none where they are sound."""
+    target = yield from turned(target, seed)
     error, limit = np.inf, 0.0
     for more in range(TRIES + 1):
         if not error < limit:

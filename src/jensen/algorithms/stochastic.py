@@ -14,6 +14,7 @@ from jensen._typing import leaf
 from jensen.algorithms.averaged import averaged, chosen, finite
 from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel, Progress
 from jensen.families import AbstractGaussian
+from jensen.math.keys import pair, split
 from jensen.math.precision import float_type, working
 from jensen.models import Target
 from jensen.models.views import Affine, Unconstrained
@@ -150,8 +151,8 @@ def ascend(
         last, free = -np.inf, False
         while chunks < max_chunks:
             with working(target.precision):
-                key, sub = jr.split(key)
-                keys = jr.split(sub, chunk)
+                key, sub = pair(key)
+                keys = split(sub, chunk)
             average, values, free = steps(rate, keys, None if part is None else part.batches(rng, chunk))
             chunks += 1
             target.gradients += chunk * num_draws

@@ -11,6 +11,7 @@ from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.hierarchical import HierarchicalAnswer
 from jensen.answers.native import NativeAnswer
 from jensen.answers.streamed import StreamedAnswer
+from jensen.answers.swept import SweptAnswer
 from jensen.core import Outcome
 
 KINDS: tuple[type[AbstractAnswer], ...] = (
@@ -18,6 +19,7 @@ KINDS: tuple[type[AbstractAnswer], ...] = (
     ChainsAnswer,
     FlexibleAnswer,
     ConjugateAnswer,
+    SweptAnswer,
     StreamedAnswer,
     NativeAnswer,
     HierarchicalAnswer,
@@ -48,6 +50,7 @@ __all__ = [
     "HierarchicalAnswer",
     "NativeAnswer",
     "StreamedAnswer",
+    "SweptAnswer",
     "answer_for",
     "kind_named",
 ]

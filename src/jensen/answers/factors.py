@@ -16,7 +16,7 @@ _JOIN = 'Factors of q ignore dependence: join sites that depend on each other, j
 _OFTEN = "Means are often right where sds are not."
 FACTORS = {
     "usable": CORRECTED,
-    "untrusted": f"{_JOIN}take method='auto' where all latents are continuous, or go on with NUTS. {_OFTEN}",
+    "untrusted": f"{_JOIN}take method='auto', or go on with NUTS. {_OFTEN}",
 }
 BY_AUTO = {"usable": CORRECTED, "untrusted": f"{_JOIN}or go on with NUTS. {_OFTEN}"}
 """The same where the automatic choice, or what it tries, has come to these factors."""

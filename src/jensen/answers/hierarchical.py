@@ -25,6 +25,7 @@ from jensen.diagnostics.labellings import View
 from jensen.diagnostics.moments import flatten
 from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture, hierarchical, native
 from jensen.families.hierarchical import Hierarchical
+from jensen.math.keys import fold_in
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models.native import NativeTarget
@@ -63,7 +64,7 @@ class HierarchicalAnswer(NativeAnswer):
     def _weighed(self, count: int, seed: int, label: int) -> tuple[Draws, np.ndarray]:
         """Draws of z and the estimates of log q(z) that go with them."""
         with working(self.target.precision):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed % 2**32)
+            key = fold_in(fold_in(jax.random.key(self.seed), label), seed % 2**32)
             draws, log_q = weighed_draws(self.q, key, count, self._count)
         return draws, log_q
 

@@ -26,6 +26,7 @@ from jensen.diagnostics.moments import Agreement, compare_exact
 from jensen.diagnostics.states import Probabilities
 from jensen.families import native
 from jensen.families.native import Product
+from jensen.math.keys import fold_in, split
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Program
 from jensen.models import Target
@@ -64,8 +65,8 @@ class NativeAnswer(AbstractAnswer):
 
     def _draws(self, q: Product, count: int, seed: int, label: int) -> Draws:
         with working(self.target.precision):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), label), seed % 2**32)
-            keys = jax.random.split(key, count)
+            key = fold_in(fold_in(jax.random.key(self.seed), label), seed % 2**32)
+            keys = split(key, count)
             return {name: np.asarray(value) for name, value in jax.device_get(Program(_drawn)(q, keys)).items()}
 
     def _log_q(self, q: Product, draws: Draws) -> np.ndarray:

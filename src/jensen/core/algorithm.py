@@ -51,6 +51,7 @@ class Outcome:
         stages: one row per family tried: name, bound, its standard error, whether kept.
         estimates: point estimates of the parameters that were learned, if any were.
         target: the model that q belongs to, where it is another than the one the algorithm was given.
+        elsewhere: other approximations of the same kind that hold evidence where q has none.
         further: what would be tried next, at a cost that only an untrusted verdict is worth: a function of the outcome
             that yields reports and returns an outcome.
     """
@@ -64,6 +65,7 @@ class Outcome:
     stages: tuple[dict[str, Any], ...] = ()
     estimates: Estimates | None = None
     target: Any = None
+    elsewhere: tuple[Any, ...] = ()
     further: Callable[["Outcome"], Generator[Progress, None, "Outcome"]] | None = None
 
     def __post_init__(self) -> None:

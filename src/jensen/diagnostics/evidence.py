@@ -33,7 +33,8 @@ class Evidence:
         elbo, elbo_se: E_q[log p(x, z) - log q(z)] and its standard error.
         importance_weighted: K -> (L_K, standard error), rising with K towards log p(x).
         log_evidence, log_evidence_se: log mean importance weight over both proposals, and its error; believe it as far
-            as `khat` < 0.7.
+            as `khat` < 0.7. Where draws of q were moved by Gibbs sweeps, the bridge between the two (`khat` -1), or not
+            a number where these hardly overlap.
         interval: each end a one-sided 97.5 % confidence limit of log p(x). The lower one holds for any weights
             (`jensen.diagnostics.limits`); the upper one supposes that the weights' tail goes on as it began, so that
             the draws reach everywhere, and is infinite where that tail may have no mean.

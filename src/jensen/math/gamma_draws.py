@@ -1,5 +1,7 @@
 """Gamma draws whose derivative in the shape is computed side by side, without a loop."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,7 @@ def log_gamma_draw(key: PRNGKey, shape: Array) -> Array:
     return _attached(jax.lax.stop_gradient(jax.random.loggamma(key, jax.lax.stop_gradient(shape))), shape)
 
 
+@partial(jax.jit, inline=True)
 def log_slope(log_value: Array, shape: Array) -> Array:
     """∂ log z / ∂k of a gamma draw z at a fixed value of its distribution function, to nine digits in double precision.
 
@@ -61,12 +64,10 @@ def log_slope(log_value: Array, shape: Array) -> Array:
 
 
 def _by_series(log_value: Array, shape: Array) -> Array:
-    value = jnp.exp(log_value)
-    total, slope = jnp.ones_like(value), jnp.zeros_like(value)
-    for n in range(TERMS, 0, -1):
-        inverse = 1.0 / (shape + n)
-        ratio = value * inverse
-        total, slope = 1.0 + ratio * total, ratio * (slope - inverse * total)
+    counts, sums = np.arange(1.0, TERMS + 1.0), np.triu(np.ones((TERMS, TERMS)))  # x @ sums: the running sums of x
+    grown = shape[..., None] + counts.astype(shape.dtype)
+    terms = jnp.exp(counts * log_value[..., None] - jnp.log(grown) @ sums).astype(shape.dtype)
+    total, slope = 1.0 + jnp.sum(terms, -1), -jnp.sum(terms * ((1.0 / grown) @ sums), -1)
     return -(total * (log_value - digamma(shape + 1.0)) + slope) / shape
 
 
@@ -81,3 +82,29 @@ def _by_quadrature(value: Array, shape: Array, centred: Array) -> Array:
     s = (sign * end)[..., None] * places
     exponent = shape[..., None] * s - value[..., None] * jnp.expm1(s)
     return sign * end * jnp.sum(weights * (centred[..., None] + s) * jnp.exp(exponent), axis=-1)
+
+
+def log_gamma_draws(key: PRNGKey, shape: Array) -> Array:
+    """log z, z ~ Gamma(shape, 1), of a whole array at once; reverse-mode derivatives are refused.
+
+    Marsaglia and Tsang (2000): Gamma(k + 1) is d v, v = (1 + c x)³ of a normal x, accepted with a probability above
+    0.95; the array is drawn again until every entry has been accepted. Gamma(k) is Gamma(k + 1) U^(1/k), U uniform, in
+    logarithms, which hold what a number would round to zero. JAX's own sampler has a key and a loop for each entry.
+    """
+    centre = shape + 2.0 / 3.0
+    scale = jax.lax.rsqrt(9.0 * centre)
+
+    def again(state: tuple[PRNGKey, Array, Array]) -> tuple[PRNGKey, Array, Array]:
+        key, log_cube, missing = state
+        key, first, second = jax.random.split(key, 3)
+        x = jax.random.normal(first, shape.shape, shape.dtype)
+        root = 1.0 + scale * x
+        proposed = 3.0 * jnp.log(jnp.where(root > 0.0, root, 1.0))
+        limit = 0.5 * x**2 + centre * (1.0 - jnp.exp(proposed) + proposed)
+        fits = (root > 0.0) & (-jax.random.exponential(second, shape.shape, shape.dtype) < limit)
+        return key, jnp.where(missing & fits, proposed, log_cube), missing & ~fits
+
+    first, second = jax.random.split(key)
+    start = first, jnp.zeros_like(shape), jnp.isfinite(shape) & (shape > 0.0)
+    log_cube = jax.lax.while_loop(lambda state: jnp.any(state[2]), again, start)[1]
+    return jnp.log(centre) + log_cube - jax.random.exponential(second, shape.shape, shape.dtype) / shape

@@ -173,3 +173,26 @@ def turns_of(target: Target) -> tuple[Turn, ...]:
     """What a target holds in one rotation; nothing, where its coordinates are others."""
     chart = target.model.bijection
     return chart.turns if isinstance(chart, Aligned) else ()
+
+
+def saved_turns(target: Target) -> dict[str, np.ndarray]:
+    """What a file keeps of the rotation that a target is held in; empty where it is in none."""
+    saved = {}
+    for number, turn in enumerate(turns_of(target)):
+        for (name, axis), values in zip(turn.axes, turn.parts(target.structure).values(), strict=True):
+            saved[f"turned/{number}/{axis}/{name}"] = values
+        saved["embedding"] = np.asarray(target.model.bijection.embedding)  # type: ignore[attr-defined]
+    return saved
+
+
+def with_turns(target: Target, saved: Mapping[str, np.ndarray]) -> Target | None:
+    """The target in the rotation that `saved_turns` has described, if any; `None` where it cannot be."""
+    turning: dict[str, list[tuple[str, int]]] = {}
+    references = {}
+    for name, values in saved.items():
+        if name.startswith("turned/"):
+            _, number, axis, site = name.split("/", 3)
+            turning.setdefault(number, []).append((site, int(axis)))
+            references[site] = np.asarray(values, float)
+    axes = [tuple(turning[number]) for number in sorted(turning, key=int)]
+    return aligned(target, axes, references, np.asarray(saved["embedding"], float)) if axes else target

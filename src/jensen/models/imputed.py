@@ -24,6 +24,7 @@ from numpyro import handlers
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
+from jensen.math.keys import split
 from jensen.math.precision import float_type, working
 from jensen.models.numpyro import seeded
 from jensen.models.program import NumPyroProgram
@@ -148,7 +149,7 @@ def with_imputed(
     with working(program.precision), _drawing():
         dtype = float_type(program.precision)
         latents = {n: np.asarray(draws[n], dtype if np.asarray(draws[n]).dtype.kind == "f" else None) for n in needed}
-        keys = jax.random.split(jax.random.key(seed), len(next(iter(latents.values()))))
+        keys = split(jax.random.key(seed), len(next(iter(latents.values()))))
         run = jax.jit(lambda arrays, keys, all_of: jax.lax.map(lambda a: one(arrays, *a), (keys, all_of)))
         found = jax.device_get(run(program.arrays, keys, latents))
     return {name: found.get(name, values) for name, values in draws.items()}

@@ -14,6 +14,7 @@ from numpyro.distributions import biject_to, constraints
 
 from jensen._errors import ModelError
 from jensen.core import AbstractModel, total
+from jensen.math.keys import split
 from jensen.math.precision import Precision, working
 from jensen.math.programs import Program
 from jensen.models.analysis import is_fixed, placeholders
@@ -152,7 +153,7 @@ class NativeTarget:
             return {site.name: trace[site.name]["value"] for site in self.structure.latents}
 
         with working(self.precision):
-            keys = jax.random.split(jax.random.key(seed), count)
+            keys = split(jax.random.key(seed), count)
             try:
                 draws = Program(jax.vmap(one, (None, 0)))(model.data, keys)
             except NotImplementedError:  # what an improper distribution says when it is asked for draws
@@ -171,7 +172,7 @@ class NativeTarget:
             return drawn, sum(jnp.sum(trace[name]["fn"].log_prob(value)) for name, value in drawn.items())
 
         with working(self.precision):
-            keys = jax.random.split(jax.random.key(seed), count)
+            keys = split(jax.random.key(seed), count)
             try:
                 draws, log_prior = jax.device_get(Program(jax.vmap(one, (None, 0)))(model.data, keys))
             except NotImplementedError:  # of an improper distribution

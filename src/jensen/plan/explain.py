@@ -14,8 +14,9 @@ from jensen._alone import alone
 from jensen._errors import DataError, ModelError, ParameterSites
 from jensen.algorithms import Auto
 from jensen.algorithms.auto import NEGLIGIBLE
-from jensen.algorithms.auto_target import FEW as NESTED
+from jensen.algorithms.auto_target import FEW as KEPT
 from jensen.algorithms.auto_target import FIELD, MANY, black_box
+from jensen.algorithms.auto_target import SOME as NESTED
 from jensen.algorithms.blackbox.recipes import planned
 from jensen.algorithms.escalate import CHEAP, COMPONENTS, FEW
 from jensen.algorithms.natural_gaussian import draws_per_step
@@ -258,8 +259,9 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
             0,
             f"With {MANY} latents or more, groups of them that are independent given the others are looked for. Where "
             f"at most {NESTED} others are left, the groups are integrated out for every value of these (jn.nested), "
-            f"and what follows is about the others alone. Else the same is tried with {FIELD} latents or more on the "
-            "real line as a field: a chain, or a map, that is nearly Gaussian given the others.",
+            f"and what follows is about the others alone. Before groups that leave more than {KEPT} the same is tried "
+            f"with {FIELD} latents or more on the real line as a field: a chain, or a map, that is nearly Gaussian "
+            "given the others.",
         )
     if dim > auto.dense_limit:
         rank = min(auto.rank, dim)

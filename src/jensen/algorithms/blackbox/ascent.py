@@ -9,7 +9,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import optax
 
@@ -17,6 +16,7 @@ from jensen.algorithms.averaged import averaged, chosen, finite
 from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progress
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import AbstractFreeForm, Product
+from jensen.math.keys import pair, split
 from jensen.math.programs import Program
 from jensen.rules import in_running_units
 
@@ -59,7 +59,7 @@ class Chunks:
         """What `run_chunk` returns, the values and flags as NumPy arrays."""
         program = self._quick if self.done < self.quick else self._optimised
         self.done += 1
-        keys, model = jr.split(key, self.longest or count), self.target.step_model
+        keys, model = split(key, self.longest or count), self.target.step_model
         rows = self.target.rows(key, self.longest or count)
         used = None if self.longest is None else np.int32(count)
         q, state, average, values, fine = program(model, q, state, np.float64(rate), keys, rows, used)
@@ -209,7 +209,7 @@ def ascend(
         last, still = -np.inf, 0
         state: Any = ADAM.init(q)
         while chunks < max_chunks:
-            key, sub = jr.split(key)
+            key, sub = pair(key)
             before = jax.tree.leaves(q)
             q, state, average, values, fine = run(q, rate, state, sub, chunk)
             moved = max(float(np.max(np.abs(np.subtract(*pair)), initial=0.0)) for pair in _changed(before, q))

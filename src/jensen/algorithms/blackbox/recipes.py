@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax.random as jr
 import numpy as np
 
 from jensen.algorithms.blackbox.measure import coordinates, cost, replicates, whitened_variance
@@ -15,6 +14,7 @@ from jensen.estimators.recipes import AbstractRecipe
 from jensen.estimators.regression import parameters
 from jensen.families.native import AbstractFactor, Product
 from jensen.families.native.contract import COORDINATES
+from jensen.math.keys import split
 from jensen.math.programs import Program
 from jensen.models.dependence import Links
 from jensen.models.native import NativeTarget
@@ -132,7 +132,7 @@ def choose(target: NativeTarget, q_all: Product, links: Links, num_draws: int, k
         counts = dict(q.weights)
         for mixed in (False, True) if target.subsample is not None else (False,):
             batches = target.batches(REPLICATES, mixed)
-            gradients = measure(target.step_model, q_all, batches, jr.split(key, REPLICATES))
+            gradients = measure(target.step_model, q_all, batches, split(key, REPLICATES))
             target.gradients += rounds * REPLICATES * enough
             for picked, found in zip(turns, gradients, strict=True):
                 for name, (label, _) in picked.items():

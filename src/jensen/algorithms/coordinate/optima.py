@@ -13,8 +13,10 @@ FAR = 30.0
 """Nats below the best bound from which on an optimum weighs nothing."""
 
 
-def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> Certificate:
-    """`share_elsewhere`: the part of Σ exp(bound) that optima other than the best hold; `relabelled`: how many starts
+def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> tuple[Certificate, list[State]]:
+    """(what is known of other optima, those that hold evidence of their own).
+
+    `share_elsewhere`: the part of Σ exp(bound) that optima other than the best hold; `relabelled`: how many starts
     reached the same bound with the same means in another order.
 
     A bound stands for the evidence near its optimum. Two optima are told apart by their means: equal as they stand
@@ -22,6 +24,7 @@ def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> Certifica
     """
     tolerance = max(1e-6 * ascent.model.rows, 100.0 * ascent.noise(best.elbo))
     own, seen, share, relabelled = _means(ascent, best), [], 0.0, 0
+    apart: list[State] = []
     for other in others:
         gap = best.elbo - other.elbo
         if not np.isfinite(gap) or gap > FAR:
@@ -34,7 +37,8 @@ def elsewhere(ascent: Ascent, best: State, others: Sequence[State]) -> Certifica
             relabelled += 1
         elif not any(_same(_sorted(theirs), _sorted(known)) for known in seen[:-1]):
             share += float(np.exp(-gap))
-    return Certificate(share_elsewhere=share / (1.0 + share), relabelled=float(relabelled))
+            apart.append(other)
+    return Certificate(share_elsewhere=share / (1.0 + share), relabelled=float(relabelled)), apart
 
 
 def _means(ascent: Ascent, state: State) -> dict[str, np.ndarray]:

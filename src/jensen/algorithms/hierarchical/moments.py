@@ -12,7 +12,7 @@ from jensen.algorithms.blackbox.ascent import ADAM, AbstractMove
 from jensen.core import total
 from jensen.families.hierarchical import Hierarchical
 from jensen.families.hierarchical.by_row import AbstractRowPrior
-from jensen.math.keys import purpose_key
+from jensen.math.keys import purpose_key, split
 from jensen.math.programs import Program
 from jensen.rules import in_running_units
 
@@ -68,7 +68,7 @@ def _measured(q: Hierarchical, keys: Any) -> Any:
 
 def moments(q: Hierarchical, count: int, seed: int, covariance: bool = True) -> Moments:
     """From `count` draws of λ; the factors' own moments are exact."""
-    means, variances, gain = jax.device_get(Program(_measured)(q, jr.split(purpose_key(seed, "moments"), count)))
+    means, variances, gain = jax.device_get(Program(_measured)(q, split(purpose_key(seed, "moments"), count)))
     average = {name: np.asarray(m, float).mean(axis=0) for name, m in means.items()}
     spread = {
         name: np.asarray(variances[name], float).mean(axis=0) + np.asarray(m, float).var(axis=0)

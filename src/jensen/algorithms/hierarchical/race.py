@@ -5,13 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from jensen._typing import Array
 from jensen.algorithms.blackbox import ascent
 from jensen.core import AbstractBijection, AbstractModel, Progress
-from jensen.math.keys import purpose_key
+from jensen.math.keys import purpose_key, split
 from jensen.models.native import NativeTarget
 
 WAYS = ((1.0, 1.0), (3.0, 0.1), (2.0, 1.0), (4.0, 0.1))
@@ -89,7 +88,7 @@ def race(
     found = []
     for index, begin in enumerate(starts):
         q, state, average = begin, ascent.ADAM.init(begin), begin
-        keys = jr.split(purpose_key(seed, f"start {index}"), PIECES + 1)
+        keys = split(purpose_key(seed, f"start {index}"), PIECES + 1)
         for piece, power in enumerate(np.geomspace(WAYS[index % len(WAYS)][1], 1.0, PIECES)):
             view.power = float(power)
             q, state, average, _, _ = steps(q, rate, state, keys[piece], LENGTH)

@@ -14,7 +14,7 @@ from jensen._typing import Array
 from jensen.algorithms.hierarchical.weights import LAMBDAS
 from jensen.families import hierarchical as h
 from jensen.families.native import Product
-from jensen.math.keys import purpose_key
+from jensen.math.keys import purpose_key, split
 from jensen.math.programs import Program
 from jensen.models.analysis import placeholders
 from jensen.models.cut import cut_along
@@ -67,7 +67,7 @@ def back_to_mean_field(
     plain = dataclasses.replace(start, prior=point, auxiliary=q.auxiliary)
     index = rows_of_terms(target, q.likelihood, axes)
     count = int(np.clip(EFFORT / (prior.num_rows * width**2), LEAST, DRAWS))
-    keys = jr.split(purpose_key(seed, "rows against mean field"), count)
+    keys = split(purpose_key(seed, "rows against mean field"), count)
     measure = Program(functools.partial(_by_row, index))
     own, other = (np.asarray(jax.device_get(measure(target.model, one, keys)), float) for one in (q, plain))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is no gain

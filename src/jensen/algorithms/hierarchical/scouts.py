@@ -13,7 +13,7 @@ from jensen.algorithms.blackbox.ascent import ADAM
 from jensen.bounds import ELBO
 from jensen.estimators import Mixed
 from jensen.families.hierarchical import Hierarchical
-from jensen.math.keys import purpose_key
+from jensen.math.keys import purpose_key, split
 from jensen.math.programs import Program
 from jensen.models.native import NativeTarget
 
@@ -41,7 +41,7 @@ def sighted(target: NativeTarget, q: Hierarchical, recipes: Any, num_draws: int,
     rng = np.random.default_rng([seed, 61])
     starts = np.stack([REACHES[i % len(REACHES)] * rng.normal(size=q.dim) for i in range(COUNT)])
     run = Program(functools.partial(_climb, Mixed(recipes, num_draws)), heavy="middle")
-    points, bounds = run(target.model, q, jnp.asarray(starts), jr.split(purpose_key(seed, "scouts"), STEPS))
+    points, bounds = run(target.model, q, jnp.asarray(starts), split(purpose_key(seed, "scouts"), STEPS))
     target.gradients += COUNT * STEPS * num_draws
     points, bounds = np.asarray(points, float), np.asarray(bounds, float)
     fine = np.isfinite(bounds) & np.isfinite(points).all(axis=1)

@@ -79,7 +79,7 @@ def run(
         solution(ascent_at, last, known),
         converged and settled,
         f"{kind} for {', '.join(map(repr, kinds))}. {status}{SYMMETRIC if equal else ''}",
-        Certificate(elbo=last.elbo, sweeps=float(state.sweeps), saddle=saddle) | elsewhere(ascent_at, last, ()),
+        Certificate(elbo=last.elbo, sweeps=float(state.sweeps), saddle=saddle) | elsewhere(ascent_at, last, ())[0],
         estimates=estimates,
         target=known,
     )

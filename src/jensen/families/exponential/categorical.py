@@ -50,8 +50,12 @@ class Categorical(AbstractExponentialFactor):
         return {"indicator": jnp.moveaxis(found, -1, self.axis)}
 
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
-        """A value of the support."""
-        return (jnp.asarray(self.support)[jax.random.categorical(key, self.natural["indicator"], self.axis)],)
+        """A value of the support: one uniform number for each, looked up in the running sum of the probabilities."""
+        reached = jnp.cumsum(self.probs, self.axis)
+        total = jnp.take(reached, jnp.array([-1]), self.axis)
+        place = jax.random.uniform(key, total.shape, total.dtype) * total
+        index = jnp.sum(reached <= place, self.axis)
+        return (jnp.asarray(self.support)[jnp.minimum(index, reached.shape[self.axis] - 1)],)
 
     def contains(self) -> Array:
         """Some value has positive probability."""

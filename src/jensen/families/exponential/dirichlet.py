@@ -6,6 +6,7 @@ import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.math.gamma_draws import log_gamma_draws
 from jensen.math.gamma_functions import digamma, gammaln
 
 
@@ -35,7 +36,7 @@ class Dirichlet(AbstractExponentialFactor):
 
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
         """A Dirichlet draw; shares too small for a number are the smallest that has a log."""
-        share = jax.random.dirichlet(key, self.concentration)
+        share = jax.nn.softmax(log_gamma_draws(key, self.concentration), -1)
         return (jnp.maximum(share, jnp.finfo(share.dtype).tiny),)
 
     def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:

@@ -1,12 +1,12 @@
 """The gamma factor on a power of the latent."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.math.gamma_draws import log_gamma_draws
 from jensen.math.gamma_functions import digamma, gammaln
 
 
@@ -46,7 +46,7 @@ class GammaPower(AbstractExponentialFactor):
 
     def draw(self, key: PRNGKey) -> tuple[Array, ...]:
         """(gamma(a) / b)**(1 / p), kept where it and its log are finite."""
-        value = (jax.random.gamma(key, self.concentration) / self.rate) ** (1.0 / self.power)
+        value = (jnp.exp(log_gamma_draws(key, self.concentration)) / self.rate) ** (1.0 / self.power)
         kind = jnp.finfo(value.dtype)
         return (jnp.clip(value, kind.tiny, kind.max),)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jensen._typing import Array, PRNGKey
 from jensen.families.exponential.contract import AbstractExponentialFactor, Natural
+from jensen.math.gamma_draws import log_gamma_draws
 from jensen.math.gamma_functions import digamma, gammaln
 
 
@@ -42,7 +43,7 @@ class NormalGamma(AbstractExponentialFactor):
         """τ, then z given τ."""
         kappa, loc, a, b = self._parameters()
         gamma_key, normal_key = jax.random.split(key)
-        tau = jnp.maximum(jax.random.gamma(gamma_key, a) / b, jnp.finfo(a.dtype).tiny)
+        tau = jnp.maximum(jnp.exp(log_gamma_draws(gamma_key, a)) / b, jnp.finfo(a.dtype).tiny)
         return loc + jax.random.normal(normal_key, loc.shape) / jnp.sqrt(kappa * tau), tau
 
     def contains(self) -> Array:

@@ -3,7 +3,7 @@
 from jensen.models.nested.build import integrated, on_chart, over_theta
 from jensen.models.nested.emulated import EmulatedTarget
 from jensen.models.nested.field_target import FieldTarget, generic
-from jensen.models.nested.fields import bent, candidates, over_field
+from jensen.models.nested.fields import bent, candidates, over_field, quadratic
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.level import check_levels
 from jensen.models.nested.model import NestedModel
@@ -25,4 +25,5 @@ __all__ = [
     "on_chart",
     "over_field",
     "over_theta",
+    "quadratic",
 ]

@@ -20,18 +20,20 @@ class Owners(eqx.Module):
     how: str = eqx.field(static=True)
     groups: int = eqx.field(static=True)
     index: np.ndarray | None = None
+    rows: float = eqx.field(static=True, default=0.0)
 
     @classmethod
     def of(cls, owner: np.ndarray, groups: int) -> "Owners":
         """`owner`: the group of every row, `groups` for none."""
         own, each = np.arange(groups), len(owner) // max(groups, 1)
+        rows = float((owner < groups).sum()) / max(groups, 1)
         if (owner == groups).all():
             return cls("alone", groups)
         if len(owner) == each * groups and (owner == np.repeat(own, each)).all():
-            return cls("repeat", groups)
+            return cls("repeat", groups, rows=rows)
         if len(owner) == each * groups and (owner == np.tile(own, each)).all():
-            return cls("tile", groups)
-        return cls("index", groups, owner.astype(np.int32))
+            return cls("tile", groups, rows=rows)
+        return cls("index", groups, owner.astype(np.int32), rows)
 
     def add(self, rows: Array) -> tuple[Array, Array]:
         """(sums by group, the sum of rows that belong to none)."""
@@ -54,11 +56,13 @@ class Layout(eqx.Module):
         sites: the names of the sites that are integrated out.
         members: (G, k) positions of every group's latents in the flat vector of these sites.
         owners: site (and `site|` for its Jacobian) -> the groups of its rows.
+        quadratic: whether the log density is quadratic in the groups' latents.
     """
 
     sites: tuple[str, ...] = eqx.field(static=True)
     members: np.ndarray
     owners: dict[str, Owners]
+    quadratic: bool = eqx.field(static=True, default=False)
 
     @property
     def groups(self) -> int:
@@ -69,6 +73,11 @@ class Layout(eqx.Module):
     def size(self) -> int:
         """k, the latents of one group."""
         return self.members.shape[1]
+
+    @property
+    def rows(self) -> float:
+        """Of one group, on average."""
+        return sum(own.rows for own in self.owners.values())
 
     def by_group(self, rows: dict[str, Any]) -> tuple[Array, Array]:
         """(log density of every group, that of all rows without one), in nats."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
 from jensen.core import total
 from jensen.core.family import stopped
-from jensen.models.bijection import SiteBijection
+from jensen.models.bijection import AbstractChart, SiteBijection
 from jensen.models.nested import quadrature
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.reduced import AbstractReduced
@@ -28,7 +28,7 @@ class NestedModel(AbstractReduced):
     """
 
     base: NumPyroModel
-    bijection: SiteBijection
+    bijection: AbstractChart
     field: SiteBijection
     layout: Layout
     start: Array
@@ -51,7 +51,7 @@ class NestedModel(AbstractReduced):
     def centre(self, latent: Latent) -> quadrature.Centre:
         """Modes and scales of the groups at θ, held constant by differentiation."""
         held = stopped(latent)
-        found = quadrature.centre(lambda z: self._groups(held, z), self.start)
+        found = quadrature.centre(lambda z: self._groups(held, z), self.start, self.layout.quadratic)
         return found._replace(factor=self.stretch * found.factor)
 
     def at(self, point: Flat) -> tuple[Scalar, tuple[Array, float]]:
@@ -78,6 +78,7 @@ class NestedModel(AbstractReduced):
     def complete(self, point: Flat, key: PRNGKey) -> Latent:
         """θ at u, one draw of z given θ, and all deterministic sites."""
         latent, _ = self.bijection.forward(point)
-        z = quadrature.draw(lambda z: self._groups(latent, z), self.centre(latent), key)
+        density = lambda z: self._groups(latent, z)  # noqa: E731
+        z = quadrature.draw(density, self.centre(latent), key, self.layout.quadratic)
         flat = jnp.zeros(self.field.dim, z.dtype).at[self.layout.members].set(z)
         return self.whole({**latent, **on_support(self.field, flat)[0]})

@@ -73,6 +73,19 @@ class Probe:
         return np.concatenate(found)[: len(directions)].astype(float)
 
 
+def affine(gradient: Callable[[np.ndarray], Any], points: np.ndarray, own: np.ndarray, eps: float) -> bool:
+    """Whether the gradient with regard to the coordinates `own` is affine along generic lines of them, from points."""
+    rng = np.random.default_rng(4)
+    for point in points:
+        move = np.zeros_like(point)
+        move[own] = rng.normal(size=len(own))
+        first, second, third = (np.asarray(gradient(point + t * move), float)[own] for t in (0.0, 1.0, 2.5))
+        bend = np.abs((third - second) / 1.5 - (second - first)).max()
+        if not bend <= 1e4 * eps * (np.abs([first, second, third]).max() + 1e-300):
+            return False
+    return True
+
+
 def structured(probe: Probe, bounds: np.ndarray) -> tuple[Curvature, Elimination]:
     """Where the entries of the field's precision come from, and the order in which it is factorised.
 

@@ -44,7 +44,15 @@ class _Climb(NamedTuple):
 
 
 def nodes(per_axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes (M, k) and log weights (M,): ∫ f(t) dt ≈ Σ exp(w) f(t), exact for polynomials times a standard normal."""
+    """Nodes (M, k) and log weights (M,): ∫ f(t) dt ≈ Σ exp(w) f(t), exact for polynomials times a standard normal.
+
+    For one along each axis the k + 1 corners of a simplex, exact up to second order: where the groups are Gaussian,
+    that is the integral, and its derivative with the nodes held.
+    """
+    if per_axis == 1:
+        corners = np.linalg.qr(np.concatenate([np.ones((size + 1, 1)), np.eye(size + 1)[:, :size]], axis=1))[0]
+        log_weight = 0.5 * size * (1.0 + np.log(2.0 * np.pi)) - np.log(size + 1.0)
+        return np.sqrt(size + 1.0) * corners[:, 1:], np.full(size + 1, log_weight)
     t, w = np.polynomial.hermite_e.hermegauss(per_axis)
     share = w / w.sum()
     grid = np.array(list(itertools.product(range(per_axis), repeat=size)))
@@ -53,8 +61,8 @@ def nodes(per_axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return points, (np.log(w)[grid].sum(axis=1))[kept] + 0.5 * (points**2).sum(axis=1)
 
 
-def centre(density: Density, start: Array) -> Centre:
-    """Every group's mode by damped Newton steps from `start`, and the curvature there.
+def centre(density: Density, start: Array, quadratic: bool = False) -> Centre:
+    """Every group's mode by damped Newton steps from `start`, and the curvature there; one step of a quadratic.
 
     The curvature at the start is one evaluation; near the modes it is all there is. A group whose step does not rise
     goes back and takes a shorter one. Everything is one loop, so that the program appears in it once.
@@ -65,12 +73,15 @@ def centre(density: Density, start: Array) -> Centre:
         values = density(z)[0]
         return jnp.sum(values), values
 
-    def step(state: _Climb) -> _Climb:
-        z = state.z + state.length[:, None] * state.move
+    def newton(z: Array) -> tuple[Array, Array, Array, Array]:
         slope, along, value = jax.linearize(jax.grad(total, has_aux=True), z, has_aux=True)
         columns = jax.vmap(lambda one: along(jnp.broadcast_to(one, z.shape)))(jnp.eye(k, dtype=z.dtype))
         factor = cholesky_of_positive_part(-jnp.moveaxis(columns, 0, -1))
-        move = solve_upper(factor, solve_lower(factor, slope))
+        return slope, solve_upper(factor, solve_lower(factor, slope)), factor, value
+
+    def step(state: _Climb) -> _Climb:
+        z = state.z + state.length[:, None] * state.move
+        slope, move, factor, value = newton(z)
         rise = jnp.sum(slope * move, axis=1)
         finite = jnp.isfinite(value) & jnp.isfinite(rise)
         better = finite & (value >= state.value - 1e-9 * (1.0 + jnp.abs(state.value)))
@@ -83,6 +94,9 @@ def centre(density: Density, start: Array) -> Centre:
         return (state.count < MOST) & jnp.any((state.rise > FINAL) & (state.length > 1e-6))
 
     start = lax.stop_gradient(start)
+    if quadratic:
+        _, move, factor, _ = newton(start)
+        return lax.stop_gradient(Centre(start + move, inverse_transposed(factor)))
     eye = jnp.broadcast_to(jnp.eye(k, dtype=start.dtype), (groups, k, k))
     one = jnp.ones(groups, start.dtype)
     first = _Climb(start, -jnp.inf * one, one, eye, jnp.zeros_like(start), jnp.inf * one, jnp.zeros((), int))
@@ -101,9 +115,14 @@ def log_integral(density: Density, at: Centre, points: Array, log_weights: Array
     return jax.nn.logsumexp(values + log_weights[:, None], axis=0) + log_det(at), rest[0]
 
 
-def draw(density: Density, at: Centre, key: PRNGKey) -> Array:
-    """One draw of every group's latents, (G, k): resampled among `PROPOSALS` normal ones by their weights."""
+def draw(density: Density, at: Centre, key: PRNGKey, quadratic: bool = False) -> Array:
+    """One draw of every group's latents, (G, k): resampled among `PROPOSALS` normal ones by their weights.
+
+    Of a quadratic the first normal one.
+    """
     noise, pick = jax.random.split(_light(key))
+    if quadratic:
+        return placed(at, jax.random.normal(noise, at.mode.shape, at.mode.dtype))
     shape = (PROPOSALS // 2, *at.mode.shape)
     half = WIDER * jax.random.normal(noise, shape, at.mode.dtype)
     both = jnp.concatenate([half, -half])

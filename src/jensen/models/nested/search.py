@@ -16,13 +16,14 @@ from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
 from jensen.models.bijection import SiteBijection
 from jensen.models.nested.layout import Layout, Owners
+from jensen.models.nested.probing import affine
 from jensen.models.nested.rows import log_rows, on_support
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.structure import Structure
 from jensen.models.target import Target
 
-FEWEST, LARGEST = 8, 2
-"""Groups that are worth it, and latents in one group."""
+FEWEST, LARGEST, GAUSSIAN = 8, 2, 8
+"""Groups that are worth it, latents in one group, and in one that is Gaussian given the rest."""
 POINTS, EXACT = 3, 1e-7
 """Points at which derivatives are followed, and the relative error up to which two of them are the same."""
 JACOBIAN = "|"
@@ -45,7 +46,10 @@ class _Numbering:
 
 
 def find_groups(target: Target) -> Layout | None:
-    """The largest part of the latents that falls into groups of at most `LARGEST`; `None` where there is none."""
+    """The largest part of the latents that falls into small groups; `None` where there is none.
+
+    Of at most `LARGEST` latents, or `GAUSSIAN` where the log density is quadratic in them.
+    """
     model = target.model
     if not isinstance(model, NumPyroModel) or not isinstance(model.bijection, SiteBijection):
         return None
@@ -97,14 +101,14 @@ class _Probe:
     def __init__(self, target: Target):
         self.target, self.structure = target, target.structure
         self.rng = np.random.default_rng(0)
-        self.program = Program(_followed)
+        self.program, self.weighed = Program(_followed), Program(_weighed)
         self.dtype = float_type(target.precision)
         self.points = self.rng.normal(0.0, 0.7, (POINTS, target.dim)).astype(self.dtype)
 
     def layout(self, numbering: _Numbering) -> Layout | None:
         """The layout of these groups if they are independent, complete and small enough."""
         counts = np.bincount(np.concatenate(list(numbering.labels.values())), minlength=numbering.groups)
-        if counts.max() > LARGEST or counts.min() != counts.max():
+        if counts.max() > GAUSSIAN or counts.min() != counts.max():
             return None
         labels = np.full(self.target.dim, -1)
         for name, own in numbering.labels.items():
@@ -113,11 +117,15 @@ class _Probe:
         owners = self._owners(labels, numbering.groups)
         if owners is None or not self._separate(labels, owners, numbering.groups):
             return None
+        quadratic = self._quadratic(labels >= 0, owners)
+        if counts.max() > LARGEST and not quadratic:
+            return None
         sites = tuple(site.name for site in self.structure.latents if site.name in numbering.labels)
         flat = np.concatenate([numbering.labels[name] for name in sites])
         members = np.argsort(flat, kind="stable").reshape(numbering.groups, -1)
         kept = {n: o for n, o in owners.items() if not n.endswith(JACOBIAN) or n[:-1] in sites}
-        return Layout(sites, members, {name: Owners.of(own, numbering.groups) for name, own in kept.items()})
+        found = {name: Owners.of(own, numbering.groups) for name, own in kept.items()}
+        return Layout(sites, members, found, quadratic)
 
     def _owners(self, labels: np.ndarray, groups: int) -> dict[str, np.ndarray] | None:
         """Site -> the group that each row sees, `groups` for none; `None` where a row sees several."""
@@ -152,7 +160,7 @@ class _Probe:
         shares = {name: weights[own].astype(self.dtype) for name, own in owners.items()}
         field = labels >= 0
         for point in 0.5 * self.points + 0.1:
-            both, rows, whole = jax.device_get(Program(_weighed)(self.target.model, point, shares))
+            both, rows, whole = jax.device_get(self.weighed(self.target.model, point, shares))
             if not np.isfinite(both).all() or not np.isfinite(whole):
                 continue
             if abs(rows - whole) > 1e-6 * (1.0 + abs(whole)):
@@ -161,6 +169,12 @@ class _Probe:
             scale = np.abs(both[0][field]).max(initial=1e-300)
             return bool((np.abs(both[1] - expected)[field] <= 1e-6 * (np.abs(expected[field]) + 1e-3 * scale)).all())
         return False
+
+    def _quadratic(self, field: np.ndarray, owners: dict[str, np.ndarray]) -> bool:
+        """Whether the gradient with regard to the groups' latents is affine along generic lines of them."""
+        shares = {name: np.ones(len(own), self.dtype) for name, own in owners.items()}
+        slope = lambda point: jax.device_get(self.weighed(self.target.model, point, shares)[0][0])  # noqa: E731
+        return affine(slope, 0.5 * self.points[:2] + 0.1, np.flatnonzero(field), self.target.eps)
 
 
 def _weighed(model: NumPyroModel, point: jax.Array, shares: dict[str, jax.Array]) -> tuple[jax.Array, ...]:

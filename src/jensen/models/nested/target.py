@@ -12,6 +12,7 @@ from jax import lax
 
 from jensen.math.precision import working
 from jensen.math.programs import Graded
+from jensen.models.aligned import saved_turns
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.quadrature import nodes
 from jensen.models.target import Target
@@ -24,7 +25,7 @@ TIMES = 5
 """Evaluations of the program for each node: values, gradients, and the search for modes."""
 FEW = 64
 """Values that are worth no program of their own."""
-HEAVY, DEAR = 5e6, 3e4
+HEAVY, DEAR = 1e6, 3e4
 """Data values from which on few starts and draws have to do, and those from which on no mixture or flow is climbed."""
 
 
@@ -173,7 +174,7 @@ class NestedTarget(Target):
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""
-        return {"nodes": np.asarray(self.model.per_axis), "start": np.asarray(self.model.start)}
+        return {"nodes": np.asarray(self.model.per_axis), "start": np.asarray(self.model.start), **saved_turns(self)}
 
     def _with(self, **leaves: Any) -> Any:
         found = copy.copy(self)
