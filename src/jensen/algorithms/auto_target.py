@@ -31,6 +31,8 @@ from jensen.models.sources import AbstractSource
 MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
 """Latents from which on groups of them are looked for, at most so many that a field and groups may leave, latents of a
 group from which on a field is tried first, and latents of a field."""
+LEVELS = 3
+"""Latents of a site from which on it may be the levels of a factor."""
 DEAREST, DEARER, CHEAP = 1e9, 3.0, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
 latents in it, and how many in any case."""
@@ -99,12 +101,17 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     if groups is None or groups.dim > min(SOME, density.dim // 2):
         groups = None
     found = () if groups is None else (groups,)
-    if groups is not None and groups.dim <= FEW and groups.model.layout.size <= SMALL:
+    if groups is not None and groups.dim <= FEW and groups.model.layout.size <= SMALL and not _levels(density, groups):
         return found, ""
     if groups is not None and groups.model.layout.quadratic and not quadratic(density, candidates(density)):
         return found, ""
     field, why = _field(density)
     return (found if field is None else (field, *found)), why
+
+
+def _levels(density: Target, groups: NestedTarget) -> bool:
+    """Whether groups leave sites that could be a field with them: the levels of another factor, say."""
+    return bool({site.name for site in groups.structure.latents} & set(candidates(density, LEVELS)))
 
 
 def _field(density: Target) -> tuple[FieldTarget | None, str]:
@@ -117,11 +124,12 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     if why:
         return None, why
     field = _affordable(density, names, DEAREST)
-    if field is None or not check_levels(field).model.order.quadratic:
-        return field, ""
+    if field is None:
+        return None, ""
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
+    exact = check_levels(field).model.order.quadratic
     wider = _affordable(density, candidates(density, 1), max(DEARER * field.elements, CHEAP))
-    return (wider if wider is not None and wider.model.order.quadratic else field), ""
+    return (wider if wider is not None and wider.model.order.quadratic >= exact else field), ""
 
 
 def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:
