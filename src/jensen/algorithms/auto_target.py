@@ -33,9 +33,9 @@ MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
 group from which on a field is tried first, and latents of a field."""
 LEVELS = 3
 """Latents of a site from which on it may be the levels of a factor."""
-DEAREST, DEARER, CHEAP = 1e9, 3.0, 1e5
+DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
-latents in it, and how many in any case."""
+latents in it, or all latents on the real line where data are many, and how many in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +127,13 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     if field is None:
         return None, ""
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
-    exact = check_levels(field).model.order.quadratic
-    wider = _affordable(density, candidates(density, 1), max(DEARER * field.elements, CHEAP))
-    return (wider if wider is not None and wider.model.order.quadratic >= exact else field), ""
+    # Elsewhere it is nearly so, and every coordinate less saves evaluations.
+    exact, everything = check_levels(field).model.order.quadratic, candidates(density, 1)
+    most = AS_DEAR * field.elements if field.heavy and not exact else max(DEARER * field.elements, CHEAP)
+    wider = _affordable(density, everything, most)
+    if wider is None or (not wider.model.order.quadratic if exact else bent(density, everything)):
+        return field, ""
+    return wider, ""
 
 
 def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:
