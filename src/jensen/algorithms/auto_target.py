@@ -35,7 +35,8 @@ LEVELS = 3
 """Latents of a site from which on it may be the levels of a factor."""
 DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
-latents in it, or all latents on the real line where data are many, and how many in any case."""
+latents in it, or all latents on the real line where data are many (more if that leaves fewer latents by a larger
+factor), and how many in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,9 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
     # Elsewhere it is nearly so, and every coordinate less saves evaluations.
     exact, everything = check_levels(field).model.order.quadratic, candidates(density, 1)
-    most = AS_DEAR * field.elements if field.heavy and not exact else max(DEARER * field.elements, CHEAP)
+    left = sum(site.size for site in density.structure.latents if site.name not in everything)
+    fewer = (density.dim - size) / max(left, 1)
+    most = max(AS_DEAR, fewer) * field.elements if field.heavy and not exact else max(DEARER * field.elements, CHEAP)
     wider = _affordable(density, everything, most)
     if wider is None or (not wider.model.order.quadratic if exact else bent(density, everything)):
         return field, ""
