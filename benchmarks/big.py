@@ -110,6 +110,38 @@ def map_of_counts(size):
     return model, {"x": x, "ends": ends, "y": y}, ["b0", "b1", "sd", "own"]
 
 
+def bym2(size):
+    """The same counts with one effect of each place: part smooth, scaled to variance one, and part its own."""
+    data = dict(map_of_counts(size)[1])
+    data["scale"] = _typical_variance(data["ends"], size * size)
+
+    def model(x, ends, scale, y=None):
+        b0, b1 = numpyro.sample("b0", dist.Normal(0, 3)), numpyro.sample("b1", dist.Normal(0, 3))
+        sigma, rho = numpyro.sample("sigma", dist.HalfNormal(1)), numpyro.sample("rho", dist.Beta(0.5, 0.5))
+        with numpyro.plate("place", size * size):
+            phi = numpyro.sample("phi", dist.ImproperUniform(dist.constraints.real, (), ()))
+            theta = numpyro.sample("theta", dist.Normal(0, 1))
+        smooth = -0.5 * jnp.sum((phi[ends[0]] - phi[ends[1]]) ** 2)
+        numpyro.factor("smooth", smooth + dist.Normal(0, 0.001 * size**2).log_prob(phi.sum()))
+        effect = sigma * (jnp.sqrt(rho / scale) * phi + jnp.sqrt(1 - rho) * theta)
+        with numpyro.plate("place", size * size):
+            numpyro.sample("y", dist.Poisson(jnp.exp(b0 + b1 * x + effect)), obs=y)
+
+    return model, data, ["b0", "b1", "sigma", "rho"]
+
+
+def _typical_variance(ends, places):
+    """Geometric mean of the variances of an intrinsic field with sum zero (Riebler, Sørbye, Simpson and Rue 2016)."""
+    side = int(np.sqrt(places))
+    steps = 2.0 - 2.0 * np.cos(np.pi * np.arange(side) / side)  # eigenvalues of a path; those of the grid are sums
+    waves = np.cos(np.pi * np.outer(np.arange(side) + 0.5, np.arange(side)) / side) ** 2
+    shares = waves / waves.sum(axis=0)
+    values = np.add.outer(steps, steps)
+    inverse = np.divide(1.0, values, where=values > 0.0, out=np.zeros_like(values))
+    assert len(ends[0]) == 2 * side * (side - 1)
+    return float(np.exp(np.mean(np.log(shares @ inverse @ shares.T))))
+
+
 def process(size):
     """Binary rows, a Gaussian process of unknown length and height."""
     rng = np.random.default_rng(1)
@@ -132,7 +164,8 @@ MODELS = {
     "slopes": (slopes, (50, 200, 1000, 10_000)),
     "volatility": (volatility, (100, 1000, 20_000)),
     "level": (level, (100, 1000)),
-    "map": (map_of_counts, (10, 32)),
+    "map": (map_of_counts, (10, 32, 100)),
+    "bym2": (bym2, (10, 32, 100)),
     "process": (process, (100, 500)),
     **big_crossed.MODELS,
 }
@@ -152,10 +185,13 @@ def one(name: str, size: int, nuts: bool) -> None:
     verdict = fit.check().verdict
     checked = time.process_time()
     table = fit.summary(names)
+    fit.summary()
+    told = time.process_time()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     entries = [n for n in table.index if n.split("[")[0] in names][:SHOWN]
     shown = ", ".join(f"{n} {table.loc[n, 'mean']:.3f} ± {table.loc[n, 'sd']:.3f}" for n in entries)
-    times = f"fit {fitted - began:5.1f}  check {checked - fitted:5.1f} CPU s  {memory:.1f} GB"
+    times = f"fit {fitted - began:5.1f}  check {checked - fitted:4.1f}  summary {told - checked:5.1f} CPU s"
+    times = f"{times}  {memory:.2f} GB"
     print(f"{name:10} {size:7,}  {times}  {verdict:9}  {shown}", flush=True)
     if nuts:
         _nuts(model, data, names)

@@ -56,6 +56,18 @@ def test_the_posterior_is_that_at_the_estimates(mixture):
     assert "given 'weights', 'mu', 'sigma'" in str(fit.check())
 
 
+def test_a_maximum_beside_infinity_is_kept():
+    rng = np.random.default_rng(0)
+    x = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 4.0]])[rng.integers(3, size=300)] + rng.normal(size=(300, 2))
+    fit = jn.fit(m.mixture, {"x": x}, progress=False)
+    e = fit.estimates
+    assert fit.outcome.converged
+    assert e["weights"].min() < 0.02  # a push makes this component shrink on a single row
+    densities = [stats.multivariate_normal(mu, s).logpdf(x) for mu, s in zip(e["mu"], e["sigma"], strict=True)]
+    likelihood = np.logaddexp.reduce(np.stack(densities, 1) + np.log(e["weights"]), 1).sum()
+    assert fit.elbo.value == pytest.approx(likelihood, abs=1e-6)
+
+
 @pytest.mark.slow
 def test_components_and_factors_reach_the_maximum_of_their_likelihood():
     """Principal components in closed form, factor analysis as far as scikit-learn gets."""

@@ -98,6 +98,15 @@ def test_the_larger_of_two_crossed_plates_is_eliminated_and_the_smaller_is_left(
     assert order.line.latent.shape == (small,)
 
 
+def test_a_long_chain_is_halved_and_knows_its_stretches():
+    chain = pattern_of(8000, (np.arange(7999), np.arange(1, 8000)))
+    order = eliminated(chain)
+    assert len(order.stages) == 1
+    assert order.stretches == 500
+    ends = chain.tocoo()
+    assert set(np.abs(order.stretch[ends.row] - order.stretch[ends.col])) == {0, 1}
+
+
 def test_a_chain_stays_a_line():
     line = eliminated(pattern_of(3000, (np.arange(2999), np.arange(1, 3000))))
     assert line.stages == ()

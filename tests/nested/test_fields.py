@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import halfnorm, multivariate_normal, norm
 
 import jensen as jn
+from jensen.diagnostics.table import summarise
 from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models import build
@@ -209,6 +210,17 @@ def test_a_fit_has_the_posterior_of_scale_and_states(fit, exact):
     np.testing.assert_allclose(states["sd"], sds, rtol=0.1)
     low, high = fit.evidence().interval
     assert low - 0.05 < evidence < high + 0.05
+
+
+def test_a_table_of_few_places_with_several_draws_at_each_is_that_of_many_and_knows_its_error(fit, exact, monkeypatch):
+    monkeypatch.setattr(type(fit.target), "places", lambda self, count: (40, 10))
+    table = summarise(fit, ["h"], raw=True)
+    assert len(table) == models.STEPS
+    apart = (table["mean"] - exact[1]) / table["mcse_mean"]
+    assert np.abs(apart).max() < 5.0
+    assert 0.6 < np.sqrt((apart**2).mean()) < 1.6
+    assert (table["mcse_mean"] > 0.99 * table["sd"] / np.sqrt(400) / 1.6).all()
+    np.testing.assert_allclose(table["sd"], exact[2], rtol=0.25)
 
 
 @pytest.mark.slow

@@ -263,9 +263,16 @@ class CAVI(AbstractAlgorithm):
         return solution(ascent, found, target)
 
     def _above(self, ascent: Ascent, state: State, rng: np.random.Generator) -> State | None:
-        """A state of higher bound reached after a small random push; `None` where q falls back, as at a maximum."""
+        """A state of higher bound reached after a small random push; `None` where q falls back, as at a maximum.
+
+        And where no q lies that way: a component of few rows, pushed, may shrink on one of them, where a likelihood is
+        infinite. What the ascent has converged to is a maximum all the same.
+        """
         sweeps = int(np.clip(state.total // 4, 10, 50))
-        pushed = ascent.advance(ascent.pushed(state, rng), sweeps)
+        try:
+            pushed = ascent.advance(ascent.pushed(state, rng), sweeps)
+        except ModelError:
+            return None
         margin = max(100.0 * ascent.noise(state.elbo), 10.0 * self.tolerance * ascent.model.rows)
         return state.onward(pushed, pushed.sweeps) if pushed.elbo > state.elbo + margin else None
 

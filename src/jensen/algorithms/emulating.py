@@ -20,7 +20,7 @@ OFF, ROUNDS = 0.02, 12
 """Nats by which values may differ from the surface's from place to place; rounds of evaluations at most."""
 LARGEST = 3000
 """Numbers, values and derivatives, beyond which a surface costs more than it saves."""
-FEWEST = 6
+FEWEST = 4
 """Points at which the surface is checked in a round, at least; as many are chosen where it is least known."""
 NEAR, EACH = 15.0, 2.0
 """Nats below the highest, and for each coordinate besides, within which values tell the surface."""

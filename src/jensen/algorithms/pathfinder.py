@@ -12,7 +12,7 @@ from jensen.core.algorithm import Run
 from jensen.families import FullRank
 from jensen.math import lbfgs, linalg
 from jensen.math.noise import normal_draws
-from jensen.math.quasi_newton import inverse_hessian
+from jensen.math.quasi_newton import inverse_hessians
 from jensen.models import Target
 
 
@@ -68,8 +68,7 @@ def best_along(
         np.unique(np.linspace(1, len(path.points) - 1, max_points).round().astype(int)) if len(path.points) > 1 else []
     )
     best: tuple[FullRank | None, float] = (None, -np.inf)
-    for index in wanted:
-        matrix = inverse_hessian(path, index, history)
+    for index, matrix in zip(wanted, inverse_hessians(path, wanted, history), strict=True):
         if not linalg.is_positive_definite(matrix):
             continue
         q = FullRank.from_factor(path.points[index] + matrix @ path.gradients[index], linalg.cholesky(matrix))

@@ -114,6 +114,10 @@ class AbstractAnswer(abc.ABC):
         del pool, seed
         return {name: values[rows] for name, values in draws.items()}
 
+    def places(self, count: int) -> tuple[int, int]:
+        """Of `count` draws for a table, how many rows of the pool they take, and how often each."""
+        return count, 1
+
     def inputs(self) -> dict[str, Any]:
         """The model's arguments in the fit, at which data are replicated."""
         assert self.program is not None  # only programs have observed sites

@@ -152,6 +152,10 @@ class GaussianAnswer(AbstractAnswer):
             return super().resampled(pool, draws, rows, seed)
         return self.target.complete(pool.points[rows], seed)
 
+    def places(self, count: int) -> tuple[int, int]:
+        """As the target has it."""
+        return self.target.places(count)
+
     def marginals(self, points: np.ndarray) -> Draws:
         """Exact at each point, and averaged."""
         return self.target.marginals(points) if self.structure.summed else {}

@@ -86,18 +86,37 @@ def _with_states(frame: pd.DataFrame, fit: Fit, var_names: list[str] | None, cor
 
 
 def _conditional(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
-    """Rows of the latents that are integrated out, and of what depends on them, from draws by the rule of `sample`."""
+    """Rows of the latents that are integrated out, and of what depends on them, from draws by the rule of `sample`.
+
+    Where several draws are made at one θ, the error of a mean is that of the means at each.
+    """
     known = fit._pool_draws
+    if var_names and all(name in known for name in var_names):
+        return pd.DataFrame()
     size = sum(int(np.prod(site.shape)) for site in fit.structure.conditional)
-    draws = fit.sample(int(np.clip(VALUES // max(size, 1), 100, 2000)), raw=raw)
+    draws, each = _shared(fit, int(np.clip(VALUES // max(size, 1), 100, 2000)), raw)
     draws = {n: v for n, v in draws.items() if n not in known and v.dtype.kind == "f" and n in (var_names or draws)}
     if not draws:
         return pd.DataFrame()
     table, names = flatten(draws)
     q5, median, q95 = np.quantile(table, (0.05, 0.5, 0.95), axis=0)
-    sd = table.std(axis=0)
-    columns = {"mean": table.mean(axis=0), "sd": sd, "q5": q5, "median": median, "q95": q95}
-    return pd.DataFrame(columns | {"mcse_mean": sd / np.sqrt(len(table))}, index=pd.Index(names, name="parameter"))
+    means = table.reshape(-1, each, table.shape[1]).mean(axis=1)
+    error = means.std(axis=0) / np.sqrt(len(means))
+    columns = {"mean": table.mean(axis=0), "sd": table.std(axis=0), "q5": q5, "median": median, "q95": q95}
+    return pd.DataFrame(columns | {"mcse_mean": error}, index=pd.Index(names, name="parameter"))
+
+
+def _shared(fit: Fit, count: int, raw: bool) -> tuple[dict[str, np.ndarray], int]:
+    """About so many draws by the rule of `sample`, and how many in a row share the latents that were not integrated."""
+    places, each = fit.answer.places(count) if fit.target is not None else (count, 1)
+    if each == 1:
+        return fit.sample(places, raw=raw), 1
+    if not raw and fit.check().verdict == "usable":
+        rows = fit.pool.resample(places, 0)
+    else:
+        rows = np.random.default_rng(0).integers(fit.pool.half, size=places)
+    draws = fit.answer.resampled(fit.pool, fit._pool_draws, np.repeat(rows, each), 0)
+    return fit._whole(draws, 0), each
 
 
 def captioned(frame: pd.DataFrame, fit: Fit) -> pd.DataFrame:

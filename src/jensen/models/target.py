@@ -227,6 +227,10 @@ class Target:
         """Latents and deterministic sites on their supports, each (rows, ...)."""
         return self._map(_constrain, points)
 
+    def places(self, count: int) -> tuple[int, int]:
+        """Of `count` draws, at how many values of the latents that are left, and how many of the others at each."""
+        return count, 1
+
     def complete(self, points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Every latent and deterministic site, each (rows, ...).
 

@@ -14,10 +14,12 @@ from scipy import sparse
 from jensen.models.nested.line import Line
 from jensen.models.nested.pattern import coloured
 
-LITTLE, WORTH, MOST, CLASSES = 1e5, 4.0, 4e7, 2
-"""Multiplications of a factorisation that stays as it is; times as dear as with it must be one without an elimination
-(a chain stays a line, of which parts are told apart); entries of all outer products at most;
-colours whose latents are tried."""
+LITTLE, WORTH, HALF, SAVED, MOST, CLASSES = 1e5, 4.0, 1.5, 4e6, 4e7, 2
+"""Multiplications of a factorisation that stays as it is; times as dear as with it must be one without an elimination,
+or so many times where that saves as many multiplications as are worth compiling for (a short chain stays a line);
+entries of all outer products at most; colours whose latents are tried."""
+FEW = 8
+"""Of latents that are eliminated together, those with few neighbours are padded where they are one in so many."""
 ENTRY = 30.0
 """Multiplications in a dense factorisation that take as long as one entry of an outer product."""
 
@@ -43,16 +45,18 @@ class Elimination(eqx.Module):
     Attributes:
         stages: what is eliminated first, in order. line: what is left.
         blocks: (2, G, b, b) slots of its blocks along and below the diagonal. diagonal: (D,) slots of the diagonal.
-        block: (D,) the block that a latent is in, or, if it is eliminated, the last that it sees; G for none.
+        stretch: (D,) where a latent is along the line of all latents, or of what is left if that has more blocks.
+        stretches: how many of these there are; one where no line has several blocks.
         keys: (N,) sorted row D + column of every slot, row >= column. Slot N is a zero, N + 1 a one.
     """
 
     size: int = eqx.field(static=True)
+    stretches: int = eqx.field(static=True)
     stages: tuple[Stage, ...]
     line: Line
     blocks: np.ndarray
     diagonal: np.ndarray
-    block: np.ndarray
+    stretch: np.ndarray
     keys: np.ndarray
 
     @property
@@ -70,12 +74,12 @@ def eliminated(found: sparse.csr_matrix) -> Elimination:
     graph: Any = sparse.csr_matrix(found, dtype=bool)
     size = graph.shape[0]
     left = np.arange(size)
-    line = Line.of(graph, left, size)
+    whole = line = Line.of(graph, left, size)
     rounds: list[tuple[np.ndarray, np.ndarray, sparse.csr_matrix]] = []
     filled = [_keys(graph, left, size)]
     while len(left) > 1 and line.work > LITTLE:
         best = min((_without(graph, left, size, one) for one in _independent(graph)), key=lambda one: one.work)
-        if not WORTH * best.work < line.work:
+        if not (WORTH * best.work < line.work or (HALF * best.work < line.work and line.work - best.work > SAVED)):
             break
         rest = np.delete(left, best.chosen)
         rounds.append((left[best.chosen], rest, best.between))
@@ -87,11 +91,13 @@ def eliminated(found: sparse.csr_matrix) -> Elimination:
     blocks = _slots(keys, size, row, column)
     blocks[0][(row[0] == size) & (np.eye(line.width, dtype=bool))] = len(keys) + 1
     own = np.arange(size)
-    return Elimination(size, stages, line, blocks, _slots(keys, size, own, own), _in_blocks(stages, line), keys)
+    along, before = (whole, ()) if whole.blocks >= line.blocks else (line, stages)
+    stretch = _in_blocks(before, along)
+    return Elimination(size, along.blocks, stages, line, blocks, _slots(keys, size, own, own), stretch, keys)
 
 
 def _in_blocks(stages: tuple[Stage, ...], line: Line) -> np.ndarray:
-    """The block of every latent; those that no block sees are spread over all."""
+    """The block that every latent is in, or, if it is eliminated, the last that it sees; those that see none spread."""
     found = np.full(line.size + 1, -1)
     found[line.latent] = np.repeat(np.arange(line.blocks), line.width)
     found[-1] = -1
@@ -168,6 +174,9 @@ def _stages(own: np.ndarray, rest: np.ndarray, near: sparse.csr_matrix, keys: np
     """Latents in parts of which the neighbours are about as many, so that little is padded."""
     degree = np.diff(near.indptr)
     part = np.ceil(np.log2(np.maximum(degree, 1))).astype(int)
+    for one in range(int(part.max(initial=0))):
+        if FEW * np.sum(part == one) < np.sum(part == one + 1):
+            part[part == one] += 1
     found = []
     for which in np.unique(part):
         rows = np.flatnonzero(part == which)

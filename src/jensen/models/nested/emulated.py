@@ -59,6 +59,10 @@ class EmulatedTarget(NestedTarget):
         """Every latent and deterministic site, by the program."""
         return self.exact.complete(points, seed)
 
+    def places(self, count: int) -> tuple[int, int]:
+        """The program's."""
+        return self.exact.places(count)
+
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """θ on its support, by the program."""
         return self.exact.constrain(points)

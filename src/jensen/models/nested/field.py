@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,7 +18,7 @@ from jensen.models.numpyro import NumPyroModel
 
 
 class Drawn(NamedTuple):
-    """A draw of the field, (D,), the mode, the damping on the way to it, and the share of moves that were accepted."""
+    """Draws of the field, (m, D), each with the mode, the damping on the way to it, and the share of accepted moves."""
 
     field: Array
     mode: Array
@@ -83,12 +84,14 @@ class FieldModel(AbstractReduced):
 
     def complete(self, point: Flat, key: PRNGKey) -> Latent:
         """θ at u, one draw of the field given θ, and all deterministic sites."""
-        return self.drawn(point, key)[0]
+        return jax.tree.map(lambda leaf: leaf[0], self.drawn(point, key[None])[0])
 
-    def drawn(self, point: Flat, key: PRNGKey) -> tuple[Latent, Drawn]:
-        """`complete`, and what the draw went through."""
+    def drawn(self, point: Flat, keys: PRNGKey) -> tuple[Latent, Drawn]:
+        """`complete` for (m,) keys, with one search for the mode, and what the draws went through."""
         density = self.given(point)
         near = self.near(density)
         at = laplace.gaussian(density, near, self.order)
-        field, accepted = moves.draw(density, at, self.order, key)
-        return self.base.constrain(self.joined(point, field)), Drawn(field, at.mode, near.damping, accepted)
+        fields, accepted = jax.vmap(lambda key: moves.draw(density, at, self.order, key))(keys)
+        latent = jax.vmap(lambda field: self.base.constrain(self.joined(point, field)))(fields)
+        one = Drawn(fields, at.mode[None], near.damping[None], accepted)
+        return latent, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape[1:])), one)

@@ -1,7 +1,7 @@
 """The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,14 +17,18 @@ EACH, HEAVY = 8, 1e6
 """Newton steps of one evaluation; data values from which on few starts and draws have to do."""
 ENTRY, MULTIPLIED = 6, 20
 """Numbers that a program computes, and multiplications of a factorisation, that take as long as one data value."""
-LONG = 3e7
+LONG = 8e6
 """Data values of one evaluation from which on programs are worth being compiled well."""
 AT_ONCE = 16
 """Points of one call at most: draws are padded to them."""
 MORE = 4
 """Times as many draws where they are too few."""
-FAR, STARTS = 3.0, 3
-"""How many sd from the field's mode, and how often, another is sought."""
+FAR = 3.0
+"""How many sd from the field's mode another is sought."""
+LOOKS = {False: (8, 3), True: (4, 2)}
+"""Values of θ at which the conditional is looked at, and searches for other modes; fewer where they are dear."""
+PLACES = {False: (48, 8), True: (64, 32)}
+"""Values of θ, and draws of the field at each, that a table is made of where these are dear; without moves and with."""
 FEW = 2
 """Values of θ at which a conditional that counts as Gaussian is looked at."""
 GENERIC = 0.5
@@ -34,15 +38,15 @@ ACCEPTED, APART = 0.7, 1e-3
 
 
 def _drawn(model: FieldModel, points: jax.Array, keys: jax.Array) -> Any:
-    return jax.lax.map(lambda both: model.drawn(both[0], jax.random.wrap_key_data(both[1])), (points, keys))
+    """At points (n, d) with keys (n, m, ...), each leaf (n m, ...)."""
+    found = jax.lax.map(lambda both: model.drawn(both[0], jax.random.wrap_key_data(both[1])), (points, keys))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
 
 
 class FieldTarget(NestedTarget):
     """A target whose field's mode is followed from one θ to the next."""
 
     model: FieldModel  # type: ignore[assignment]
-    looks: ClassVar[int] = 8
-    """Values of θ at which the conditional is looked at."""
     how: str = "by a Gaussian at its mode and draws of what that misses"
 
     def weigh(self, rows: int) -> "FieldTarget":
@@ -53,6 +57,7 @@ class FieldTarget(NestedTarget):
         algebra = int((each + 2) * order.elimination.work + draws * order.blocks * order.width**2) // MULTIPLIED
         self._weighed(rows, 1 + (evaluations + algebra) // max(rows, 1))
         self.heavy, self.wide = self.elements >= HEAVY, min(self.wide, AT_ONCE)
+        self.looks, self.starts = LOOKS[self.heavy]
         heavy = "middle" if self.elements > LONG else False
         named = {"gradients": evaluated, "values": value_alone, "draws": _drawn}
         self._programs = {name: Program(fn, heavy=heavy) for name, fn in named.items()}  # of every copy too
@@ -84,20 +89,31 @@ class FieldTarget(NestedTarget):
         return self.drawn(points, seed)[0]
 
     def drawn(self, points: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], Drawn]:
-        """`complete`, and what the draws of the field went through."""
+        """`complete`, and what the draws of the field went through.
+
+        Points that follow each other and are the same, equally often each, share a search for the mode and a factor.
+        """
+        first = np.flatnonzero(np.r_[True, (points[1:] != points[:-1]).any(axis=1)])
+        each = len(points) // len(first)
+        if not np.array_equal(first, each * np.arange(len(first))):
+            first, each = np.arange(len(points)), 1
         with working(self.precision):
-            keys = split(jax.random.key(seed), len(points))
-            padded, width = self._pad(points)
+            keys = split(jax.random.key(seed), len(first) * each).reshape(len(first), each)
+            padded, width = self._pad(points[first])
             keys = np.asarray(jax.random.key_data(keys))
-            keys = np.concatenate([keys, np.repeat(keys[-1:], len(padded) - len(points), axis=0)])
+            keys = np.concatenate([keys, np.repeat(keys[-1:], len(padded) - len(first), axis=0)])
             run = self._programs["draws"]
             chunks = range(0, len(padded), width)
             parts = [jax.device_get(run(self.model, padded[i : i + width], keys[i : i + width])) for i in chunks]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(points)], *parts)
 
+    def places(self, count: int) -> tuple[int, int]:
+        """Fewer θ where a search for the mode is dear, with several draws of the field at each."""
+        return PLACES[self.model.order.quadratic] if self.heavy else (count, 1)
+
     def doubts(self, points: np.ndarray) -> str:
         """What keeps the conditional from being nearly Gaussian, or draws of the field from settling, in a sentence."""
-        return self.shape(points, STARTS, ACCEPTED)
+        return self.shape(points, self.starts, ACCEPTED)
 
     def shape(self, points: np.ndarray, starts: int = 1, accepted: float = 0.0) -> str:
         """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence.
@@ -109,10 +125,15 @@ class FieldTarget(NestedTarget):
         looks, starts = (FEW, 0) if self.model.order.quadratic else (self.looks, starts)
         points = np.asarray(points[:looks], float)
         concave = not_concave(self.model.sites)
-        found = self.settled().drawn(points, 71)[1]
-        if found.damping.max() > 0.0:
+        near = self.settled()
+        near.best = -np.inf  # where its searches begin may be far from all modes; these are near each other
+        damping = near.evaluated(points[:1])[2]
+        near = near.settled()
+        each = self.places(1)[1]  # draws as a table asks for them
+        found = jax.tree.map(lambda leaf: leaf[::each], near.drawn(np.repeat(points, each, axis=0), 71)[1])
+        if max(damping, found.damping.max()) > 0.0:
             return concave
-        values = self.settled().value(points)
+        values = near.value(points)
         sound = np.isfinite(values)
         if sound.mean() < 0.5:
             return f"Given the other latents, {names} has no mode that Newton's method finds."

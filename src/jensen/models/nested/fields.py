@@ -26,8 +26,9 @@ SMALLEST, REST = 8, 60
 """Latents of one site that may be part of a field; others that may be left."""
 DENSE, WIDEST, MEMORY = 2200, 1200, 4e9
 """Latents up to which the precision may be dense; places in a block, and bytes for all blocks, at most."""
-DRAWS = 32
-"""Draws, which are mirrored, of what the Gaussian misses."""
+DRAWS, PARTS = (32, 16, 8), 32
+"""Draws, which are mirrored, of what the Gaussian misses: where it is told for all latents together, in parts, and in
+this many parts or more, whose errors even out. More are made where the error turns out to matter."""
 POINTS = 2
 """Generic points at which the curvature is looked at."""
 SCREENED, ROUNDED = 200, 1e-6
@@ -92,8 +93,8 @@ def _damped(target: Target, point: np.ndarray, own: np.ndarray) -> bool:
     return False
 
 
-def over_field(target: Target, names: Iterable[str], draws: int = DRAWS) -> FieldTarget:
-    """The density of all other latents, with these integrated out by `draws` mirrored draws."""
+def over_field(target: Target, names: Iterable[str], draws: int | None = None) -> FieldTarget:
+    """The density of all other latents, with these integrated out by `draws` mirrored draws, or as many as suit it."""
     if not applies(target):
         raise ModelError(
             "Only latents of a NumPyro program can be a field, all of them continuous or all data in one batch.",
@@ -119,11 +120,14 @@ def over_field(target: Target, names: Iterable[str], draws: int = DRAWS) -> Fiel
         where=where,
         order=Order.dense(0),
         start=leaf(np.zeros(len(own), dtype)),
-        noise=leaf(np.random.default_rng([0, 83]).normal(size=(len(own), draws)).astype(dtype)),
+        noise=leaf(np.zeros((len(own), 0), dtype)),
         computed=computed(target, names),
     )
     bounds = np.cumsum([0, *(len(parts[name]) for name in names)])
-    model = dataclasses.replace(model, order=ordered(model, bounds, target.precision))
+    order = ordered(model, bounds, target.precision)
+    draws = draws or DRAWS[(order.parts > 1) + (order.parts >= PARTS)]
+    drawn = np.random.default_rng([0, 83]).normal(size=(len(own), draws)).astype(dtype)
+    model = dataclasses.replace(model, order=order, noise=leaf(drawn))
     return FieldTarget(model, reduced, target.precision).weigh(target.elements)
 
 

@@ -10,8 +10,9 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from jensen._typing import Array
 
-SMALLEST = 16
-"""Places in a block at least: a loop over blocks of one or two would be all overhead."""
+SMALLEST, STEP = 16, 15_000.0
+"""Places in a block at least: a loop over blocks of one or two would be all overhead. Multiplications that take as long
+as a step of the loop does besides."""
 
 
 class Line(eqx.Module):
@@ -41,7 +42,8 @@ class Line(eqx.Module):
     @property
     def work(self) -> float:
         """Multiplications of a factorisation."""
-        return self.blocks * float(self.width) ** 3 * (1.0 / 3.0 if self.blocks == 1 else 7.0 / 3.0)
+        cube = float(self.width) ** 3
+        return cube / 3.0 if self.blocks == 1 else self.blocks * (7.0 / 3.0 * cube + STEP)
 
     @property
     def bytes(self) -> float:

@@ -66,7 +66,7 @@ class Order(eqx.Module):
     @property
     def parts(self) -> int:
         """Stretches of the order whose weights are told apart; one where the latents are not many."""
-        return max(1, self.blocks // APART) if self.many else 1
+        return max(1, self.elimination.stretches // APART) if self.many else 1
 
     def precision(self, density: Unsummed, z: Array) -> Entries:
         """H at z (D,)."""
@@ -117,7 +117,7 @@ class Order(eqx.Module):
 
     def in_parts(self, values: Array) -> Array:
         """Sums of (D,) over stretches of the order, (S,)."""
-        part = jnp.minimum(self.elimination.block * self.parts // self.blocks, self.parts)
+        part = jnp.minimum(self.elimination.stretch * self.parts // self.elimination.stretches, self.parts)
         return jnp.zeros(self.parts + 1, values.dtype).at[part].add(values)[:-1]
 
     def product(self, entries: Entries, right: Array) -> Array:
