@@ -1,12 +1,15 @@
 """Models with many latents: CPU seconds of a default fit with its check, the verdict, and hyperparameters against NUTS.
 
     python benchmarks/big.py                 every model at its sizes
-    python benchmarks/big.py counts 2000     one model at one size; --nuts adds NumPyro NUTS, 500 + 500, in the same run
+    python benchmarks/big.py counts 2000     one model at one size
 
-Each fit runs in a process of its own, compilation and verdict included, and the table of all latents besides. D is how
-many latents there are, GB the most memory that the process held. After several sizes of a model the growth exponents of
-its CPU seconds and memory in D are printed: over all sizes (least squares of logarithms), and from the last but one to
-the last, where what every fit costs counts least.
+--nuts adds NumPyro NUTS, 500 + 500, in the same run; --peers R's lme4 or glmmTMB where they are installed.
+
+Each fit runs in a process of its own, compilation and verdict included, and the table of all latents besides. Threads
+of BLAS that wait count as CPU seconds: OPENBLAS_NUM_THREADS=1 where other work is beside. D is how many latents there
+are, GB the most memory that the process held. After several sizes of a model the growth exponents of its CPU seconds
+and memory in D are printed: over all sizes (least squares of logarithms), and from the last but one to the last, where
+what every fit costs counts least.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import sys
 import time
 
 import big_crossed
+import big_peers
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -178,11 +182,15 @@ SHOWN = 8
 """Entries of the hyperparameters that are printed."""
 
 
-def one(name: str, size: int, nuts: bool) -> None:
+def one(name: str, size: int, nuts: bool, peers: bool = False) -> None:
     """Fit, check and print one row."""
     import jensen as jn
 
-    model, data, names = MODELS[name][0](size)
+    try:
+        model, data, names = MODELS[name][0](size)
+    except FileNotFoundError as error:
+        print(f"{name:10} {size:7,}  skipped: there is no {error.filename}; INSTEVAL names it.", flush=True)
+        return
     began = time.process_time()
     fit = jn.fit(model, data, progress=False)
     fitted = time.process_time()
@@ -198,6 +206,8 @@ def one(name: str, size: int, nuts: bool) -> None:
     dim = sum(site.size for site in fit.structure.latents + fit.structure.conditional)
     times = f"D {dim:7,}  {times}  {memory:.2f} GB"
     print(f"{name:10} {size:7,}  {times}  {verdict:9}  {shown}", flush=True)
+    if peers:
+        big_peers.run(name, data)
     if nuts:
         _nuts(model, data, names)
 
@@ -240,15 +250,16 @@ def main() -> None:
     parser.add_argument("name", nargs="?", choices=MODELS)
     parser.add_argument("size", nargs="?", type=int)
     parser.add_argument("--nuts", action="store_true")
+    parser.add_argument("--peers", action="store_true")
     given = parser.parse_args()
-    if given.name and given.size:
-        one(given.name, given.size, given.nuts)
+    if given.name and given.size is not None:
+        one(given.name, given.size, given.nuts, given.peers)
         return
     for name, (_, sizes) in MODELS.items():
         if given.name in (None, name):
             rows = []
             for size in sizes:
-                more = ["--nuts"] if given.nuts else []
+                more = [f"--{flag}" for flag in ("nuts", "peers") if getattr(given, flag)]
                 told = subprocess.run(
                     [sys.executable, __file__, name, str(size), *more], check=True, stdout=subprocess.PIPE, text=True
                 ).stdout
