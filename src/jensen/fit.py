@@ -81,7 +81,7 @@ def fit(
     """
     watch = Stopwatch()
     algorithm = resolve(method)
-    _check(seed, precision)
+    seed = _checked(seed, precision)
     precision = precision or default_precision()
     seconds = np.inf if budget is None else number(budget, "budget", low=0.0, open_low=True)
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
@@ -172,14 +172,16 @@ def _check_streams(algorithm: AbstractAlgorithm, model: Model, learn: Any) -> No
         raise OptionError(f"{what} where the data come in batches.", "Argument: data.", "Pass all rows as arrays.")
 
 
-def _check(seed: Any, precision: Any) -> None:
-    seed_of(seed)
+def _checked(seed: Any, precision: Any) -> int:
+    """The seed as Python's integer, whose powers do not overflow."""
+    found = seed_of(seed)
     if precision not in (None, "double", "single"):
         raise OptionError(
             f"There is no precision {precision!r}.",
             "Argument: precision.",
             nearest(str(precision), ("double", "single")),
         )
+    return found
 
 
 def drive(

@@ -385,8 +385,7 @@ class Fit:
         from jensen.interop.predict import predict
 
         caution(self)
-        names = (new,) if isinstance(new, str) else tuple(new)
-        return predict(self, new_data, count_of(num_draws, "num_draws"), seed_of(seed), names)
+        return predict(self, new_data, count_of(num_draws, "num_draws"), seed_of(seed), new)
 
     @alone()
     def infer(self, new_data: Mapping[str, Any] | None = None, *, refine: bool = False) -> RowPosterior | LocalFactors:

@@ -115,6 +115,8 @@ CALLS = {
     "predict": lambda f, odd: f.predict(num_draws=3),
     "predict odd": lambda f, odd: f.predict(num_draws=odd),
     "predict new": lambda f, odd: f.predict({"x": X}, num_draws=2),
+    "predict more": lambda f, odd: f.predict({"x": np.concatenate([X, X])}, num_draws=2),
+    "predict anew": lambda f, odd: f.predict(num_draws=2, new=odd),
     "predict what": lambda f, odd: f.predict(odd),
     "infer": lambda f, odd: f.infer(odd),
     "marginals": lambda f, odd: f.marginals(odd),
@@ -164,9 +166,8 @@ def run(example: Any) -> str:
     with np.errstate(all="ignore"):
         for key, fault in faults:
             if isinstance(data[key], np.ndarray) and data[key].dtype.kind in "iuf" and data[key].ndim == 1:
-                with contextlib.suppress(
-                    TypeError, ValueError, NotImplementedError
-                ):  # two of them need not go together
+                with contextlib.suppress(TypeError, ValueError, OverflowError, NotImplementedError):
+                    # two of them need not go together
                     data[key] = CHANGES[fault](data[key]) if data[key].size > 2 else data[key]
         if whole:
             with contextlib.suppress(TypeError, ValueError):  # there may be no such table

@@ -471,6 +471,49 @@ def test_a_test_for_missing_values_is_one_inside_loops_too():
     assert mean(fit, "b") == pytest.approx(total @ Z / (1 + total @ total), abs=1e-3)
 
 
+def one_by_one(x):
+    return sum(1.0 for i in range(len(x)) if x[i] > 0)
+
+
+REFUSED = {
+    "where": lambda x: np.where(x > 0, 1.0, 0.0),
+    "a cast": lambda x: np.clip(x.astype(int), 0, 8),
+    "a count": lambda x: int((x > 0).sum()),
+    "a sort": lambda x: np.arange(float(len(x)))[np.argsort(x)],
+    "bins": lambda x: np.digitize(x, [0.0, 1.0]),
+    "Python": one_by_one,
+}
+FILLED = {
+    "where": lambda x: np.where(np.isnan(x), 0.0, x) > 0,
+    "left out": lambda x: x[~np.isnan(x)].mean(),
+    "in place": lambda x: jnp.where(jnp.isnan(x), np.where(x > 0, 2.0, 1.0).size, x),
+    "one by one": lambda x: np.array([0.0 if np.isnan(v) else v for v in x]),
+}
+
+
+def taken(change):
+    def model(x, y):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(b * change(x), 1), obs=y)
+
+    return model
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_missing_values_are_no_numbers_to_numpy_either(way):
+    with pytest.raises(jn.DataError, match=r"'x' holds 5 missing.*compares, sorts or casts.*first at row 0"):
+        fitted(taken(REFUSED[way]), {"x": X, "y": Z}, "laplace")
+
+
+@pytest.mark.parametrize("way", FILLED)
+def test_what_numpy_fills_is_filled(way):
+    x = np.asarray(X)
+    fill = np.nan_to_num(x) if way == "one by one" else FILLED[way](x)
+    z, y = np.broadcast_to(np.asarray(fill, float), x.shape), np.asarray(Z)
+    fit = fitted(taken(FILLED[way]), {"x": X, "y": Z}, "laplace")
+    assert mean(fit, "b") == pytest.approx(z @ y / (1 + z @ z), abs=1e-3)
+
+
 # ---- CSV files -----------------------------------------------------------------------------------------------------
 
 

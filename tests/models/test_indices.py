@@ -139,6 +139,7 @@ def states_of(way, size, factor=lambda z, b: 0.0):
 
 STATES = {
     "beyond": (lambda m, z, b: m[z + 1], 3, "entry 3 of an axis that has 3, 0..2, where z = 2"),
+    "between the ends": (lambda m, z, b: m[2 * z * (2 - z)], 2, "entry 2 of an axis that has 2, 0..1, where z = 1"),
     "of two": (lambda m, z, b: m[2 * b + z], 4, "entry 4 of an axis that has 4, 0..3, where z = 2, b = 1"),
     "in a plate": (lambda m, z, b: m[jnp.full(4, z)].sum(), 2, "entry 2 of an axis that has 2"),
     "under vmap": (lambda m, z, b: jax.vmap(lambda k: m[k])(jnp.stack([z, b])).sum(), 2, "where z = 2"),

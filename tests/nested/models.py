@@ -223,3 +223,13 @@ def factor_rows(y=None, rows=12, columns=6, factors=3):
             loadings = numpyro.sample("loadings", dist.Normal(0, 1))
     with numpyro.plate("row", rows, dim=-2), numpyro.plate("column", columns, dim=-1):
         numpyro.sample("y", dist.Normal(scores @ loadings.T, noise), obs=y)
+
+
+def answers(y=None, persons=50, items=24):
+    """Binary answers: an ability of each person, a discrimination and a difficulty of each item."""
+    with numpyro.plate("item", items, dim=-1):
+        a, b = numpyro.sample("a", dist.LogNormal(0, 0.5)), numpyro.sample("b", dist.Normal(0, 2))
+    with numpyro.plate("person", persons, dim=-2):
+        ability = numpyro.sample("ability", dist.Normal(0, 1))
+        with numpyro.plate("item", items, dim=-1):
+            numpyro.sample("y", dist.Bernoulli(logits=a * (ability - b)), obs=y)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import jensen as jn
+from jensen.algorithms.auto_target import worthwhile
 from jensen.models import build
 from jensen.models.nested import find_groups
 from tests.nested import models
@@ -42,3 +43,14 @@ def test_the_members_of_a_group_are_those_of_one_group():
 def test_asked_for_where_there_are_none():
     with pytest.raises(jn.ModelError, match="independent given the rest"):
         jn.fit(models.chained, {"y": Y}, jn.nested())
+
+
+def test_abilities_are_integrated_out_although_items_are_many():
+    y = (np.random.default_rng(2).random((50, 24)) < 0.5).astype(int)
+    found, why = worthwhile(build(models.answers, {"y": y}, "double"))
+    assert why == ""
+    assert [one.dim for one in found] == [48]
+    # 25 rows, the prior among them: seven nodes are off by 50 / 25³ nats or so, all persons together
+    assert found[0].model.per_axis == 7
+    points = np.random.default_rng(3).normal(0.0, 0.4, (4, 48))
+    np.testing.assert_allclose(found[0].value(points), found[0].finer().value(points), atol=3e-3)

@@ -31,9 +31,9 @@ from jensen.models.sources import AbstractSource
 MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
 """Latents from which on groups of them are looked for, at most so many that a field and groups may leave, latents of a
 group from which on a field is tried first, and latents of a field."""
-DEAREST, DEARER, CHEAP = 1e9, 3.0, 1e5
+DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
-latents in it, and how many in any case."""
+latents in it, or all latents on the real line where it is not Gaussian, and how many in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +117,15 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     if why:
         return None, why
     field = _affordable(density, names, DEAREST)
-    if field is None or not check_levels(field).model.order.quadratic:
+    if field is None or not (check_levels(field).model.order.quadratic or field.heavy):
         return field, ""
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
-    wider = _affordable(density, candidates(density, 1), max(DEARER * field.elements, CHEAP))
-    return (wider if wider is not None and wider.model.order.quadratic else field), ""
+    # Where data are many it is nearly so, and every coordinate less saves evaluations.
+    most = max(DEARER * field.elements, CHEAP) if field.model.order.quadratic else AS_DEAR * field.elements
+    wider = _affordable(density, candidates(density, 1), most)
+    if wider is None or (field.model.order.quadratic and not wider.model.order.quadratic):
+        return field, ""
+    return wider, ""
 
 
 def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:

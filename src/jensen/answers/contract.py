@@ -16,12 +16,14 @@ from jensen.models.structure import Structure
 
 if TYPE_CHECKING:
     from jensen.diagnostics.check import Report
+    from jensen.diagnostics.directed import Directed
     from jensen.diagnostics.evidence import Decomposition, Evidence
     from jensen.diagnostics.importance import Pool
     from jensen.diagnostics.labellings import Counted, View
     from jensen.diagnostics.moments import Agreement
     from jensen.diagnostics.states import Probabilities
     from jensen.diagnostics.surgery import Surgery
+    from jensen.diagnostics.tails import Tail
 
 Draws = dict[str, np.ndarray]
 """Site -> (draws, ...) on the model's support; deterministic and discrete sites included."""
@@ -58,6 +60,7 @@ class AbstractAnswer(abc.ABC):
     advice: Mapping[str, str]
     _counted: tuple[Pool, Counted] | None = None
     _drawn: tuple[Pool, Draws] | None = None
+    _tails: tuple[Pool, list[tuple[Tail, Directed]]] | None = None
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -104,6 +107,15 @@ class AbstractAnswer(abc.ABC):
         if self._drawn is None or self._drawn[0] is not pool:
             self._drawn = pool, self.draws_of(pool)
         return self._drawn[1]
+
+    def tails(self, pool: Pool, draws: Draws, seed: int) -> list[tuple[Tail, Directed]]:
+        """Tails that fall too slowly to be known from the draws, with proposals that follow them; found once a pool."""
+        from jensen.diagnostics.tails import measured
+
+        if self._tails is None or self._tails[0] is not pool:
+            where = self.unconstrained(pool, draws)
+            self._tails = pool, [] if where is None else measured(*where, seed)
+        return self._tails[1]
 
     @abc.abstractmethod
     def draws_of(self, pool: Pool) -> Draws:

@@ -28,10 +28,11 @@ from jensen.diagnostics.checks import (
     Weights,
 )
 from jensen.diagnostics.evidence import Decomposition, decompose
-from jensen.diagnostics.importance import Pool, densities, draw_pool, widened
+from jensen.diagnostics.importance import Pool, densities, draw_pool, extended, thinned, weigh, widened
 from jensen.diagnostics.labellings import Counted, View
 from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.diagnostics.states import LISTED, Probabilities, exchanged, from_marginals
+from jensen.diagnostics.tails import reaching
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.clock import Stopwatch, spoken
@@ -55,6 +56,8 @@ STEPS, COMPILED = 10_000, 5.0
 """Gradients one after the other, and seconds of compilation, that a refinement is expected to take."""
 MANY = 50
 """Coordinates from which on climbs along each of them take seconds, whatever an evaluation costs."""
+REACHING = 2048
+"""Draws at most that tails get for themselves where an evaluation costs much."""
 CENTRED = "centred"
 """What the arrays are saved under that say how far sites are centred."""
 
@@ -120,6 +123,21 @@ class GaussianAnswer(AbstractAnswer):
     def _densities(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log q and log proposal over R^D."""
         return densities(self.q, widened(self.q, self.outcome.linear_response), points)
+
+    def settled_pool(self, seed: int) -> Pool:
+        """With draws of their own for tails that those of q and its relative fall short of."""
+        pool = super().settled_pool(seed)
+        if not (pool.khat < 1.0 or pool.even):  # from there on weights have no mean, and tell no tail
+            return pool
+        proposals = reaching(self.tails(pool, {}, seed))
+        if proposals is None or self.labellings(pool).found:
+            return pool
+        target = self.unconstrained(pool, {})[0]
+        count = min(REACHING if target.dear else pool.half, pool.half // 2)
+        pool = thinned(pool, 4 * count)
+        far = proposals.draw(count, seed)
+        further = weigh(far, target.value(far), *self._densities(far))
+        return extended(pool, further, proposals.log_prob(np.concatenate([pool.points, far])))
 
     def view(self, pool: Pool) -> View | None:
         """The latents on their supports."""

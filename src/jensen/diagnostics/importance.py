@@ -160,6 +160,32 @@ def joined(first: Pool, second: Pool) -> Pool:
     return weigh(both("points"), both("log_joint"), both("log_q"), both("log_proposal"))
 
 
+def thinned(pool: Pool, half: int) -> Pool:
+    """The first draws of each half, at most `half` of them."""
+    if pool.half <= half:
+        return pool
+    rows = np.r_[:half, pool.half : pool.half + half]
+    return weigh(pool.points[rows], pool.log_joint[rows], pool.log_q[rows], pool.log_proposal[rows])
+
+
+def extended(pool: Pool, further: Pool, logs: np.ndarray) -> Pool:
+    """A pool of as many draws, some from further proposals r in the place of heavier ones.
+
+    `further` holds k < n draws of r with the densities of the pool's own, `logs` is log r at all draws, (2 n + k,).
+    Of n draws from q and n from t, k of t give way: the proposal (n q + (n - k) t + k r) / 2 n is, in terms of
+    ½ q + ½ t, that times (n - k) / n, and (q + r) k / 2 n.
+    """
+    n, k = pool.half, len(further.points)
+    rows = np.r_[: 2 * n - k, 2 * n : 2 * n + k]
+
+    def both(name: str) -> np.ndarray:
+        return np.concatenate([getattr(pool, name), getattr(further, name)])[rows]
+
+    log_q, old = both("log_q"), both("log_proposal") + np.log((n - k) / n)
+    log_proposal = np.logaddexp(old, np.logaddexp(log_q, logs[rows]) + np.log(k / (2 * n)))
+    return weigh(both("points"), both("log_joint"), log_q, log_proposal)
+
+
 def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """The difference of two log densities; -∞, no weight, where both are infinite or one is not a number."""
     with np.errstate(invalid="ignore"):

@@ -1,5 +1,6 @@
 """Tails of single scalars, measured where no draw of q need reach."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +76,10 @@ def tails(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> li
     return [tail for tail, _ in measured(target, points, weights, seed)]
 
 
-def reaching(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> Mixed | None:
-    """Proposals for the tails that the draws fall short of; `None` where there are none."""
-    found = measured(target, points, weights, seed)
-    parts = tuple(d for tail, d in found if tail.quantile > SHORT * tail.corrected or tail.spread > SHORT - 1.0)
-    return Mixed(parts) if parts else None
+def reaching(found: Sequence[tuple[Tail, Directed]]) -> Mixed | None:
+    """Proposals for all tails where the draws fall short of some; `None` where they do not."""
+    short = any(tail.quantile > SHORT * tail.corrected or tail.spread > SHORT - 1.0 for tail, _ in found)
+    return Mixed(tuple(directed for _, directed in found)) if short else None
 
 
 def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> list[tuple[Tail, Directed]]:

@@ -11,7 +11,7 @@ from jensen.core import AbstractCheck, Certificate, Finding, Outcome, Verdict
 from jensen.diagnostics.check import Check, Report
 from jensen.diagnostics.importance import Pool
 from jensen.diagnostics.moments import Agreement, flatten
-from jensen.diagnostics.tails import Tail, tails
+from jensen.diagnostics.tails import Tail
 
 
 def limit_for(pool: Pool) -> float:
@@ -61,11 +61,7 @@ class Material:
     @functools.cached_property
     def tails(self) -> list[Tail]:
         """The tails that fall too slowly to be known from the draws."""
-        where = self.answer.unconstrained(self.pool, self.draws)
-        if where is None:
-            return []
-        target, points, weights = where
-        return tails(target, points, weights, self.seed)
+        return [tail for tail, _ in self.answer.tails(self.pool, self.draws, self.seed)]
 
     @property
     def clear(self) -> bool:

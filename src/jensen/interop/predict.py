@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -15,7 +15,7 @@ from jensen._errors import DataError, JensenError, OptionError, UndefinedError
 from jensen.interop.entries import Forward, refuse_large, refuse_other_laws
 from jensen.interop.levels import Change, Levels, seen
 from jensen.math.precision import float_type, working
-from jensen.models.compared import refuse_compared
+from jensen.models.compared import refuse_compared, refuse_taken
 from jensen.models.data_check import check_names, missing, refuse_missing
 from jensen.models.door import read
 from jensen.models.indices import check_indices
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: int, new: Sequence[str] = ()
+    fit: Fit, new_data: Mapping[str, Any] | None, num_draws: int, seed: int, new: str | Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
     """Run the model forward at posterior draws; `new` names latents of which no entry is the fit's."""
     answer = fit._attached("predictions")
@@ -52,8 +52,8 @@ def predict(
     draws = answer.latents_for(arguments, num_draws, seed) if new_data is not None else None
     if draws is None:
         draws = fit.sample(num_draws, seed=seed)
-    _known_names(structure, new)
-    draws = {name: values for name, values in draws.items() if name not in new}
+    anew = _known_names(structure, new)
+    draws = {name: values for name, values in draws.items() if name not in anew}
     with working(program.precision):
         return _predicted(fit, program, arguments, draws, names, num_draws, seed, new_data is not None)
 
@@ -90,6 +90,11 @@ def _predicted(
         first = {name: values[0] for name, values in some.items()}
         closed = jax.make_jaxpr(lambda given, drawn: _total(forward, {**given, **fixed}, drawn))(arrays, first)
         refuse_compared(closed, arrays, some, unfilled)
+
+        def trace(held: dict[str, Any]) -> Any:
+            return jax.make_jaxpr(lambda drawn: _total(forward, {**arrays, **held}, drawn))(first)
+
+        refuse_taken(trace, fixed, jax.tree.leaves(some), unfilled)
     return found
 
 
@@ -164,14 +169,16 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
     return arguments
 
 
-def _known_names(structure: Structure, names: Sequence[str]) -> None:
-    """Raise for names that are no latents."""
+def _known_names(structure: Structure, new: Any) -> tuple[str, ...]:
+    """Latents by name, one or several; raises for anything else."""
     latents = [site.name for site in structure.drawn]
+    names = (new,) if isinstance(new, str) or not isinstance(new, Iterable) else tuple(new)
     for name in names:
-        if name not in latents:
+        if not isinstance(name, str) or name not in latents:
             raise OptionError(
-                f"There is no latent '{name}' to draw anew.", f"Latents: {', '.join(latents)}.", "Name some of them."
+                f"There is no latent {name!r} to draw anew.", f"Latents: {', '.join(latents)}.", "Name some of them."
             )
+    return names
 
 
 def _matching(

@@ -64,6 +64,8 @@ def whitened(factor: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def inverse_triangular(factor: np.ndarray, lower: bool = True) -> np.ndarray:
     """L⁻¹, by a routine that starts no threads where L is small."""
+    if not factor.size:  # the routine takes no matrix without rows
+        return np.zeros((0, 0))
     inverse, info = _TRTRI(np.asarray_chkfinite(factor, float), lower=lower)
     if info:
         raise np.linalg.LinAlgError("singular matrix")
@@ -87,7 +89,7 @@ def scatter(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _pieces(count: int, size: int) -> Iterator[slice]:
-    step = max(64, SMALL // size)
+    step = max(64, SMALL // max(size, 1))
     return (slice(i, i + step) for i in range(0, count, step))
 
 

@@ -5,7 +5,7 @@ it tests for NaN first; all else it computes is the same whatever stands in the 
 therefore evaluated with numbers there, in all but the tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 from jensen.models.data_check import Place, refuse_missing
+from jensen.models.filled import Filled
 from jensen.models.folding import LOOPS, bind, called, scan_sizes
 
 FAR = 1e8
@@ -43,15 +44,46 @@ def refuse_compared(
 
     compiled = jax.jit(jax.vmap(run, (None, None, None, 0)), static_argnums=2)
     for which in chosen:
-        values = np.asarray(leaves[which])
-        hole, rng = np.isnan(values), np.random.default_rng(0)
-        known = values[~hole] if not hole.all() else np.zeros(1)
-        for fill in (FAR, -FAR, rng.choice(known, hole.sum())):
-            filled = values.copy()
-            filled[hole] = fill
+        for filled in _fills(np.asarray(leaves[which])):
             ones, others = jax.device_get(compiled(leaves, filled, which, points))
             if not all(_same(a, b) for a, b in zip(ones, others, strict=True)):
                 refuse_missing(arrays, keys[which], place, compared=True)
+
+
+def refuse_taken(
+    trace: Callable[[dict[str, Any]], ClosedJaxpr], fixed: dict[str, Any], inputs: Sequence[Any], names: Sequence[str],
+    place: Place | None = None,
+) -> None:  # fmt: skip
+    """The same for arrays that a program needs concretely, `fixed`; `trace` is the program traced with them.
+
+    `inputs` are its inputs, with an axis of points in front. A program whose use of an array cannot be followed is let
+    pass.
+    """
+    for name in (name for name in names if isinstance(fixed.get(name), np.ndarray)):
+        array = np.asarray(fixed[name])
+        for held in _fills(array):
+            try:
+                one, other = (trace({**fixed, name: Filled(array, a)}) for a in (array, held))
+            except Exception:  # it takes the entries out, or minds what kind of array they are in
+                break
+            if not _alike(one, other, inputs):
+                refuse_missing(fixed, name, place, compared=True)
+
+
+def _alike(one: ClosedJaxpr, other: ClosedJaxpr, inputs: Sequence[Any]) -> bool:
+    """Whether two traces of a program give the same."""
+    ones, others = (jax.device_get(jax.jit(jax.vmap(jaxpr_as_fun(trace)))(*inputs)) for trace in (one, other))
+    return all(_same(a, b) for a, b in zip(ones, others, strict=True))
+
+
+def _fills(values: np.ndarray) -> Iterator[np.ndarray]:
+    """The array with numbers in the place of NaN: three trials."""
+    hole, rng = np.isnan(values), np.random.default_rng(0)
+    known = values[~hole] if not hole.all() else np.zeros(1)
+    for fill in (FAR, -FAR, rng.choice(known, hole.sum())):
+        filled = values.copy()
+        filled[hole] = fill
+        yield filled
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -11,7 +11,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 
 from jensen.models.analysis import feasible, traced
-from jensen.models.compared import refuse_compared
+from jensen.models.compared import refuse_compared, refuse_taken
 from jensen.models.data_check import Place, missing, refuse_missing
 from jensen.models.frozen import Frozen
 from jensen.models.log_density import LogDensity
@@ -71,7 +71,7 @@ def check_compared(
     place: Place | None = None,
 ) -> None:
     """Raise where a program whose log density is a number takes NaN of the data for numbers."""
-    keys = missing(arrays, masked)
+    keys = missing({**arrays, **fixed}, masked)
     if keys:
         _check_compared(_program(fn), arrays, fixed, keys, place)
 
@@ -83,6 +83,11 @@ def _check_compared(
     first = {name: values[0] for name, values in points.items()}
     closed = jax.make_jaxpr(lambda given, u: density[1](u, {**given, **fixed}))(arrays, first)
     refuse_compared(closed, arrays, points, keys, place)
+
+    def trace(held: dict[str, Any]) -> Any:
+        return jax.make_jaxpr(lambda u: density[1](u, {**arrays, **held}))(first)
+
+    refuse_taken(trace, fixed, jax.tree.leaves(points), keys, place)
 
 
 def _is_number(density: Any, arrays: dict[str, Any], fixed: dict[str, Any]) -> tuple[bool, bool]:

@@ -26,7 +26,7 @@ from jensen.models.indices.judge import OBSERVED, error_for, outside
 from jensen.models.indices.known import Known, LaterError
 from jensen.models.indices.named import Named, known, named, numbers
 from jensen.models.indices.needed import Needed
-from jensen.models.indices.states import SITES, Choice, corners, impossible, known_range, of_states
+from jensen.models.indices.states import SITES, Choice, impossible, known_range, of_states, states_of
 from jensen.models.indices.walk import Lookup, Walk
 from jensen.models.log_density import LogDensity
 from jensen.models.numpyro import seeded
@@ -74,7 +74,7 @@ class IndexCheck:
             if error is not None and matters(self.closed, [*arrays, *_point()], found):
                 raise error
         judged = {(id(lookup.eqn), lookup.operand) for lookup in first}
-        for states in corners(len(self.choices)):
+        for states in states_of(self.choices):
             for lookup in self._lookups(consts, [*leaves.values(), None, None, Known(states)]):
                 for found in outside(lookup) if (id(lookup.eqn), lookup.operand) not in judged else ():
                     error, at = of_states(found, self.choices, states), [*arrays, *_point(states)]
@@ -105,7 +105,7 @@ def _whole_numbers(arguments: Mapping[str, Any], prefix: str = "") -> dict[int, 
 
 
 def _point(states: Any = None) -> tuple[Any, Any, Any]:
-    """A number that the continuous latents depend on, a key, and which end of their range discrete latents are at."""
+    """A number that continuous latents depend on, a key, and how far discrete ones are above their least value."""
     number, key = np.asarray(0.7, jnp.result_type(float)), np.array([0, 11], np.uint32)
     return number, key, np.zeros(SITES, int) if states is None else states
 
@@ -211,7 +211,7 @@ def _latents(model: LogDensity, number: Any) -> dict[str, Any]:
 def _sites(
     choices: list[Choice], fn: Any, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any, states: Any
 ) -> Any:
-    """Log densities and deterministic sites at latents that all differ; discrete ones at an end of their range."""
+    """Log densities and deterministic sites at latents that all differ; discrete ones at some state."""
     choices.clear()
 
     def value(site: dict[str, Any]) -> Any:
@@ -223,7 +223,7 @@ def _sites(
         if ends is not None and len(choices) < SITES:
             low, high = ends
             choices.append((site["name"], low, high))
-            return jnp.full(site["fn"].shape(), low) + (high - low) * states[len(choices) - 1]
+            return jnp.full(site["fn"].shape(), low) + states[len(choices) - 1]
         return _value(site["fn"].support, site["fn"].shape(), number)
 
     program = handlers.substitute(seeded(fn, key), substitute_fn=value)

@@ -1,7 +1,7 @@
-"""Indices computed from discrete latents, at the ends of their ranges: probs[z + 1] lies outside at the last z."""
+"""Indices computed from discrete latents, at the values of their ranges: probs[z + 1] lies outside at the last z."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -14,8 +14,8 @@ from jensen._errors import ModelError
 from jensen.models.indices.judge import Outside, line_of
 from jensen.models.indices.needed import encodes
 
-SITES, ALL = 16, 3
-"""Discrete latents that are moved, and how many up to which every combination of their ends is looked at."""
+SITES, ALL, EACH = 16, 64, 17
+"""Discrete latents that are moved; how many states up to which all are looked at; values of one latent at most."""
 
 Choice: TypeAlias = tuple[str, int, int]
 """A discrete latent, its least and its largest value."""
@@ -32,17 +32,26 @@ def known_range(support: Any) -> tuple[int, int] | None:
     return low, high
 
 
-def corners(choices: int) -> Iterator[np.ndarray]:
-    """Which end each latent is at: all combinations for few; for more, all at one end and each alone at the other."""
+def states_of(choices: Sequence[Choice]) -> Iterator[np.ndarray]:
+    """How far each latent is above its least value: all combinations where they are few.
+
+    Where they are many, each latent takes its values in turn, the others being at their least or at their largest.
+    """
     if not choices:
         return
-    if choices <= ALL:
-        rows = np.array(list(itertools.product((0, 1), repeat=choices)))
+    tops = np.array([high - low for _, low, high in choices])
+    if np.prod(tops + 1.0) <= ALL:
+        rows = np.array(list(itertools.product(*(range(top + 1) for top in tops))))
     else:
-        alone = np.eye(choices, dtype=int)
-        rows = np.concatenate([np.zeros((1, choices), int), np.ones((1, choices), int), alone, 1 - alone])
+        turns = [
+            (k, v) for k, top in enumerate(tops) for v in np.unique(np.linspace(0, top, min(top + 1, EACH)).round())
+        ]
+        rows = np.repeat([np.zeros_like(tops), tops], len(turns), axis=0)
+        for row, (k, v) in zip(rows, turns * 2, strict=True):
+            row[k] = v
+        rows = np.unique(rows, axis=0)
     for row in rows:
-        yield np.concatenate([row, np.zeros(SITES - choices, int)])
+        yield np.concatenate([row, np.zeros(SITES - len(choices), int)])
 
 
 def impossible(program: ClosedJaxpr, arguments: list[Any]) -> bool:
@@ -61,7 +70,7 @@ def of_states(found: Outside, choices: tuple[Choice, ...], states: np.ndarray) -
     beyond = [int(v) for _, _, v in found.entries() if int(v) > found.limit or int(v) < -1 - found.limit]
     if not beyond:
         return None
-    at = ", ".join(f"{name} = {high if up else low}" for (name, low, high), up in zip(choices, states, strict=False))
+    at = ", ".join(f"{name} = {low + up}" for (name, low, _), up in zip(choices, states, strict=False))
     return ModelError(
         f"The program looks up entry {beyond[0]} of an axis that has {found.limit + 1}, 0..{found.limit}, where {at}.",
         line_of(found.lookup.eqn) or "In the model.",

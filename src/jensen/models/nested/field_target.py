@@ -25,12 +25,11 @@ MORE = 4
 """Times as many draws where they are too few."""
 FAR = 3.0
 """How many sd from the field's mode another is sought."""
-LOOKS = {False: (8, 3), True: (4, 2)}
-"""Values of θ at which the conditional is looked at, and searches for other modes; fewer where they are dear."""
+LOOKS, EXACT = {False: (8, 3), True: (4, 2)}, (2, 0)
+"""Values of θ at which the conditional is looked at, and searches for other modes; fewer where they are dear, and where
+it counts as Gaussian, which has one mode."""
 PLACES = {False: (48, 8), True: (64, 32)}
 """Values of θ, and draws of the field at each, that a table is made of where these are dear; without moves and with."""
-FEW = 2
-"""Values of θ at which a conditional that counts as Gaussian is looked at."""
 GENERIC = 0.5
 """Their spread over R^d."""
 ACCEPTED, APART = 0.7, 1e-3
@@ -57,7 +56,7 @@ class FieldTarget(NestedTarget):
         algebra = int((each + 2) * order.elimination.work + draws * order.blocks * order.width**2) // MULTIPLIED
         self._weighed(rows, 1 + (evaluations + algebra) // max(rows, 1))
         self.heavy, self.wide = self.elements >= HEAVY, min(self.wide, AT_ONCE)
-        self.looks, self.starts = LOOKS[self.heavy]
+        self.looks, self.starts = EXACT if order.quadratic else LOOKS[self.heavy]
         heavy = "middle" if self.elements > LONG else False
         named = {"gradients": evaluated, "values": value_alone, "draws": _drawn}
         self._programs = {name: Program(fn, heavy=heavy) for name, fn in named.items()}  # of every copy too
@@ -122,8 +121,7 @@ class FieldTarget(NestedTarget):
         be accepted.
         """
         names = ", ".join(repr(name) for name in self.model.sites)
-        looks, starts = (FEW, 0) if self.model.order.quadratic else (self.looks, starts)
-        points = np.asarray(points[:looks], float)
+        points, starts = np.asarray(points[: self.looks], float), min(starts, self.starts)
         concave = not_concave(self.model.sites)
         near = self.settled()
         near.best = -np.inf  # where its searches begin may be far from all modes; these are near each other
