@@ -5,11 +5,15 @@
 
 --nuts adds NumPyro NUTS, 500 + 500, in the same run; --peers R's lme4 or glmmTMB where they are installed.
 
-Each fit runs in a process of its own, compilation and verdict included. Threads of BLAS that wait count as CPU seconds:
-OPENBLAS_NUM_THREADS=1 where other work is beside.
+Each fit runs in a process of its own, compilation and verdict included, and the table of all latents besides. Threads
+of BLAS that wait count as CPU seconds: OPENBLAS_NUM_THREADS=1 where other work is beside. D is how many latents there
+are, GB the most memory that the process held. After several sizes of a model the growth exponents of its CPU seconds
+and memory in D are printed: over all sizes (least squares of logarithms), and from the last but one to the last, where
+what every fit costs counts least.
 """
 
 import argparse
+import re
 import resource
 import subprocess
 import sys
@@ -199,7 +203,8 @@ def one(name: str, size: int, nuts: bool, peers: bool = False) -> None:
     entries = [n for n in table.index if n.split("[")[0] in names][:SHOWN]
     shown = ", ".join(f"{n} {table.loc[n, 'mean']:.3f} ± {table.loc[n, 'sd']:.3f}" for n in entries)
     times = f"fit {fitted - began:5.1f}  check {checked - fitted:4.1f}  summary {told - checked:5.1f} CPU s"
-    times = f"{times}  {memory:.2f} GB"
+    dim = sum(site.size for site in fit.structure.latents + fit.structure.conditional)
+    times = f"D {dim:7,}  {times}  {memory:.2f} GB"
     print(f"{name:10} {size:7,}  {times}  {verdict:9}  {shown}", flush=True)
     if peers:
         big_peers.run(name, data)
@@ -221,6 +226,24 @@ def _nuts(model, data, names) -> None:
     print(f"{'':10} {'NUTS':>7}  {time.process_time() - began:5.1f} CPU s  {shown}", flush=True)
 
 
+ROW = re.compile(r"D +([\d,]+)  fit +([\d.]+)  check +([\d.]+)  summary +([\d.]+) CPU s  ([\d.]+) GB")
+
+
+def growth(name: str, rows: list[str]) -> None:
+    """Print the exponents of what rows of several sizes say."""
+    found = [re.search(ROW, row) for row in rows]
+    table = np.array([[float(one.replace(",", "")) for one in row.groups()] for row in found if row])
+    if len(table) < 2:
+        return
+    dim, columns = np.log(table[:, 0]), {"fit and check": table[:, 1:3].sum(axis=1), "memory": table[:, 4]}
+    told = []
+    for what, values in columns.items():
+        logs = np.log(values)
+        last = (logs[-1] - logs[-2]) / (dim[-1] - dim[-2])
+        told.append(f"{what} D^{np.polyfit(dim, logs, 1)[0]:.2f}, last two D^{last:.2f}")
+    print(f"{name:10} growth: {'; '.join(told)}", flush=True)
+
+
 def main() -> None:
     """Every model, or the one that is named."""
     parser = argparse.ArgumentParser()
@@ -234,9 +257,15 @@ def main() -> None:
         return
     for name, (_, sizes) in MODELS.items():
         if given.name in (None, name):
+            rows = []
             for size in sizes:
                 more = [f"--{flag}" for flag in ("nuts", "peers") if getattr(given, flag)]
-                subprocess.run([sys.executable, __file__, name, str(size), *more], check=True)
+                told = subprocess.run(
+                    [sys.executable, __file__, name, str(size), *more], check=True, stdout=subprocess.PIPE, text=True
+                ).stdout
+                print(told, end="", flush=True)
+                rows.append(told)
+            growth(name, rows)
 
 
 if __name__ == "__main__":

@@ -97,17 +97,18 @@ def fit(
         outcome = replace(outcome, status=f"{outcome.status} Interrupted before the model was run once more.")
     target = target if outcome.target is None else outcome.target
     found = Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
-    found = _further(found, outcome, algorithm, progress, watch, seconds)
+    before = None
+    while found is not before:
+        before, found = found, _further(found, algorithm, progress, watch, seconds)
     left = seconds - watch.read()["total"]
     if getattr(algorithm, "finish", False) and left > 0 and found.check().verdict == "untrusted":
         return found.refine(progress=progress, seconds=None if budget is None else left)
     return found
 
 
-def _further(
-    found: Fit, outcome: Outcome, algorithm: AbstractAlgorithm, progress: Any, watch: Stopwatch, budget: float
-) -> Fit:
+def _further(found: Fit, algorithm: AbstractAlgorithm, progress: Any, watch: Stopwatch, budget: float) -> Fit:
     """The fit, or where it is untrusted and there is time what its algorithm would try next."""
+    outcome = found.outcome
     if outcome.further is None or watch.read()["total"] > budget:
         return found
     history = list(found.history)
@@ -127,7 +128,8 @@ def _further(
     except KeyboardInterrupt:
         stopped = "The user interrupted"
     note = f"{stopped} the search for something better."
-    return replace(found, status=f"{found.status} {note}", history=history)
+    ended = replace(outcome, further=None)
+    return replace(found, status=f"{found.status} {note}", history=history, outcome=ended)
 
 
 def _prepared(

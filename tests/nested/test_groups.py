@@ -1,6 +1,8 @@
 """Latents that are independent given the rest are found from the program, and nothing else is taken for them."""
 
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
@@ -54,3 +56,20 @@ def test_abilities_are_integrated_out_although_items_are_many():
     assert found[0].model.per_axis == 7
     points = np.random.default_rng(3).normal(0.0, 0.4, (4, 48))
     np.testing.assert_allclose(found[0].value(points), found[0].finer().value(points), atol=3e-3)
+
+
+def cells(state, age, y):
+    b, s = numpyro.sample("b", dist.Normal(0, 1)), numpyro.sample("s", dist.HalfNormal(1).expand([2]).to_event(1))
+    with numpyro.plate("states", 40):
+        u = numpyro.sample("u", dist.Normal(0, s[0]))
+    with numpyro.plate("ages", 5):
+        v = numpyro.sample("v", dist.Normal(0, s[1]))
+    numpyro.sample("y", dist.Bernoulli(logits=b + u[state] + v[age]), obs=y)
+
+
+def test_the_levels_of_another_factor_make_a_field_of_groups():
+    """Five levels are few, but with their scale they are a funnel: a field takes them, and the mean too."""
+    state, age = np.arange(200) % 40, np.arange(200) // 40
+    found, why = worthwhile(build(cells, {"state": state, "age": age, "y": (state + 2 * age) % 3 > 0}, "double"))
+    assert not why
+    assert [one.dim for one in found] == [2, 8]  # the scales; those, the mean and the ages

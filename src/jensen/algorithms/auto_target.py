@@ -31,9 +31,12 @@ from jensen.models.sources import AbstractSource
 MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
 """Latents from which on groups of them are looked for, at most so many that a field and groups may leave, latents of a
 group from which on a field is tried first, and latents of a field."""
+LEVELS = 3
+"""Latents of a site from which on it may be the levels of a factor."""
 DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
-latents in it, or all latents on the real line where it is not Gaussian, and how many in any case."""
+latents in it, or all latents on the real line where data are many (more if that leaves fewer latents by a larger
+factor), and how many in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +102,17 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     if groups is None or groups.dim > min(SOME, density.dim // 2):
         groups = None
     found = () if groups is None else (groups,)
-    if groups is not None and groups.dim <= FEW and groups.model.layout.size <= SMALL:
+    if groups is not None and groups.dim <= FEW and groups.model.layout.size <= SMALL and not _levels(density, groups):
         return found, ""
     if groups is not None and groups.model.layout.quadratic and not quadratic(density, candidates(density)):
         return found, ""
     field, why = _field(density)
     return (found if field is None else (field, *found)), why
+
+
+def _levels(density: Target, groups: NestedTarget) -> bool:
+    """Whether groups leave sites that could be a field with them: the levels of another factor, say."""
+    return bool({site.name for site in groups.structure.latents} & set(candidates(density, LEVELS)))
 
 
 def _field(density: Target) -> tuple[FieldTarget | None, str]:
@@ -117,13 +125,16 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     if why:
         return None, why
     field = _affordable(density, names, DEAREST)
-    if field is None or not (check_levels(field).model.order.quadratic or field.heavy):
-        return field, ""
+    if field is None:
+        return None, ""
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
-    # Where data are many it is nearly so, and every coordinate less saves evaluations.
-    most = max(DEARER * field.elements, CHEAP) if field.model.order.quadratic else AS_DEAR * field.elements
-    wider = _affordable(density, candidates(density, 1), most)
-    if wider is None or (field.model.order.quadratic and not wider.model.order.quadratic):
+    # Elsewhere it is nearly so, and every coordinate less saves evaluations.
+    exact, everything = check_levels(field).model.order.quadratic, candidates(density, 1)
+    left = sum(site.size for site in density.structure.latents if site.name not in everything)
+    fewer = (density.dim - size) / max(left, 1)
+    most = max(AS_DEAR, fewer) * field.elements if field.heavy and not exact else max(DEARER * field.elements, CHEAP)
+    wider = _affordable(density, everything, most)
+    if wider is None or (not wider.model.order.quadratic if exact else bent(density, everything)):
         return field, ""
     return wider, ""
 

@@ -32,7 +32,7 @@ def collapsed(density: Target, factors: Outcome, most: int) -> tuple[Target, np.
     if near is None:
         return None
     if _may_turn(density, plan):
-        turned = in_one_rotation(target, near, target.latent(near))
+        turned = in_one_rotation(target, near, target.latent(near), fresh=True)
         if turned is not None:
             assert turned.initial is not None  # just set
             return turned, turned.initial

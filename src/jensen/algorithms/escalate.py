@@ -56,26 +56,53 @@ def escalate(
     if kept is gaussian and in_vain:
         outcome = replace(outcome, status=f"{outcome.status} Tried without gain: {', '.join(in_vain)}.")
     outcome = replace(outcome, stages=_stages(first, tried, kept))
-    beyond = partial(_richer, target, around, found, seed, kept, gaussian)
-    if (eager and kept.gap > GAP) or richer.has_other_modes(found):
+    at_once = (eager and kept.gap > GAP) or richer.has_other_modes(found)
+    beyond = partial(_mixtures, target, around, found, seed, kept, gaussian, at_once)
+    if at_once:
         return (yield from beyond(outcome))
     return replace(outcome, further=beyond) if kept.gap > CHEAP and richer.affordable(target) else outcome
 
 
-def _richer(
-    target: Target, around: FullRank, found: Survey | None, seed: int, kept: Measured, first: Measured, outcome: Outcome
+def _mixtures(
+    target: Target,
+    around: FullRank,
+    found: Survey | None,
+    seed: int,
+    kept: Measured,
+    first: Measured,
+    at_once: bool,
+    outcome: Outcome,
 ) -> Generator[Progress, None, Outcome]:
-    """The outcome, or that of a mixture or a flow."""
-    more = yield from richer.attempts(target, around, found, seed)
+    """The outcome, or that of a mixture; of a flow `at_once`, or where the verdict on what is kept asks for it."""
+    more = yield from richer.mixtures(target, around, found, seed)
+    outcome, kept = _best(outcome, more, kept, first)
+    if not more or richer.enough(more) or richer.has_other_modes(found):
+        return outcome
+    beyond = partial(_flow, target, around, seed, kept, first)
+    return (yield from beyond(outcome)) if at_once else replace(outcome, further=beyond)
+
+
+def _flow(
+    target: Target, around: FullRank, seed: int, kept: Measured, first: Measured, outcome: Outcome
+) -> Generator[Progress, None, Outcome]:
+    """The outcome, or that of a flow."""
+    more = yield from richer.flow(target, around, seed)
+    return _best(outcome, more, kept, first)[0]
+
+
+def _best(outcome: Outcome, more: list[Measured], kept: Measured, first: Measured) -> tuple[Outcome, Measured]:
+    """The outcome, or that of the best of more families, and how far it reaches."""
     best = max(more, key=lambda one: one.bound, default=kept)
     if not best.beats(kept):
         names = ", ".join(one.name for one in more)
         status = f"{outcome.status} Tried without gain: {names}." if names else outcome.status
-        return replace(outcome, status=status, stages=(*outcome.stages, *(one.row(False) for one in more)))
+        stages = (*outcome.stages, *(one.row(False) for one in more))
+        return replace(outcome, status=status, stages=stages), kept
     known = outcome.certificate | (best.missed or Certificate())
     stages = (*({**row, "kept": False} for row in outcome.stages), *(one.row(one is best) for one in more))
     status = _gain(best, first, "")
-    return replace(outcome, q=best.q, converged=best.converged, certificate=known, status=status, stages=stages)
+    changed = {"q": best.q, "converged": best.converged, "certificate": known, "status": status, "stages": stages}
+    return replace(outcome, **changed), best
 
 
 def _full(q: AbstractGaussian) -> FullRank:

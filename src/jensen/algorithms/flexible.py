@@ -125,7 +125,8 @@ def ascend(
     estimator: Any = Stratified(StickingTheLanding(8)) if strata > 1 else StickingTheLanding(16)
     with working(target.precision):
         q = jax.tree.map(lambda x: jnp.asarray(x, dtype), start.linear(-back @ shift, np.tril(back)))
-        chunks = ascent.Chunks(view, estimator, ELBO(), Free())  # type: ignore[arg-type]
+        # Steps are many operations on few numbers: from the first chunk on most of the time goes into running them.
+        chunks = ascent.Chunks(view, estimator, ELBO(), Free(), quick=0, heavy="middle")  # type: ignore[arg-type]
         run = ascent.ascend(
             chunks,
             q,

@@ -31,21 +31,17 @@ def affordable(target: Target) -> bool:
     return not target.dear and target.dim <= LARGEST
 
 
-def attempts(
+def mixtures(
     target: Target, gaussian: AbstractGaussian, found: Survey | None, seed: int
 ) -> Generator[Progress, None, list[Measured]]:
-    """A mixture over the modes or around the only one, one of more components, and a flow: what was tried.
+    """A mixture over the modes, or around the only one, and one of more components: what was tried.
 
-    Each is tried while the best so far leaves a gap of `LEFT`; mixtures come first, since a flow takes longer and
+    Each is tried while the best so far leaves a gap of `LEFT`. They come before a `flow`, which takes longer and
     reaches less on most curved posteriors.
     """
     if not affordable(target):
         return []
-    start = (
-        gaussian
-        if isinstance(gaussian, FullRank)
-        else FullRank.from_factor(np.asarray(gaussian.loc, float), gaussian.factor())
-    )
+    start = _full(gaussian)
     several = has_other_modes(found)
     modes, unseen = covering.all_modes(target, found, seed) if several and found is not None else ((), 0.0)
     parts, logs = [start], np.zeros(1)
@@ -60,9 +56,23 @@ def attempts(
         fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture")
         missed = Certificate(unseen_modes=unseen) | covering.uncovered(target, fit.q, modes, seed) if several else None
         tried.append(measure(target, named(name, target), fit.q, seed, fit.converged, missed))
-        if max(tried, key=lambda one: one.bound).gap < LEFT:
-            return tried
-    if not several:
-        fit = yield from flexible.ascend(target, flexible.flow_from(start, seed), start, seed, phase="flow")
-        tried.append(measure(target, named("flow", target), fit.q, seed, fit.converged))
+        if enough(tried):
+            break
     return tried
+
+
+def flow(target: Target, gaussian: AbstractGaussian, seed: int) -> Generator[Progress, None, list[Measured]]:
+    """A flow that begins at the Gaussian."""
+    start = _full(gaussian)
+    fit = yield from flexible.ascend(target, flexible.flow_from(start, seed), start, seed, phase="flow")
+    return [measure(target, named("flow", target), fit.q, seed, fit.converged)]
+
+
+def enough(tried: list[Measured]) -> bool:
+    """Whether the best of what was tried leaves nothing that is worth another family."""
+    return max(tried, key=lambda one: one.bound).gap < LEFT
+
+
+def _full(gaussian: AbstractGaussian) -> FullRank:
+    full = isinstance(gaussian, FullRank)
+    return gaussian if full else FullRank.from_factor(np.asarray(gaussian.loc, float), gaussian.factor())

@@ -30,11 +30,16 @@ def may_turn(density: Target, kept: Iterable[str], out: Iterable[str]) -> bool:
     return bool(sizes[0] & sizes[1])
 
 
-def in_one_rotation(target: Target, near: np.ndarray, latent: Mapping[str, np.ndarray]) -> Target | None:
-    """The density in the rotation nearest to some latents, which are those of `near`; `None` where none is known."""
+def in_one_rotation(
+    target: Target, near: np.ndarray, latent: Mapping[str, np.ndarray], fresh: bool = False
+) -> Target | None:
+    """The density in the rotation nearest to some latents, which are those of `near`; `None` where none is known.
+
+    A `fresh` target has not been asked for gradients.
+    """
     points = near + CLOSE * np.random.default_rng(0).normal(size=(PROBES, target.dim))
     values = by_site(target, np.concatenate([anywhere(target.dim), points]))
-    log_joint = on_supports(target)
+    log_joint = on_supports(target.for_values() if fresh else target)
     found = find_labellings(log_joint, values, eps=target.eps)
     axes = [one.axes for one in find_rotations(log_joint, values, found, target.eps)]
     turned = aligned(target, axes, latent)  # type: ignore[arg-type]

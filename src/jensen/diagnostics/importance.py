@@ -14,6 +14,8 @@ PILOT, FEW, HOPELESS = 128, 512, 5.5
 """Draws by which weights are judged before all are drawn, the size of a pool of weights that are of no use, and the
 nats by which the heaviest of the first exceeds their upper quartile: that of normal log weights with an sd of 3, of
 which thousands leave one effective draw."""
+EFFORT = 6e8
+"""Work of the densities of a pool: less than a second, of which a verdict near a limit takes a few."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Pool:
 
 def pool_size(target: Target) -> int:
     """8192 draws where the data are small; fewer, at least 256, where a log density costs much."""
-    return int(2 ** np.clip(np.floor(np.log2(4e9 / target.work)), 8, np.log2(target.draws)))
+    return int(2 ** np.clip(np.floor(np.log2(EFFORT / target.work)), 8, np.log2(target.draws)))
 
 
 def hopeless(log_weights: np.ndarray) -> bool:

@@ -110,7 +110,7 @@ def exchanged(target: Target, labelling: Labelling, points: np.ndarray, names: C
 
     def logs(site: Site, weights: np.ndarray, order: np.ndarray) -> np.ndarray:
         moved, log_det = joined(target, labelling.permuted(values, order.tolist()))
-        return weighted(target, {site.name: weights[order]}).value(moved) - log_det
+        return weighted(target, {site.name: weights[order]}).for_values().value(moved) - log_det
 
     same, found = np.arange(labelling.size), set()
     for site in sites:

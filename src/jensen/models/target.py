@@ -1,5 +1,6 @@
 """The log density over R^D as the host sees it: NumPy in, NumPy out, compiled once, counted and timed."""
 
+import copy
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -83,9 +84,11 @@ class Target:
         second_order: whether curvature is by second derivatives, and not by differences of gradients.
         gradients, values: log-density evaluations so far, with and without gradient.
         draws: by which an answer is weighed, at most.
+        values_only: whether no gradient of it will be asked for, so that a program of values alone is the cheaper one.
     """
 
     draws: int = LARGEST
+    values_only: bool = False
 
     def __init__(
         self, model: AbstractModel, structure: Structure, precision: Precision, initial: np.ndarray | None = None
@@ -170,6 +173,12 @@ class Target:
             parts = jax.device_get([run(self.model, chunk) for chunk in chunks])
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:rows], *parts)
 
+    def for_values(self) -> "Target":
+        """The same, of which no gradient will be asked for."""
+        found = copy.copy(self)
+        found.values_only = True
+        return found
+
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log densities (rows,) in nats and gradients (rows, D), float64."""
         self.gradients += len(points)
@@ -179,7 +188,7 @@ class Target:
     def value(self, points: np.ndarray) -> np.ndarray:
         """Log densities (rows,) in nats; not a number counts as -inf."""
         self.values += len(points)
-        if self.heavy:
+        if self.heavy or self.values_only:
             values = self._map(_value, points)
         else:  # the gradient costs less than compiling a second program
             values, _ = self._map(_value_and_grad, points)

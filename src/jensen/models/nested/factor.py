@@ -5,7 +5,7 @@ L₀⁻¹ U = Q R and T Tᵀ = 1 + R diag(c) Rᵀ (the square root of Woodbury's
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,16 @@ def cholesky(order: Elimination, entries: Entries) -> Factor:
     basis = jax.scipy.linalg.solve_triangular(upper, turned.T, lower=False, trans=1).T
     inner = jnp.linalg.cholesky(jnp.eye(len(upper)) + (upper * entries.weights) @ upper.T)
     return own._replace(basis=basis, inner=inner)
+
+
+def nothing(order: Elimination, columns: int, dtype: Any) -> Factor:
+    """Zeros in the shape of a factor with so many columns of low rank."""
+    zeros = lambda *shape: jnp.zeros(shape, dtype)  # noqa: E731
+    line = order.line
+    blocks = tridiagonal.Factor(*(zeros(line.blocks, line.width, line.width) for _ in range(2)))
+    roots = tuple(zeros(len(stage.own)) for stage in order.stages)
+    below = tuple(zeros(*stage.near.shape) for stage in order.stages)
+    return Factor(roots, below, blocks, zeros(order.size, columns), zeros(columns, columns))
 
 
 def _none(columns: Array) -> tuple[Array, Array]:

@@ -82,16 +82,10 @@ def mode(density: Unsummed, start: Array, order: Order) -> Mode:
         move = order.solve(factor, jax.grad(density)(start)[:, None])[:, 0]
         return lax.stop_gradient(Mode(start + move, factor, jnp.zeros((), start.dtype)))
     one = jnp.ones((), start.dtype)
-    zero = _zero(density, start, order)
+    zero = order.nothing(start.dtype)
     first = _Climb(start, -jnp.inf * one, one, zero, 0.0 * start, jnp.inf * one, 0.0 * one, jnp.zeros((), int))
     found = lax.while_loop(rising, step, first)
     return lax.stop_gradient(Mode(found.z, found.factor, found.damping))
-
-
-def _zero(density: Unsummed, z: Array, order: Order) -> Factor:
-    """A factor of the right shapes."""
-    shapes = jax.eval_shape(lambda z: order.cholesky(order.precision(density, z)), z)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _newton(slope: Array, entries: Entries, order: Order) -> tuple[Factor, Array, Scalar, Scalar]:
@@ -107,9 +101,7 @@ def _newton(slope: Array, entries: Entries, order: Order) -> tuple[Factor, Array
         return jnp.isnan(state[2]) & (state[3] < 1e6)
 
     unknown, none = jnp.full((), jnp.nan, slope.dtype), jnp.full((), -1.0, slope.dtype)
-    shapes = jax.eval_shape(order.cholesky, entries)
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return lax.while_loop(failing, tried, (zero, jnp.zeros_like(slope), unknown, none))
+    return lax.while_loop(failing, tried, (order.nothing(slope.dtype), jnp.zeros_like(slope), unknown, none))
 
 
 def gaussian(density: Unsummed, near: Mode, order: Order) -> Gaussian:

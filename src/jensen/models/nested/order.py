@@ -1,5 +1,7 @@
 """The algebra of a field's precision: its entries, factor, and everything that the factor is for, latent by latent."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,10 @@ class Order(eqx.Module):
         own = jnp.abs(values[self.elimination.diagonal])
         values = values.at[self.elimination.diagonal].add(damping * (own + 1e-12 * jnp.max(own)))
         return factors.cholesky(self.elimination, entries._replace(values=values))
+
+    def nothing(self, dtype: Any) -> Factor:
+        """Zeros in the shape of L, for loops to begin with."""
+        return factors.nothing(self.elimination, len(self.curvature.single), dtype)
 
     def log_det(self, factor: Factor) -> Scalar:
         """log |H|."""
