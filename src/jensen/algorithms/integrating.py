@@ -22,7 +22,7 @@ ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
 ones; θ at which that is measured; tries with more nodes."""
 FEW, SOME, MOST = 2, 4, 10
 """Climbs before a surface stands for the density, where values are very dear and else; coordinates it may have."""
-MENDED, FAR, DRAWS = 3, 0.5, 1024
+MENDED, FAR, DRAWS = 3, 0.5, 8192
 """Fits on surfaces, each better than the last; nats by which the heaviest draws may differ, and draws they are of."""
 
 

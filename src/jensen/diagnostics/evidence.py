@@ -74,10 +74,8 @@ class Evidence:
         else:
             lines.append(f"log p(x)      ≥ {low:14.4f} at 97.5 % confidence; the weights allow no upper limit")
         if self.log_labellings:
-            lines.append(
-                f"log p(x) counts {count_in_words(self.log_labellings)} equivalent labellings; one of them has "
-                f"{self.one_labelling:.4f}"
-            )
+            one = "" if np.isnan(self.log_evidence) else f"; one of them has {self.one_labelling:.4f}"
+            lines.append(f"log p(x) counts {count_in_words(self.log_labellings)} equivalent labellings{one}")
         return lines
 
     def __str__(self) -> str:

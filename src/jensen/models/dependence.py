@@ -220,7 +220,7 @@ def _run(jaxpr: Any, consts: list[Any], values: list[Any], deps: list[Rows]) -> 
             index.update(zip(eqn.outvars, _step(eqn, inputs, entering), strict=True))
             continue
         inner = called(eqn)
-        if inner is not None and eqn.primitive.name in ("jit", "pjit"):
+        if inner is not None and eqn.primitive.name in ("jit", "pjit", "custom_jvp_call"):
             outputs = [value for value, _ in _run(*inner, inputs, entering)]
         else:
             outputs = evaluated(eqn.primitive, eqn.params, inputs)

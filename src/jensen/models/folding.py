@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from scipy.special import digamma, erf, erfc, gammaln
+from scipy.special import digamma, erf, erfc, expit, gammaln
 
 LOOPS = frozenset(["scan", "while", "cond"])
 
@@ -57,7 +57,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "log": np.log, "log1p": np.log1p, "lt": np.less, "max": np.maximum, "min": np.minimum, "mul": np.multiply,
     "ne": np.not_equal, "neg": np.negative, "not": np.invert, "or": np.bitwise_or, "pow": np.power, "rem": _rem,
     "sign": np.sign, "sin": np.sin, "sqrt": np.sqrt, "square": np.square, "sub": np.subtract, "tanh": np.tanh,
-    "digamma": digamma, "erf": erf, "erfc": erfc, "lgamma": gammaln,
+    "digamma": digamma, "erf": erf, "erfc": erfc, "lgamma": gammaln, "logistic": expit,
     "expm1": np.expm1, "is_finite": np.isfinite, "xor": np.bitwise_xor,
 }  # fmt: skip
 """Elementwise primitives without parameters that matter; they broadcast, so compact arrays stay compact."""
