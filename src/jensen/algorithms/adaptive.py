@@ -17,9 +17,8 @@ ROUNDS, MOST, DRAWS, PER_COORDINATE = 3, 12, 1024, 256
 """Rounds, at least and at most, and draws in each: at least so many, and so many for each coordinate."""
 LAST = 8192
 """Draws in the last round, at least: of those of the others the noise in the sds shows in the verdict."""
-EVEN, PATIENCE, EFFORT = 0.75, 2, 4e9
-"""The share of effective draws after which the next round is the last, as it is after so many rounds in which the share
-has not risen; and how much work most rounds may be."""
+EVEN, EFFORT = 0.75, 4e9
+"""The share of effective draws after which the next round is the last, and how much work most rounds may be."""
 STEPS, PRIOR = 15, 20.0
 """EM steps in a round, and the weight of the first scatter in every component's, in draws."""
 
@@ -27,24 +26,22 @@ STEPS, PRIOR = 15, 20.0
 def adapted(target: Target, start: FullRank, count: int, seed: int) -> Mixture:
     """A mixture of `count` components that covers the posterior around `start`.
 
-    Rounds go on until most draws are effective, or no more of them become so. Cost: max(1024, 256 d) values of the log
-    density in each round, and 8192 in the last, or as many as the account of work affords.
+    Rounds go on until most draws are effective. Cost: max(1024, 256 d) values of the log density in each round, and
+    8192 in the last, or as many as the account of work affords.
     """
     rng = np.random.default_rng([seed, 53])
     scatter = start.covariance()
     means, factors, logs = np.asarray(start.loc, float)[None], np.linalg.cholesky(scatter)[None], np.zeros(1)
     size = max(DRAWS, PER_COORDINATE * target.dim)
     rounds = int(np.clip(EFFORT / (size * target.work), ROUNDS, MOST))
-    most, shares = max(size, int(min(LAST, EFFORT / target.work))), np.zeros(0)
+    most, settled = max(size, int(min(LAST, EFFORT / target.work))), False
     for index in range(rounds):
-        best = int(shares.argmax()) if len(shares) else 0
-        settled = index >= ROUNDS - 1 and (shares[-1] > EVEN or index - best > PATIENCE)
         last = settled or index == rounds - 1
         points, log_proposal = _draw(means, factors, logs, most if last else size, rng)
         weights = _truncated(target.value(points) - log_proposal)
         if weights is None:
             break
-        shares = np.append(shares, 1.0 / (weights**2).sum() / size)
+        settled = index >= ROUNDS - 2 and 1.0 / (weights**2).sum() > EVEN * size
         if len(means) < count:
             means, factors, logs = _spread(points, weights, start, count, rng)
         means, factors, logs = _fitted(points, weights, (means, factors, logs), scatter)
