@@ -33,6 +33,7 @@ from jensen.diagnostics.labellings import Counted, View
 from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.diagnostics.states import LISTED, Probabilities, exchanged, from_marginals
 from jensen.diagnostics.tails import reaching
+from jensen.diagnostics.verdict import limit_for
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.clock import Stopwatch, spoken
@@ -127,7 +128,8 @@ class GaussianAnswer(AbstractAnswer):
     def settled_pool(self, seed: int) -> Pool:
         """With draws of their own for tails that those of q and its relative fall short of."""
         pool = super().settled_pool(seed)
-        if not (pool.khat < 1.0 or pool.even):  # from there on weights have no mean, and tell no tail
+        # from 1 on weights have no mean, and tell no tail; where tails are dear, none that the verdict would not heed
+        if not (pool.khat < (limit_for(pool) if self.costly else 1.0) or pool.even):
             return pool
         proposals = reaching(self.tails(pool, {}, seed))
         if proposals is None or self.labellings(pool).found:
