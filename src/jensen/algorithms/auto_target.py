@@ -107,7 +107,10 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     if groups is not None and groups.model.layout.quadratic and not quadratic(density, candidates(density)):
         return found, ""
     field, why = _field(density)
-    return (found if field is None else (field, *found)), why
+    if field is None:
+        return found, why
+    beside = groups is not None and groups.dim <= min(FEW, field.dim)  # nothing is gained by the field
+    return ((*found, field) if beside else (field, *found)), why
 
 
 def _levels(density: Target, groups: NestedTarget) -> bool:
@@ -132,8 +135,9 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     exact, everything = check_levels(field).model.order.quadratic, candidates(density, 1)
     left = sum(site.size for site in density.structure.latents if site.name not in everything)
     fewer = (density.dim - size) / max(left, 1)
-    most = max(AS_DEAR, fewer) * field.elements if field.heavy and not exact else max(DEARER * field.elements, CHEAP)
-    wider = _affordable(density, everything, most)
+    dearer = AS_DEAR if field.heavy and not exact else DEARER
+    most = max(dearer, 1.0 if exact else fewer) * field.elements
+    wider = _affordable(density, everything, most if field.heavy and not exact else max(most, CHEAP))
     if wider is None or (not wider.model.order.quadratic if exact else bent(density, everything)):
         return field, ""
     return wider, ""
