@@ -8,7 +8,6 @@ compilation included. The default's are those of the fit and its check.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 
@@ -189,10 +188,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one(*arguments.one), default=str))
         return
-    environment = dict(os.environ)
-    if not arguments.warm:
-        environment = {**environment, "JENSEN_CACHE": "off"}
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    environment = defaults.process_environment(arguments.warm)
     print(f"{'row':<11} {'method':<6} {'fit':>7} {'check':>7}")
     for name in arguments.only:
         for method in arguments.methods:

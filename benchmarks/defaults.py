@@ -214,6 +214,13 @@ def one(name: str, method: str) -> dict:
     return out | {"log_evidence": evidence.log_evidence, "interval": evidence.interval, "khat": report.khat}
 
 
+def process_environment(warm: bool) -> dict[str, str]:
+    """That of a row's process: without compiled programs on disk unless `warm`."""
+    if warm:
+        return dict(os.environ)
+    return {**{k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}, "JENSEN_CACHE": "off"}
+
+
 def main() -> None:
     """All rows, or one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -228,10 +235,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one(*arguments.one), default=str))
         return
-    environment = dict(os.environ)
-    if not arguments.warm:
-        environment = {**environment, "JENSEN_CACHE": "off"}
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    environment = process_environment(arguments.warm)
     print(f"CPU s, median of {arguments.repeats}; verdict, bound, evidence, k of p/q")
     print(f"{'row':<9} {'method':<6} {'fit':>7} {'check':>7}")
     for name in arguments.only:
