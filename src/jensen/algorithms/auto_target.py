@@ -111,7 +111,10 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     field, why = _field(density)
     if field is None:
         return found, why
-    beside = groups is not None and (groups.dim <= min(FEW, field.dim) or CHEAPER * _cost(groups) < _cost(field))
+    if groups is None:
+        return (field,), ""
+    dear = not field.model.order.quadratic and CHEAPER * _cost(groups) < _cost(field)
+    beside = groups.dim <= min(FEW, field.dim) or dear
     return ((*found, field) if beside else (field, *found)), why
 
 
