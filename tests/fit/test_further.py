@@ -93,8 +93,8 @@ def assert_right(draws, mean_within):
 
 
 def test_in_many_skewed_coordinates_draws_of_the_gaussian_are_moved():
-    """In 60 coordinates no number of weighted draws tells the posterior, and trajectories from q take a second."""
-    fit = jn.fit(skewed, {"size": 60})
+    """In 80 coordinates no number of weighted draws tells the posterior, and trajectories from q take a second."""
+    fit = jn.fit(skewed, {"size": 80})
     assert "Hamiltonian trajectories" in fit.status
     assert fit.check().verdict == "trusted"
     assert any(check.name == "evidence in other modes" for check in fit.check().checks)
