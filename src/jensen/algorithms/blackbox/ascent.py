@@ -2,7 +2,7 @@
 
 import abc
 import functools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jensen.algorithms.averaged import averaged, chosen, finite
 from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progress
@@ -87,17 +88,48 @@ def run_chunk(
     must not move a row that it says nothing about.
     """
 
-    def one(q_all: Any, state_all: Any, key: Any, own: Any) -> Any:
-        batch = None if own is None else model.batch(own)
-        q, state = q_all.at(batch), _over_families(lambda f: f.at(batch), state_all)
+    def moved(q: Any, state: Any, key: Any, batch: Any) -> Any:
         value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, batch, key))(q)
-        new, new_state = move.step(estimator, q, slope, state, rate)
+        return value, move.step(estimator, q, slope, state, rate)
+
+    def on_batch(q_all: Any, state_all: Any, key: Any, own: Any) -> Any:
+        batch = model.batch(own)
+        q, state = q_all.at(batch), _over_families(lambda f: f.at(batch), state_all)
+        value, new = moved(q, state, key, batch)
         # The state too: a second moment that overflowed would hold q still from here on.
-        fine = finite(value, (new, new_state))
-        q, state = chosen(fine, (new, new_state), (q, state))
+        fine = finite(value, new)
+        q, state = chosen(fine, new, (q, state))
         return q_all.put(q, batch), _over_families(lambda a, b: a.put(b, batch), state_all, state), value, fine
 
-    return averaged(one, q, state, keys, rows, count)
+    def whole(x: Any, held: Any, key: Any, own: Any) -> Any:
+        del own
+        value, (new, new_state) = moved(q_of(x), state_of(*held), key, None)
+        new = ravel_pytree(new)[0], _numbers(new_state)[0]
+        fine = finite(value, new)
+        return *chosen(fine, new, (x, held)), value, fine
+
+    if rows is not None:
+        return averaged(on_batch, q, state, keys, rows, count)
+    # One vector each: a step is then a few operations, however many arrays there are.
+    (x, q_of), (held, state_of) = ravel_pytree(q), _numbers(state)
+    x, held, average, values, fine = averaged(whole, x, held, keys, None, count)
+    return q_of(x), state_of(*held), q_of(average), values, fine
+
+
+def _numbers(state: Any) -> tuple[Any, Callable[..., Any]]:
+    """((all floats of a state as one vector, the rest of it), how the state comes back)."""
+    floats, rest = eqx.partition(state, eqx.is_inexact_array)
+    flat, back = ravel_pytree(floats)
+    return (flat, rest), lambda flat, rest: eqx.combine(back(flat), rest)
+
+
+def adam(slope: Any, state: Any, rule: optax.GradientTransformation = ADAM) -> tuple[Any, Any]:
+    """(update, state) of a tree, as one vector."""
+    units, moments = state
+    flat, back = ravel_pytree(slope)
+    moments = moments._replace(mu=ravel_pytree(moments.mu)[0], nu=ravel_pytree(moments.nu)[0])
+    update, (units, moments) = rule.update(flat, (units, moments))  # type: ignore[misc]
+    return back(update), (units, moments._replace(mu=back(moments.mu), nu=back(moments.nu)))
 
 
 def _over_families(fn: Any, *states: Any) -> Any:
@@ -121,7 +153,7 @@ def step(estimator: Any, q: Product, slope: Product, state: Any, rate: Any) -> t
     information = replace(q, factors={name: factor.information() for name, factor in q.factors.items()})
     root = jax.tree.map(lambda f: jnp.sqrt(jnp.maximum(f, FLOOR)), information)
     white = jax.tree.map(lambda g, r: g / r, slope, root)
-    update, state = ADAM.update(white, state)
+    update, state = adam(white, state)
     moved = jax.tree.map(lambda x, u, r: x + rate * u / r, q, update, root)
     recipes = estimator.recipes if isinstance(estimator, Mixed) else {}
     for name, factor in q.factors.items():
