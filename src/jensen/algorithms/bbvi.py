@@ -128,17 +128,24 @@ class BBVI(AbstractAlgorithm):
         part = q.at(target.batch())
         links = target.links({name: factor.rows for name, factor in part.factors.items()})
         first, key = pair(key)
-        how, estimator = "", self.estimator
-        if estimator is None:
-            chosen = recipes.choose(target, q, links, self.num_draws, first)
-            how, estimator = str(chosen), chosen.estimator()
+        chosen = None if self.estimator is not None else recipes.presumed(target, q, links, self.num_draws)
+
+        def measured(q: Any) -> Any:
+            nonlocal chosen
+            chosen = recipes.choose(target, q if learn is None else q.q, links, self.num_draws, first)
+            return estimator_of(chosen.estimator())
+
+        def estimator_of(inner: Any) -> Any:
+            return inner if learn is None else Jointly(inner, learn.charts)
+
         reached: tuple[float, ...] = ()
         discrete = any(factor.discrete for factor in q.factors.values())
-        if learn is None:
-            steps = ascent.Chunks(target, estimator, self.bound)
-        else:
-            q, move = learn.together(q), JointMove(ascent.ByInformation())
-            steps = ascent.Chunks(target, Jointly(estimator, learn.charts), self.bound, move)
+        move: Any = ascent.ByInformation()
+        if learn is not None:
+            q, move = learn.together(q), JointMove(move)
+        later = measured if chosen is not None and chosen.open else None
+        begun = estimator_of(self.estimator if chosen is None else chosen.estimator())
+        steps = ascent.Chunks(target, begun, self.bound, move, later=later, worth=recipes.MEASURING)
         if discrete and self.num_starts > 1:
             q, reached = yield from self._race(steps, q, seed)
         epoch = 1 if target.subsample is None else target.subsample.epoch
@@ -159,7 +166,7 @@ class BBVI(AbstractAlgorithm):
             if fit.converged
             else f"Stopped at {self.max_steps} steps; the last averages still differ by {fit.shift:.2g} posterior sd."
         )
-        status = f"{end} Gradients: {how}." if how else end
+        status = f"{end} Gradients: {chosen}." if chosen is not None else end
         certificate = Certificate(shift_in_sd=fit.shift, rejected_steps=float(fit.rejected))
         return Outcome(fit.q, fit.converged, status, certificate, restarts=reached)
 

@@ -18,6 +18,7 @@ from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progre
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import AbstractFreeForm, Product
 from jensen.math.keys import pair, split
+from jensen.math.operations import operations
 from jensen.math.programs import Program
 from jensen.rules import in_running_units
 
@@ -37,7 +38,8 @@ class Chunks:
 
     The change comes after `quick` chunks, not after some time, so that a seed gives the same bits on every machine.
     `move` is how q moves, `ByInformation()` by default; `heavy` how the long program is compiled, as in `Program`.
-    Where runs differ in length, one program serves all up to the `longest`.
+    Where runs differ in length, one program serves all up to the `longest`. `later` gives the estimator that takes over
+    at the present q once the steps have been `worth` operations of work.
     """
 
     def __init__(
@@ -49,21 +51,33 @@ class Chunks:
         quick: int = QUICK_CHUNKS,
         heavy: bool | str = True,
         longest: int | None = None,
+        later: Callable[[Any], Any] | None = None,
+        worth: float = np.inf,
     ):
-        self.longest = longest
-        self.target, self.estimator, self.done, self.quick = target, estimator, 0, quick
+        self.longest, self.bound, self.heavy = longest, bound, heavy
+        self.target, self.done, self.quick, self.later, self.worth = target, 0, quick, later, worth
         self.move = move or ByInformation()
-        run = functools.partial(run_chunk, estimator, bound, self.move)
-        self._quick, self._optimised = Program(run), Program(run, heavy=heavy)
+        self._take(estimator)
+
+    def _take(self, estimator: Any) -> None:
+        self.estimator = estimator
+        run = functools.partial(run_chunk, estimator, self.bound, self.move)
+        self._quick, self._optimised = Program(run), Program(run, heavy=self.heavy)
 
     def __call__(self, q: Any, rate: float, state: Any, key: Any, count: int) -> Any:
         """What `run_chunk` returns, the values and flags as NumPy arrays."""
-        program = self._quick if self.done < self.quick else self._optimised
-        self.done += 1
         keys, model = split(key, self.longest or count), self.target.step_model
         rows = self.target.rows(key, self.longest or count)
         used = None if self.longest is None else np.int32(count)
-        q, state, average, values, fine = program(model, q, state, np.float64(rate), keys, rows, used)
+        given = (model, q, state, np.float64(rate), keys, rows, used)
+        if self.later is not None:
+            self.worth -= operations(self._quick.traced(*given))
+            if self.worth < 0.0:
+                self._take(self.later(q))
+                self.later = None
+        program = self._quick if self.done < self.quick else self._optimised
+        self.done += 1
+        q, state, average, values, fine = program(*given)
         self.target.gradients += count * self.estimator.num_draws
         values, fine = np.asarray(values, float)[:count], np.asarray(fine)[:count]
         self.target.raise_failure()
