@@ -176,7 +176,7 @@ class BBVI(AbstractAlgorithm):
         for start in range(self.num_starts):
             begin: Any = q if start == 0 else _elsewhere(q, seed + start)
             key = purpose_key(seed, f"start {start}")
-            _, _, average, values, fine = steps(begin, 0.1, ascent.ADAM.init(begin), key, 200)
+            _, _, average, values, fine = steps(begin, 0.1, ascent.fresh(begin), key, 200)
             tail = values[100:][fine[100:]]
             reached = float(tail.mean()) if len(tail) else -np.inf
             found.append((reached, start, average))

@@ -30,6 +30,13 @@ def split(key: Any, count: int) -> Any:
     return _threefry(key, np.arange(count, dtype=np.uint32)) if _plain(key) else jr.split(key, count)
 
 
+def split_in(key: Any, count: int, size: int) -> list[Any]:
+    """The keys of `split(key, count)` in parts of at most `size`, cut in NumPy."""
+    keys = split(key, count)
+    words, impl = np.asarray(jr.key_data(keys)), jr.key_impl(keys)
+    return [jr.wrap_key_data(words[at : at + size], impl=impl) for at in range(0, count, size)]
+
+
 def fold_in(key: Any, number: int) -> Any:
     """`jax.random.fold_in(key, number)`, to the bit, outside compiled programs."""
     return _threefry(key, np.asarray(number, np.uint32)) if _plain(key) else jr.fold_in(key, number)

@@ -57,6 +57,7 @@ class Chunks:
         self.longest, self.bound, self.heavy = longest, bound, heavy
         self.target, self.done, self.quick, self.later, self.worth = target, 0, quick, later, worth
         self.move = move or ByInformation()
+        self._work: dict[int, float] = {}
         self._take(estimator)
 
     def _take(self, estimator: Any) -> None:
@@ -71,7 +72,9 @@ class Chunks:
         used = None if self.longest is None else np.int32(count)
         given = (model, q, state, np.float64(rate), keys, rows, used)
         if self.later is not None:
-            self.worth -= operations(self._quick.traced(*given))
+            if count not in self._work:
+                self._work[count] = operations(self._quick.traced(*given))
+            self.worth -= self._work[count]
             if self.worth < 0.0:
                 self._take(self.later(q))
                 self.later = None
@@ -135,6 +138,11 @@ def _numbers(state: Any) -> tuple[Any, Callable[..., Any]]:
     floats, rest = eqx.partition(state, eqx.is_inexact_array)
     flat, back = ravel_pytree(floats)
     return (flat, rest), lambda flat, rest: eqx.combine(back(flat), rest)
+
+
+def fresh(q: Any) -> Any:
+    """Adam's state before the first step, all of it zero; nothing is compiled for it."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(ADAM.init, q))
 
 
 def adam(slope: Any, state: Any, rule: optax.GradientTransformation = ADAM) -> tuple[Any, Any]:
@@ -215,16 +223,16 @@ class BlackBoxFit:
 
 def apart(a: Product, b: Product) -> float:
     """The largest difference of two products: means in sd, log sds, and ten times a difference of probabilities."""
-    gaps = [0.0]
+    gaps, (means, others), (variances, spreads) = [0.0], (a.means(), b.means()), (a.variances(), b.variances())
     for name, factor in a.factors.items():
         other = b.factors[name]
         if isinstance(factor, AbstractFreeForm) and factor.support() is not None:
             gap = np.abs(np.exp(np.asarray(factor.log_masses())) - np.exp(np.asarray(other.log_masses())))
             gaps.append(10.0 * float(gap.max()))
             continue
-        sd, sd_other = (np.sqrt(np.asarray(f.variance(), float)) for f in (factor, other))
+        sd, sd_other = (np.sqrt(np.asarray(known[name], float)) for known in (variances, spreads))
         scale = np.maximum(sd_other, 0.05 if factor.discrete else 1e-12)
-        gaps.append(float((np.abs(np.asarray(factor.mean()) - np.asarray(other.mean())) / scale).max()))
+        gaps.append(float((np.abs(np.asarray(means[name]) - np.asarray(others[name])) / scale).max()))
         if not factor.discrete:
             gaps.append(float(np.abs(np.log(np.maximum(sd, 1e-300) / np.maximum(sd_other, 1e-300))).max()))
     return max(gaps)
@@ -253,7 +261,7 @@ def ascend(
     average = q
     while chunks < max_chunks:
         last, still = -np.inf, 0
-        state: Any = ADAM.init(q)
+        state: Any = fresh(q)
         while chunks < max_chunks:
             key, sub = pair(key)
             before = jax.tree.leaves(q)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from jensen.algorithms.blackbox.measure import coordinates, cost, replicates, whitened_variance
@@ -80,7 +81,7 @@ def candidates(name: str, q: Product, links: Links, differentiable: bool) -> dic
     blanket, quiet = Blanket(links), bool(neighbours(q, links, name))
     if factor.reparameterised and differentiable:
         found: dict[str, AbstractRecipe] = {"path derivative": Reparameterised(stick=True)}
-        exact = factor.entropy() is not None
+        exact = jax.eval_shape(lambda f: f.entropy(), factor) is not None  # computing it would compile programs
         found["pathwise, exact entropy" if exact else "pathwise"] = Reparameterised(exact_entropy=exact)
         if parameters(factor) <= COORDINATES:
             found["path derivative, controls"] = Reparameterised(stick=True, controls=True)

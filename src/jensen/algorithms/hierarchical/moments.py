@@ -12,7 +12,7 @@ from jensen.algorithms.blackbox.ascent import ADAM, AbstractMove, adam
 from jensen.core import total
 from jensen.families.hierarchical import Hierarchical
 from jensen.families.hierarchical.by_row import AbstractRowPrior
-from jensen.math.keys import purpose_key, split
+from jensen.math.keys import purpose_key, split_in
 from jensen.math.programs import Program
 from jensen.rules import in_running_units
 
@@ -70,8 +70,8 @@ def _measured(q: Hierarchical, keys: Any) -> Any:
 
 def moments(q: Hierarchical, count: int, seed: int, covariance: bool = True) -> Moments:
     """From `count` draws of λ; the factors' own moments are exact."""
-    run, keys = Program(_measured), split(purpose_key(seed, "moments"), count)
-    parts = [jax.device_get(run(q, keys[at : at + CHUNK])) for at in range(0, count, CHUNK)]
+    run = Program(_measured)
+    parts = [jax.device_get(run(q, keys)) for keys in split_in(purpose_key(seed, "moments"), count, CHUNK)]
     means, variances, gain = jax.tree.map(lambda *several: np.concatenate(several), *parts)
     average = {name: np.asarray(m, float).mean(axis=0) for name, m in means.items()}
     spread = {
