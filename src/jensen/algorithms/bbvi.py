@@ -31,7 +31,8 @@ class BBVI(AbstractAlgorithm):
     latents with a small support are summed over their own values given draws of the rest, and what is left is scored
     over its Markov blanket (read off the traced program) with regressed controls; the noise that neighbours' draws add
     is interpolated away in their statistics (`jensen.estimators.neighbours`). The gradients are chosen for the
-    least work, operations of a step times the steps that their measured variance asks for, and `status` says which.
+    least work, operations of a step times the steps that their measured variance asks for, once the steps have been as
+    much work as measuring is; until then they are those with the most taken out. `status` says which.
     Steps are in units of each factor's Fisher information; the step size halves until two averages agree to
     `tolerance` posterior sds. A model whose latents are all discrete with at most 65536 joint states is solved exactly
     by coordinate ascent on the table of its log joint, from many starts.

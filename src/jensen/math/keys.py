@@ -33,8 +33,9 @@ def split(key: Any, count: int) -> Any:
 def split_in(key: Any, count: int, size: int) -> list[Any]:
     """The keys of `split(key, count)` in parts of at most `size`, cut in NumPy."""
     keys = split(key, count)
-    words, impl = np.asarray(jr.key_data(keys)), jr.key_impl(keys)
-    return [jr.wrap_key_data(words[at : at + size], impl=impl) for at in range(0, count, size)]
+    impl, words = jr.key_impl(keys), np.asarray(jr.key_data(keys))
+    parts: list[Any] = [words[at : at + size] for at in range(0, count, size)]
+    return [jr.wrap_key_data(part, impl=impl) for part in parts]
 
 
 def fold_in(key: Any, number: int) -> Any:

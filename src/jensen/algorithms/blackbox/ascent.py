@@ -147,10 +147,13 @@ def fresh(q: Any) -> Any:
 
 def adam(slope: Any, state: Any, rule: optax.GradientTransformation = ADAM) -> tuple[Any, Any]:
     """(update, state) of a tree, as one vector."""
+    units: Any
+    moments: Any
     units, moments = state
     flat, back = ravel_pytree(slope)
     moments = moments._replace(mu=ravel_pytree(moments.mu)[0], nu=ravel_pytree(moments.nu)[0])
-    update, (units, moments) = rule.update(flat, (units, moments))  # type: ignore[misc]
+    stepped: Any = rule.update(flat, (units, moments))
+    update, (units, moments) = stepped
     return back(update), (units, moments._replace(mu=back(moments.mu), nu=back(moments.nu)))
 
 

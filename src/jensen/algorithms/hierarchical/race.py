@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jensen._typing import Array
+from jensen._typing import Array, leaf
 from jensen.algorithms.blackbox import ascent
 from jensen.core import AbstractBijection, AbstractModel, Progress
 from jensen.math.keys import fold_in, purpose_key
@@ -54,7 +54,7 @@ class Flattened:
     def step_model(self) -> Any:
         """The model at the present power."""
         model = self.target.step_model
-        return model if self.learning else Tempered(model, np.asarray(self.power))
+        return model if self.learning else Tempered(model, leaf(np.asarray(self.power)))
 
     def rows(self, key: Any, count: int) -> Any:
         """The target's batches."""

@@ -33,7 +33,8 @@ class Responsibilities(AbstractComponents):
     @classmethod
     def start(cls, count: int, dim: int, inputs: int, seed: int, width: int = WIDTH) -> "Responsibilities":
         """Bayes' rule at the centres, each component as it is."""
-        return cls.around(*np.zeros((2, count, dim)), inputs, seed, width)
+        zeros = jnp.asarray(np.zeros((count, dim)))
+        return cls.around(zeros, zeros, inputs, seed, width)
 
     def log_shares(self, found: dict[str, Array]) -> Array:
         """log r(k | z)."""
