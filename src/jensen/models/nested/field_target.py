@@ -76,6 +76,11 @@ class FieldTarget(NestedTarget):
         """(model, points, key data, how many points) -> draws."""
         return self._programs["draws"]
 
+    def shared(self, point: np.ndarray, nodes: np.ndarray | None = None) -> "FieldTarget":
+        """Itself: a field has no groups."""
+        del point, nodes
+        return self
+
     def finer(self) -> "FieldTarget":
         """The same density with four times the draws."""
         return self._with(noise=noise(self.model.noise, MORE, 0)).weigh(self.rows)
