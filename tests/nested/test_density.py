@@ -128,4 +128,4 @@ def test_rows_that_are_not_alike_are_left_to_their_groups(counted):
     probed[7, 3] *= 1 + 1e-6
     assert found_kinds(probed, layout, {"y": 800}).counts.shape == (40, 3)
     assert found_kinds(rng.normal(size=(800, 6)), layout, {"y": 800}) is None
-    assert counted.shared(POINTS[0]) is counted
+    assert not counted.shareable

@@ -16,7 +16,7 @@ from jensen.families import AbstractGaussian, FullRank
 from jensen.families.heavier import student_draws, student_log_prob
 from jensen.math import linalg
 from jensen.math.precision import working
-from jensen.models.nested import EmulatedTarget, FieldTarget, NestedTarget
+from jensen.models.nested import EmulatedTarget, NestedTarget
 
 ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
 """Nats by which integrals may vary from one θ to another, and below which q stays as it is and is judged by better
@@ -27,9 +27,6 @@ MENDED, FAR, DRAWS = 10, 0.5, 8192
 """Fits on surfaces, each better than the last, at most; nats by which the heaviest draws may differ, and draws they are
 of. A round asks for about a dozen values; a fit to the density itself takes hundreds."""
 
-
-SHARED = 2e5
-"""Data values from which on it is worth a climb to see whether groups may share nodes."""
 
 Fit = Callable[[Any, int], Generator[Progress, None, Outcome]]
 
@@ -42,7 +39,7 @@ def fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
 def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, str]]:
     """The same, and what speaks against the integrals, in sentences; none where they are sound."""
     target = yield from turned(target, seed)
-    if target.elements > SHARED and not isinstance(target, FieldTarget):
+    if target.shareable:
         target = target.shared((yield from climb(target, seed, 1))[0].best[0])
     error, limit = np.inf, 0.0
     for more in range(TRIES + 1):

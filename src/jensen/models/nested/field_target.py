@@ -76,10 +76,10 @@ class FieldTarget(NestedTarget):
         """(model, points, key data, how many points) -> draws."""
         return self._programs["draws"]
 
-    def shared(self, point: np.ndarray, nodes: np.ndarray | None = None) -> "FieldTarget":
-        """Itself: a field has no groups."""
-        del point, nodes
-        return self
+    @property
+    def shareable(self) -> bool:
+        """A field has no groups."""
+        return False
 
     def finer(self) -> "FieldTarget":
         """The same density with four times the draws."""

@@ -33,7 +33,7 @@ FEW = 64
 """Values that are worth no program of their own."""
 MULTIPLIED = 20
 """Multiplications of matrices that take as long as a data value."""
-SHARED, SAME = 2e5, 0.02
+COMMON, SAME = 2e5, 0.02
 """Data values from which on groups may share nodes, and nats that this may change."""
 HEAVY, WHOLE, DEAR = 1e6, 2e7, 3e4
 """Data values from which on few starts and draws have to do, in one evaluation or in one for each coordinate, and those
@@ -212,6 +212,12 @@ class NestedTarget(Target):
                 parts.append(jax.tree.map(lambda leaf, count=count: leaf[:count], found))
         return jax.tree.map(lambda *leaves: _flat(np.concatenate(leaves)), *parts)
 
+    @property
+    def shareable(self) -> bool:
+        """Whether it is worth it to see if groups may share nodes."""
+        layout = self.model.layout
+        return self.elements >= COMMON and layout.size == 1 and not layout.quadratic
+
     def looked(self, point: np.ndarray) -> tuple[Any, Any]:
         """`NestedModel.looked` at u, and at a few generic places; the numbers of rows by site."""
         rng = np.random.default_rng(7)
@@ -227,8 +233,6 @@ class NestedTarget(Target):
         Only where that is cheaper, and changes nothing around u.
         """
         layout = self.model.layout
-        if self.elements < SHARED or layout.size > 1 or layout.quadratic:
-            return self
         centre, seen = self.looked(point)
         probed = np.concatenate([np.asarray(seen[name], float) for name in sorted(seen)])
         kinds = found_kinds(probed, layout, {name: len(rows) for name, rows in seen.items()})
