@@ -20,6 +20,8 @@ TRIES = 3
 ROUNDS = 30
 RELABELLED, SMALL = 32, 2000
 """Single entries that are relabelled in a round, where there are no more responsibilities than that."""
+LITTLE = 1e-4
+"""Nats per observed scalar still to come at which a state has settled, as far as moves are concerned."""
 LONGEST = 60
 """Sweeps at most before a move must have paid."""
 
@@ -119,9 +121,20 @@ def settled(board: Board, state: State, most: int = LONGEST) -> State:
         if new is None:
             return state
         state = new
-        if to_come(state) < 1e-4 * board.scalars:
+        if to_come(state) < LITTLE * board.scalars:
             break
     return state
+
+
+def ripened(board: Board, state: State, most: int) -> State | None:
+    """Sweeps from a start until one gains little, at most so many; `None` where they lead nowhere."""
+    found: State | None = state
+    for done in range(0, most, board.step):
+        found = board.swept(state, min(board.step, most - done))
+        if found is None or to_come(found) < LITTLE * board.scalars:
+            break
+        state = found
+    return found
 
 
 def to_come(state: State) -> float:
