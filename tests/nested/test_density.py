@@ -49,3 +49,22 @@ def test_too_few_nodes_are_noticed():
     fine = integrated(build(models.counts, {"y": models.COUNTS}, "double"))
     assert coarse.error(POINTS) > 0.05
     assert fine.error(POINTS) < 0.01
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_draws_of_groups_follow_their_conditional(counted, same):
+    points = np.tile([0.4, np.log(1.5)], (4000, 1))
+    if not same:  # each with a chain of its own
+        points[1::2, 0] += 1e-9
+    found = counted.complete(points, 3)["u"]
+    u = np.linspace(-9.0, 9.0, 2001)
+    logs = models.COUNTS[:, None] * (0.4 + u) - np.exp(0.4 + u) - 0.5 * (u / 1.5) ** 2
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean = weights @ u
+    sd = np.sqrt(weights @ u**2 - mean**2)
+    tail = (weights * (u < (mean - 1.5 * sd)[:, None])).sum(axis=1)
+    np.testing.assert_allclose((found.mean(axis=0) - mean) / sd, 0.0, atol=0.08)
+    np.testing.assert_allclose(found.std(axis=0) / sd, 1.0, atol=0.07)
+    np.testing.assert_allclose((found < mean - 1.5 * sd).mean(axis=0), tail, atol=0.025)
+    np.testing.assert_allclose(np.corrcoef(found.T), np.eye(len(mean)), atol=0.1)

@@ -34,9 +34,9 @@ group from which on a field is tried first, and latents of a field."""
 LEVELS = 3
 """Latents of a site from which on it may be the levels of a factor."""
 DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
-"""Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
-latents in it, or all latents on the real line where data are many (more if that leaves fewer latents by a larger
-factor), and how many in any case."""
+"""Data values that one evaluation of a field's integral may read; how many times as many it may be with all latents on
+the real line in it, or where data are many (more if that leaves fewer latents by a larger factor), and how many in any
+case. Of all that are Gaussian, the same for the multiplications of a factorisation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,20 +127,23 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     why = bent(density, names)
     if why:
         return None, why
-    field = _affordable(density, names, DEAREST)
-    if field is None:
-        return None, ""
+    everything = candidates(density, 1)
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
     # Elsewhere it is nearly so, and every coordinate less saves evaluations.
-    exact, everything = check_levels(field).model.order.quadratic, candidates(density, 1)
+    wider = _affordable(density, everything, DEAREST)
+    exact = wider is not None and wider.model.order.quadratic
+    if wider is not None and exact and (wider.elements <= CHEAP or wider.dearer(names) <= DEARER):
+        return check_levels(wider), ""
+    field = wider if everything == names else _affordable(density, names, DEAREST)
+    if field is None:
+        return None, ""
+    if check_levels(field).model.order.quadratic or wider is None:
+        return field, ""
     left = sum(site.size for site in density.structure.latents if site.name not in everything)
     fewer = (density.dim - size) / max(left, 1)
-    dearer = AS_DEAR if field.heavy and not exact else DEARER
-    most = max(dearer, 1.0 if exact else fewer) * field.elements
-    wider = _affordable(density, everything, most if field.heavy and not exact else max(most, CHEAP))
-    if wider is None or (not wider.model.order.quadratic if exact else bent(density, everything)):
-        return field, ""
-    return wider, ""
+    most = max(AS_DEAR if field.heavy else DEARER, fewer) * field.elements
+    worth = wider.elements <= (most if field.heavy else max(most, CHEAP))
+    return (wider if worth and not bent(density, everything) else field), ""
 
 
 def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:

@@ -55,6 +55,10 @@ class Known:
         self.add(points, values, gradients)
         return values, gradients
 
+    def full(self) -> bool:
+        """Whether more values would cost more than they save."""
+        return self.values.size * (1 + self.target.dim) > LARGEST
+
     def emulated(self) -> EmulatedTarget:
         """The target of the surface."""
         return EmulatedTarget.over(self.target, self.surface(), self.off)
@@ -89,7 +93,7 @@ def followed(target: NestedTarget, seed: int, starts: int) -> Generator[Progress
     rng = np.random.default_rng([seed, 67])
     count, known.metric = max(FEWEST, target.dim), (centre, factor)
     for index in range(ROUNDS):
-        if known.values.size * (1 + target.dim) > LARGEST:
+        if known.full():
             return None
         try:
             surface = known.surface()

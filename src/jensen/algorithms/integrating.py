@@ -22,8 +22,9 @@ ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
 ones; θ at which that is measured; tries with more nodes."""
 FEW, SOME, MOST = 2, 4, 10
 """Climbs before a surface stands for the density, where values are very dear and else; coordinates it may have."""
-MENDED, FAR, DRAWS = 3, 0.5, 8192
-"""Fits on surfaces, each better than the last; nats by which the heaviest draws may differ, and draws they are of."""
+MENDED, FAR, DRAWS = 10, 0.5, 8192
+"""Fits on surfaces, each better than the last, at most; nats by which the heaviest draws may differ, and draws they are
+of. A round asks for about a dozen values; a fit to the density itself takes hundreds."""
 
 
 Fit = Callable[[Any, int], Generator[Progress, None, Outcome]]
@@ -63,12 +64,14 @@ def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, No
     known, count = None, LOOKED_AT // 4 if target.heavy else LOOKED_AT
     if target.dear and target.dim <= MOST:
         known = yield from on_target(target, followed(target, seed, FEW if target.heavy else SOME))
-    for _ in range(MENDED if known else 0):
-        assert known is not None  # or there is nothing to go round for
+    for index in range(MENDED):
+        if known is None or known.full():
+            break
         seen = known.emulated()
         outcome = yield from on_target(seen, fit(seen, seed))
-        points = _points(target, outcome.q, count, seed)
-        both = np.concatenate([points, _heaviest(seen, outcome.q, seed, max(len(points) // 2, target.dim))])
+        other = seed + 211 * index  # places that the surface has been told of would tell nothing
+        points = _points(target, outcome.q, count, other)
+        both = np.concatenate([points, _heaviest(seen, outcome.q, other, max(len(points) // 2, target.dim))])
         told = seen.value(both)
         apart = known.at(both)[0] - told
         own, middle = apart[: len(points)], float(np.median(apart[: len(points)]))
