@@ -61,7 +61,7 @@ def searched(
         moved = None
         for probs in proposals(board, state, rng, single):
             tally.tried += 1
-            moved = reached(board, board.placed(probs, state), state.elbo)
+            moved = reached(board, board.placed(probs, state), state)
             if moved is not None:
                 break
         if moved is None:
@@ -148,9 +148,13 @@ def to_come(state: State) -> float:
     return last / (1.0 - ratio)
 
 
-def reached(board: Board, start: State | None, bound: float) -> State | None:
-    """Sweeps from a moved state until its bound is above the one given; `None` where it stays below."""
-    margin = max(100.0 * board.noise(bound), 1e-6 * board.scalars)
+def reached(board: Board, start: State | None, before: State) -> State | None:
+    """Sweeps from a moved state until its bound is above the one before; `None` where it stays below.
+
+    What sweeps without the move would still have gained does not count: it may have fallen back to where it was.
+    """
+    own = min(2.0 * to_come(before), LITTLE * board.scalars)
+    bound, margin = before.elbo, max(100.0 * board.noise(before.elbo), 1e-6 * board.scalars, own)
     state = start
     for _ in range(0, LONGEST, board.step):
         state = None if state is None else board.swept(state, board.step)
