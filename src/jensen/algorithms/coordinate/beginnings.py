@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from jensen.algorithms.coordinate.ascent import Ascent, State
-from jensen.algorithms.coordinate.board import Board, SubsetBoard
+from jensen.algorithms.coordinate.board import MANY, Board, SubsetBoard
 from jensen.algorithms.coordinate.search import LITTLE, Tally, ripened, searched, settled
 from jensen.algorithms.coordinate.seeding import Seeds
 
 PATIENCE = 1
 """Rounds without a move that end the search from a start; there is another where the climb ends."""
-CHEAP = 100_000
-"""Responsibilities up to which two starts are improved by moves, beyond which only the best is."""
+IMPROVED = ((MANY, 4), (100_000, 2), (np.inf, 1))
+"""Responsibilities up to which so many starts, the best ones, are improved by moves."""
 
 
 def started(
@@ -27,7 +27,8 @@ def started(
     if not states:
         return ascent.starts(rng, count, sweeps), Tally()
     ends, met, tally = [], [], Tally()
-    for state in states[: 2 if boards[0].entries * boards[0].values <= CHEAP else 1]:
+    size = boards[0].entries * boards[0].values
+    for state in states[: next(number for most, number in IMPROVED if size <= most)]:
         state, same = settled(boards[0], state), LITTLE * boards[0].scalars
         if any(abs(state.elbo - known.elbo) < same for known in met):
             continue  # the same optimum, from which moves have been tried
