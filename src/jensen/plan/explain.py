@@ -215,7 +215,7 @@ def _movable(target: Target) -> tuple[str, ...]:
     if not isinstance(target.model, NumPyroModel):
         return ()
     with working(target.precision):
-        return movable(target.model)
+        return movable(target.model, target.structure)
 
 
 def _update(site: Site, movable: bool) -> str:
