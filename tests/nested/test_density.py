@@ -6,6 +6,7 @@ from scipy.stats import halfnorm, multivariate_normal
 
 from jensen.models import build
 from jensen.models.nested import integrated
+from jensen.models.noncentred import centring, noncentred
 from tests.nested import models
 
 POINTS = np.array([[0.4, -0.5], [0.9, -1.5], [-0.3, 0.4]])
@@ -42,6 +43,21 @@ def test_gaussian_groups_are_exact():
         prior = halfnorm.logpdf([s, t]).sum() + point.sum()
         exact = multivariate_normal.logpdf(data["y"], data["x"], covariance) + prior
         assert target.value(point[None])[0] == pytest.approx(exact, abs=1e-6)
+
+
+def test_latents_that_are_left_may_be_noncentred():
+    """b = m + s v: the same density, with log s for every item besides; the groups' integrals stay as they are."""
+    y = (np.random.default_rng(2).random((12, 5)) < 0.5).astype(int)
+    target = integrated(build(models.graded, {"y": y}, "double"))
+    other = noncentred(target)
+    assert set(centring(other)) == {"b"}
+    points = np.random.default_rng(3).normal(0.0, 0.5, (3, other.dim))
+    where, scale = other.structure.offsets, np.exp(points[:, other.structure.offsets["s"]])
+    own = points.copy()
+    items = slice(where["b"], where["b"] + 5)
+    own[:, items] = points[:, where["m"], None] + scale[:, None] * points[:, items]
+    np.testing.assert_allclose(other.value(points), target.value(own) + 5 * np.log(scale), rtol=1e-9)
+    np.testing.assert_allclose(other.finer().value(points), other.value(points), atol=0.01)
 
 
 def test_too_few_nodes_are_noticed():

@@ -37,6 +37,8 @@ DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
 """Data values that one evaluation of a field's integral may read; how many times as many it may be with all latents on
 the real line in it, or where data are many (more if that leaves fewer latents by a larger factor), and how many in any
 case. Of all that are Gaussian, the same for the multiplications of a factorisation."""
+CHEAPER = 8
+"""Times as much that a field may cost as groups that leave more latents."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +95,8 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     """Nested densities that leave few latents of many, in the order they are to be tried, and what speaks against more.
 
     Groups that are independent given the rest come first where they leave few others; else all latents on the real line
-    are a field, if there are many and it can be factorised, and then groups that leave more. What is exact, Gaussian
-    given the rest, comes before what is not.
+    are a field, if there are many and it can be factorised, and then groups that leave more; these first where the
+    field costs many times as much. What is exact, Gaussian given the rest, comes before what is not.
     """
     if density.dim < MANY:
         return (), ""
@@ -109,8 +111,16 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     field, why = _field(density)
     if field is None:
         return found, why
-    beside = groups is not None and groups.dim <= min(FEW, field.dim)  # nothing is gained by the field
+    if groups is None:
+        return (field,), ""
+    dear = not field.model.order.quadratic and CHEAPER * _cost(groups) < _cost(field)
+    beside = groups.dim <= min(FEW, field.dim) or dear
     return ((*found, field) if beside else (field, *found)), why
+
+
+def _cost(nested: NestedTarget) -> int:
+    """Data values that as many evaluations read as there are coordinates."""
+    return nested.dim * nested.elements
 
 
 def _levels(density: Target, groups: NestedTarget) -> bool:
