@@ -10,6 +10,7 @@ from jensen.math.programs import Program
 from jensen.models.aligned import saved_turns
 from jensen.models.nested.field import FieldModel
 from jensen.models.nested.target import NestedTarget, drawn, evaluated, value_alone
+from jensen.models.target import Target
 
 EACH, HEAVY = 8, 1e6
 """Newton steps of one evaluation; data values from which on few starts and draws have to do."""
@@ -21,8 +22,9 @@ AT_ONCE = 16
 """Points of one call at most: draws are padded to them."""
 MORE = 4
 """Times as many draws where they are too few."""
-FAR = 3.0
-"""How many sd from the field's mode another is sought."""
+FAR, AWAY, STEEPER = 3.0, 6, 2.0
+"""How many sd from the field's mode another is sought, at most; distances that are looked at; by how much more than a
+Gaussian's the log density may fall there."""
 LOOKS, EXACT = {False: (8, 3), True: (4, 2)}, (2, 0)
 """Values of θ at which the conditional is looked at, and searches for other modes; fewer where they are dear, and where
 it counts as Gaussian, which has one mode."""
@@ -123,8 +125,8 @@ class FieldTarget(NestedTarget):
             return f"Given the other latents, {names} has no mode that Newton's method finds."
         points, values, found = points[sound], values[sound], jax.tree.map(lambda leaf: leaf[sound], found)
         for start in range(starts):
-            far = found.mode[start] + FAR * (found.field[start] - found.mode[start])
-            others, _, damping = self.settled(far.astype(self.model.start.dtype)).evaluated(points)
+            far = self._far(points[start], found.mode[start], found.field[start])
+            others, _, damping = self.settled(far).evaluated(points)
             if damping > 0.0:
                 return concave
             apart = float(np.abs(others - values).max())
@@ -132,6 +134,22 @@ class FieldTarget(NestedTarget):
                 return f"Given the other latents, {names} has several modes, {apart:.2g} nats apart."
         share = float(found.accepted.mean())
         return "" if share > accepted else f"Of the moves of draws of {names} only {share:.0%} are accepted."
+
+    def _far(self, point: np.ndarray, mode: np.ndarray, field: np.ndarray) -> np.ndarray:
+        """A place far from the mode, in the direction of a draw: where the log density falls as it does to the draw.
+
+        Where it falls far more steeply, as an exponential does, there is no other mode, and no way back.
+        """
+        base = self.model.base
+        whole = Target(base, base.bijection.structure, self.precision).for_values()
+        whole.costs(rows=self.rows)
+        away = np.r_[0.0, np.geomspace(1.0, FAR, AWAY)]
+        places = mode + away[:, None] * (field - mode)
+        joined = np.zeros((len(away), whole.dim))
+        joined[:, self.model.where] = np.concatenate([places, np.tile(point, (len(away), 1))], axis=1)
+        values = whole.value(joined)
+        falls = values[0] - values <= STEEPER * away**2 * (values[0] - values[1])
+        return places[np.flatnonzero(falls)[-1]].astype(self.model.start.dtype)
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""
