@@ -84,7 +84,7 @@ def sure(y):
 
 
 def test_rows_whose_slopes_are_faint_are_told_by_other_places():
-    """At a logit of 24 the slope has lost all but six digits, which is no reason to take a row for one of two groups."""
+    """At a logit of 24 a slope has lost all but six digits: no reason to take its row for one of two groups."""
     layout = find_groups(build(sure, {"y": np.ones(4000, int)}, "double"))
     assert layout is not None
     assert layout.groups == 4000

@@ -26,7 +26,7 @@ FEWEST, LARGEST, GAUSSIAN = 8, 2, 8
 """Groups that are worth it, latents in one group, and in one that is Gaussian given the rest."""
 POINTS, EXACT = 3, 1e-7
 """Points at which derivatives are followed, and the relative error up to which two of them are the same."""
-NONE, FAINT = 1e-12, 1e-8
+NONE, FAINT = 1e-12, 1e-7
 """Derivatives that are none, and those that are only looked at elsewhere, relative to the rows."""
 JACOBIAN = "|"
 """What follows a site's name where the rows are those of its Jacobian."""
