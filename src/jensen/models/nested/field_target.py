@@ -78,6 +78,11 @@ class FieldTarget(NestedTarget):
         """(model, points, key data, how many points) -> draws."""
         return self._programs["draws"]
 
+    @property
+    def shareable(self) -> bool:
+        """A field has no groups."""
+        return False
+
     def finer(self) -> "FieldTarget":
         """The same density with four times the draws."""
         return self._with(noise=noise(self.model.noise, MORE, 0)).weigh(self.rows)
