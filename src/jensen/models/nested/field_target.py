@@ -150,7 +150,8 @@ class FieldTarget(NestedTarget):
         joined = np.zeros((len(away), whole.dim))
         joined[:, self.model.where] = np.concatenate([places, np.tile(point, (len(away), 1))], axis=1)
         values = whole.value(joined)
-        falls = np.isfinite(values) & (values[0] - values <= STEEPER * away**2 * np.abs(values[0] - values[1]))
+        drop = np.minimum(values[0] - values, np.finfo(float).max)
+        falls = np.isfinite(values) & (drop <= STEEPER * away**2 * np.abs(drop[1]))
         return places[np.flatnonzero(falls)[-1] if falls.any() else 0].astype(self.model.start.dtype)
 
     def chart(self) -> dict[str, np.ndarray]:
