@@ -33,6 +33,8 @@ FEW = 64
 """Values that are worth no program of their own."""
 MULTIPLIED = 20
 """Multiplications of matrices that take as long as a data value."""
+TOLD = 2_000_000
+"""Data values that deterministic sites are told from at a time."""
 COMMON, SAME = 2e5, 0.02
 """Data values from which on groups may share nodes, and nats that this may change."""
 HEAVY, WHOLE, DEAR = 1e6, 2e7, 3e4
@@ -179,10 +181,10 @@ class NestedTarget(Target):
 
     def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """θ and the deterministic sites that it determines, each (rows, ...); without such sites it costs no data."""
-        if any(site.name not in self.model.computed for site in self.structure.deterministic):
-            return super().constrain(points)
         found = copy.copy(self)
         found.wide, found.widths = THETA
+        if any(site.name not in self.model.computed for site in self.structure.deterministic):
+            found.wide, found.widths = int(np.clip(TOLD // max(self.rows, 1), self.wide, THETA[0])), ()
         return Target.constrain(found, points)
 
     def places(self, count: int) -> tuple[int, int]:
