@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms.blackbox import recipes
+from jensen.algorithms.blackbox import ascent, recipes
 from jensen.algorithms.blackbox.recipes import choose, chosen_estimator
 from jensen.bounds import ELBO
 from jensen.core import AbstractEstimator
@@ -140,6 +140,35 @@ def test_the_choice_weighs_variance_and_work():
         assert by_factor["theta"].measured[f"path derivative, controls, {recipes.QUIETED}"] < 1e-6
         assert all(value >= 1.0 for choice in chosen.choices for value in choice.weighed.values())
         assert chosen.num_draws == chosen.estimator().num_draws
+
+
+def test_a_short_fit_takes_the_quietest_in_theory():
+    """Nothing is measured until the steps have cost what measuring does; then another estimator may take over."""
+    with working("double"):
+        q, target = few_rows(0.0, 0.0), native_target(hierarchical, {"x": X[:10]}, "double")
+        links = target.links({name: factor.rows for name, factor in q.factors.items()})
+        first = recipes.presumed(target, q, links, 8)
+        assert first.open
+        assert "without measuring" in str(first)
+        assert {c.chosen for c in first.choices} == {f"path derivative, controls, {recipes.QUIETED}"}
+        plain = Mixed({name: Reparameterised(stick=True) for name in q.factors}, 4)
+        later = Mixed({name: Reparameterised(stick=True) for name in q.factors}, 5)
+        seen = []
+
+        def taken(q):
+            seen.append(q)
+            return later
+
+        steps = ascent.Chunks(target, plain, ELBO(), later=taken, worth=np.inf)
+        q, state, *_ = steps(q, 0.1, ascent.fresh(q), jr.key(0), 3)
+        assert steps.estimator is plain
+        steps.worth = 1.0  # what is left: less than three more steps
+        for _ in range(2):
+            _, _, _, values, fine = steps(q, 0.1, state, jr.key(1), 3)
+        assert steps.estimator is later
+        assert len(seen) == 1
+        assert fine.all()
+        assert np.isfinite(values).all()
 
 
 @pytest.mark.parametrize("quiet", ["path derivative", "score over the Markov blanket"])

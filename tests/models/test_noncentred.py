@@ -46,7 +46,7 @@ CENTRED = {
 def test_sites_with_a_scale_that_is_latent_can_move(target):
     """Not those whose location alone depends on latents, on a bounded support, or under a summed-out latent."""
     with working("double"):
-        assert movable(target.model) == ("gain", "slope", "heavy")
+        assert movable(target.model, target.structure) == ("gain", "slope", "heavy")
     assert noncentred(build(LogDensity(lambda z: -jnp.sum(z["u"] ** 2), {"u": 2}), None, "double")) is None
 
 

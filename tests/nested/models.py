@@ -233,3 +233,14 @@ def answers(y=None, persons=50, items=24):
         ability = numpyro.sample("ability", dist.Normal(0, 1))
         with numpyro.plate("item", items, dim=-1):
             numpyro.sample("y", dist.Bernoulli(logits=a * (ability - b)), obs=y)
+
+
+def graded(y=None, persons=12, items=5):
+    """Binary answers: an ability of each person, and difficulties of items that have a mean and a spread."""
+    m, s = numpyro.sample("m", dist.Normal(0, 1)), numpyro.sample("s", dist.HalfNormal(1))
+    with numpyro.plate("item", items, dim=-1):
+        b = numpyro.sample("b", dist.Normal(m, s))
+    with numpyro.plate("person", persons, dim=-2):
+        ability = numpyro.sample("ability", dist.Normal(0, 1))
+        with numpyro.plate("item", items, dim=-1):
+            numpyro.sample("y", dist.Bernoulli(logits=ability - b), obs=y)

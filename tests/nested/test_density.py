@@ -6,6 +6,7 @@ from scipy.stats import halfnorm, multivariate_normal
 
 from jensen.models import build
 from jensen.models.nested import integrated
+from jensen.models.noncentred import centring, noncentred
 from tests.nested import models
 
 POINTS = np.array([[0.4, -0.5], [0.9, -1.5], [-0.3, 0.4]])
@@ -44,8 +45,42 @@ def test_gaussian_groups_are_exact():
         assert target.value(point[None])[0] == pytest.approx(exact, abs=1e-6)
 
 
+def test_latents_that_are_left_may_be_noncentred():
+    """b = m + s v: the same density, with log s for every item besides; the groups' integrals stay as they are."""
+    y = (np.random.default_rng(2).random((12, 5)) < 0.5).astype(int)
+    target = integrated(build(models.graded, {"y": y}, "double"))
+    other = noncentred(target)
+    assert set(centring(other)) == {"b"}
+    points = np.random.default_rng(3).normal(0.0, 0.5, (3, other.dim))
+    where, scale = other.structure.offsets, np.exp(points[:, other.structure.offsets["s"]])
+    own = points.copy()
+    items = slice(where["b"], where["b"] + 5)
+    own[:, items] = points[:, where["m"], None] + scale[:, None] * points[:, items]
+    np.testing.assert_allclose(other.value(points), target.value(own) + 5 * np.log(scale), rtol=1e-9)
+    np.testing.assert_allclose(other.finer().value(points), other.value(points), atol=0.01)
+
+
 def test_too_few_nodes_are_noticed():
     coarse = integrated(build(models.counts, {"y": models.COUNTS}, "double"), 2)
     fine = integrated(build(models.counts, {"y": models.COUNTS}, "double"))
     assert coarse.error(POINTS) > 0.05
     assert fine.error(POINTS) < 0.01
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_draws_of_groups_follow_their_conditional(counted, same):
+    points = np.tile([0.4, np.log(1.5)], (4000, 1))
+    if not same:  # each with a chain of its own
+        points[1::2, 0] += 1e-9
+    found = counted.complete(points, 3)["u"]
+    u = np.linspace(-9.0, 9.0, 2001)
+    logs = models.COUNTS[:, None] * (0.4 + u) - np.exp(0.4 + u) - 0.5 * (u / 1.5) ** 2
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean = weights @ u
+    sd = np.sqrt(weights @ u**2 - mean**2)
+    tail = (weights * (u < (mean - 1.5 * sd)[:, None])).sum(axis=1)
+    np.testing.assert_allclose((found.mean(axis=0) - mean) / sd, 0.0, atol=0.08)
+    np.testing.assert_allclose(found.std(axis=0) / sd, 1.0, atol=0.07)
+    np.testing.assert_allclose((found < mean - 1.5 * sd).mean(axis=0), tail, atol=0.025)
+    np.testing.assert_allclose(np.corrcoef(found.T), np.eye(len(mean)), atol=0.1)

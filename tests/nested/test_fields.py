@@ -277,3 +277,11 @@ def test_what_bends_far_from_where_it_was_looked_at_is_not_taken_for_gaussian():
     assert beyond.doubts(points)
     assert within.drawn(points, 1)[1].accepted.min() == 1.0
     assert not within.doubts(points)
+
+
+def test_the_work_of_a_factorisation_without_some_latents_is_that_of_their_pattern():
+    data = models.rated_data()
+    target = over_field(build(models.rated, data, "double"), ("a", "b"))
+    only = over_field(build(models.rated, data, "double"), ("a",))
+    assert target.dearer(("a",)) == target.model.order.elimination.work / only.model.order.elimination.work
+    assert target.dearer(("a", "b")) == 1.0

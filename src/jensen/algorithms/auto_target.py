@@ -34,9 +34,11 @@ group from which on a field is tried first, and latents of a field."""
 LEVELS = 3
 """Latents of a site from which on it may be the levels of a factor."""
 DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
-"""Data values that one evaluation of a field's integral may read; how many times as many it may be with all Gaussian
-latents in it, or all latents on the real line where data are many (more if that leaves fewer latents by a larger
-factor), and how many in any case."""
+"""Data values that one evaluation of a field's integral may read; how many times as many it may be with all latents on
+the real line in it, or where data are many (more if that leaves fewer latents by a larger factor), and how many in any
+case. Of all that are Gaussian, the same for the multiplications of a factorisation."""
+CHEAPER = 8
+"""Times as much that a field may cost as groups that leave more latents."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +95,8 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     """Nested densities that leave few latents of many, in the order they are to be tried, and what speaks against more.
 
     Groups that are independent given the rest come first where they leave few others; else all latents on the real line
-    are a field, if there are many and it can be factorised, and then groups that leave more. What is exact, Gaussian
-    given the rest, comes before what is not.
+    are a field, if there are many and it can be factorised, and then groups that leave more; these first where the
+    field costs many times as much. What is exact, Gaussian given the rest, comes before what is not.
     """
     if density.dim < MANY:
         return (), ""
@@ -109,8 +111,16 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
     field, why = _field(density)
     if field is None:
         return found, why
-    beside = groups is not None and groups.dim <= min(FEW, field.dim)  # nothing is gained by the field
+    if groups is None:
+        return (field,), ""
+    dear = not field.model.order.quadratic and CHEAPER * _cost(groups) < _cost(field)
+    beside = groups.dim <= min(FEW, field.dim) or dear
     return ((*found, field) if beside else (field, *found)), why
+
+
+def _cost(nested: NestedTarget) -> int:
+    """Data values that as many evaluations read as there are coordinates."""
+    return nested.dim * nested.elements
 
 
 def _levels(density: Target, groups: NestedTarget) -> bool:
@@ -127,20 +137,23 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     why = bent(density, names)
     if why:
         return None, why
-    field = _affordable(density, names, DEAREST)
-    if field is None:
-        return None, ""
+    everything = candidates(density, 1)
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
     # Elsewhere it is nearly so, and every coordinate less saves evaluations.
-    exact, everything = check_levels(field).model.order.quadratic, candidates(density, 1)
+    wider = _affordable(density, everything, DEAREST)
+    exact = wider is not None and wider.model.order.quadratic
+    if wider is not None and exact and (wider.elements <= CHEAP or wider.dearer(names) <= DEARER):
+        return check_levels(wider), ""
+    field = wider if everything == names else _affordable(density, names, DEAREST)
+    if field is None:
+        return None, ""
+    if check_levels(field).model.order.quadratic or wider is None:
+        return field, ""
     left = sum(site.size for site in density.structure.latents if site.name not in everything)
     fewer = (density.dim - size) / max(left, 1)
-    dearer = AS_DEAR if field.heavy and not exact else DEARER
-    most = max(dearer, 1.0 if exact else fewer) * field.elements
-    wider = _affordable(density, everything, most if field.heavy and not exact else max(most, CHEAP))
-    if wider is None or (not wider.model.order.quadratic if exact else bent(density, everything)):
-        return field, ""
-    return wider, ""
+    most = max(AS_DEAR if field.heavy else DEARER, fewer) * field.elements
+    worth = wider.elements <= (most if field.heavy else max(most, CHEAP))
+    return (wider if worth and not bent(density, everything) else field), ""
 
 
 def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:

@@ -31,7 +31,8 @@ class BBVI(AbstractAlgorithm):
     latents with a small support are summed over their own values given draws of the rest, and what is left is scored
     over its Markov blanket (read off the traced program) with regressed controls; the noise that neighbours' draws add
     is interpolated away in their statistics (`jensen.estimators.neighbours`). The gradients are chosen for the
-    least work, operations of a step times the steps that their measured variance asks for, and `status` says which.
+    least work, operations of a step times the steps that their measured variance asks for, once the steps have been as
+    much work as measuring is; until then they are those with the most taken out. `status` says which.
     Steps are in units of each factor's Fisher information; the step size halves until two averages agree to
     `tolerance` posterior sds. A model whose latents are all discrete with at most 65536 joint states is solved exactly
     by coordinate ascent on the table of its log joint, from many starts.
@@ -128,17 +129,24 @@ class BBVI(AbstractAlgorithm):
         part = q.at(target.batch())
         links = target.links({name: factor.rows for name, factor in part.factors.items()})
         first, key = pair(key)
-        how, estimator = "", self.estimator
-        if estimator is None:
-            chosen = recipes.choose(target, q, links, self.num_draws, first)
-            how, estimator = str(chosen), chosen.estimator()
+        chosen = None if self.estimator is not None else recipes.presumed(target, q, links, self.num_draws)
+
+        def measured(q: Any) -> Any:
+            nonlocal chosen
+            chosen = recipes.choose(target, q if learn is None else q.q, links, self.num_draws, first)
+            return estimator_of(chosen.estimator())
+
+        def estimator_of(inner: Any) -> Any:
+            return inner if learn is None else Jointly(inner, learn.charts)
+
         reached: tuple[float, ...] = ()
         discrete = any(factor.discrete for factor in q.factors.values())
-        if learn is None:
-            steps = ascent.Chunks(target, estimator, self.bound)
-        else:
-            q, move = learn.together(q), JointMove(ascent.ByInformation())
-            steps = ascent.Chunks(target, Jointly(estimator, learn.charts), self.bound, move)
+        move: Any = ascent.ByInformation()
+        if learn is not None:
+            q, move = learn.together(q), JointMove(move)
+        later = measured if chosen is not None and chosen.open else None
+        begun = estimator_of(self.estimator if chosen is None else chosen.estimator())
+        steps = ascent.Chunks(target, begun, self.bound, move, later=later, worth=recipes.MEASURING)
         if discrete and self.num_starts > 1:
             q, reached = yield from self._race(steps, q, seed)
         epoch = 1 if target.subsample is None else target.subsample.epoch
@@ -159,7 +167,7 @@ class BBVI(AbstractAlgorithm):
             if fit.converged
             else f"Stopped at {self.max_steps} steps; the last averages still differ by {fit.shift:.2g} posterior sd."
         )
-        status = f"{end} Gradients: {how}." if how else end
+        status = f"{end} Gradients: {chosen}." if chosen is not None else end
         certificate = Certificate(shift_in_sd=fit.shift, rejected_steps=float(fit.rejected))
         return Outcome(fit.q, fit.converged, status, certificate, restarts=reached)
 
@@ -169,7 +177,7 @@ class BBVI(AbstractAlgorithm):
         for start in range(self.num_starts):
             begin: Any = q if start == 0 else _elsewhere(q, seed + start)
             key = purpose_key(seed, f"start {start}")
-            _, _, average, values, fine = steps(begin, 0.1, ascent.ADAM.init(begin), key, 200)
+            _, _, average, values, fine = steps(begin, 0.1, ascent.fresh(begin), key, 200)
             tail = values[100:][fine[100:]]
             reached = float(tail.mean()) if len(tail) else -np.inf
             found.append((reached, start, average))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jensen.algorithms import noncentring, richer
+from jensen.algorithms import moving, noncentring, richer
 from jensen.algorithms.adaptive import adapted
 from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
@@ -60,7 +60,13 @@ def escalate(
     beyond = partial(_mixtures, target, around, found, seed, kept, gaussian, at_once)
     if at_once:
         return (yield from beyond(outcome))
-    return replace(outcome, further=beyond) if kept.gap > CHEAP and richer.affordable(target) else outcome
+    if not kept.gap > CHEAP:
+        return outcome
+    if richer.affordable(target):
+        return replace(outcome, further=beyond)
+    return (
+        replace(outcome, further=partial(moving.moved, target, around, seed)) if moving.affordable(target) else outcome
+    )
 
 
 def _mixtures(

@@ -45,17 +45,18 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
             # a surface follows the integrals that it was told
             emulated = isinstance(outcome.target, EmulatedTarget)
             limit = ERROR if emulated else LITTLE
-        error = target.error(points)
+            own = target if emulated else outcome.target  # in the coordinates of q
+        error = own.error(points)
         if error < ERROR or more == TRIES:
             break
-        target = target.finer()
+        target, own = target.finer(), own.finer()
     names = ", ".join(f"'{site.name}'" for site in target.structure.conditional)
-    doubts = target.doubts(points)
+    doubts = own.doubts(points)
     if not error < ERROR:
         doubts = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {doubts}"
     status = f"{doubts or f'Given the other latents, {names} integrated out {target.how}.'} {outcome.status}"
     converged = outcome.converged and not doubts
-    judge = outcome.target if emulated else target
+    judge = outcome.target if emulated else own
     return replace(outcome, target=judge.settled(), converged=converged, status=status), doubts
 
 
@@ -79,7 +80,8 @@ def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, No
         if near and np.abs(apart[len(points) :] - middle).max() < FAR:
             return replace(outcome, target=seen), points
     outcome = yield from on_target(target, fit(target, seed))
-    return replace(outcome, target=target), _points(target, outcome.q, count, seed)
+    outcome = replace(outcome, target=target if outcome.target is None else outcome.target)
+    return outcome, _points(target, outcome.q, count, seed)
 
 
 def _heaviest(seen: EmulatedTarget, q: Any, seed: int, count: int) -> np.ndarray:

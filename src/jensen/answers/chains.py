@@ -12,6 +12,7 @@ from jensen.answers.contract import Draws
 from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.packing import packed, unpacked
 from jensen.core import AbstractCheck, Outcome
+from jensen.diagnostics.checks import Modes
 from jensen.diagnostics.checks.mixing import Mixing
 from jensen.diagnostics.evidence import Evidence, evidence
 from jensen.diagnostics.importance import Pool, pool_size
@@ -49,6 +50,10 @@ class ChainsAnswer(GaussianAnswer):
         weights = np.full(len(points), 1.0 / len(points))
         return Pool(points, log_joint, log_joint, log_joint, weights, -1.0, -1.0, 0.0, True, True)
 
+    def settled_pool(self, seed: int) -> Pool:
+        """The same: tails are as long as the chains have them."""
+        return self.pool(seed)
+
     def onward(self, pool: Pool) -> str:
         """It has gone on already."""
         del pool
@@ -71,8 +76,8 @@ class ChainsAnswer(GaussianAnswer):
         return self.target.complete(points[rows], seed)
 
     def checks(self) -> tuple[AbstractCheck, ...]:
-        """How the chains mix."""
-        return (Mixing(),)
+        """How the chains mix, and where other modes were looked for what these hold."""
+        return (Mixing(),) if self.outcome.certificate.share_elsewhere is None else (Modes(), Mixing())
 
     def parameters(self) -> dict[str, np.ndarray]:
         """All draws."""

@@ -93,7 +93,7 @@ class GaussianAnswer(AbstractAnswer):
         density = target.density if isinstance(target, AutoTarget) else target
         assert density is not None  # there is a Gaussian on it
         self.target, self.outcome, self.seed = density, outcome, seed
-        self.grows, self.costly = not density.heavy, density.dear or density.dim >= MANY
+        self.grows, self.costly = not density.dear, density.dear or density.dim >= MANY
         self.structure, self.program = density.structure, density.program
         self.advice = {"usable": CORRECTED, "untrusted": untried(outcome)}
 
@@ -277,9 +277,9 @@ class GaussianAnswer(AbstractAnswer):
         closed = collapsed.chart(self.target)
         if closed:
             return {f"{CLOSED}/{name}": value for name, value in closed.items()}
-        if isinstance(self.target, NestedTarget):
-            return {f"{INTEGRATED}/{name}": value for name, value in self.target.chart().items()}
-        return {f"{CENTRED}/{name}": np.asarray(value) for name, value in centring(self.target).items()}
+        inner = self.target.chart() if isinstance(self.target, NestedTarget) else {}
+        integrated = {f"{INTEGRATED}/{name}": value for name, value in inner.items()}
+        return integrated | {f"{CENTRED}/{name}": np.asarray(value) for name, value in centring(self.target).items()}
 
     @staticmethod
     def on_chart(target: Any, parameters: Mapping[str, np.ndarray]) -> Any:
@@ -290,8 +290,7 @@ class GaussianAnswer(AbstractAnswer):
             return collapsed.on_chart(target, known)
         start = f"{INTEGRATED}/"
         known = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
-        if known:
-            return on_chart(target, known)
+        target = on_chart(target, known) if known else target
         start = f"{CENTRED}/"
         centred = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
         return noncentred(target, centred) if centred else target

@@ -114,7 +114,7 @@ def _shared(fit: Fit, count: int, raw: bool) -> tuple[dict[str, np.ndarray], int
     if not raw and fit.check().verdict == "usable":
         rows = fit.pool.resample(places, 0)
     else:
-        rows = np.random.default_rng(0).integers(fit.pool.half, size=places)
+        rows = np.arange(places) % fit.pool.half  # the first of quasi-random points are well spread
     draws = fit.answer.resampled(fit.pool, fit._pool_draws, np.repeat(rows, each), 0)
     return fit._whole(draws, 0), each
 

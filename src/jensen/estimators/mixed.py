@@ -104,8 +104,16 @@ class Mixed(AbstractEstimator):
         names, still = self.controlled(q), stopped(q)
         own = {name: own[name] for name in names}
         others = {name: value for name, value in values.items() if name not in names}
-        slopes = pull(jax.grad(lambda own: self.at(bound, model, still, batch, {**stopped(others), **own}))(own))
-        surrogate = self.at(bound, model, q, batch, {**others, **stopped(own)})
+
+        def of_draws(own: Any) -> Scalar:
+            return self.at(bound, model, still, batch, {**stopped(others), **own})
+
+        value, slopes = jax.value_and_grad(of_draws)(own)
+        slopes = pull(slopes)
+        if all(name in names and self.recipe(q, name).stick for name in q.factors):  # type: ignore[attr-defined]
+            surrogate = stopped(value)  # every gradient comes through the draws
+        else:
+            surrogate = self.at(bound, model, q, batch, {**others, **stopped(own)})
         for name in names:
             each = jax.tree.map(lambda g: self.num_draws * g, slopes[name])
             slope = controlled(still.factors[name], own[name], each)

@@ -30,6 +30,14 @@ def split(key: Any, count: int) -> Any:
     return _threefry(key, np.arange(count, dtype=np.uint32)) if _plain(key) else jr.split(key, count)
 
 
+def split_in(key: Any, count: int, size: int) -> list[Any]:
+    """The keys of `split(key, count)` in parts of at most `size`, cut in NumPy."""
+    keys = split(key, count)
+    impl, words = jr.key_impl(keys), np.asarray(jr.key_data(keys))
+    parts: list[Any] = [words[at : at + size] for at in range(0, count, size)]
+    return [jr.wrap_key_data(part, impl=impl) for part in parts]
+
+
 def fold_in(key: Any, number: int) -> Any:
     """`jax.random.fold_in(key, number)`, to the bit, outside compiled programs."""
     return _threefry(key, np.asarray(number, np.uint32)) if _plain(key) else jr.fold_in(key, number)

@@ -36,22 +36,29 @@ class Program:
 
     def __init__(self, fn: Callable[..., Any], heavy: bool | str = False):
         self.fn, self.heavy = fn, heavy
-        self._known: dict[Hashable, tuple[Any, Any, Any]] = {}
+        self._known: dict[Hashable, tuple[Any, Any, Any, Jaxpr]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's outputs, as arrays."""
         check_process()
+        (compiled, consts, out, _), leaves = self._at(arguments)
+        return jax.tree.unflatten(out, compiled(consts, leaves))
+
+    def traced(self, *arguments: Any) -> Jaxpr:
+        """The program for arguments like these; nothing is compiled."""
+        return self._at(arguments)[0][3]
+
+    def _at(self, arguments: Any) -> tuple[tuple[Any, Any, Any, Jaxpr], list[Any]]:
         leaves, tree = jax.tree.flatten(arguments)
         leaves = [_strong(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         key = (tree, shapes, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
         if key not in self._known:
             self._known[key] = self._find(tree, leaves, shapes)
-        compiled, consts, out = self._known[key]
-        return jax.tree.unflatten(out, compiled(consts, leaves))
+        return self._known[key], leaves
 
     @alone()
-    def _find(self, tree: Any, leaves: list[Any], shapes: Hashable) -> tuple[Any, Any, Any]:
+    def _find(self, tree: Any, leaves: list[Any], shapes: Hashable) -> tuple[Any, Any, Any, Jaxpr]:
         def flat(*values: Any) -> Any:
             return self.fn(*jax.tree.unflatten(tree, values))
 
@@ -68,7 +75,7 @@ class Program:
             _SHARED[key] = (_compiled(jaxpr, self.heavy), jaxpr)
             if len(_SHARED) > MAX_PROGRAMS:
                 _SHARED.popitem(last=False)
-        return _SHARED[key][0], consts, jax.tree.structure(out)
+        return _SHARED[key][0], consts, jax.tree.structure(out), jaxpr
 
 
 def _strong(leaf: jax.Array) -> jax.Array:

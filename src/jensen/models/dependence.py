@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend import core as jex
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from jensen.models.folding import bind, called, evaluated
+from jensen.models.folding import bind, called, evaluated, fold, in_numpy
 from jensen.models.movement_rules import ELEMENTWISE, MOVEMENT, along, contracted, gathered, merge, reduced, spread
 
 NONE, MANY = -1, -2
@@ -279,6 +279,8 @@ def moved(eqn: Any, inputs: list[Any], ids: list[np.ndarray], operands: int) -> 
     """The operation itself, done to row indices."""
     given = [*(ids[:operands] if operands else ids), *(inputs[operands:] if operands else [])]
     extra = {"fill_value": NONE} if eqn.primitive.name == "gather" else {}
+    if in_numpy(eqn.primitive.name):
+        return fold(eqn.primitive, eqn.params, [np.asarray(g) for g in given])
     results = bind(eqn.primitive, {**eqn.params, **extra}, [jax.numpy.asarray(g) for g in given])
     return [np.asarray(result) for result in results]
 

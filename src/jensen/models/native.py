@@ -29,6 +29,9 @@ from jensen.models.structure import Structure
 from jensen.models.subsample import Subsample, subsampled
 from jensen.models.target import Target
 
+WIDTHS = (64, 512)
+"""Draws of one call of the log joint."""
+
 
 class NativeTarget:
     """The model, its structure, and which entry of its log joint depends on which row of which latent.
@@ -134,8 +137,13 @@ class NativeTarget:
     def log_joint(self, draws: dict[str, Any]) -> np.ndarray:
         """log p(x, z) of stacked draws, in nats."""
         with working(self.precision):
-            self.values += len(next(iter(draws.values())))
-            values = np.asarray(jax.device_get(_log_joint(self.model, draws)), float)
+            count = len(next(iter(draws.values())))
+            self.values += count
+            # Whole widths, so that numbers of draws share programs; where the host is called, every value costs.
+            width = next((w for w in WIDTHS if count <= w), WIDTHS[-1]) if self.differentiable else max(1, count)
+            rows = np.minimum(np.arange(-(-count // width) * width), count - 1).reshape(-1, width)
+            parts = [_log_joint(self.model, {n: np.asarray(d)[own] for n, d in draws.items()}) for own in rows]
+            values = np.concatenate([np.asarray(part, float) for part in jax.device_get(parts)])[:count]
         self.raise_failure()
         return values
 

@@ -20,6 +20,7 @@ from jensen.math.precision import float_type, working
 from jensen.models.analysis import placeholders, traced
 from jensen.models.bijection import AbstractChart, SiteBijection
 from jensen.models.frozen import Frozen
+from jensen.models.nested import NestedModel
 from jensen.models.numpyro import NumPyroModel, seeded
 from jensen.models.structure import Structure
 from jensen.models.target import Target
@@ -110,22 +111,25 @@ def noncentred(target: Target, centred: dict[str, Any] | None = None) -> Target 
     """The same density in non-centred coordinates; `None` where no site has a scale that depends on latents.
 
     `centred` gives c by site; left out, every site that can be is non-centred throughout. Evaluations go on counting.
+    Where groups of latents are integrated out, the others may be; a surface that stands for a density has coordinates
+    of its own.
     """
     model = target.model
-    if not isinstance(model, NumPyroModel) or target.subsample is not None:
+    base = model.base if isinstance(model, NestedModel) else model
+    if not isinstance(base, NumPyroModel) or target.subsample is not None or target.origin is not target:
         return None
     chart = model.bijection.inner if isinstance(model.bijection, NonCentred) else model.bijection
     sites = target.structure.sites
     if centred is None:
         with working(target.precision):
-            centred = {name: np.zeros(sites[name].unconstrained_shape) for name in movable(model)}
-    if not centred:
+            names = movable(base, target.structure)
+            centred = {name: np.zeros(sites[name].unconstrained_shape) for name in names}
+    if not (centred and isinstance(chart, SiteBijection)):  # it is of one rotation
         return None
     dtype = float_type(target.precision)
     leaves: dict[str, Any] = {name: np.asarray(value, dtype) for name, value in centred.items()}
-    assert isinstance(chart, SiteBijection)  # the only other chart of a program
     found = copy.copy(target)
-    program = {"data": model.data, "fn": model.fn, "fixed": model.fixed}
+    program = {"data": base.data, "fn": base.fn, "fixed": base.fixed}
     moved = NonCentred(structure=chart.structure, bounds=chart.bounds, inner=chart, centred=leaves, **program)
     found.model = dataclasses.replace(model, bijection=moved)
     return found
@@ -137,13 +141,12 @@ def centring(target: Target) -> dict[str, Any]:
     return chart.centred if isinstance(chart, NonCentred) else {}
 
 
-def movable(model: NumPyroModel) -> tuple[str, ...]:
-    """Sites with a location and a scale that depends on latents, all of them continuous.
+def movable(model: NumPyroModel, structure: Structure) -> tuple[str, ...]:
+    """Sites of `structure` with a location and a scale that depends on latents, all of them there and continuous.
 
     Where only the location depends on latents, a Gaussian with correlations has nothing to gain.
     """
-    structure = model.bijection.structure
-    latents = placeholders(structure)
+    latents = placeholders(model.bijection.structure)
 
     def places(given: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}

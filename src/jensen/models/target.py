@@ -126,6 +126,12 @@ class Target:
         """The target whose values are the program's own, far out too: itself, unless a surface stands for it."""
         return self
 
+    def in_batches(self, width: int) -> "Target":
+        """The same target, evaluated at so many points at a time."""
+        found = copy.copy(self)
+        found.wide, found.widths = width, ()
+        return found
+
     @property
     def program(self) -> NumPyroProgram | None:
         """The NumPyro program behind the density; `None` for a plain log density."""

@@ -179,7 +179,7 @@ def _black_box_plan(name: str, target: NativeTarget, why: str, found: Equations 
     method = (
         why,
         "Black-box VI: a native factor for each latent, by stochastic gradients of the bound (jn.bbvi()). Which "
-        "gradient each factor gets is measured at the start of the fit; fit.status says it.",
+        "gradient each factor gets is measured where the fit is long; fit.status says it.",
         "Where all latents are discrete with at most 65536 joint states, coordinate ascent on their table instead.",
         "A verdict on the result from importance weights; see fit.check().",
     )
@@ -215,7 +215,7 @@ def _movable(target: Target) -> tuple[str, ...]:
     if not isinstance(target.model, NumPyroModel):
         return ()
     with working(target.precision):
-        return movable(target.model)
+        return movable(target.model, target.structure)
 
 
 def _update(site: Site, movable: bool) -> str:

@@ -2,7 +2,7 @@
 
 import abc
 import functools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jensen.algorithms.averaged import averaged, chosen, finite
 from jensen.core import AbstractBound, AbstractEstimator, AbstractFamily, Progress
 from jensen.estimators.mixed import Expected, Mixed
 from jensen.families.native import AbstractFreeForm, Product
 from jensen.math.keys import pair, split
+from jensen.math.operations import operations
 from jensen.math.programs import Program
 from jensen.rules import in_running_units
 
@@ -36,7 +38,8 @@ class Chunks:
 
     The change comes after `quick` chunks, not after some time, so that a seed gives the same bits on every machine.
     `move` is how q moves, `ByInformation()` by default; `heavy` how the long program is compiled, as in `Program`.
-    Where runs differ in length, one program serves all up to the `longest`.
+    Where runs differ in length, one program serves all up to the `longest`. `later` gives the estimator that takes over
+    at the present q once the steps have been `worth` operations of work.
     """
 
     def __init__(
@@ -48,21 +51,36 @@ class Chunks:
         quick: int = QUICK_CHUNKS,
         heavy: bool | str = True,
         longest: int | None = None,
+        later: Callable[[Any], Any] | None = None,
+        worth: float = np.inf,
     ):
-        self.longest = longest
-        self.target, self.estimator, self.done, self.quick = target, estimator, 0, quick
+        self.longest, self.bound, self.heavy = longest, bound, heavy
+        self.target, self.done, self.quick, self.later, self.worth = target, 0, quick, later, worth
         self.move = move or ByInformation()
-        run = functools.partial(run_chunk, estimator, bound, self.move)
-        self._quick, self._optimised = Program(run), Program(run, heavy=heavy)
+        self._work: dict[int, float] = {}
+        self._take(estimator)
+
+    def _take(self, estimator: Any) -> None:
+        self.estimator = estimator
+        run = functools.partial(run_chunk, estimator, self.bound, self.move)
+        self._quick, self._optimised = Program(run), Program(run, heavy=self.heavy)
 
     def __call__(self, q: Any, rate: float, state: Any, key: Any, count: int) -> Any:
         """What `run_chunk` returns, the values and flags as NumPy arrays."""
-        program = self._quick if self.done < self.quick else self._optimised
-        self.done += 1
         keys, model = split(key, self.longest or count), self.target.step_model
         rows = self.target.rows(key, self.longest or count)
         used = None if self.longest is None else np.int32(count)
-        q, state, average, values, fine = program(model, q, state, np.float64(rate), keys, rows, used)
+        given = (model, q, state, np.float64(rate), keys, rows, used)
+        if self.later is not None:
+            if count not in self._work:
+                self._work[count] = operations(self._quick.traced(*given))
+            self.worth -= self._work[count]
+            if self.worth < 0.0:
+                self._take(self.later(q))
+                self.later = None
+        program = self._quick if self.done < self.quick else self._optimised
+        self.done += 1
+        q, state, average, values, fine = program(*given)
         self.target.gradients += count * self.estimator.num_draws
         values, fine = np.asarray(values, float)[:count], np.asarray(fine)[:count]
         self.target.raise_failure()
@@ -87,17 +105,56 @@ def run_chunk(
     must not move a row that it says nothing about.
     """
 
-    def one(q_all: Any, state_all: Any, key: Any, own: Any) -> Any:
-        batch = None if own is None else model.batch(own)
-        q, state = q_all.at(batch), _over_families(lambda f: f.at(batch), state_all)
+    def moved(q: Any, state: Any, key: Any, batch: Any) -> Any:
         value, slope = jax.value_and_grad(lambda q: estimator(bound, model, q, batch, key))(q)
-        new, new_state = move.step(estimator, q, slope, state, rate)
+        return value, move.step(estimator, q, slope, state, rate)
+
+    def on_batch(q_all: Any, state_all: Any, key: Any, own: Any) -> Any:
+        batch = model.batch(own)
+        q, state = q_all.at(batch), _over_families(lambda f: f.at(batch), state_all)
+        value, new = moved(q, state, key, batch)
         # The state too: a second moment that overflowed would hold q still from here on.
-        fine = finite(value, (new, new_state))
-        q, state = chosen(fine, (new, new_state), (q, state))
+        fine = finite(value, new)
+        q, state = chosen(fine, new, (q, state))
         return q_all.put(q, batch), _over_families(lambda a, b: a.put(b, batch), state_all, state), value, fine
 
-    return averaged(one, q, state, keys, rows, count)
+    def whole(x: Any, held: Any, key: Any, own: Any) -> Any:
+        del own
+        value, (new, new_state) = moved(q_of(x), state_of(*held), key, None)
+        new = ravel_pytree(new)[0], _numbers(new_state)[0]
+        fine = finite(value, new)
+        return *chosen(fine, new, (x, held)), value, fine
+
+    if rows is not None:
+        return averaged(on_batch, q, state, keys, rows, count)
+    # One vector each: a step is then a few operations, however many arrays there are.
+    (x, q_of), (held, state_of) = ravel_pytree(q), _numbers(state)
+    x, held, average, values, fine = averaged(whole, x, held, keys, None, count)
+    return q_of(x), state_of(*held), q_of(average), values, fine
+
+
+def _numbers(state: Any) -> tuple[Any, Callable[..., Any]]:
+    """((all floats of a state as one vector, the rest of it), how the state comes back)."""
+    floats, rest = eqx.partition(state, eqx.is_inexact_array)
+    flat, back = ravel_pytree(floats)
+    return (flat, rest), lambda flat, rest: eqx.combine(back(flat), rest)
+
+
+def fresh(q: Any) -> Any:
+    """Adam's state before the first step, all of it zero; nothing is compiled for it."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(ADAM.init, q))
+
+
+def adam(slope: Any, state: Any, rule: optax.GradientTransformation = ADAM) -> tuple[Any, Any]:
+    """(update, state) of a tree, as one vector."""
+    units: Any
+    moments: Any
+    units, moments = state
+    flat, back = ravel_pytree(slope)
+    moments = moments._replace(mu=ravel_pytree(moments.mu)[0], nu=ravel_pytree(moments.nu)[0])
+    stepped: Any = rule.update(flat, (units, moments))
+    update, (units, moments) = stepped
+    return back(update), (units, moments._replace(mu=back(moments.mu), nu=back(moments.nu)))
 
 
 def _over_families(fn: Any, *states: Any) -> Any:
@@ -121,7 +178,7 @@ def step(estimator: Any, q: Product, slope: Product, state: Any, rate: Any) -> t
     information = replace(q, factors={name: factor.information() for name, factor in q.factors.items()})
     root = jax.tree.map(lambda f: jnp.sqrt(jnp.maximum(f, FLOOR)), information)
     white = jax.tree.map(lambda g, r: g / r, slope, root)
-    update, state = ADAM.update(white, state)
+    update, state = adam(white, state)
     moved = jax.tree.map(lambda x, u, r: x + rate * u / r, q, update, root)
     recipes = estimator.recipes if isinstance(estimator, Mixed) else {}
     for name, factor in q.factors.items():
@@ -169,16 +226,16 @@ class BlackBoxFit:
 
 def apart(a: Product, b: Product) -> float:
     """The largest difference of two products: means in sd, log sds, and ten times a difference of probabilities."""
-    gaps = [0.0]
+    gaps, (means, others), (variances, spreads) = [0.0], (a.means(), b.means()), (a.variances(), b.variances())
     for name, factor in a.factors.items():
         other = b.factors[name]
         if isinstance(factor, AbstractFreeForm) and factor.support() is not None:
             gap = np.abs(np.exp(np.asarray(factor.log_masses())) - np.exp(np.asarray(other.log_masses())))
             gaps.append(10.0 * float(gap.max()))
             continue
-        sd, sd_other = (np.sqrt(np.asarray(f.variance(), float)) for f in (factor, other))
+        sd, sd_other = (np.sqrt(np.asarray(known[name], float)) for known in (variances, spreads))
         scale = np.maximum(sd_other, 0.05 if factor.discrete else 1e-12)
-        gaps.append(float((np.abs(np.asarray(factor.mean()) - np.asarray(other.mean())) / scale).max()))
+        gaps.append(float((np.abs(np.asarray(means[name]) - np.asarray(others[name])) / scale).max()))
         if not factor.discrete:
             gaps.append(float(np.abs(np.log(np.maximum(sd, 1e-300) / np.maximum(sd_other, 1e-300))).max()))
     return max(gaps)
@@ -207,7 +264,7 @@ def ascend(
     average = q
     while chunks < max_chunks:
         last, still = -np.inf, 0
-        state: Any = ADAM.init(q)
+        state: Any = fresh(q)
         while chunks < max_chunks:
             key, sub = pair(key)
             before = jax.tree.leaves(q)

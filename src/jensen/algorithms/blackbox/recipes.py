@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from jensen.algorithms.blackbox.measure import coordinates, cost, replicates, whitened_variance
@@ -28,8 +29,11 @@ QUIET = 0.01
 """Variance of a step, in units of Fisher information, below which less of it does not shorten a fit."""
 HOPELESS = 20.0
 """Variance over the least at which a gradient is passed over unweighed: none is that much less work than another."""
-QUIETED = "neighbours averaged out"
-"""How a gradient is called that does without the noise of other latents' draws."""
+QUIETED, CONTROLLED = "neighbours averaged out", "controls"
+"""How a gradient is called that does without the noise of other latents' draws, and one that is regressed on scores."""
+MEASURING = 5e9
+"""Operations that measuring costs, nearly all of them in compilation: so much work is done before others are looked at.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The gradients of all factors, and the draws for each step."""
+    """The gradients of all factors, and the draws for each step; `open` where measuring could choose others."""
 
     choices: tuple[Choice, ...]
     num_draws: int
+    open: bool = False
 
     def estimator(self) -> Mixed:
         """All of them from the same draws."""
         return Mixed({choice.factor: choice.recipe for choice in self.choices}, self.num_draws)
 
     def __str__(self) -> str:
-        return f"{'; '.join(map(str, self.choices))}; {self.num_draws} draws a step"
+        why = " (taken without measuring others, which is more work than the fit)" if self.open else ""
+        return f"{'; '.join(map(str, self.choices))}; {self.num_draws} draws a step{why}"
 
 
 def candidates(name: str, q: Product, links: Links, differentiable: bool) -> dict[str, AbstractRecipe]:
@@ -75,7 +81,7 @@ def candidates(name: str, q: Product, links: Links, differentiable: bool) -> dic
     blanket, quiet = Blanket(links), bool(neighbours(q, links, name))
     if factor.reparameterised and differentiable:
         found: dict[str, AbstractRecipe] = {"path derivative": Reparameterised(stick=True)}
-        exact = factor.entropy() is not None
+        exact = jax.eval_shape(lambda f: f.entropy(), factor) is not None  # computing it would compile programs
         found["pathwise, exact entropy" if exact else "pathwise"] = Reparameterised(exact_entropy=exact)
         if parameters(factor) <= COORDINATES:
             found["path derivative, controls"] = Reparameterised(stick=True, controls=True)
@@ -92,6 +98,27 @@ def candidates(name: str, q: Product, links: Links, differentiable: bool) -> dic
         "score, leave-one-out": Scored(),
         "score over the Markov blanket": Scored(blanket),
     }
+
+
+def options_of(target: NativeTarget, q: Product, links: Links) -> dict[str, dict[str, AbstractRecipe]]:
+    """Site -> the gradients that its factor can have, by name."""
+    options = {}
+    for name, factor in q.factors.items():
+        smooth = target.differentiable and (not factor.circular or target.periodic(name))
+        options[name] = candidates(name, q, links, smooth)
+    return options
+
+
+def presumed(target: NativeTarget, q_all: Product, links: Links, num_draws: int) -> Chosen:
+    """For each factor the gradient with the most taken out of its variance, whatever its work; nothing is measured."""
+    q = q_all.at(target.batch())
+    choices = []
+    options = options_of(target, q, links)
+    for name, found in options.items():
+        label = max(found, key=lambda label: (QUIETED in label, CONTROLLED in label))
+        choices.append(Choice(name, label, found[label], {}, {}))
+    several = any(len(found) > 1 for found in options.values())
+    return Chosen(tuple(choices), total_draws(q, {c.factor: c.recipe for c in choices}, num_draws), several)
 
 
 def planned(factor: AbstractFactor, differentiable: bool) -> str:
@@ -114,10 +141,7 @@ def choose(target: NativeTarget, q_all: Product, links: Links, num_draws: int, k
     are counted in the traced program, so that a seed gives the same choice everywhere.
     """
     q = q_all.at(target.batch())
-    options = {}
-    for name, factor in q.factors.items():
-        smooth = target.differentiable and (not factor.circular or target.periodic(name))
-        options[name] = candidates(name, q, links, smooth)
+    options = options_of(target, q, links)
     rounds = max(len(found) for found in options.values())
     enough = max([num_draws, *(r.least(q.factors[n]) for n, found in options.items() for r in found.values())])
     variance: dict[str, dict[str, float]] = {name: dict.fromkeys(found, 0.0) for name, found in options.items()}
@@ -243,7 +267,9 @@ __all__ = [
     "candidates",
     "choose",
     "chosen_estimator",
+    "options_of",
     "planned",
+    "presumed",
     "settled",
     "total_draws",
 ]

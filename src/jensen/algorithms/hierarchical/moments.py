@@ -8,11 +8,11 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from jensen.algorithms.blackbox.ascent import ADAM, AbstractMove
+from jensen.algorithms.blackbox.ascent import ADAM, AbstractMove, adam
 from jensen.core import total
 from jensen.families.hierarchical import Hierarchical
 from jensen.families.hierarchical.by_row import AbstractRowPrior
-from jensen.math.keys import purpose_key, split
+from jensen.math.keys import purpose_key, split_in
 from jensen.math.programs import Program
 from jensen.rules import in_running_units
 
@@ -50,6 +50,8 @@ do not fit yet lose their shares more slowly, and may find a place meanwhile."""
 STEADY = optax.chain(in_running_units(divide=False), optax.scale_by_adam(b1=0.9, b2=0.99, eps=0.1))
 """Adam that does not move what the bound hardly depends on. λ is in units of the factors' sds, so that a slope far
 below 0.1 nats is nothing but noise, on which rows of next to nothing would walk until their tail is all there is."""
+CHUNK = 1024
+"""Draws of one call, so that every multiple of it shares the program."""
 LISTED = 400
 """Scalars up to which their covariance is formed."""
 
@@ -68,7 +70,9 @@ def _measured(q: Hierarchical, keys: Any) -> Any:
 
 def moments(q: Hierarchical, count: int, seed: int, covariance: bool = True) -> Moments:
     """From `count` draws of λ; the factors' own moments are exact."""
-    means, variances, gain = jax.device_get(Program(_measured)(q, split(purpose_key(seed, "moments"), count)))
+    run = Program(_measured)
+    parts = [jax.device_get(run(q, keys)) for keys in split_in(purpose_key(seed, "moments"), count, CHUNK)]
+    means, variances, gain = jax.tree.map(lambda *several: np.concatenate(several), *parts)
     average = {name: np.asarray(m, float).mean(axis=0) for name, m in means.items()}
     spread = {
         name: np.asarray(variances[name], float).mean(axis=0) + np.asarray(m, float).var(axis=0)
@@ -89,7 +93,7 @@ class Plain(AbstractMove):
         """One step."""
         del estimator
         rowwise = isinstance(getattr(q, "prior", None), AbstractRowPrior)
-        update, state = (STEADY if rowwise else ADAM).update(slope, state)
+        update, state = adam(slope, state, STEADY if rowwise else ADAM)
         following = FOLLOWING if getattr(getattr(q, "auxiliary", None), "follows", False) else {}
 
         def moved(path: Any, x: Any, u: Any) -> Any:

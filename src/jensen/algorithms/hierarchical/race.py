@@ -4,13 +4,12 @@ from collections.abc import Generator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jensen._typing import Array
+from jensen._typing import Array, leaf
 from jensen.algorithms.blackbox import ascent
 from jensen.core import AbstractBijection, AbstractModel, Progress
-from jensen.math.keys import purpose_key, split
+from jensen.math.keys import fold_in, purpose_key
 from jensen.models.native import NativeTarget
 
 WAYS = ((1.0, 1.0), (3.0, 0.1), (2.0, 1.0), (4.0, 0.1))
@@ -55,7 +54,7 @@ class Flattened:
     def step_model(self) -> Any:
         """The model at the present power."""
         model = self.target.step_model
-        return model if self.learning else Tempered(model, jnp.asarray(self.power))
+        return model if self.learning else Tempered(model, leaf(np.asarray(self.power)))
 
     def rows(self, key: Any, count: int) -> Any:
         """The target's batches."""
@@ -87,12 +86,12 @@ def race(
         return starts[0], ()
     found = []
     for index, begin in enumerate(starts):
-        q, state, average = begin, ascent.ADAM.init(begin), begin
-        keys = split(purpose_key(seed, f"start {index}"), PIECES + 1)
+        q, state, average = begin, ascent.fresh(begin), begin
+        key = purpose_key(seed, f"start {index}")
         for piece, power in enumerate(np.geomspace(WAYS[index % len(WAYS)][1], 1.0, PIECES)):
             view.power = float(power)
-            q, state, average, _, _ = steps(q, rate, state, keys[piece], LENGTH)
-        _, _, _, values, fine = steps(average, 0.0, ascent.ADAM.init(average), keys[-1], LENGTH)
+            q, state, average, _, _ = steps(q, rate, state, fold_in(key, piece), LENGTH)
+        _, _, _, values, fine = steps(average, 0.0, ascent.fresh(average), fold_in(key, PIECES), LENGTH)
         reached = float(values[fine].mean()) if fine.mean() > 0.5 else -np.inf
         found.append((reached, index, average))
         yield Progress("start", index + 1, reached, average)

@@ -14,6 +14,7 @@ from jensen.families import Flow, FullRank, LowRank, MeanField, Mixture
 from jensen.families import hierarchical as h
 from jensen.families.hierarchical.features import drawn_leaf, features
 from jensen.families.native import Product
+from jensen.math.readout import readout
 
 PRIORS = ("full_rank", "low_rank", "mean_field", "mixture", "flow")
 AUXILIARIES = ("factorised", "gaussian", "mixture", "flow", "prior")
@@ -68,10 +69,16 @@ def starting_family(
 def _scales(product: Product) -> dict[str, Any]:
     """Site -> c, one over the root of the information of the leaf that is drawn."""
     scale = {}
-    for name, factor in product.factors.items():
-        information = np.asarray(drawn_leaf(factor.information()), float)
+    for name, information in _informations(product).items():
+        information = np.asarray(information, float)
         scale[name] = jnp.asarray(np.clip(1.0 / np.sqrt(np.maximum(information, 1e-12)), 1e-6, 3.0))
     return scale
+
+
+@readout
+def _informations(product: Product) -> dict[str, Any]:
+    """Site -> information of the leaf that is drawn."""
+    return {name: drawn_leaf(factor.information()) for name, factor in product.factors.items()}
 
 
 def by_rows(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen.families.hierarchical import Hierarchical
-from jensen.math.keys import split
+from jensen.math.keys import split_in
 from jensen.math.programs import Program
 
 LAMBDAS = 31
@@ -20,8 +20,7 @@ CHUNK = 512
 def weighed_draws(q: Hierarchical, key: Any, count: int, others: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """(draws by site, (count, ...); estimates of log q(z) in nats with `others` draws of r beside the λ of each)."""
     run = Program(functools.partial(_drawn, others))
-    keys = split(key, -(-count // CHUNK) * CHUNK)
-    parts = [jax.device_get(run(q, keys[at : at + CHUNK])) for at in range(0, count, CHUNK)]
+    parts = [jax.device_get(run(q, keys)) for keys in split_in(key, -(-count // CHUNK) * CHUNK, CHUNK)]
     draws = {name: np.concatenate([np.asarray(part[0][name]) for part in parts])[:count] for name in parts[0][0]}
     return draws, np.concatenate([np.asarray(part[1], float) for part in parts])[:count]
 

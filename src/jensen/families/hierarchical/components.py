@@ -40,15 +40,14 @@ class AbstractComponents(AbstractAuxiliary):
         count, dim = means.shape
         dense = dim if dim <= DENSE else 0
         network = Network.start(np.random.default_rng(seed), inputs, width, count)
-        return cls(
-            jnp.zeros(count),
-            jnp.zeros((count, inputs)),
-            means,
-            jnp.zeros((count, dim, inputs)),
-            log_diagonal,
-            jnp.zeros((count, dense, dense)),
-            network,
+        zeros = (
+            np.zeros(count),
+            np.zeros((count, inputs)),
+            np.zeros((count, dim, inputs)),
+            np.zeros((count, dense, dense)),
         )
+        logits, logit_weight, weight, lower = (jnp.asarray(zero) for zero in zeros)
+        return cls(logits, logit_weight, jnp.asarray(means), weight, jnp.asarray(log_diagonal), lower, network)
 
     @property
     def dim(self) -> int:

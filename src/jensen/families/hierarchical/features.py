@@ -79,7 +79,7 @@ class Network:
         return {
             "first": jnp.asarray(rng.normal(size=(width, inputs)) / np.sqrt(max(inputs, 1))),
             "bias": jnp.asarray(0.5 * rng.normal(size=width)),
-            "last": jnp.zeros((outputs, width)),
+            "last": jnp.asarray(np.zeros((outputs, width))),
         }
 
     @staticmethod

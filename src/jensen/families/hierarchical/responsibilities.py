@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jensen._typing import Array, Flat, PRNGKey, Scalar
 from jensen.families.gaussian import normal_log_prob
@@ -32,7 +33,8 @@ class Responsibilities(AbstractComponents):
     @classmethod
     def start(cls, count: int, dim: int, inputs: int, seed: int, width: int = WIDTH) -> "Responsibilities":
         """Bayes' rule at the centres, each component as it is."""
-        return cls.around(jnp.zeros((count, dim)), jnp.zeros((count, dim)), inputs, seed, width)
+        zeros = jnp.asarray(np.zeros((count, dim)))
+        return cls.around(zeros, zeros, inputs, seed, width)
 
     def log_shares(self, found: dict[str, Array]) -> Array:
         """log r(k | z)."""

@@ -21,35 +21,40 @@ LARGEST = 100_000
 """Values of a finite range beyond which it is not given a table of logits."""
 
 
+def _full(shape: tuple[int, ...], value: Any = 0.0) -> Any:
+    """Made in NumPy: an array of each shape would compile a program in JAX."""
+    return jnp.asarray(np.full(shape, value, float))
+
+
 def _real(site: Any, support: Any) -> AbstractFactor:
     del support
-    return Normal(jnp.zeros(site.shape), jnp.full(site.shape, -1.0))
+    return Normal(_full(site.shape), _full(site.shape, -1.0))
 
 
 def _above(site: Any, support: Any) -> AbstractFactor:
     low = float(getattr(support, "lower_bound", 0.0))
-    return Gamma(jnp.zeros(site.shape), jnp.ones(site.shape), low)
+    return Gamma(_full(site.shape), _full(site.shape, 1.0), low)
 
 
 def _between(site: Any, support: Any) -> AbstractFactor:
     low, high = float(getattr(support, "lower_bound", 0.0)), float(getattr(support, "upper_bound", 1.0))
-    return Beta(jnp.zeros(site.shape), jnp.full(site.shape, np.log(4.0)), low, high - low)
+    return Beta(_full(site.shape), _full(site.shape, np.log(4.0)), low, high - low)
 
 
 def _simplex(site: Any, support: Any) -> AbstractFactor:
     del support
     rows, k = site.shape[:-1], site.shape[-1]
-    return Dirichlet(jnp.zeros((*rows, k - 1)), jnp.full(rows, np.log(2.0 * k)))
+    return Dirichlet(_full((*rows, k - 1)), _full(rows, np.log(2.0 * k)))
 
 
 def _circle(site: Any, support: Any) -> AbstractFactor:
     del support
-    return VonMises(jnp.zeros(site.shape), jnp.zeros(site.shape))
+    return VonMises(_full(site.shape), _full(site.shape))
 
 
 def _bits(site: Any, support: Any) -> AbstractFactor:
     del support
-    return Bernoulli(jnp.zeros(site.shape))
+    return Bernoulli(_full(site.shape))
 
 
 def _range(site: Any, support: Any) -> AbstractFactor:
@@ -63,10 +68,10 @@ def _range(site: Any, support: Any) -> AbstractFactor:
                 "Give each range a site of its own.",
             )
     if high - low < SMALL:
-        return Categorical(jnp.zeros((*site.shape, high - low + 1)), low)
+        return Categorical(_full((*site.shape, high - low + 1)), low)
     if high - low < LARGEST:
-        middle = jnp.full(site.shape, 0.5 * np.pi * np.sqrt(high - low + 1.0))
-        return DiscretisedNormal(middle, jnp.ones(site.shape), low, high - low)
+        middle = _full(site.shape, 0.5 * np.pi * np.sqrt(high - low + 1.0))
+        return DiscretisedNormal(middle, _full(site.shape, 1.0), low, high - low)
     raise ModelError(
         f"The latent site '{site.name}' ranges over {high - low + 1} values.",
         f"Site '{site.name}', shape {site.shape}.",
@@ -76,7 +81,7 @@ def _range(site: Any, support: Any) -> AbstractFactor:
 
 def _counts(site: Any, support: Any) -> AbstractFactor:
     bound: Any = getattr(support, "lower_bound", 0)
-    return DiscretisedNormal(jnp.full(site.shape, 2.0), jnp.zeros(site.shape), bound if np.ndim(bound) else int(bound))
+    return DiscretisedNormal(_full(site.shape, 2.0), _full(site.shape), bound if np.ndim(bound) else int(bound))
 
 
 _FAMILIES: tuple[tuple[tuple[Any, ...], Callable[[Any, Any], AbstractFactor]], ...] = (
@@ -122,7 +127,7 @@ def native_factor(site: Any, support: Any = None) -> AbstractFactor:
     transform = biject_to(support)
     shape = tuple(transform.inverse_shape(site.shape))
     axes = len(shape) - (len(site.shape) - support.event_dim)
-    return Transformed(jnp.zeros(shape), jnp.full(shape, -1.0), Frozen({"transform": transform}), axes)
+    return Transformed(_full(shape), _full(shape, -1.0), Frozen({"transform": transform}), axes)
 
 
 def native_product(latents: list[Any], supports: Mapping[str, Any] | None = None) -> Product:

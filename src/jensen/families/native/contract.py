@@ -124,7 +124,7 @@ class AbstractFreeForm(AbstractFactor):
         if values is None:
             return self
         counts = np.stack([(draws == value).mean(axis=0) for value in np.asarray(values)], axis=-1)
-        return self.with_log_masses(jnp.asarray(np.log(counts + 1.0 / len(values))))
+        return jax.tree.map(jnp.asarray, self.with_log_masses(np.log(counts + 1.0 / len(values))))  # type: ignore[arg-type]
 
 
 ROOT3 = float(np.sqrt(3.0))

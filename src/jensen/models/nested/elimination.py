@@ -69,9 +69,31 @@ class Elimination(eqx.Module):
         return _slots(self.keys, self.size, row, column)
 
 
-def eliminated(found: sparse.csr_matrix) -> Elimination:
-    """The order for a symmetric pattern (D, D) with a full diagonal."""
-    graph: Any = sparse.csr_matrix(found, dtype=bool)
+class _Rounds(NamedTuple):
+    """What is eliminated, (latents, those that are left, what they see of these); patterns on the way; the line."""
+
+    rounds: list[tuple[np.ndarray, np.ndarray, sparse.csr_matrix]]
+    filled: list[np.ndarray]
+    whole: Line
+    line: Line
+
+    @property
+    def work(self) -> float:
+        """Multiplications, or what takes as long, of one factorisation."""
+        return self.line.work + ENTRY * sum(_outer(near) for _, _, near in self.rounds)
+
+
+def _outer(near: sparse.csr_matrix) -> float:
+    """Entries of the outer products of what is seen."""
+    return float((np.diff(near.indptr).astype(float) ** 2).sum()) / 2.0
+
+
+def factorising(found: sparse.csr_matrix) -> float:
+    """Multiplications, or what takes as long, of factorising a matrix of this pattern."""
+    return _rounds(sparse.csr_matrix(found, dtype=bool)).work
+
+
+def _rounds(graph: Any) -> _Rounds:
     size = graph.shape[0]
     left = np.arange(size)
     whole = line = Line.of(graph, left, size)
@@ -85,6 +107,14 @@ def eliminated(found: sparse.csr_matrix) -> Elimination:
         rounds.append((left[best.chosen], rest, best.between))
         left, graph, line = rest, best.graph, best.line
         filled.append(_keys(graph, left, size))
+    return _Rounds(rounds, filled, whole, line)
+
+
+def eliminated(found: sparse.csr_matrix) -> Elimination:
+    """The order for a symmetric pattern (D, D) with a full diagonal."""
+    graph: Any = sparse.csr_matrix(found, dtype=bool)
+    size = graph.shape[0]
+    rounds, filled, whole, line = _rounds(graph)
     keys = np.unique(np.concatenate(filled))
     stages = tuple(stage for own, rest, near in rounds for stage in _stages(own, rest, near, keys, size))
     row, column = line.pairs()
@@ -125,8 +155,7 @@ def _without(graph: sparse.csr_matrix, left: np.ndarray, size: int, chosen: np.n
     fill: Any = graph[rest][:, rest].astype(np.int32) + counts.T @ counts
     after = sparse.csr_matrix(fill.astype(bool))
     line = Line.of(after, left[rest], size)
-    outer = ENTRY * float((np.diff(between.indptr).astype(float) ** 2).sum()) / 2.0
-    return _Step(chosen, between, after, line, line.work + outer)
+    return _Step(chosen, between, after, line, line.work + ENTRY * _outer(between))
 
 
 def _independent(graph: sparse.csr_matrix) -> list[np.ndarray]:
@@ -181,8 +210,8 @@ def _stages(own: np.ndarray, rest: np.ndarray, near: sparse.csr_matrix, keys: np
     for which in np.unique(part):
         rows = np.flatnonzero(part == which)
         table = np.full((len(rows), int(degree[rows].max(initial=0))), size)
-        for i, row in enumerate(rows):
-            table[i, : degree[row]] = rest[near.indices[near.indptr[row] : near.indptr[row + 1]]]
+        some: Any = near[rows]
+        table[np.arange(table.shape[1]) < degree[rows][:, None]] = rest[some.indices]
         one = own[rows]
         a, b = np.tril_indices(table.shape[1])
         target = _slots(keys, size, table[:, a], table[:, b])

@@ -82,12 +82,11 @@ class FieldModel(AbstractReduced):
         point, log_det = self.bijection.inverse(latent)
         return {", ".join(self.sites): self.at(point)[0] - log_det}
 
-    def complete(self, point: Flat, key: PRNGKey) -> Latent:
-        """θ at u, one draw of the field given θ, and all deterministic sites."""
-        return jax.tree.map(lambda leaf: leaf[0], self.drawn(point, key[None])[0])
-
     def drawn(self, point: Flat, keys: PRNGKey) -> tuple[Latent, Drawn]:
-        """`complete` for (m,) keys, with one search for the mode, and what the draws went through."""
+        """θ at u, (m,) draws of the field given θ, all deterministic sites, and what the draws went through.
+
+        They share the search for the mode.
+        """
         density = self.given(point)
         near = self.near(density)
         at = laplace.gaussian(density, near, self.order)

@@ -6,12 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jensen.math.keys import split
-from jensen.math.precision import working
 from jensen.math.programs import Program
 from jensen.models.aligned import saved_turns
-from jensen.models.nested.field import Drawn, FieldModel
-from jensen.models.nested.target import NestedTarget, evaluated, value_alone
+from jensen.models.nested.field import FieldModel
+from jensen.models.nested.target import NestedTarget, drawn, evaluated, value_alone
 
 EACH, HEAVY = 8, 1e6
 """Newton steps of one evaluation; data values from which on few starts and draws have to do."""
@@ -36,12 +34,6 @@ ACCEPTED, APART = 0.7, 1e-3
 """Share of moves from which on draws of the field settle; nats between two modes that are one."""
 
 
-def _drawn(model: FieldModel, points: jax.Array, keys: jax.Array) -> Any:
-    """At points (n, d) with keys (n, m, ...), each leaf (n m, ...)."""
-    found = jax.lax.map(lambda both: model.drawn(both[0], jax.random.wrap_key_data(both[1])), (points, keys))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-
-
 class FieldTarget(NestedTarget):
     """A target whose field's mode is followed from one θ to the next."""
 
@@ -58,9 +50,16 @@ class FieldTarget(NestedTarget):
         self.heavy, self.wide = self.elements >= HEAVY, min(self.wide, AT_ONCE)
         self.looks, self.starts = EXACT if order.quadratic else LOOKS[self.heavy]
         heavy = "middle" if self.elements > LONG else False
-        named = {"gradients": evaluated, "values": value_alone, "draws": _drawn}
+        named = {"gradients": evaluated, "values": value_alone, "draws": drawn}
         self._programs = {name: Program(fn, heavy=heavy) for name, fn in named.items()}  # of every copy too
         return self
+
+    def dearer(self, names: Iterable[str]) -> float:
+        """How many times as much work a factorisation is as if only these sites were the field."""
+        own = [np.arange(where.start, where.stop) for site, where in self.model.chart.structure.slices()]
+        others = [place for name, place in zip(self.model.sites, own, strict=True) if name not in set(names)]
+        order = self.model.order
+        return order.elimination.work / order.without(np.concatenate(others)) if others else 1.0
 
     @property
     def program_of_gradients(self) -> Any:
@@ -71,6 +70,11 @@ class FieldTarget(NestedTarget):
     def program_of_values(self) -> Any:
         """(model, points, how many of them) -> values."""
         return self._programs["values"]
+
+    @property
+    def program_of_draws(self) -> Any:
+        """(model, points, key data, how many points) -> draws."""
+        return self._programs["draws"]
 
     def finer(self) -> "FieldTarget":
         """The same density with four times the draws."""
@@ -83,32 +87,9 @@ class FieldTarget(NestedTarget):
         here, other = self.settled(), self.settled()._with(noise=noise(self.model.noise, 1, 2))
         return float(np.std(here.value(points) - other.value(points)) / np.sqrt(2.0))
 
-    def complete(self, points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Every latent and deterministic site, each (rows, ...); the field is drawn given the others."""
-        return self.drawn(points, seed)[0]
-
-    def drawn(self, points: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], Drawn]:
-        """`complete`, and what the draws of the field went through.
-
-        Points that follow each other and are the same, equally often each, share a search for the mode and a factor.
-        """
-        first = np.flatnonzero(np.r_[True, (points[1:] != points[:-1]).any(axis=1)])
-        each = len(points) // len(first)
-        if not np.array_equal(first, each * np.arange(len(first))):
-            first, each = np.arange(len(points)), 1
-        with working(self.precision):
-            keys = split(jax.random.key(seed), len(first) * each).reshape(len(first), each)
-            padded, width = self._pad(points[first])
-            keys = np.asarray(jax.random.key_data(keys))
-            keys = np.concatenate([keys, np.repeat(keys[-1:], len(padded) - len(first), axis=0)])
-            run = self._programs["draws"]
-            chunks = range(0, len(padded), width)
-            parts = [jax.device_get(run(self.model, padded[i : i + width], keys[i : i + width])) for i in chunks]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(points)], *parts)
-
     def places(self, count: int) -> tuple[int, int]:
         """Fewer θ where a search for the mode is dear, with several draws of the field at each."""
-        return PLACES[self.model.order.quadratic] if self.heavy else (count, 1)
+        return PLACES[self.model.order.quadratic] if self.heavy else super().places(count)
 
     def doubts(self, points: np.ndarray) -> str:
         """What keeps the conditional from being nearly Gaussian, or draws of the field from settling, in a sentence."""

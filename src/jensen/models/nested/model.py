@@ -4,12 +4,14 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 
 from jensen._typing import Array, Flat, Latent, PRNGKey, Scalar, Terms
 from jensen.core import total
 from jensen.core.family import stopped
 from jensen.models.bijection import AbstractChart, SiteBijection
 from jensen.models.nested import quadrature
+from jensen.models.nested.draws import draws
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.reduced import AbstractReduced
 from jensen.models.nested.rows import log_rows, on_support
@@ -75,10 +77,14 @@ class NestedModel(AbstractReduced):
         del batch
         return self.at(point)[0]
 
-    def complete(self, point: Flat, key: PRNGKey) -> Latent:
-        """θ at u, one draw of z given θ, and all deterministic sites."""
+    def drawn(self, point: Flat, keys: PRNGKey) -> tuple[Latent, None]:
+        """θ at u, (m,) draws of z given θ, and all deterministic sites; they share the search for the modes."""
         latent, _ = self.bijection.forward(point)
         density = lambda z: self._groups(latent, z)  # noqa: E731
-        z = quadrature.draw(density, self.centre(latent), key, self.layout.quadratic)
-        flat = jnp.zeros(self.field.dim, z.dtype).at[self.layout.members].set(z)
-        return self.whole({**latent, **on_support(self.field, flat)[0]})
+        found = draws(density, self.centre(latent), keys[0], len(keys), self.layout.quadratic)
+
+        def whole(z: Array) -> Latent:
+            flat = jnp.zeros(self.field.dim, z.dtype).at[self.layout.members].set(z)
+            return self.whole({**latent, **on_support(self.field, flat)[0]})
+
+        return lax.map(whole, found), None

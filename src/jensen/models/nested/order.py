@@ -11,7 +11,7 @@ from scipy import sparse
 from jensen._typing import Array, Scalar
 from jensen.models.nested import factor as factors
 from jensen.models.nested.curvature import Curvature
-from jensen.models.nested.elimination import Elimination, eliminated
+from jensen.models.nested.elimination import Elimination, eliminated, factorising
 from jensen.models.nested.factor import Entries, Factor
 from jensen.models.nested.selected import held_log_det
 from jensen.models.nested.unsummed import Unsummed
@@ -59,6 +59,17 @@ class Order(eqx.Module):
     def width(self) -> int:
         """Latents in one of these blocks."""
         return self.elimination.line.width
+
+    def without(self, latents: np.ndarray) -> float:
+        """Multiplications, or what takes as long, of a factorisation if these latents (by position) were not there."""
+        row, column = np.divmod(np.asarray(self.elimination.keys)[np.unique(self.curvature.slot)], self.size)
+        place = np.full(self.size, -1)
+        kept = np.delete(np.arange(self.size), latents)
+        place[kept] = np.arange(len(kept))
+        row, column = place[row], place[column]
+        both = (row >= 0) & (column >= 0)
+        ends = np.r_[row[both], column[both], place[kept]], np.r_[column[both], row[both], place[kept]]
+        return factorising(sparse.csr_matrix((np.ones(len(ends[0]), bool), ends), shape=(len(kept), len(kept))))
 
     @property
     def many(self) -> bool:

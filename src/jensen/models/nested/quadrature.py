@@ -13,15 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jensen._typing import Array, PRNGKey
+from jensen._typing import Array
 
 Density: TypeAlias = Callable[[Array], tuple[Array, Array]]
 """(G, k) latents -> (G,) log densities of the groups, and that of what belongs to none."""
 
 NEGLIGIBLE, MOST, FINAL = 1e-9, 40, 1e-2
 """Weight of a node that is left out, Newton steps at most, the squared distance in sd that is near a mode."""
-PROPOSALS, WIDER = 24, 1.2
-"""Draws for one draw of a group's latents, and by how much they are spread wider than the curvature says."""
 
 
 class Centre(NamedTuple):
@@ -115,33 +113,9 @@ def log_integral(density: Density, at: Centre, points: Array, log_weights: Array
     return jax.nn.logsumexp(values + log_weights[:, None], axis=0) + log_det(at), rest[0]
 
 
-def draw(density: Density, at: Centre, key: PRNGKey, quadratic: bool = False) -> Array:
-    """One draw of every group's latents, (G, k): resampled among `PROPOSALS` normal ones by their weights.
-
-    Of a quadratic the first normal one.
-    """
-    noise, pick = jax.random.split(_light(key))
-    if quadratic:
-        return placed(at, jax.random.normal(noise, at.mode.shape, at.mode.dtype))
-    shape = (PROPOSALS // 2, *at.mode.shape)
-    half = WIDER * jax.random.normal(noise, shape, at.mode.dtype)
-    both = jnp.concatenate([half, -half])
-    log_q = -0.5 * jnp.sum((both / WIDER) ** 2, axis=2)
-    weights = lax.map(lambda t: density(placed(at, t))[0], both) - log_q
-    weights = jnp.nan_to_num(weights, nan=-jnp.inf, posinf=-jnp.inf, neginf=-jnp.inf)
-    chosen = jax.random.categorical(pick, weights, axis=0)
-    return placed(at, jnp.take_along_axis(both, chosen[None, :, None], axis=0)[0])
-
-
-def _light(key: PRNGKey) -> PRNGKey:
-    """A key of XLA's own generator, which compiles in a fifth of the time that JAX's takes."""
-    words = jax.random.key_data(key)[:2]
-    return jax.random.wrap_key_data(jnp.concatenate([words, words]), impl="unsafe_rbg")
-
-
 def placed(at: Centre, t: Array) -> Array:
-    """m + F t for every group; t is (k,) or (G, k)."""
-    return at.mode + jnp.einsum("gij,...j->gi" if t.ndim == 1 else "gij,gj->gi", at.factor, t)
+    """m + F t for every group; t is (k,) or (..., G, k)."""
+    return at.mode + jnp.einsum("gij,j->gi" if t.ndim == 1 else "gij,...gj->...gi", at.factor, t)
 
 
 def log_det(at: Centre) -> Array:

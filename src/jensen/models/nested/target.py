@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jensen.math.keys import host_keys
 from jensen.math.precision import working
 from jensen.math.programs import Graded
 from jensen.models.aligned import saved_turns
@@ -23,6 +24,10 @@ WIDTH = 2e7
 """Data values that one call of the compiled density reads: its program is long, so there is one width of batch."""
 TIMES = 5
 """Evaluations of the program for each node: values, gradients, and the search for modes."""
+THETA = 4096, (64,)
+"""Values of θ that are put on their supports together, where nothing else is computed: most, and fewer."""
+SHARED = 8
+"""Draws of a table at one value of θ where an evaluation is dear."""
 FEW = 64
 """Values that are worth no program of their own."""
 HEAVY, DEAR = 1e6, 3e4
@@ -69,7 +74,19 @@ def value_alone(model: Any, points: jax.Array, count: Any) -> jax.Array:
     return lax.fori_loop(0, count, lambda i, values: values.at[i].set(model.at(points[i])[0]), nothing)
 
 
-_evaluated, _value_alone = Graded(evaluated), Graded(value_alone)
+def drawn(model: Any, points: jax.Array, keys: jax.Array, count: Any) -> Any:
+    """Draws at the first `count` points (n, d) with data of keys (n, m, ...), each leaf (n, m, ...)."""
+    one = lambda i: model.drawn(points[i], jax.random.wrap_key_data(keys[i]))  # noqa: E731
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((len(points), *leaf.shape), leaf.dtype), jax.eval_shape(one, 0))
+    put = lambda i, state: jax.tree.map(lambda all_, own: all_.at[i].set(own), state, one(i))  # noqa: E731
+    return lax.fori_loop(0, count, put, nothing)
+
+
+_evaluated, _value_alone, _drawn = Graded(evaluated), Graded(value_alone), Graded(drawn, rare=True)
+
+
+def _flat(leaf: np.ndarray) -> np.ndarray:
+    return leaf.reshape(-1, *leaf.shape[2:])
 
 
 class NestedTarget(Target):
@@ -103,6 +120,11 @@ class NestedTarget(Target):
     def program_of_values(self) -> Any:
         """(model, points, how many of them) -> values."""
         return _value_alone.at(self.dear)
+
+    @property
+    def program_of_draws(self) -> Any:
+        """(model, points, key data, how many points) -> draws."""
+        return _drawn.at(self.heavy)
 
     @cached_property
     def reach(self) -> float:
@@ -144,6 +166,41 @@ class NestedTarget(Target):
             self.gradients -= len(points)
         return np.where(np.isnan(values), -np.inf, values)
 
+    def constrain(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """θ and the deterministic sites that it determines, each (rows, ...); without such sites it costs no data."""
+        if any(site.name not in self.model.computed for site in self.structure.deterministic):
+            return super().constrain(points)
+        found = copy.copy(self)
+        found.wide, found.widths = THETA
+        return Target.constrain(found, points)
+
+    def places(self, count: int) -> tuple[int, int]:
+        """Fewer θ where a search for the modes is dear, with several draws of z at each."""
+        return (-(-count // SHARED), SHARED) if self.dear else (count, 1)
+
+    def complete(self, points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Every latent and deterministic site, each (rows, ...); what is integrated out is drawn given the others."""
+        return self.drawn(points, seed)[0]
+
+    def drawn(self, points: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], Any]:
+        """`complete`, and what the draws went through.
+
+        Points that follow each other and are the same, equally often each, share a search for the modes.
+        """
+        first = np.flatnonzero(np.r_[True, (points[1:] != points[:-1]).any(axis=1)])
+        each = len(points) // len(first)
+        if not np.array_equal(first, each * np.arange(len(first))):
+            first, each = np.arange(len(points)), 1
+        padded, width = self._pad(points[first])
+        parts = []
+        with working(self.precision):
+            keys = host_keys(seed, "complete", len(padded) * each).reshape(len(padded), each, -1)
+            for i in range(0, len(padded), width):
+                some, count = slice(i, i + width), min(width, len(first) - i)
+                found = jax.device_get(self.program_of_draws(self.model, padded[some], keys[some], count))
+                parts.append(jax.tree.map(lambda leaf, count=count: leaf[:count], found))
+        return jax.tree.map(lambda *leaves: _flat(np.concatenate(leaves)), *parts)
+
     def finer(self) -> "NestedTarget":
         """The same density with about twice the nodes."""
         model = self.model
@@ -171,6 +228,11 @@ class NestedTarget(Target):
         found = copy.copy(found)
         found.best = np.inf
         return found
+
+    def in_batches(self, width: int) -> "NestedTarget":
+        """The same, with equal bits at equal points: points of a batch that are not asked for cost nothing."""
+        del width
+        return self.settled()
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""
