@@ -1,9 +1,13 @@
 """Fixed base draws: the exact moments that `symmetric_draws` promises, and the law of `normal_draws`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.stats import qmc
 
+from jensen.math import sobol
 from jensen.math.noise import normal_draws, symmetric_draws
 
 SIZES = [(2, 1), (8, 1), (16, 3), (64, 3), (64, 16), (30, 7), (100, 50), (256, 64), (10, 40)]
@@ -69,3 +73,13 @@ def test_normal_draws_are_more_even_than_independent_ones():
     assert np.abs(z.mean(axis=0)).max() < 0.005
     assert normal_draws(1000, 4, seed=0).shape == (1000, 4)
     assert np.isfinite(normal_draws(1, 1, seed=0)).all()
+
+
+@pytest.mark.parametrize(("count", "dim", "seed"), [(1, 1, 0), (3, 2, 1), (256, 24, 5), (1000, 300, 9)])
+def test_sobol_points_are_those_of_scipy(count, dim, seed, monkeypatch):
+    """To the bit, also where SciPy's numbers are not where they are looked for."""
+    engine = qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed))
+    expected = engine.random_base2(int(np.ceil(np.log2(count))))[:count]
+    np.testing.assert_array_equal(sobol.sobol(count, dim, seed), expected)
+    monkeypatch.setattr(sobol, "_FILE", Path("nowhere"))
+    np.testing.assert_array_equal(sobol.sobol(count, dim, seed), expected)

@@ -77,8 +77,9 @@ class Auto(AbstractAlgorithm):
         finish: whether to go on with NUTS (`Fit.refine`) where the verdict is untrusted.
         escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
             gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
-            to mixtures and flows, which take longer. "needed", the default: those only where the verdict would be
-            untrusted, or other modes hold evidence; True: for 0.2 nats that are left; False: none of it. From a product
+            to mixtures, which take longer. "needed", the default: those only where the verdict would be untrusted, or
+            other modes hold evidence; True: for 0.2 nats that are left, and then flows too, which take as long as NUTS
+            (`Fit.refine`) where that goes everywhere; False: none of it. From a product
             of factors with discrete latents to hierarchical models, up to 64 parameters unless True.
     """
 

@@ -31,8 +31,8 @@ def escalate(
     A gap between the bound and the evidence, as importance weights see it, asks for non-centred coordinates, where the
     model has sites for them: a Gaussian again, by `fit`. What is left of it above `GAP`, if `eager`, or several modes
     with evidence of their own, ask for richer families. They cost many times what the Gaussian did, so that another gap
-    of more than `CHEAP` leaves them to the verdict (`Outcome.further`). Something else than `first` is kept only where
-    its bound on fresh draws is higher by more than twice the error of the difference.
+    of more than `CHEAP` leaves mixtures to the verdict (`Outcome.further`). Something else than `first` is kept only
+    where its bound on fresh draws is higher by more than twice the error of the difference.
     """
     gaussian, tried = measure(target, "Gaussian", first.q, seed, first.converged), []
     kept, outcome = gaussian, first
@@ -57,7 +57,7 @@ def escalate(
         outcome = replace(outcome, status=f"{outcome.status} Tried without gain: {', '.join(in_vain)}.")
     outcome = replace(outcome, stages=_stages(first, tried, kept))
     at_once = (eager and kept.gap > GAP) or richer.has_other_modes(found)
-    beyond = partial(_mixtures, target, around, found, seed, kept, gaussian, at_once)
+    beyond = partial(_mixtures, target, around, found, seed, kept, gaussian, eager)
     if at_once:
         return (yield from beyond(outcome))
     if not kept.gap > CHEAP:
@@ -76,22 +76,14 @@ def _mixtures(
     seed: int,
     kept: Measured,
     first: Measured,
-    at_once: bool,
+    eager: bool,
     outcome: Outcome,
 ) -> Generator[Progress, None, Outcome]:
-    """The outcome, or that of a mixture; of a flow `at_once`, or where the verdict on what is kept asks for it."""
+    """The outcome, or that of a mixture; of a flow if `eager`: it costs more than NUTS where that goes everywhere."""
     more = yield from richer.mixtures(target, around, found, seed)
     outcome, kept = _best(outcome, more, kept, first)
-    if not more or richer.enough(more) or richer.has_other_modes(found):
+    if not eager or not more or richer.enough(more) or richer.has_other_modes(found):
         return outcome
-    beyond = partial(_flow, target, around, seed, kept, first)
-    return (yield from beyond(outcome)) if at_once else replace(outcome, further=beyond)
-
-
-def _flow(
-    target: Target, around: FullRank, seed: int, kept: Measured, first: Measured, outcome: Outcome
-) -> Generator[Progress, None, Outcome]:
-    """The outcome, or that of a flow."""
     more = yield from richer.flow(target, around, seed)
     return _best(outcome, more, kept, first)[0]
 

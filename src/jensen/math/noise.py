@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from scipy import special
 
+from jensen.math.sobol import LARGEST, sobol
+
 
 def symmetric_draws(num_draws: int, dim: int, seed: int, *, dtype: type = np.float64) -> np.ndarray:
     """Standard normal base draws z, shape (num_draws, dim): randomised Sobol points, mirrored and rescaled.
@@ -51,11 +53,6 @@ def key_of(data: Any) -> Any:
 
 
 def _sobol_normal(count: int, dim: int, seed: int) -> np.ndarray:
-    from scipy.stats import qmc  # a third of a second, which not every process needs
-
-    if dim > qmc.Sobol.MAXDIM:
+    if dim > LARGEST:
         return np.random.default_rng(seed).normal(size=(count, dim))
-    engine = qmc.Sobol(dim, scramble=True, rng=np.random.default_rng(seed))
-    power = int(np.ceil(np.log2(max(count, 1))))
-    points = engine.random_base2(power)[:count]
-    return special.ndtri(np.clip(points, 1e-15, 1 - 1e-15))
+    return special.ndtri(np.clip(sobol(count, dim, seed), 1e-15, 1 - 1e-15))

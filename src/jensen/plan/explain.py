@@ -288,6 +288,6 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
             f"Where {CHEAP} nats are missing: a mixture of up to {COMPONENTS} Gaussians fitted to importance draws."
         )
     if dim <= LARGEST and not target.heavy:
-        out.append("Where the verdict would be untrusted: mixtures, then a flow, kept if the bound is higher.")
+        out.append("Where the verdict would be untrusted: mixtures, kept if the bound is higher.")
     out.append("A verdict on the result from importance weights and a Hamiltonian test; see fit.check().")
     return tuple(out)
