@@ -67,18 +67,26 @@ def made(case: dict, seed: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarra
 
 
 def mixture(x: np.ndarray, k: int, cov: str):
-    """The model as a user writes it, vague priors on the scale of the data."""
+    """The model with vague priors on the scale of the data."""
     d, at, spread = x.shape[1], x.mean(axis=0), x.var(axis=0)
+    scatter = (d + 2.0, np.diag(0.01 * spread)) if cov == "full" else (np.ones(d), 0.005 * spread)
+    return gaussian_mixture(cov, np.ones(k), (at, 5.0 * np.sqrt(spread)), scatter)
+
+
+def gaussian_mixture(cov: str, counts: np.ndarray, location: tuple, scatter: tuple):
+    """The model as a user writes it: weights ~ Dirichlet(counts), means ~ Normal(*location) entry by entry, precisions
+    ~ Wishart(degrees, rate matrix) for full covariances and Gamma(shapes, rates) for diagonal ones.
+    """
 
     def model(x):
-        weights = numpyro.sample("weights", dist.Dirichlet(jnp.ones(k)))
-        with numpyro.plate("component", k):
+        weights = numpyro.sample("weights", dist.Dirichlet(counts))
+        with numpyro.plate("component", len(counts)):
             if cov == "full":
-                precision = numpyro.sample("precision", dist.Wishart(d + 2.0, rate_matrix=np.diag(0.01 * spread)))
-                mu = numpyro.sample("mu", dist.MultivariateNormal(at, np.diag(25.0 * spread)))
+                precision = numpyro.sample("precision", dist.Wishart(scatter[0], rate_matrix=scatter[1]))
+                mu = numpyro.sample("mu", dist.MultivariateNormal(location[0], np.diag(location[1] ** 2)))
             else:
-                tau = numpyro.sample("tau", dist.Gamma(jnp.ones(d), 0.005 * spread).to_event(1))
-                mu = numpyro.sample("mu", dist.Normal(at, 5.0 * np.sqrt(spread)).to_event(1))
+                tau = numpyro.sample("tau", dist.Gamma(*scatter).to_event(1))
+                mu = numpyro.sample("mu", dist.Normal(*location).to_event(1))
         with numpyro.plate("row", len(x)):
             c = numpyro.sample("c", dist.Categorical(weights))
             if cov == "full":

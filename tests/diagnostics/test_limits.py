@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jensen.diagnostics.evidence import evidence
+from jensen.cli.show import evidence as evidence_table
+from jensen.diagnostics.evidence import Evidence, evidence
 from jensen.diagnostics.importance import weigh
 from jensen.diagnostics.limits import lower_limit, upper_excess
 
@@ -65,3 +66,13 @@ def test_even_weights_leave_no_room():
     low, high = evidence(pool_of(np.full(128, -3.0))).interval
     assert low <= -3.0 <= high
     assert high - low < 1e-7
+
+
+def test_what_there_is_no_limit_or_estimate_of_is_said():
+    found = Evidence(-3.0, 0.1, {}, np.nan, np.inf, np.inf, (-2.5, np.inf))
+    assert "no upper limit" in str(found)
+    assert "No estimate of log p(x)" in str(found)
+    known = Evidence(-3.0, 0.1, {}, -2.0, 0.1, 0.2, (-2.5, -1.5))
+    assert "No estimate" not in str(known)
+    cells = {str(cell) for column in evidence_table(found).columns for cell in column.cells}
+    assert {"none", "no limit", "-2.500"} <= cells

@@ -12,7 +12,7 @@ from numpyro.contrib.control_flow import scan
 
 import jensen as jn
 from jensen.models.data_check import convert
-from jensen.models.indices import check_indices, checked
+from jensen.models.indices import check_indices, checked, program
 
 N, J = 12, 5
 G = np.arange(N) % J
@@ -153,6 +153,36 @@ def test_an_index_made_of_a_discrete_latent_fits_its_axis_at_every_state(way):
     with pytest.raises(jn.ModelError, match=re.escape(words)):
         check(states_of(fn, size), y=0.3)
     check(states_of(fn, size + 1), y=0.3)
+
+
+OF_BOTH = {
+    "in the index": lambda m, z, k: m[z + k],
+    "in a branch": lambda m, z, k: jax.lax.cond(k > 0, lambda: m[z + 1], lambda: m[z]),
+    "in a loop": lambda m, z, k: jax.lax.while_loop(
+        lambda c: c[0] <= k, lambda c: (c[0] + 1, c[1] + m[z + c[0]]), (jnp.zeros((), k.dtype), 0.0)
+    )[1],
+}
+
+
+@pytest.mark.parametrize("way", OF_BOTH)
+def test_states_are_looked_at_again_where_data_have_a_say(way):
+    def model(k, y):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.2, 0.3, 0.5])))
+        m = numpyro.sample("m", dist.Normal(0, 1).expand([3]).to_event(1))
+        numpyro.sample("y", dist.Normal(OF_BOTH[way](m, z, k[0]), 1), obs=y)
+
+    check(model, k=np.array([0]), y=0.3)
+    with pytest.raises(jn.ModelError, match="entry 3 of an axis that has 3"):
+        check(model, k=np.array([1]), y=0.3)
+
+
+def test_states_are_looked_at_once_where_data_have_none(monkeypatch):
+    walks, run = [], program.states_of
+    monkeypatch.setattr(program, "states_of", lambda choices: walks.append(1) or run(choices))
+    model = states_of(lambda m, z, b: m[z], 3)
+    for y in (0.3, 0.4):
+        check(model, y=y * np.ones(4))
+    assert len(walks) == 1
 
 
 def test_states_that_are_left_out_may_look_anything_up():

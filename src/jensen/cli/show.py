@@ -63,11 +63,12 @@ def evidence(value: Evidence) -> Table:
         table.add_row(f"importance-weighted bound, {count} draws", f"{bound:,.3f}", f"{se:.3f}")
     if not math.isnan(value.log_evidence):
         table.add_row("log p(x), estimated", f"{value.log_evidence:,.3f}", f"{value.log_evidence_se:.3f}", style="bold")
+    else:
+        table.add_row("log p(x), estimated", "none", "")
     low, high = value.interval
-    if math.isfinite(low):
-        table.add_row("log p(x), at least (97.5 % confidence)", f"{low:,.3f}", "")
-    if math.isfinite(high):
-        table.add_row("log p(x), at most (97.5 % confidence)", f"{high:,.3f}", "")
+    for words, limit in (("least", low), ("most", high)):
+        said = f"{limit:,.3f}" if math.isfinite(limit) else "no limit"
+        table.add_row(f"log p(x), at {words} (97.5 % confidence)", said, "")
     if value.log_labellings:
         some = count_in_words(value.log_labellings)
         table.add_row(f"of it one of {some} labellings", f"{value.one_labelling:,.3f}", "")

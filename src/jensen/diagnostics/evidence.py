@@ -73,6 +73,8 @@ class Evidence:
             lines.append("The weights allow no limits of log p(x)")
         else:
             lines.append(f"log p(x)      ≥ {low:14.4f} at 97.5 % confidence; the weights allow no upper limit")
+        if np.isnan(self.log_evidence):
+            lines.append("No estimate of log p(x): draws of q and draws of the posterior hardly overlap")
         if self.log_labellings:
             one = "" if np.isnan(self.log_evidence) else f"; one of them has {self.one_labelling:.4f}"
             lines.append(f"log p(x) counts {count_in_words(self.log_labellings)} equivalent labellings{one}")

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from jensen.algorithms.coordinate.ascent import Ascent, State
-from jensen.algorithms.coordinate.board import Board, SubsetBoard
-from jensen.algorithms.coordinate.search import Tally, searched, settled
+from jensen.algorithms.coordinate.board import MANY, Board, SubsetBoard
+from jensen.algorithms.coordinate.search import LITTLE, Tally, ripened, searched, settled
 from jensen.algorithms.coordinate.seeding import Seeds
 
-PATIENCE = 2
-"""Rounds without a move that end the search from a start."""
-CHEAP = 100_000
-"""Responsibilities up to which two starts are improved by moves, beyond which only the best is."""
+PATIENCE = 1
+"""Rounds without a move that end the search from a start; there is another where the climb ends."""
+IMPROVED = ((MANY, 4), (100_000, 2), (np.inf, 1))
+"""Responsibilities up to which so many starts, the best ones, are improved by moves."""
 
 
 def started(
@@ -26,12 +26,18 @@ def started(
     states = tried(boards[0], rng, count, sweeps)
     if not states:
         return ascent.starts(rng, count, sweeps), Tally()
-    ends, tally = [], Tally()
-    for state in states[: 2 if boards[0].entries * boards[0].values <= CHEAP else 1]:
+    ends, met, tally = [], [], Tally()
+    size = boards[0].entries * boards[0].values
+    for state in states[: next(number for most, number in IMPROVED if size <= most)]:
+        state, same = settled(boards[0], state), LITTLE * boards[0].scalars
+        if any(abs(state.elbo - known.elbo) < same for known in met):
+            continue  # the same optimum, from which moves have been tried
+        met.append(state)
         for one in boards:
             state, moves = searched(one, settled(one, state), rng, PATIENCE, single=False)
             tally += moves
         ends.append(state)
+        met.append(state)
     best = max(ends, key=lambda state: state.elbo)
     if isinstance(boards[0], SubsetBoard):
         whole = boards[0].outside(best)
@@ -50,7 +56,7 @@ def tried(board: Board, rng: np.random.Generator, count: int, sweeps: int) -> li
         if probs is None:
             base, probs = board.random(rng), rng.dirichlet(np.ones(board.values), board.entries)
         state = board.placed(probs, base)
-        state = None if state is None else board.swept(state, max(1, sweeps))
+        state = None if state is None else ripened(board, state, max(1, sweeps))
         if state is not None:
             states.append(state)
     return sorted(states, key=lambda state: -state.elbo)

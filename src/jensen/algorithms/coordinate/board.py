@@ -14,6 +14,8 @@ from jensen.models.conjugacy import ConjugateModel, Moments
 from jensen.models.conjugacy.components import components
 from jensen.models.conjugacy.plates import row_position
 
+MANY = 5000
+"""Responsibilities beyond which the hundreds of sweeps that moves make repay a better program."""
 LEAST = 4
 """Entries for each component without which there is nothing to tell components by."""
 
@@ -98,7 +100,9 @@ class WholeBoard(Board):
 
     def __init__(self, ascent: Ascent, name: str):
         super().__init__(ascent, name, ascent.model.blocks[name].shapes["indicator"], ascent.model.rows)
-        self.step = ascent.stride
+        self.step = min(self.step, ascent.stride)
+        if self.entries * self.values > MANY:
+            ascent.heavy = ascent.heavy or "middle"
 
     def _placed(self, probs: np.ndarray, base: State) -> State:
         return self.ascent.begin({**base.moments, self.name: self.independent(probs)})

@@ -10,7 +10,7 @@ from jensen.algorithms.coordinate.board import Board
 
 SPREAD = 0.1
 """The part of a seed's weight that lies on all rows of its component, so that its factors know their scale."""
-PASSES = 5
+PASSES = 3
 """Local sweeps of a component that is split."""
 SAME = 0.02
 """Part of a pair's rows that must change sides for its division to be another."""

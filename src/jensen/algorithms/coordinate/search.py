@@ -20,6 +20,8 @@ TRIES = 3
 ROUNDS = 30
 RELABELLED, SMALL = 32, 2000
 """Single entries that are relabelled in a round, where there are no more responsibilities than that."""
+LITTLE = 1e-4
+"""Nats per observed scalar still to come at which a state has settled, as far as moves are concerned."""
 LONGEST = 60
 """Sweeps at most before a move must have paid."""
 
@@ -59,7 +61,7 @@ def searched(
         moved = None
         for probs in proposals(board, state, rng, single):
             tally.tried += 1
-            moved = reached(board, board.placed(probs, state), state.elbo)
+            moved = reached(board, board.placed(probs, state), state)
             if moved is not None:
                 break
         if moved is None:
@@ -119,9 +121,20 @@ def settled(board: Board, state: State, most: int = LONGEST) -> State:
         if new is None:
             return state
         state = new
-        if to_come(state) < 1e-4 * board.scalars:
+        if to_come(state) < LITTLE * board.scalars:
             break
     return state
+
+
+def ripened(board: Board, state: State, most: int) -> State | None:
+    """Sweeps from a start until one gains little, at most so many; `None` where they lead nowhere."""
+    found: State | None = state
+    for done in range(0, most, board.step):
+        found = board.swept(state, min(board.step, most - done))
+        if found is None or to_come(found) < LITTLE * board.scalars:
+            break
+        state = found
+    return found
 
 
 def to_come(state: State) -> float:
@@ -135,9 +148,13 @@ def to_come(state: State) -> float:
     return last / (1.0 - ratio)
 
 
-def reached(board: Board, start: State | None, bound: float) -> State | None:
-    """Sweeps from a moved state until its bound is above the one given; `None` where it stays below."""
-    margin = max(100.0 * board.noise(bound), 1e-6 * board.scalars)
+def reached(board: Board, start: State | None, before: State) -> State | None:
+    """Sweeps from a moved state until its bound is above the one before; `None` where it stays below.
+
+    What sweeps without the move would still have gained does not count: it may have fallen back to where it was.
+    """
+    own = min(2.0 * to_come(before), LITTLE * board.scalars)
+    bound, margin = before.elbo, max(100.0 * board.noise(before.elbo), 1e-6 * board.scalars, own)
     state = start
     for _ in range(0, LONGEST, board.step):
         state = None if state is None else board.swept(state, board.step)

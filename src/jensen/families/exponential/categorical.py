@@ -59,7 +59,7 @@ class Categorical(AbstractExponentialFactor):
 
     def contains(self) -> Array:
         """Some value has positive probability."""
-        return jnp.isfinite(self.log_normalizer())
+        return jnp.isfinite(jnp.max(self.natural["indicator"], self.axis))
 
     def means(self) -> tuple[Array, ...]:
         """Σ v p(v)."""

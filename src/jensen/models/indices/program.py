@@ -16,13 +16,14 @@ from numpyro.distributions import biject_to
 
 from jensen._errors import DataError
 from jensen.math.precision import Precision, working
+from jensen.math.programs import primitives
 from jensen.models.analysis import CONCRETE_NEEDED
 from jensen.models.conjugacy.identity import program_key
 from jensen.models.data_check import Place, as_mapping, convert, fixings
 from jensen.models.frozen import signature
 from jensen.models.indices.counted import refuse_counted
 from jensen.models.indices.influence import matters
-from jensen.models.indices.judge import OBSERVED, error_for, outside
+from jensen.models.indices.judge import OBSERVED, chooses, error_for, outside
 from jensen.models.indices.known import Known, LaterError
 from jensen.models.indices.named import Named, known, named, numbers
 from jensen.models.indices.needed import Needed
@@ -36,13 +37,14 @@ MOST = 64
 _KNOWN: "OrderedDict[Hashable, IndexCheck]" = OrderedDict()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class IndexCheck:
     """A traced program: inputs are the arrays in the order of `names` and what `_point` gives.
 
     There is none where the program cannot be traced. `made` are the arrays that NumPy made
     of those the program needs concretely, `fixed`; `choices` are discrete latents with
-    the ends of their ranges.
+    the ends of their ranges. `states_fit` says that indices made of these have been found to fit, and that no data have
+    a say in them: other data of the same shapes need not be looked at again at every state.
     """
 
     closed: ClosedJaxpr | None = None
@@ -51,6 +53,7 @@ class IndexCheck:
     fixed: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
     needed: Needed = field(default_factory=Needed)
+    states_fit: bool = False
 
     def run(self, arguments: Mapping[str, Any], place: Place | None = None) -> None:
         """Raise a `DataError` naming key, row, value and range for an index of the data outside the axis it looks up.
@@ -73,13 +76,25 @@ class IndexCheck:
             error = error_for(found, place, scalars)
             if error is not None and matters(self.closed, [*arrays, *_point()], found):
                 raise error
+        if not self.states_fit:
+            self._at_states(consts, leaves, arrays, first)
+
+    def _at_states(self, consts: Any, leaves: Mapping[str, Known], arrays: list[Any], first: list[Lookup]) -> None:
+        """Raise a `ModelError` for an index made of discrete latents that does not fit at some state."""
+        assert self.closed is not None
         judged = {(id(lookup.eqn), lookup.operand) for lookup in first}
+        data_lead = any(chooses(one.eqn) and one.index.keys for one in first)
+        fit = not data_lead and "while" not in primitives(self.closed.jaxpr)
         for states in states_of(self.choices):
             for lookup in self._lookups(consts, [*leaves.values(), None, None, Known(states)]):
-                for found in outside(lookup) if (id(lookup.eqn), lookup.operand) not in judged else ():
-                    error, at = of_states(found, self.choices, states), [*arrays, *_point(states)]
+                if (id(lookup.eqn), lookup.operand) in judged:
+                    continue
+                fit &= not lookup.index.keys
+                for found in outside(lookup):
+                    fit, error, at = False, of_states(found, self.choices, states), [*arrays, *_point(states)]
                     if error is not None and not impossible(self.closed, at) and matters(self.closed, at, found):
                         raise error
+        self.states_fit = fit
 
     def _lookups(self, consts: Any, inputs: list[Known | None]) -> list[Lookup]:
         assert self.closed is not None

@@ -10,6 +10,7 @@ from jensen.math.programs import Program
 from jensen.models.aligned import saved_turns
 from jensen.models.nested.field import FieldModel
 from jensen.models.nested.target import NestedTarget, drawn, evaluated, value_alone
+from jensen.models.target import Target
 
 EACH, HEAVY = 8, 1e6
 """Newton steps of one evaluation; data values from which on few starts and draws have to do."""
@@ -21,8 +22,9 @@ AT_ONCE = 16
 """Points of one call at most: draws are padded to them."""
 MORE = 4
 """Times as many draws where they are too few."""
-FAR = 3.0
-"""How many sd from the field's mode another is sought."""
+FAR, AWAY, STEEPER = 3.0, 6, 2.0
+"""How many sd from the field's mode another is sought, at most; distances that are looked at; by how much more than a
+Gaussian's the log density may fall there."""
 LOOKS, EXACT = {False: (8, 3), True: (4, 2)}, (2, 0)
 """Values of θ at which the conditional is looked at, and searches for other modes; fewer where they are dear, and where
 it counts as Gaussian, which has one mode."""
@@ -76,6 +78,11 @@ class FieldTarget(NestedTarget):
         """(model, points, key data, how many points) -> draws."""
         return self._programs["draws"]
 
+    @property
+    def shareable(self) -> bool:
+        """A field has no groups."""
+        return False
+
     def finer(self) -> "FieldTarget":
         """The same density with four times the draws."""
         return self._with(noise=noise(self.model.noise, MORE, 0)).weigh(self.rows)
@@ -98,8 +105,8 @@ class FieldTarget(NestedTarget):
     def shape(self, points: np.ndarray, starts: int = 1, accepted: float = 0.0) -> str:
         """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence.
 
-        Other modes are sought from so many places far from the mode. Of the moves of draws of the field a share is to
-        be accepted.
+        Other modes are sought from so many places far from the mode, at all θ, or at one each where searches are dear.
+        Of the moves of draws of the field a share is to be accepted.
         """
         names = ", ".join(repr(name) for name in self.model.sites)
         points, starts = np.asarray(points[: self.looks], float), min(starts, self.starts)
@@ -109,7 +116,9 @@ class FieldTarget(NestedTarget):
         damping = near.evaluated(points[:1])[2]
         near = near.settled()
         each = self.places(1)[1]  # draws as a table asks for them
-        found = jax.tree.map(lambda leaf: leaf[::each], near.drawn(np.repeat(points, each, axis=0), 71)[1])
+        found = near.drawn(np.repeat(points, each, axis=0), 71)[1]
+        share = float(found.accepted.mean())
+        found = jax.tree.map(lambda leaf: leaf[::each], found)
         if max(damping, found.damping.max()) > 0.0:
             return concave
         values = near.value(points)
@@ -118,15 +127,32 @@ class FieldTarget(NestedTarget):
             return f"Given the other latents, {names} has no mode that Newton's method finds."
         points, values, found = points[sound], values[sound], jax.tree.map(lambda leaf: leaf[sound], found)
         for start in range(starts):
-            far = found.mode[start] + FAR * (found.field[start] - found.mode[start])
-            others, _, damping = self.settled(far.astype(self.model.start.dtype)).evaluated(points)
+            far = self._far(points[start], found.mode[start], found.field[start])
+            some = slice(start, start + 1) if self.heavy else slice(None)
+            others, _, damping = self.settled(far).evaluated(points[some])
             if damping > 0.0:
                 return concave
-            apart = float(np.abs(others - values).max())
+            apart = float(np.abs(others - values[some]).max())
             if not apart < APART:
                 return f"Given the other latents, {names} has several modes, {apart:.2g} nats apart."
-        share = float(found.accepted.mean())
         return "" if share > accepted else f"Of the moves of draws of {names} only {share:.0%} are accepted."
+
+    def _far(self, point: np.ndarray, mode: np.ndarray, field: np.ndarray) -> np.ndarray:
+        """A place far from the mode, in the direction of a draw: where the log density falls as it does to the draw.
+
+        Where it falls far more steeply, as an exponential does, there is no other mode, and no way back.
+        """
+        base = self.model.base
+        whole = Target(base, base.bijection.structure, self.precision).for_values()
+        whole.costs(rows=self.rows)
+        away = np.r_[0.0, np.geomspace(1.0, FAR, AWAY)]
+        places = mode + away[:, None] * (np.nan_to_num(field) - mode)
+        joined = np.zeros((len(away), whole.dim))
+        joined[:, self.model.where] = np.concatenate([places, np.tile(point, (len(away), 1))], axis=1)
+        values = whole.value(joined)
+        drop = np.minimum(values[0] - values, np.finfo(float).max)
+        falls = np.isfinite(values) & (drop <= STEEPER * away**2 * np.abs(drop[1]))
+        return places[np.flatnonzero(falls)[-1] if falls.any() else 0].astype(self.model.start.dtype)
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""
