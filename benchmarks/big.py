@@ -171,7 +171,7 @@ MODELS = {
     "counts": (counts, (100, 500, 2000, 10_000, 100_000)),
     "slopes": (slopes, (50, 200, 1000, 10_000)),
     "volatility": (volatility, (100, 1000, 20_000)),
-    "level": (level, (100, 1000)),
+    "level": (level, (100, 1000, 20_000)),
     "map": (map_of_counts, (10, 32, 100)),
     "bym2": (bym2, (10, 32, 100)),
     "process": (process, (100, 500)),

@@ -244,3 +244,11 @@ def graded(y=None, persons=12, items=5):
         ability = numpyro.sample("ability", dist.Normal(0, 1))
         with numpyro.plate("item", items, dim=-1):
             numpyro.sample("y", dist.Bernoulli(logits=ability - b), obs=y)
+
+
+def empty(y):
+    """Counts that are zero, and effects so wide that their log density is a cliff: far up, an exponential."""
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    with numpyro.plate("row", len(y)):
+        z = numpyro.sample("z", dist.Normal(0, 20.0 * s))
+        numpyro.sample("y", dist.Poisson(jnp.exp(z)), obs=y)

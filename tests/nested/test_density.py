@@ -5,7 +5,9 @@ import pytest
 from scipy.stats import halfnorm, multivariate_normal
 
 from jensen.models import build
-from jensen.models.nested import integrated
+from jensen.models.nested import Layout, integrated
+from jensen.models.nested.alike import found_kinds
+from jensen.models.nested.layout import Owners
 from jensen.models.noncentred import centring, noncentred
 from tests.nested import models
 
@@ -84,3 +86,46 @@ def test_draws_of_groups_follow_their_conditional(counted, same):
     np.testing.assert_allclose(found.std(axis=0) / sd, 1.0, atol=0.07)
     np.testing.assert_allclose((found < mean - 1.5 * sd).mean(axis=0), tail, atol=0.025)
     np.testing.assert_allclose(np.corrcoef(found.T), np.eye(len(mean)), atol=0.1)
+
+
+@pytest.fixture(scope="module")
+def answered():
+    """(the density of the items, the same with shared nodes) for persons enough that sharing is worth it."""
+    rng = np.random.default_rng(5)
+    ability, hard = rng.normal(size=700), np.linspace(-1.5, 1.5, 12)
+    y = (rng.random((700, 12)) < 1 / (1 + np.exp(hard - ability[:, None]))).astype(int)
+    data = {"y": y, "persons": 700, "items": 12}
+    exact = integrated(build(models.answers, data, "double"), 13)
+    return exact, exact.shared(np.full(24, 0.1))
+
+
+def test_groups_whose_rows_are_alike_share_nodes(answered):
+    """Twelve answers are right or wrong: with the prior 25 kinds of rows tell all 700 integrals, as exactly as ever."""
+    exact, shared = answered
+    assert shared.model.alike.counts.shape == (700, 25)
+    assert shared.elements < exact.elements / 4
+    points = np.random.default_rng(6).normal(0.0, 0.3, (3, 24))
+    (values, slopes), (told, sloped) = exact.value_and_grad(points), shared.value_and_grad(points)
+    np.testing.assert_allclose(told, values, atol=0.02)
+    np.testing.assert_allclose(sloped, slopes, atol=0.02)
+    assert shared.error(points) < 1e-3
+    assert shared.finer().model.alike is None
+
+
+def test_shared_nodes_are_found_again(answered):
+    exact, shared = answered
+    again = exact.shared(np.full(24, 0.1), shared.chart()["shared"])
+    points = np.random.default_rng(6).normal(0.0, 0.3, (2, 24))
+    np.testing.assert_array_equal(again.value(points), shared.value(points))
+
+
+def test_rows_that_are_not_alike_are_left_to_their_groups(counted):
+    """Continuous covariates make every row a kind of its own; a row that differs at any place is another kind."""
+    rng = np.random.default_rng(1)
+    probed = np.concatenate([np.repeat(rng.normal(size=(2, 6)), 400, axis=0), np.zeros((0, 6))])
+    layout = Layout((), np.zeros((40, 1), int), {"y": Owners.of(np.tile(np.arange(40), 20), 40)})
+    assert found_kinds(probed, layout, {"y": 800}).counts.shape == (40, 2)
+    probed[7, 3] *= 1 + 1e-6
+    assert found_kinds(probed, layout, {"y": 800}).counts.shape == (40, 3)
+    assert found_kinds(rng.normal(size=(800, 6)), layout, {"y": 800}) is None
+    assert not counted.shareable

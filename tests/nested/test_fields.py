@@ -285,3 +285,18 @@ def test_the_work_of_a_factorisation_without_some_latents_is_that_of_their_patte
     only = over_field(build(models.rated, data, "double"), ("a",))
     assert target.dearer(("a",)) == target.model.order.elimination.work / only.model.order.elimination.work
     assert target.dearer(("a", "b")) == 1.0
+
+
+def test_a_cliff_is_no_other_mode_and_draws_are_pushed_back_from_it(monkeypatch):
+    monkeypatch.setattr("jensen.models.nested.field_target.FAR", 30.0)  # where it would take a search too long
+    target = over_field(build(models.empty, {"y": np.zeros(200, int)}, "double"), ("z",))
+    points = np.log([[0.1], [0.1]])
+    assert target.shape(points) == ""
+    draws, found = target.drawn(np.repeat(points[1:], 32, axis=0), 1)
+    assert found.accepted.mean() > 0.7
+    z = np.linspace(-30.0, 6.0, 5001)
+    weights = np.exp(-np.exp(z) - z**2 / 8.0)
+    mean = weights @ z / weights.sum()
+    sd = np.sqrt(weights @ (z - mean) ** 2 / weights.sum())
+    assert abs(draws["z"].mean() - mean) < 0.1 * sd
+    assert abs(draws["z"].std() / sd - 1.0) < 0.05

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jensen.algorithms.emulating import followed, varies
+from jensen.algorithms.explore import climb
 from jensen.algorithms.flexible import draws
 from jensen.algorithms.on_target import on_target
 from jensen.algorithms.turning import turned
@@ -38,6 +39,8 @@ def fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
 def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, str]]:
     """The same, and what speaks against the integrals, in sentences; none where they are sound."""
     target = yield from turned(target, seed)
+    if target.shareable:
+        target = target.shared((yield from climb(target, seed, 1))[0].best[0])
     error, limit = np.inf, 0.0
     for more in range(TRIES + 1):
         if not error < limit:

@@ -33,7 +33,7 @@ from jensen.diagnostics.labellings import Counted, View
 from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.diagnostics.states import LISTED, Probabilities, exchanged, from_marginals
 from jensen.diagnostics.tails import reaching
-from jensen.diagnostics.verdict import limit_for
+from jensen.diagnostics.verdict import LEAST, ruled_out
 from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
 from jensen.math import linalg
 from jensen.math.clock import Stopwatch, spoken
@@ -50,9 +50,8 @@ FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
 }
 
 CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
-NOISE, NOISE_HEAVY, SHARE_HEAVY = 0.05, 0.1, 0.5
-"""Error in sd that corrected means may have; where the data are many, and pools therefore small, it may be larger, and
-so large a part of the draws is enough."""
+NOISE, NOISE_HEAVY = 0.05, 0.1
+"""Error in sd that corrected means may have; where the data are many, and pools therefore small, it may be larger."""
 STEPS, COMPILED = 10_000, 5.0
 """Gradients one after the other, and seconds of compilation, that a refinement is expected to take."""
 MANY = 50
@@ -129,7 +128,7 @@ class GaussianAnswer(AbstractAnswer):
         """With draws of their own for tails that those of q and its relative fall short of."""
         pool = super().settled_pool(seed)
         # from 1 on weights have no mean, and tell no tail; where tails are dear, none that the verdict would not heed
-        if not (pool.khat < (limit_for(pool) if self.costly else 1.0) or pool.even):
+        if ruled_out(pool) if self.costly else not (pool.khat < 1.0 or pool.even):
             return pool
         proposals = reaching(self.tails(pool, {}, seed))
         if proposals is None or self.labellings(pool).found:
@@ -212,7 +211,7 @@ class GaussianAnswer(AbstractAnswer):
             States(),
             Stationary(self.gaussian),
             LinearResponse(),
-            Weights(share=SHARE_HEAVY if self.target.heavy else 1.0),
+            Weights(share=LEAST if self.target.heavy else 1.0),
             Tails(),
             *(Said(title, *said) for title, said in self.target.remarks.items()),
         )

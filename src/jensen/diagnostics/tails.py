@@ -9,7 +9,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtri
 
 from jensen.diagnostics.directed import Directed, Mixed
-from jensen.diagnostics.profile import STEPS, Frame, Slices, climbed, log_marginals, widened
+from jensen.diagnostics.profile import DRAWS, STEPS, Frame, Slices, climbed, log_marginals, widened
 from jensen.models.structure import Structure
 
 ANCHOR = 0.9
@@ -101,7 +101,8 @@ def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) ->
     columns, moved = _moved(target, frame, first, draws)
     fallen = float(target.value(frame.mean[None])[0]) - first.values - widened(target, frame, first, seed)
     flat = [i for i in np.argsort(fallen) if np.isfinite(fallen[i]) and fallen[i] < ENOUGH and moved[i] > MOVED]
-    sides = int(np.clip(EFFORT / (STEPS * len(HEIGHTS) * target.work), FEWEST, SIDES))
+    each = STEPS + 2 * target.dim + DRAWS  # the climb, the curvature of the slice, and draws of it
+    sides = int(np.clip(EFFORT / (each * len(HEIGHTS) * target.work), FEWEST, SIDES))
     return _measured(target, frame, first, flat[:sides], columns, draws, seed) if flat else []
 
 

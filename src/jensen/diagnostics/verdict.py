@@ -13,10 +13,18 @@ from jensen.diagnostics.importance import Pool
 from jensen.diagnostics.moments import Agreement, flatten
 from jensen.diagnostics.tails import Tail
 
+ESS, LEAST = 400.0, 0.5
+"""Effective draws for *usable*, and the share of small pools that has to do."""
+
 
 def limit_for(pool: Pool) -> float:
     """Pareto k̂ from which on weights from so many draws are not to be believed (Vehtari et al. 2024)."""
     return min(1.0 - 1.0 / np.log10(pool.half), 0.7)
+
+
+def ruled_out(pool: Pool) -> bool:
+    """Whether the weights alone rule *usable* out: by their tail, or since they leave too few effective draws."""
+    return not (pool.khat < limit_for(pool) or pool.even) or not pool.ess > min(ESS, LEAST * len(pool.weights))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +74,7 @@ class Material:
     @property
     def clear(self) -> bool:
         """Whether the weights have ruled *usable* out, and to look at tails would cost much and change nothing."""
-        return self.answer.costly and not (self.pool.khat < self.limit or self.pool.even)
+        return self.answer.costly and ruled_out(self.pool)
 
     def agreement_without(self, scalars: Collection[str]) -> Agreement:
         """The same as `agreement` for all other scalars."""

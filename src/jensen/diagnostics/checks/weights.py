@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jensen.core import AbstractCheck, Finding
-from jensen.diagnostics.verdict import Material
-
-ESS = 400.0
-"""Effective draws for *usable*."""
+from jensen.diagnostics.verdict import ESS, Material
 
 
 @dataclass(frozen=True)

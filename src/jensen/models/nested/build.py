@@ -86,4 +86,5 @@ def _on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> NestedTarget:
             f"Groups and latents of one: {np.shape(saved['start'])}.",
             "Attach the model and the data it was fitted with.",
         )
-    return found.settled(np.asarray(saved["start"], found.model.start.dtype))
+    found = found.settled(np.asarray(saved["start"], found.model.start.dtype))
+    return found.shared(np.zeros(found.dim), np.asarray(saved["shared"])) if "shared" in saved else found

@@ -78,6 +78,11 @@ class FieldTarget(NestedTarget):
         """(model, points, key data, how many points) -> draws."""
         return self._programs["draws"]
 
+    @property
+    def shareable(self) -> bool:
+        """A field has no groups."""
+        return False
+
     def finer(self) -> "FieldTarget":
         """The same density with four times the draws."""
         return self._with(noise=noise(self.model.noise, MORE, 0)).weigh(self.rows)
@@ -100,8 +105,8 @@ class FieldTarget(NestedTarget):
     def shape(self, points: np.ndarray, starts: int = 1, accepted: float = 0.0) -> str:
         """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence.
 
-        Other modes are sought from so many places far from the mode. Of the moves of draws of the field a share is to
-        be accepted.
+        Other modes are sought from so many places far from the mode, at all θ, or at one each where searches are dear.
+        Of the moves of draws of the field a share is to be accepted.
         """
         names = ", ".join(repr(name) for name in self.model.sites)
         points, starts = np.asarray(points[: self.looks], float), min(starts, self.starts)
@@ -111,7 +116,9 @@ class FieldTarget(NestedTarget):
         damping = near.evaluated(points[:1])[2]
         near = near.settled()
         each = self.places(1)[1]  # draws as a table asks for them
-        found = jax.tree.map(lambda leaf: leaf[::each], near.drawn(np.repeat(points, each, axis=0), 71)[1])
+        found = near.drawn(np.repeat(points, each, axis=0), 71)[1]
+        share = float(found.accepted.mean())
+        found = jax.tree.map(lambda leaf: leaf[::each], found)
         if max(damping, found.damping.max()) > 0.0:
             return concave
         values = near.value(points)
@@ -121,13 +128,13 @@ class FieldTarget(NestedTarget):
         points, values, found = points[sound], values[sound], jax.tree.map(lambda leaf: leaf[sound], found)
         for start in range(starts):
             far = self._far(points[start], found.mode[start], found.field[start])
-            others, _, damping = self.settled(far).evaluated(points)
+            some = slice(start, start + 1) if self.heavy else slice(None)
+            others, _, damping = self.settled(far).evaluated(points[some])
             if damping > 0.0:
                 return concave
-            apart = float(np.abs(others - values).max())
+            apart = float(np.abs(others - values[some]).max())
             if not apart < APART:
                 return f"Given the other latents, {names} has several modes, {apart:.2g} nats apart."
-        share = float(found.accepted.mean())
         return "" if share > accepted else f"Of the moves of draws of {names} only {share:.0%} are accepted."
 
     def _far(self, point: np.ndarray, mode: np.ndarray, field: np.ndarray) -> np.ndarray:
@@ -139,12 +146,13 @@ class FieldTarget(NestedTarget):
         whole = Target(base, base.bijection.structure, self.precision).for_values()
         whole.costs(rows=self.rows)
         away = np.r_[0.0, np.geomspace(1.0, FAR, AWAY)]
-        places = mode + away[:, None] * (field - mode)
+        places = mode + away[:, None] * (np.nan_to_num(field) - mode)
         joined = np.zeros((len(away), whole.dim))
         joined[:, self.model.where] = np.concatenate([places, np.tile(point, (len(away), 1))], axis=1)
         values = whole.value(joined)
-        falls = values[0] - values <= STEEPER * away**2 * (values[0] - values[1])
-        return places[np.flatnonzero(falls)[-1]].astype(self.model.start.dtype)
+        drop = np.minimum(values[0] - values, np.finfo(float).max)
+        falls = np.isfinite(values) & (drop <= STEEPER * away**2 * np.abs(drop[1]))
+        return places[np.flatnonzero(falls)[-1] if falls.any() else 0].astype(self.model.start.dtype)
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""

@@ -35,6 +35,17 @@ class Owners(eqx.Module):
             return cls("tile", groups, rows=rows)
         return cls("index", groups, owner.astype(np.int32), rows)
 
+    def each(self, rows: int) -> np.ndarray:
+        """The group of every one of so many rows, `groups` for none."""
+        if self.how == "alone":
+            return np.full(rows, self.groups)
+        if self.how == "repeat":
+            return np.repeat(np.arange(self.groups), rows // self.groups)
+        if self.how == "tile":
+            return np.tile(np.arange(self.groups), rows // self.groups)
+        assert self.index is not None  # rows are told by index
+        return np.asarray(self.index)
+
     def add(self, rows: Array) -> tuple[Array, Array]:
         """(sums by group, the sum of rows that belong to none)."""
         flat, none = rows.reshape(-1), jnp.zeros((), rows.dtype)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -11,6 +12,7 @@ from jensen.core import total
 from jensen.core.family import stopped
 from jensen.models.bijection import AbstractChart, SiteBijection
 from jensen.models.nested import quadrature
+from jensen.models.nested.alike import Alike
 from jensen.models.nested.draws import draws
 from jensen.models.nested.layout import Layout
 from jensen.models.nested.reduced import AbstractReduced
@@ -26,7 +28,7 @@ class NestedModel(AbstractReduced):
         start: (G, k) latents at which the search for their modes begins.
         stretch: what the nodes' distance from the modes is multiplied by; one, but to see what the integrals owe to it.
         points, log_weights: (M, k) nodes and (M,) log weights of the quadrature; per_axis: nodes along each latent.
-        computed: deterministic sites that depend on z.
+        computed: deterministic sites that depend on z. alike: what tells the integrals where groups share nodes.
     """
 
     base: NumPyroModel
@@ -39,6 +41,7 @@ class NestedModel(AbstractReduced):
     log_weights: Array
     per_axis: int = eqx.field(static=True)
     computed: tuple[str, ...] = eqx.field(static=True)
+    alike: Alike | None = None
 
     def _rows(self, latent: Latent, z: Array) -> dict[str, Array]:
         """All rows at θ and (G, k) latents; those of the field's Jacobian besides."""
@@ -59,23 +62,44 @@ class NestedModel(AbstractReduced):
     def at(self, point: Flat) -> tuple[Scalar, tuple[Array, float]]:
         """Log p(x, θ) at u, as a density over R^d, in nats, and the modes of the groups, which need no damping."""
         latent, log_det = self.bijection.forward(point)
-        centre = self.centre(latent)
-        return total(self._terms(latent, centre)) + log_det, (centre.mode, 0.0)
+        centre = None if self.alike is not None else self.centre(latent)
+        mode = self.start if centre is None else centre.mode
+        return total(self._terms(latent, centre)) + log_det, (mode, 0.0)
 
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Log integrals of the groups under the field's names, and the sum of all rows that see no z."""
         del batch
-        return self._terms(latent, self.centre(latent))
+        return self._terms(latent, None if self.alike is not None else self.centre(latent))
 
-    def _terms(self, latent: Latent, at: quadrature.Centre) -> Terms:
-        density = lambda z: self._groups(latent, z)  # noqa: E731
-        groups, rest = quadrature.log_integral(density, at, self.points, self.log_weights)
+    def _terms(self, latent: Latent, at: quadrature.Centre | None) -> Terms:
+        if at is None:
+            assert self.alike is not None  # else there is a centre
+            rows = lambda z: self._rows(latent, z)  # noqa: E731
+            groups, rest = self.alike.log_integrals(rows, self.layout, self.stretch)
+        else:
+            density = lambda z: self._groups(latent, z)  # noqa: E731
+            groups, rest = quadrature.log_integral(density, at, self.points, self.log_weights)
         return {", ".join(self.layout.sites): groups, "the rest": rest}
 
     def log_density(self, point: Flat, batch: Any = None) -> Scalar:
         """log p(x, θ) at u, as a density over R^d, in nats."""
         del batch
         return self.at(point)[0]
+
+    def looked(self, point: Flat, others: Array, at: Array) -> tuple[quadrature.Centre, dict[str, Array]]:
+        """Modes and scales of the groups at u; rows of sites that see groups, and their slopes, at other places.
+
+        There all groups are at one latent: `at` (n,), with `others` (n, d).
+        """
+
+        def rows(point: Flat, z: Array) -> dict[str, Array]:
+            found = self._rows(self.bijection.forward(point)[0], jnp.full(self.start.shape, z))
+            return {name: jnp.ravel(found[name]) for name, own in self.layout.owners.items() if own.how != "alone"}
+
+        both = [jax.jvp(lambda z, u=u: rows(u, z), (z,), (jnp.ones_like(z),)) for u, z in zip(others, at, strict=True)]
+        columns = [one for pair in both for one in pair]
+        seen = {name: jnp.stack([column[name] for column in columns], axis=1) for name in columns[0]}
+        return self.centre(self.bijection.forward(point)[0]), seen
 
     def drawn(self, point: Flat, keys: PRNGKey) -> tuple[Latent, None]:
         """θ at u, (m,) draws of z given θ, and all deterministic sites; they share the search for the modes."""

@@ -12,8 +12,9 @@ from jax import lax
 
 from jensen.math.keys import host_keys
 from jensen.math.precision import working
-from jensen.math.programs import Graded
+from jensen.math.programs import Graded, Program
 from jensen.models.aligned import saved_turns
+from jensen.models.nested.alike import PROBES, found_kinds, nodes_over, placed
 from jensen.models.nested.model import NestedModel
 from jensen.models.nested.quadrature import nodes
 from jensen.models.target import Target
@@ -30,8 +31,13 @@ SHARED = 8
 """Draws of a table at one value of θ where an evaluation is dear."""
 FEW = 64
 """Values that are worth no program of their own."""
-HEAVY, DEAR = 1e6, 3e4
-"""Data values from which on few starts and draws have to do, and those from which on no mixture or flow is climbed."""
+MULTIPLIED = 20
+"""Multiplications of matrices that take as long as a data value."""
+COMMON, SAME = 2e5, 0.02
+"""Data values from which on groups may share nodes, and nats that this may change."""
+HEAVY, WHOLE, DEAR = 1e6, 2e7, 3e4
+"""Data values from which on few starts and draws have to do, in one evaluation or in one for each coordinate, and those
+from which on no mixture or flow is climbed."""
 
 
 class Evaluated(NamedTuple):
@@ -102,13 +108,18 @@ class NestedTarget(Target):
 
     def weigh(self, rows: int) -> "NestedTarget":
         """Say what an evaluation costs for a program of so many data values; one width of batch."""
-        return self._weighed(rows, TIMES * len(self.model.points))
+        alike = self.model.alike
+        if alike is None:
+            return self._weighed(rows, TIMES * len(self.model.points))
+        multiplied = alike.counts.size * len(alike.nodes) // (MULTIPLIED * rows)
+        return self._weighed(rows, TIMES * len(alike.places) + multiplied)
 
     def _weighed(self, rows: int, times: int) -> "NestedTarget":
         self.rows = rows
         self.costs(rows=rows, times=times)
         self.wide, self.widths = int(np.clip(2 ** int(np.log2(WIDTH / self.elements + 1)), 2, 64)), ()
-        self.heavy, self.dear, self.second_order = self.elements >= HEAVY, self.elements >= DEAR, False
+        self.heavy = self.elements >= HEAVY or self.elements * self.dim >= WHOLE
+        self.dear, self.second_order = self.elements >= DEAR, False
         return self
 
     @property
@@ -201,12 +212,48 @@ class NestedTarget(Target):
                 parts.append(jax.tree.map(lambda leaf, count=count: leaf[:count], found))
         return jax.tree.map(lambda *leaves: _flat(np.concatenate(leaves)), *parts)
 
+    @property
+    def shareable(self) -> bool:
+        """Whether it is worth it to see if groups may share nodes."""
+        layout = self.model.layout
+        return self.elements >= COMMON and layout.size == 1 and not layout.quadratic
+
+    def looked(self, point: np.ndarray) -> tuple[Any, Any]:
+        """`NestedModel.looked` at u, and at a few generic places; the numbers of rows by site."""
+        rng = np.random.default_rng(7)
+        others, at = 0.4 * rng.normal(size=(PROBES, self.dim)), rng.normal(size=PROBES)
+        dtype = self.model.points.dtype
+        with working(self.precision):
+            program = Program(lambda model, *points: model.looked(*points))
+            return jax.device_get(program(self.model, *(x.astype(dtype) for x in (point, others, at))))
+
+    def shared(self, point: np.ndarray, nodes: np.ndarray | None = None) -> "NestedTarget":
+        """The same, with nodes that all groups share where their rows are alike: these, or as the groups are at u.
+
+        Only where that is cheaper, and changes nothing around u.
+        """
+        layout = self.model.layout
+        centre, seen = self.looked(point)
+        probed = np.concatenate([np.asarray(seen[name], float) for name in sorted(seen)])
+        kinds = found_kinds(probed, layout, {name: len(rows) for name, rows in seen.items()})
+        if kinds is None:
+            return self
+        given = nodes is not None
+        nodes = nodes if given else nodes_over(*(np.asarray(x, float).reshape(-1) for x in centre))
+        alike = None if nodes is None else placed(kinds, nodes, self.model.points.dtype)
+        if alike is None:
+            return self
+        found = self._with(alike=alike).weigh(self.rows)
+        near = point + SAME * np.random.default_rng(8).normal(size=(4, self.dim))
+        same = given or np.abs(found.value(near) - self.value(near)).max() < SAME
+        return found if same and found.elements < self.elements else self
+
     def finer(self) -> "NestedTarget":
-        """The same density with about twice the nodes."""
+        """The same density with about twice the nodes, for each group its own."""
         model = self.model
         per_axis = 2 * model.per_axis + 1
         points, log_weights = (x.astype(model.points.dtype) for x in nodes(per_axis, model.layout.size))
-        return self._with(points=points, log_weights=log_weights, per_axis=per_axis).weigh(self.rows)
+        return self._with(points=points, log_weights=log_weights, per_axis=per_axis, alike=None).weigh(self.rows)
 
     def error(self, points: np.ndarray) -> float:
         """Standard deviation over these θ of what the log density owes to where the nodes are, in nats.
@@ -236,7 +283,9 @@ class NestedTarget(Target):
 
     def chart(self) -> dict[str, np.ndarray]:
         """What a file keeps to find the same density again from the program."""
-        return {"nodes": np.asarray(self.model.per_axis), "start": np.asarray(self.model.start), **saved_turns(self)}
+        shared = {} if self.model.alike is None else {"shared": np.asarray(self.model.alike.nodes)}
+        known = {"nodes": np.asarray(self.model.per_axis), "start": np.asarray(self.model.start)}
+        return {**known, **shared, **saved_turns(self)}
 
     def _with(self, **leaves: Any) -> Any:
         found = copy.copy(self)
