@@ -160,6 +160,38 @@ def logistic():
     return model, {"X": X, "y": y}
 
 
+def schools():
+    """Eight schools, centred, for black-box VI."""
+    import numpyro
+    import numpyro.distributions as dist
+
+    sigma = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+    y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+
+    def model(sigma, y):
+        mu = numpyro.sample("mu", dist.Normal(0, 5))
+        tau = numpyro.sample("tau", dist.HalfCauchy(5))
+        with numpyro.plate("school", len(sigma)):
+            theta = numpyro.sample("theta", dist.Normal(mu, tau))
+            numpyro.sample("y", dist.Normal(theta, sigma), obs=y)
+
+    return model, {"sigma": sigma, "y": y}
+
+
+def bits():
+    """Two dependent bits, for hierarchical variational models."""
+    import jax.numpy as jnp
+    import numpyro
+    import numpyro.distributions as dist
+
+    def model(log_p):
+        with numpyro.plate("bit", 2):
+            z = numpyro.sample("z", dist.Bernoulli(0.5))
+        numpyro.factor("table", jnp.asarray(log_p)[z[0], z[1]] + 2 * np.log(2.0))
+
+    return model, {"log_p": np.log(np.array([[0.1, 0.4], [0.4, 0.1]]))}
+
+
 def peer_of(name: str, data: dict) -> tuple[float, str]:
     """(processor seconds of scikit-learn's method with its defaults, what it found)."""
     from sklearn import decomposition, linear_model
@@ -189,7 +221,9 @@ def peer_of(name: str, data: dict) -> tuple[float, str]:
     return _seconds() - begin, said
 
 
-ROWS = {f.__name__: f for f in (mixture, topics, markov, factors, diagonal, logistic)}
+ROWS = {f.__name__: f for f in (mixture, topics, markov, factors, diagonal, logistic, schools, bits)}
+OWN = {"schools": ["bbvi"], "bits": ["hvm"]}
+"""Rows that are for other methods than those asked for."""
 
 
 def one(name: str, method: str) -> dict:
@@ -239,7 +273,7 @@ def main() -> None:
     print(f"CPU s, median of {arguments.repeats}; verdict, bound, evidence, k of p/q")
     print(f"{'row':<9} {'method':<6} {'fit':>7} {'check':>7}")
     for name in arguments.only:
-        for method in arguments.methods:
+        for method in OWN.get(name, arguments.methods):
             runs = []
             for _ in range(arguments.repeats):
                 command = [sys.executable, __file__, "--one", name, method]

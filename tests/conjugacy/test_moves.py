@@ -13,7 +13,8 @@ import jensen as jn
 from jensen.algorithms.cavi import CAVI
 from jensen.algorithms.coordinate.board import boards, movable
 from jensen.algorithms.coordinate.plated import ascent_for
-from jensen.algorithms.coordinate.search import elsewhere_from
+from jensen.algorithms.coordinate.proposals import shares
+from jensen.algorithms.coordinate.search import elsewhere_from, reached, settled
 from jensen.algorithms.svi import SVI
 from jensen.math.precision import working
 from jensen.models.conjugacy import build_conjugate
@@ -91,6 +92,18 @@ def test_a_move_raises_the_exact_bound_and_keeps_every_sweep_exact(rows):
         assert np.all(np.diff(higher.history) >= -1e-9 * abs(state.elbo))
         end = ascent.advance(higher, 200)  # every sweep's gains are checked against the bound
     assert end.elbo == pytest.approx(by_hand(x, np.tile(LABELS, rows // 240))[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("labels", [LABELS, POOR], ids=["best", "poor"])
+def test_going_on_as_before_is_no_move(labels):
+    """From a state whose bound still rises, sweeps with its own labels rise above it, and are not kept for that."""
+    with working("double"):
+        ascent = ascent_for(build_conjugate(mixture, {"x": 0.5 * X}))
+        (board,) = boards(ascent, np.random.default_rng(0))
+        state = settled(board, ascent.given(np.random.default_rng(0), {"c": labels}))
+        again = board.placed(shares(board.potentials(state)), state)
+        assert board.swept(again, 60).elbo > state.elbo + 1e-6 * board.scalars
+        assert reached(board, again, state) is None
 
 
 def test_sweeps_after_a_move_are_numbered_on_and_have_their_own_bound(monkeypatch):

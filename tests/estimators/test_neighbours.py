@@ -12,7 +12,7 @@ import pytest
 from jensen.bounds import ELBO
 from jensen.core import total
 from jensen.estimators import Blanket, Mixed, Regressed, Reparameterised
-from jensen.estimators.neighbours import _weights, averaged, neighbours, without
+from jensen.estimators.neighbours import _slopes, _weights, averaged, neighbours, without
 from jensen.families import native
 from jensen.math.precision import working
 from jensen.math.programs import quick_options
@@ -41,7 +41,7 @@ def looked():
         mass = measure * jnp.exp(jax.vmap(factor.log_prob)(points)[:, 0])
         statistics = jax.vmap(factor.statistics)(points)[:, 0]
         at = factor.nodes()
-        weights = _weights(factor, at, draws)[:, 0]  # (draws, nodes)
+        weights = _weights(factor, _slopes({"z": factor}, {"z": at})["z"], draws)[:, 0]  # (draws, nodes)
         known = jnp.concatenate([jnp.ones((len(at), 1)), jax.vmap(factor.statistics)(at)[:, 0]], axis=1)
         wanted = jnp.concatenate([jnp.zeros((len(draws), 1)), jax.vmap(factor.statistics)(draws)[:, 0]], axis=1)
         return mass @ statistics, mass @ statistics**2, weights @ known - wanted

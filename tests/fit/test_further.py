@@ -11,8 +11,9 @@ import pytest
 
 import jensen as jn
 from jensen.algorithms.moving import moved
-from jensen.core import AbstractAlgorithm, Outcome, Progress
-from jensen.families import FullRank
+from jensen.answers.chains import ChainsAnswer
+from jensen.core import AbstractAlgorithm, Certificate, Outcome, Progress
+from jensen.families import Chains, FullRank
 from jensen.models import build
 
 
@@ -120,3 +121,17 @@ def test_trajectories_that_do_not_agree_leave_the_fit_as_it_was():
     left = ended(moved(target, wide, 0, outcome))
     assert left.q is outcome.q
     assert "Tried without gain" in left.status
+
+
+def test_moved_draws_whose_variance_is_not_finite_are_not_trusted():
+    """Chains agree on what they have seen; log-densities of Student-t variables with 1.5 degrees have no variance."""
+    rng = np.random.default_rng(1)
+    draws = rng.standard_t(1.5, size=(4, 400, 3))
+    certificate = Certificate(share_elsewhere=0.0)
+    chains = Chains(draws, np.asarray(0), np.zeros(3), np.ones(3))
+    heavy = jn.LogDensity(lambda z: (-1.25 * jnp.log1p(z["x"] ** 2 / 1.5)).sum(), {"x": (3,)})
+    answer = ChainsAnswer(build(heavy, {}, "double"), Outcome(chains, True, "", certificate), 0)
+    pool = answer.settled_pool(0)
+    report = answer.judge(pool, answer.drawn(pool), 0)
+    assert report.verdict == "untrusted"
+    assert any("hangs on single draws" in reason for reason in report.reasons)

@@ -1,7 +1,10 @@
 """Fields integrated out by a Gaussian at the mode and draws of what it misses: exact where they can be, and checked."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from scipy.stats import halfnorm, multivariate_normal, norm
 
@@ -285,6 +288,52 @@ def test_the_work_of_a_factorisation_without_some_latents_is_that_of_their_patte
     only = over_field(build(models.rated, data, "double"), ("a",))
     assert target.dearer(("a",)) == target.model.order.elimination.work / only.model.order.elimination.work
     assert target.dearer(("a", "b")) == 1.0
+
+
+def _summed(y):
+    """A walk and an autoregression of order two, written by their innovations."""
+    s, t = numpyro.sample("s", dist.HalfNormal(0.5)), numpyro.sample("t", dist.HalfNormal(1))
+    with numpyro.plate("step", len(y)):
+        z = numpyro.sample("z", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(s * jnp.cumsum(z), t).to_event(1), obs=y)
+
+
+def _looped(y):
+    s, t = numpyro.sample("s", dist.HalfNormal(0.5)), numpyro.sample("t", dist.HalfNormal(1))
+    z = numpyro.sample("z", dist.Normal(0, 1).expand([len(y)]).to_event(1))
+
+    def step(last, e):
+        new = 0.5 * last[0] + 0.3 * last[1] + s * e
+        return (new, last[0]), new
+
+    states = jax.lax.scan(step, (0.0, 0.0), z)[1]
+    numpyro.sample("y", dist.Normal(states, t).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize(("model", "lags"), [(_summed, (1.0,)), (_looped, (0.5, 0.3))])
+def test_innovations_are_told_by_the_states_that_they_make(model, lags):
+    size = 48
+    y = 0.3 * np.cumsum(models.RNG.normal(size=size)) + 0.5 * models.RNG.normal(size=size)
+    target = over_field(build(model, {"y": y}, "double"), ("z",))
+    assert target.model.states.lags == len(lags)
+    assert len(target.model.order.elimination.keys) <= 3 * size  # a band, not half a square
+    inverse = np.eye(size) - sum(lag * np.eye(size, k=-k - 1) for k, lag in enumerate(lags))
+    root = np.linalg.inv(inverse)
+    points = np.array([[-1.0, -0.5], [-3.0, 0.2]])
+    exact = []
+    for s, t in np.exp(points):
+        seen = multivariate_normal.logpdf(y, np.zeros(size), s**2 * root @ root.T + t**2 * np.eye(size))
+        exact.append(seen + halfnorm.logpdf(s, scale=0.5) + halfnorm.logpdf(t) + np.log(s * t))
+    np.testing.assert_allclose(_slopes_are_right(target, points), exact, atol=1e-7)
+    if len(lags) > 1:  # draws of one are as good as of the other
+        return
+    z = target.drawn(np.repeat(points[:1], 4000, axis=0), 1)[0]["z"]
+    s, t = np.exp(points[0])
+    covariance = np.linalg.inv(np.eye(size) + (s / t) ** 2 * root.T @ root)
+    mean = covariance @ root.T @ y * s / t**2
+    sd = np.sqrt(np.diag(covariance))
+    assert np.abs((z.mean(axis=0) - mean) / sd).max() < 5.0 / np.sqrt(4000)
+    np.testing.assert_allclose(z.std(axis=0) / sd, 1.0, atol=0.06)
 
 
 def test_a_cliff_is_no_other_mode_and_draws_are_pushed_back_from_it(monkeypatch):

@@ -73,3 +73,18 @@ def test_the_levels_of_another_factor_make_a_field_of_groups():
     found, why = worthwhile(build(cells, {"state": state, "age": age, "y": (state + 2 * age) % 3 > 0}, "double"))
     assert not why
     assert [one.dim for one in found] == [2, 8]  # the scales; those, the mean and the ages
+
+
+def sure(y):
+    """Answers that are all but certain at most places: their slopes are told by few digits there."""
+    mean = numpyro.sample("mean", dist.Normal(0, 1))
+    with numpyro.plate("person", len(y)):
+        ability = numpyro.sample("ability", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Bernoulli(logits=mean + 10.0 * ability), obs=y)
+
+
+def test_rows_whose_slopes_are_faint_are_told_by_other_places():
+    """At a logit of 24 a slope has lost all but six digits: no reason to take its row for one of two groups."""
+    layout = find_groups(build(sure, {"y": np.ones(4000, int)}, "double"))
+    assert layout is not None
+    assert layout.groups == 4000

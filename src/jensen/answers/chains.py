@@ -12,7 +12,7 @@ from jensen.answers.contract import Draws
 from jensen.answers.gaussian import GaussianAnswer
 from jensen.answers.packing import packed, unpacked
 from jensen.core import AbstractCheck, Outcome
-from jensen.diagnostics.checks import Modes
+from jensen.diagnostics.checks import Hanging, Labellings, Modes
 from jensen.diagnostics.checks.mixing import Mixing
 from jensen.diagnostics.evidence import Evidence, evidence
 from jensen.diagnostics.importance import Pool, pool_size
@@ -76,8 +76,9 @@ class ChainsAnswer(GaussianAnswer):
         return self.target.complete(points[rows], seed)
 
     def checks(self) -> tuple[AbstractCheck, ...]:
-        """How the chains mix, and where other modes were looked for what these hold."""
-        return (Mixing(),) if self.outcome.certificate.share_elsewhere is None else (Modes(), Mixing())
+        """How the chains mix; where a fit took to them by itself, all else that speaks against such draws."""
+        unasked = self.outcome.certificate.share_elsewhere is not None
+        return (Labellings(), Modes(), Mixing(), Hanging()) if unasked else (Mixing(),)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """All draws."""

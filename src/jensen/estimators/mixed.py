@@ -70,7 +70,7 @@ class Mixed(AbstractEstimator):
     def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
         """The bound from fresh draws, in nats."""
         names = self.controlled(q)
-        values = self.values(q, key)
+        values = self.values(q, key) if len(names) < len(q.factors) else {}
         if not names:
             return self.at(bound, model, q, batch, values)
         return self.apart(bound, model, q, batch, values, *self.each(q, key, names))

@@ -38,10 +38,12 @@ def averaged(
     constant), `links` says who depends on whom.
     """
     found: dict[str, dict[str, Array]] = {}
+    factors = {name: stopped(q.factors[name]) for name in names}
+    looked = {name: factor.nodes() for name, factor in factors.items()}
+    slopes = _slopes(factors, looked)
     for name in names:
-        factor = stopped(q.factors[name])
-        nodes = factor.nodes()
-        weights = _weights(factor, nodes, stopped(values[name]))  # (draws, rows, nodes)
+        nodes = looked[name]
+        weights = _weights(factors[name], slopes[name], stopped(values[name]))  # (draws, rows, nodes)
 
         found[name] = {}
         for members in links.groups(name):
@@ -96,15 +98,27 @@ def without(terms: Terms, found: Mapping[str, Terms], own: str | None = None) ->
     return out
 
 
-def _weights(factor: AbstractFactor, nodes: Array, value: Array) -> Array:
-    """ω (draws, rows, nodes) with Σ_k ω_k f(node_k) = b · t(z): t(z) times the slopes in (1, t)⁻¹."""
-    count = nodes.shape[0]
-    at_nodes = jax.vmap(factor.statistics)(nodes).reshape(count, -1, count - 1)
-    basis = jnp.concatenate([jnp.ones_like(at_nodes[..., :1]), at_nodes], axis=-1)
-    slopes = _inverse(jnp.moveaxis(basis, 0, -2))[..., 1:, :]  # (rows, statistics, nodes)
-    steep = jnp.max(jnp.abs(slopes), axis=(1, 2), keepdims=True)  # nodes that rounding has merged tell nothing
-    slopes = jnp.where(steep < STEEPEST / np.sqrt(jnp.finfo(slopes.dtype).eps), slopes, 0.0)
-    drawn = jax.vmap(factor.statistics)(value).reshape(value.shape[0], -1, count - 1)
+def _slopes(factors: Mapping[str, AbstractFactor], looked: Mapping[str, Array]) -> dict[str, Array]:
+    """The slopes in (1, t)⁻¹ at the nodes, (rows, statistics, nodes), by site; of as many nodes all sites at once."""
+    bases: dict[int, dict[str, Array]] = {}
+    for name, nodes in looked.items():
+        count = nodes.shape[0]
+        at_nodes = jax.vmap(factors[name].statistics)(nodes).reshape(count, -1, count - 1)
+        basis = jnp.concatenate([jnp.ones_like(at_nodes[..., :1]), at_nodes], axis=-1)
+        bases.setdefault(count, {})[name] = jnp.moveaxis(basis, 0, -2)
+    found = {}
+    for several in bases.values():
+        slopes = _inverse(jnp.concatenate(list(several.values())))[..., 1:, :]
+        steep = jnp.max(jnp.abs(slopes), axis=(1, 2), keepdims=True)  # nodes that rounding has merged tell nothing
+        slopes = jnp.where(steep < STEEPEST / np.sqrt(jnp.finfo(slopes.dtype).eps), slopes, 0.0)
+        ends = np.cumsum([len(basis) for basis in several.values()])[:-1]
+        found |= dict(zip(several, jnp.split(slopes, ends), strict=True))
+    return found
+
+
+def _weights(factor: AbstractFactor, slopes: Array, value: Array) -> Array:
+    """ω (draws, rows, nodes) with Σ_k ω_k f(node_k) = b · t(z): t(z) times the slopes."""
+    drawn = jax.vmap(factor.statistics)(value).reshape(value.shape[0], -1, slopes.shape[-2])
     return jnp.einsum("srm,rmk->srk", drawn, slopes)
 
 

@@ -22,6 +22,8 @@ WIDEST = 2**20
 """Numbers in the local moments of a chunk."""
 SUBSET, LARGEST = 4096, 16384
 """Rows on which starts are run: at least so many, or a fourth of the globals' parameters, up to a limit."""
+EACH = 200
+"""And so many for every value of a discrete latent: fewer hardly tell which components are two."""
 ROUNDS, SETTLED = 100, 1e-3
 """From a cold start: at most so many rounds over the local blocks, until their moments change by less than this."""
 HEAVY_ROWS = 1_000_000
@@ -41,7 +43,8 @@ class PlatedSweeps:
         self.parts = parts.without_data()
         self.model, self.rows, self.order = self.parts.model, Rows(self.parts), order
         entries = sum(int(np.prod(s)) for n in order for s in parts.model.blocks[n].shapes.values())
-        near = min(parts.size, int(np.clip(entries // 4, SUBSET, LARGEST)))
+        values = max((len(s.values) for s in parts.model.sites.values() if s.values is not None), default=0)
+        near = min(parts.size, int(np.clip(max(entries // 4, EACH * values), SUBSET, LARGEST)))
         self.telling = near / parts.size * self.model.rows >= entries
         self.subset = near
         heavy = {size: size * self.rows.size > HEAVY_ROWS for size in (parts.size, self.subset)}

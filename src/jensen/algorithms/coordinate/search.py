@@ -153,7 +153,8 @@ def reached(board: Board, start: State | None, before: State) -> State | None:
 
     What sweeps without the move would still have gained does not count: it may have fallen back to where it was.
     """
-    own = min(2.0 * to_come(before), LITTLE * board.scalars)
+    left = to_come(before)
+    own = 2.0 * left if np.isfinite(left) else LITTLE * board.scalars
     bound, margin = before.elbo, max(100.0 * board.noise(before.elbo), 1e-6 * board.scalars, own)
     state = start
     for _ in range(0, LONGEST, board.step):

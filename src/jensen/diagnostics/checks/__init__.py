@@ -1,7 +1,7 @@
 """The checks of a fit, each of which measures, judges and words itself; an answer declares which it takes."""
 
 from jensen.diagnostics.checks.modes import Labellings, Modes, OfPrior
-from jensen.diagnostics.checks.moments import Moments
+from jensen.diagnostics.checks.moments import Hanging, Moments
 from jensen.diagnostics.checks.motion import Stationary
 from jensen.diagnostics.checks.optimiser import Given, LinearResponse, Optimiser, Said, Unweighed
 from jensen.diagnostics.checks.rows import Rows, SharedOfRows
@@ -14,6 +14,7 @@ __all__ = [
     "Expressed",
     "FiniteDensity",
     "Given",
+    "Hanging",
     "Integrated",
     "Labellings",
     "LinearResponse",

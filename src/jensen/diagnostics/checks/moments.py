@@ -78,22 +78,32 @@ class Moments(AbstractCheck):
             precise,
             reason="" if precise else "The corrected means are too noisy to confirm q.",
         )
-        yield Finding(
-            "Pareto k of a variance that hangs on a draw",
-            found.tail,
-            f"< {TAIL}",
-            found.tail < TAIL,
-            reason=""
-            if found.tail < TAIL or not known
-            else f"The variance of {found.tail_site} hangs on single draws (k̂ = {found.tail:.2f}): values that are "
-            "rare and large decide it, and its sd is probably too small.",
-        )
+        yield hanging(found, known)
 
     def _found(self, material: Material) -> Agreement:
         found = material.agreement
         fine = found.mean < MEAN and close(found.ratio, RATIO) and found.spread < RATIO - 1.0 and found.tail < TAIL
         endless = set() if material.clear or (fine and found.error < self.noise) else without_variance(material)
         return material.agreement_without(endless) if endless else found
+
+
+class Hanging(AbstractCheck):
+    """Whether a variance hangs on single draws."""
+
+    def measure(self, material: Material) -> Iterator[Finding]:
+        """One line."""
+        yield hanging(material.agreement)
+
+
+def hanging(found: Agreement, known: bool = True) -> Finding:
+    """The line about a variance that hangs on single draws, said in words where the weights are `known`."""
+    passed = found.tail < TAIL
+    reason = (
+        f"The variance of {found.tail_site} hangs on single draws (k̂ = {found.tail:.2f}): values that are rare and "
+        "large decide it, and its sd is probably too small."
+    )
+    title = "Pareto k of a variance that hangs on a draw"
+    return Finding(title, found.tail, f"< {TAIL}", passed, reason="" if passed or not known else reason)
 
 
 def close(ratio: float, bound: float) -> bool:

@@ -13,6 +13,7 @@ from jensen.models.bijection import SiteBijection
 from jensen.models.nested import laplace, moves
 from jensen.models.nested.order import Order
 from jensen.models.nested.reduced import AbstractReduced
+from jensen.models.nested.states import States
 from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
 
@@ -36,6 +37,7 @@ class FieldModel(AbstractReduced):
         start: (D,) field at which the search for its mode begins.
         noise: (D, n) standard normal draws, which are mirrored.
         computed: deterministic sites that depend on the field.
+        states: where the program adds up z, which is then told by the sums: the field's coordinates.
     """
 
     base: NumPyroModel
@@ -47,6 +49,7 @@ class FieldModel(AbstractReduced):
     start: Array
     noise: Array
     computed: tuple[str, ...] = eqx.field(static=True)
+    states: States | None = eqx.field(static=True, default=None)
 
     def joined(self, point: Flat, field: Array) -> Flat:
         """All coordinates of the program's own chart."""
@@ -58,8 +61,8 @@ class FieldModel(AbstractReduced):
         return total(self.base.log_joint({**latent, **self.chart.forward(field)[0]})) + log_det
 
     def given(self, point: Flat) -> Unsummed:
-        """The same as a function of z alone."""
-        return Unsummed(lambda field: self.joint(point, field), self.start)
+        """The same as a function of z alone, or of the states that z makes."""
+        return Unsummed(lambda field: self.joint(point, field), self.start, self.states)
 
     def near(self, density: Unsummed) -> laplace.Mode:
         """The mode of the field's density, held constant by differentiation."""
@@ -91,6 +94,6 @@ class FieldModel(AbstractReduced):
         near = self.near(density)
         at = laplace.Gaussian(near.z, near.factor)  # near enough: moves are exact for every Gaussian
         fields, accepted = jax.vmap(lambda key: moves.draw(density, at, self.order, key))(keys)
-        latent = jax.vmap(lambda field: self.base.constrain(self.joined(point, field)))(fields)
+        latent = jax.vmap(lambda field: self.base.constrain(self.joined(point, density.latents(field))))(fields)
         one = Drawn(fields, at.mode[None], near.damping[None], accepted)
         return latent, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape[1:])), one)

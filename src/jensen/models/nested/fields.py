@@ -17,6 +17,7 @@ from jensen.models.nested.field_target import GENERIC, FieldTarget, generic, not
 from jensen.models.nested.order import Order
 from jensen.models.nested.probing import Probe, affine, structured
 from jensen.models.nested.reduced import computed, without
+from jensen.models.nested.states import States, states_of
 from jensen.models.nested.unsummed import Unsummed
 from jensen.models.numpyro import NumPyroModel
 from jensen.models.structure import Structure
@@ -124,10 +125,10 @@ def over_field(target: Target, names: Iterable[str], draws: int | None = None) -
         computed=computed(target, names),
     )
     bounds = np.cumsum([0, *(len(parts[name]) for name in names)])
-    order = ordered(model, bounds, target.precision)
+    order, states = ordered(model, bounds, target.precision)
     draws = draws or DRAWS[(order.parts > 1) + (order.parts >= PARTS)]
     drawn = np.random.default_rng([0, 83]).normal(size=(len(own), draws)).astype(dtype)
-    model = dataclasses.replace(model, order=order, noise=leaf(drawn))
+    model = dataclasses.replace(model, order=order, noise=leaf(drawn), states=states)
     return FieldTarget(model, reduced, target.precision).weigh(target.elements)
 
 
@@ -155,8 +156,11 @@ def check(target: Target, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in wanted)
 
 
-def ordered(model: FieldModel, bounds: np.ndarray, precision: Precision) -> Order:
-    """The algebra of the field's precision, as its structure has it; `bounds`: where its sites begin, and D."""
+def ordered(model: FieldModel, bounds: np.ndarray, precision: Precision) -> tuple[Order, States | None]:
+    """The algebra of the field's precision, as its structure has it; `bounds`: where its sites begin, and D.
+
+    Where it has none, that of the states that the field makes, if it makes any.
+    """
     rng, size = np.random.default_rng(0), len(model.start)
     points = rng.normal(0.0, 0.7, (POINTS, len(model.where))).astype(model.start.dtype)
 
@@ -164,15 +168,28 @@ def ordered(model: FieldModel, bounds: np.ndarray, precision: Precision) -> Orde
         return lambda z: model.joint(point[size:], z), point[:size]
 
     with working(precision):
-        probe = Probe(given, model, points)
-        order = Order(*structured(probe, bounds))
+        probe, states = Probe(given, model, points), None
+        found = structured(probe, bounds)
+        # what is banded only since an autoregression decays at these points is wide at others
+        if found is None or found[0].wide != ():
+            states = states_of(probe.program, model, points[0], size)
+        if states is not None:
+            probe = Probe(given, model, points, states)
+            found = structured(probe, bounds)
+        order = _dense(size) if found is None else Order(*found)
         _affordable(order)
         same, quadratic = _confirmed(probe, order, 0.5 * points[0] + 0.1)
         if not same:
-            order = Order.dense(size)
-            _affordable(order)
+            order = _dense(size)
     order = dataclasses.replace(order, quadratic=quadratic, work=probe.work)
-    return jax.tree.map(lambda x: leaf(x) if isinstance(x, np.ndarray) else x, order)
+    return jax.tree.map(lambda x: leaf(x) if isinstance(x, np.ndarray) else x, order), states
+
+
+def _dense(size: int) -> Order:
+    """One block of all latents, if it would fit."""
+    if size > DENSE:
+        raise _too_dense(size, size, 6.0 * 8.0 * size**2)
+    return Order.dense(size)
 
 
 def _confirmed(probe: Probe, order: Order, point: np.ndarray) -> tuple[bool, bool]:
@@ -195,12 +212,16 @@ def _affordable(order: Order) -> None:
     line = order.elimination.line
     size = 6.0 * line.bytes
     if (line.blocks == 1 and line.width > DENSE) or line.width > max(WIDEST, DENSE) or size > MEMORY:
-        raise ModelError(
-            f"The precision of the field cannot be factorised: neighbouring blocks of {line.width} of its "
-            f"{order.size} latents depend on each other.",
-            f"That would take {size / 1e9:.1f} GB for each value of the other latents.",
-            "Write the field centred, each latent given its neighbours, so that its precision is sparse.",
-        )
+        raise _too_dense(line.width, order.size, size)
+
+
+def _too_dense(width: int, size: int, memory: float) -> ModelError:
+    return ModelError(
+        f"The precision of the field cannot be factorised: neighbouring blocks of {width} of its "
+        f"{size} latents depend on each other.",
+        f"That would take {memory / 1e9:.1f} GB for each value of the other latents.",
+        "Write the field centred, each latent given its neighbours, so that its precision is sparse.",
+    )
 
 
 def on_chart(target: Target, saved: Mapping[str, np.ndarray]) -> FieldTarget:

@@ -14,6 +14,7 @@ from jensen.math.programs import Program
 from jensen.models.nested.curvature import Curvature, along_pairs, products
 from jensen.models.nested.elimination import Elimination, eliminated
 from jensen.models.nested.pattern import NOTHING, Seen, colouring, pattern, seen
+from jensen.models.nested.states import States
 from jensen.models.nested.unsummed import Unsummed
 
 NARROW, WIDE = 12, 8
@@ -29,12 +30,12 @@ class Probe:
     `given(model, point)` is the log density as a function of the field, and the field at this point.
     """
 
-    def __init__(self, given: Given, model: Any, points: np.ndarray):
+    def __init__(self, given: Given, model: Any, points: np.ndarray, states: States | None = None):
         self.model, self.points = model, points
 
         def read(model: Any, point: Array) -> tuple[Unsummed, Array]:
             density, z = given(model, point)
-            return Unsummed(density, z), z
+            return Unsummed(density, z, states), z
 
         def rows(model: Any, point: Array, directions: Array) -> Array:
             density, z = read(model, point)
@@ -86,8 +87,8 @@ def affine(gradient: Callable[[np.ndarray], Any], points: np.ndarray, own: np.nd
     return True
 
 
-def structured(probe: Probe, bounds: np.ndarray) -> tuple[Curvature, Elimination]:
-    """Where the entries of the field's precision come from, and the order in which it is factorised.
+def structured(probe: Probe, bounds: np.ndarray) -> tuple[Curvature, Elimination] | None:
+    """Where the entries of the field's precision come from, and the order in which it is factorised; `None`: dense.
 
     `bounds`: where the field's sites begin, and D.
     """
@@ -101,9 +102,11 @@ def structured(probe: Probe, bounds: np.ndarray) -> tuple[Curvature, Elimination
     wide = tuple(i for i in broad if not any(i in one for one in single))
     own = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in narrow]) if narrow else np.zeros(0, int)
     colours, pairs, take, row, column = _by_pairs(probe, narrow, sparse.csr_matrix(found.pattern[own]))
-    directions: np.ndarray | None = np.zeros((0, size))
+    directions = np.zeros((0, size))
     if wide:
         there = pattern(probe.products(wide), size)
+        if there is None or 2 * there.nnz > size**2:
+            return None
         directions, more = _by_products(there, size)
         take = np.concatenate([take, len(pairs) * len(own) + more[0]])
         row, column = np.concatenate([row, more[1]]), np.concatenate([column, more[2]])
@@ -167,11 +170,8 @@ def _pairs_of_rows(sees: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.
     return row, low, high
 
 
-def _by_products(there: sparse.csr_matrix | None, size: int) -> tuple[np.ndarray | None, tuple[np.ndarray, ...]]:
+def _by_products(there: sparse.csr_matrix, size: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Directions (K, D), and which of the products (K, D) is what entry."""
-    if there is None:
-        row, column = np.tril_indices(size)
-        return None, (column * size + row, row, column)
     colour = colouring(there)
     ends: Any = sparse.tril(there).tocoo()
     row, column = ends.row.astype(int), ends.col.astype(int)

@@ -26,6 +26,8 @@ FEWEST, LARGEST, GAUSSIAN = 8, 2, 8
 """Groups that are worth it, latents in one group, and in one that is Gaussian given the rest."""
 POINTS, EXACT = 3, 1e-7
 """Points at which derivatives are followed, and the relative error up to which two of them are the same."""
+NONE, FAINT = 1e-12, 1e-7
+"""Derivatives that are none, and those that are only looked at elsewhere, relative to the rows."""
 JACOBIAN = "|"
 """What follows a site's name where the rows are those of its Jacobian."""
 
@@ -131,6 +133,7 @@ class _Probe:
         """Site -> the group that each row sees, `groups` for none; `None` where a row sees several."""
         field, own = labels >= 0, np.maximum(labels, 0)
         out: dict[str, np.ndarray] = {}
+        faint: dict[str, np.ndarray] = {}
         for point in self.points:
             base = np.where(field, self.rng.uniform(0.5, 1.5, len(labels)), 0.0)
             random = self.rng.uniform(0.5, 1.5, groups)
@@ -138,8 +141,10 @@ class _Probe:
             rows, slopes = jax.device_get(self.program(self.target.model, point, directions))
             for name, (plain, labelled, mixed) in ((n, np.asarray(s, float)) for n, s in slopes.items()):
                 known = out.setdefault(name, np.full(len(plain), groups))
-                floor = 1e-12 * (1.0 + np.abs(np.asarray(rows[name], float)))
-                seen = np.abs(np.stack([plain, labelled / groups, mixed])).max(axis=0) > floor
+                size = np.abs(np.stack([plain, labelled / groups, mixed])).max(axis=0)
+                size = size / (1.0 + np.abs(np.asarray(rows[name], float)))
+                seen = size > FAINT  # what is smaller is told by too few digits
+                faint[name] = faint.get(name, False) | ((size > NONE) & ~seen)
                 with np.errstate(all="ignore"):
                     group = np.where(seen, np.rint(labelled / plain) - 1, groups)
                 if not (np.isfinite(group).all() and (group >= 0).all() and (group <= groups).all()):
@@ -152,7 +157,7 @@ class _Probe:
                 if not exact[seen].all() or clash.any():
                     return None
                 known[seen] = group[seen]
-        return out
+        return None if any((faint[name] & (own == groups)).any() for name, own in out.items()) else out
 
     def _separate(self, labels: np.ndarray, owners: dict[str, np.ndarray], groups: int) -> bool:
         """Whether weighing every row by its group's number weighs each latent's derivative by its own group's."""

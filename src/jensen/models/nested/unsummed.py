@@ -17,6 +17,7 @@ from jax.extend.core import Jaxpr, Literal
 
 from jensen._typing import Array, Scalar
 from jensen.models.folding import bind
+from jensen.models.nested.states import States, band, directions, innovations
 
 CALLS = ("jit", "pjit", "closed_call", "core_call")
 LINEAR = frozenset(
@@ -26,6 +27,8 @@ LINEAR = frozenset(
 """Primitives that are linear in all operands but what they are told by."""
 FIRST = {"mul": (0, 1), "dot_general": (0, 1), "div": (0,), "gather": (0,), "dynamic_slice": (0,)}
 """Primitives that are linear in one operand while the others are constant, and which operands these are."""
+OFFSET, BAND = -1, -2
+"""Numbers of the values by which innovations are told from states."""
 
 
 class _Equation(NamedTuple):
@@ -45,31 +48,89 @@ class _Equation(NamedTuple):
 class Unsummed:
     """A function of D latents, as rows; made while it is traced, and used in the same trace.
 
-    Its call is the function itself, `rows` the arrays that add up to it, each with its weights, and what is left.
+    Its call is the function itself, `rows` the arrays that add up to it, each with its weights, and what is left. With
+    `states` it is a density of these in the place of the latents, and `latents` tells one from the other.
     """
 
-    def __init__(self, function: Callable[[Array], Scalar], like: Array):
+    def __init__(self, function: Callable[[Array], Scalar], like: Array, states: States | None = None):
         closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(like.shape, like.dtype))
         self._values: dict[int, Any] = {}
-        self._count, self._floats = 1, {0}  # the latents are value 0
+        self._count, self._shapes = 1, {0: like.shape}  # the latents are value 0; shapes of what has derivatives
         equations: list[_Equation] = []
         (self._out,) = self._read(closed.jaxpr, closed.consts, [0], equations)
-        moving, smooth = {0}, {0}
-        self._equations = []
+        moving = {0}
+        self._equations: list[_Equation] = []
         for one in equations:
             if moving.intersection(one.operands):
                 moving.update(one.results)
                 self._equations.append(one)
-                if smooth.intersection(one.operands) and one.primitive.name != "stop_gradient":
-                    smooth.update(i for i in one.results if i in self._floats)
             else:
                 one.run(self._values)
-        self._tail, self._ends = self._undone(smooth)
+        self._state, self._rise, told = None, 0.0, {}
+        if states is not None:
+            told = self._from_states(states, like)
+        self._tail, self._ends = self._undone(self._smooth())
         used = {self._out}.union(*(one.operands for one in self._equations)) - moving
-        self._values = {i: jnp.asarray(self._values[i]) for i in sorted(used)}
+        self._values = {i: jnp.asarray(self._values[i]) for i in sorted(used)} | told
         # traced once each, however often they are differentiated
         self._whole = jax.jit(lambda values, z: self._at(values, z)[self._out])
         self._parted = jax.jit(self._rows_at)
+
+    def _smooth(self) -> set[int]:
+        """Values that have derivatives with regard to the latents."""
+        found = {0} if self._state is None else {0, self._state}
+        for one in self._equations:
+            if found.intersection(one.operands) and one.primitive.name != "stop_gradient":
+                found.update(i for i in one.results if i in self._shapes)
+        return found
+
+    @property
+    def arrays(self) -> list[tuple[int, int]]:
+        """Equations, and their results, of as many entries as there are latents, without which the rest can do."""
+        size, found = math.prod(self._shapes[0]), []
+        for index, one in enumerate(self._equations):
+            for k, number in enumerate(one.results):
+                if math.prod(self._shapes.get(number, (0,))) == size:
+                    spared = all(other is not one for other in self._needed(self._out, number))
+                    found += [(index, k)] if spared else []
+        return found
+
+    def at_arrays(self, z: Array) -> Array:
+        """These arrays at z, (C, D)."""
+        values = self._at(self._values, z)
+        found = [jnp.ravel(values[self._equations[i].results[k]]) for i, k in self.arrays]
+        return jnp.stack(found) if found else jnp.zeros((0, z.size), z.dtype)
+
+    def _needed(self, number: int, known: int | None = None) -> list[_Equation]:
+        """The equations from which a value follows, where another one is known."""
+        wanted, found = {number}, []
+        for one in reversed(self._equations):
+            if (wanted - {known}).intersection(one.results):
+                found.append(one)
+                wanted.update(one.operands)
+        return found[::-1]
+
+    def _from_states(self, states: States, like: Array) -> dict[int, Any]:
+        """Go on from the states alone; what tells the latents from them."""
+        number = self._equations[states.equation].results[states.result]
+        path = self._needed(number)
+
+        def made(z: Array) -> Array:
+            values = {**self._values, 0: z}
+            for one in path:
+                one.run(values)
+            return jnp.ravel(values[number])
+
+        offset, push = jax.linearize(made, jnp.zeros_like(like))
+        moves = jnp.asarray(directions(states.lags, like.size), like.dtype)
+        diagonals = band(jax.vmap(push)(moves), moves)
+        self._equations, self._state = self._needed(self._out, number), number
+        self._rise = jnp.sum(jnp.log(jnp.abs(diagonals[0])))
+        return {OFFSET: offset, BAND: diagonals}
+
+    def latents(self, z: Array) -> Array:
+        """The program's own latents (D,) where the field's coordinates are z."""
+        return z if self._state is None else innovations(z, self._values[OFFSET], self._values[BAND])
 
     @property
     def work(self) -> int:
@@ -80,6 +141,7 @@ class Unsummed:
         """The same function, with everything it depends on held constant by differentiation."""
         found = copy.copy(self)
         found._values = {i: lax.stop_gradient(value) for i, value in self._values.items()}
+        found._rise = lax.stop_gradient(self._rise)
         return found
 
     def _read(self, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[int], out: list[_Equation]) -> list[int]:
@@ -102,7 +164,8 @@ class Unsummed:
                 self._count += len(results)
                 avals: list[Any] = [v.aval for v in eqn.outvars]
                 kinds = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals]
-                self._floats.update(i for i, real in zip(results, kinds, strict=True) if real)
+                shapes = [aval.shape for aval in avals]
+                self._shapes.update((i, s) for i, s, real in zip(results, shapes, kinds, strict=True) if real)
                 out.append(_Equation(eqn.primitive, eqn.params, tuple(own), tuple(results), _size(eqn)))
             names.update(zip(eqn.outvars, results, strict=True))
         return [known(v.val) if isinstance(v, Literal) else names[v] for v in jaxpr.outvars]
@@ -123,10 +186,13 @@ class Unsummed:
                 wanted.update(one.operands[i] for i in own)
             else:
                 ends += sorted(hit)
-        return tail[::-1], ends + ([0] if 0 in wanted else [])
+        return tail[::-1], ends + [i for i in (0, self._state) if i in wanted]
 
     def _at(self, known: dict[int, Any], z: Array) -> dict[int, Any]:
         values = {**known, 0: z}
+        if self._state is not None:
+            values[0] = innovations(z, known[OFFSET], known[BAND])
+            values[self._state] = jnp.reshape(z, self._shapes[self._state])
         for one in self._equations:
             one.run(values)
         return values
@@ -146,7 +212,7 @@ class Unsummed:
 
     def __call__(self, z: Array) -> Scalar:
         """The function at z."""
-        return self._whole(self._values, z)
+        return self._whole(self._values, z) + self._rise
 
     def rows(self, z: Array) -> list[Array]:
         """The arrays whose sum is the function, but for what does not depend on z."""
