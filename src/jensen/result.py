@@ -232,6 +232,11 @@ class Fit:
         return with_imputed(self.answer.program, self.structure, draws, seed) if self.target is not None else draws
 
     @Kept
+    def _tables(self) -> dict[bool, Any]:
+        """What `summary` has told, raw or not, of latents that are integrated out."""
+        return {}
+
+    @Kept
     def _probabilities(self) -> dict[str, Probabilities]:
         return {} if self.target is None else self.answer.probabilities(self.pool, self._pool_draws)
 

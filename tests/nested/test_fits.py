@@ -23,6 +23,14 @@ def test_draws_hold_all_latents_and_what_depends_on_them(fit):
     np.testing.assert_allclose(draws["rate"], np.exp(draws["b"][:, None] + draws["u"]), rtol=1e-6)
 
 
+def test_a_table_of_some_sites_has_the_rows_of_the_whole_and_draws_nothing_anew(fit, monkeypatch):
+    whole = fit.summary()
+    monkeypatch.setattr("jensen.diagnostics.table._shared", None)
+    some = fit.summary(["s", "rate"])
+    assert list(some.index) == ["s", *(f"rate[{i}]" for i in range(models.GROUPS))]
+    np.testing.assert_array_equal(some.loc["rate[3]"], whole.loc["rate[3]"])
+
+
 def test_a_saved_fit_is_attached_and_predicts(fit, tmp_path):
     fit.save(tmp_path / "fit.jn")
     loaded = jn.load(tmp_path / "fit.jn")

@@ -86,16 +86,24 @@ def _with_states(frame: pd.DataFrame, fit: Fit, var_names: list[str] | None, cor
 
 
 def _conditional(fit: Fit, var_names: list[str] | None, raw: bool) -> pd.DataFrame:
-    """Rows of the latents that are integrated out, and of what depends on them, from draws by the rule of `sample`.
+    """Rows of the latents that are integrated out, and of what depends on them."""
+    if var_names and all(name in fit._pool_draws for name in var_names):
+        return pd.DataFrame()
+    if raw not in fit._tables:
+        fit._tables[raw] = _from_draws(fit, raw)
+    table = fit._tables[raw]
+    return table.loc[[site_of(row) in var_names for row in table.index], :] if var_names else table
+
+
+def _from_draws(fit: Fit, raw: bool) -> pd.DataFrame:
+    """All of them, from draws by the rule of `sample`.
 
     Where several draws are made at one θ, the error of a mean is that of the means at each.
     """
     known = fit._pool_draws
-    if var_names and all(name in known for name in var_names):
-        return pd.DataFrame()
     size = sum(int(np.prod(site.shape)) for site in fit.structure.conditional)
     draws, each = _shared(fit, int(np.clip(VALUES // max(size, 1), 100, 2000)), raw)
-    draws = {n: v for n, v in draws.items() if n not in known and v.dtype.kind == "f" and n in (var_names or draws)}
+    draws = {n: v for n, v in draws.items() if n not in known and v.dtype.kind == "f"}
     if not draws:
         return pd.DataFrame()
     table, names = flatten(draws)
