@@ -76,6 +76,18 @@ def volatility(size):
     return model, {"y": y}, ["s"]
 
 
+def innovations(size):
+    """The same returns, the walk written as the cumulative sum of independent steps."""
+    data = volatility(size)[1]
+
+    def model(y=None):
+        s = numpyro.sample("s", dist.HalfNormal(0.5))
+        z = numpyro.sample("z", dist.Normal(0, 1).expand([size]).to_event(1))
+        numpyro.sample("y", dist.Normal(0, jnp.exp(s * jnp.cumsum(z) / 2)).to_event(1), obs=y)
+
+    return model, data, ["s"]
+
+
 def level(size):
     """Counts whose log rate walks at random, by a scan."""
     rng = np.random.default_rng(1)
@@ -171,6 +183,7 @@ MODELS = {
     "counts": (counts, (100, 500, 2000, 10_000, 100_000)),
     "slopes": (slopes, (50, 200, 1000, 10_000)),
     "volatility": (volatility, (100, 1000, 20_000)),
+    "innovations": (innovations, (100, 1000, 20_000)),
     "level": (level, (100, 1000, 20_000)),
     "map": (map_of_counts, (10, 32, 100)),
     "bym2": (bym2, (10, 32, 100)),
