@@ -124,6 +124,8 @@ def _further(found: Fit, algorithm: AbstractAlgorithm, progress: Any, watch: Sto
                 report(item, seconds)
         stopped = "The budget ended"
     except StopIteration as stop:
+        if stop.value.q is outcome.q:
+            return found.after(stop.value, history, watch.read())
         return Fit.from_outcome(stop.value, found.target, algorithm, found.seed, history, watch)
     except KeyboardInterrupt:
         stopped = "The user interrupted"

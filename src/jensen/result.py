@@ -102,6 +102,14 @@ class Fit:
             answer.target,
         )
 
+    def after(self, outcome: Outcome, history: list[dict[str, Any]], timings: dict[str, float]) -> Fit:
+        """The same q after a search that has found nothing better: its draws and their verdict stay."""
+        timings = {**self.timings, **timings}
+        found = replace(self, status=outcome.status, history=history, timings=timings, outcome=outcome)
+        known = {name: value for name, value in vars(self).items() if name in ("pool", "_pool_draws", "_report")}
+        vars(found).update(known)
+        return found
+
     @property
     def estimates(self) -> Estimates:
         """Point estimates of what was learned (`numpyro.param` sites and `learn=...`), apart from the posterior.

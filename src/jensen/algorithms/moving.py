@@ -70,6 +70,8 @@ def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator
         yield Progress("trajectories", number, np.nan, q, f"r̂ {rhat:.3f}, {effective:.0f} effective draws")
         if rhat < MIXED and effective >= ENOUGH:
             break
+        if effective * ROUNDS < FEW * (number + 1):
+            break  # at this rate they will not do
     how = f"{CHAINS} chains of {ROUND * len(kept)} Hamiltonian trajectories from draws of the Gaussian"
     how += f" (r̂ = {rhat:.3f}, {effective:.0f} effective draws)."
     if not (rhat < APART and effective >= FEW):
