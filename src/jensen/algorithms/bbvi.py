@@ -144,8 +144,12 @@ class BBVI(AbstractAlgorithm):
         move: Any = ascent.ByInformation()
         if learn is not None:
             q, move = learn.together(q), JointMove(move)
-        later = measured if chosen is not None and chosen.open else None
-        begun = estimator_of(self.estimator if chosen is None else chosen.estimator())
+        later, begun = None, estimator_of(self.estimator)
+        if chosen is not None and chosen.open and discrete:
+            # which score is quietest is not known beforehand, and which optimum is found hangs on it
+            begun = measured(q)
+        elif chosen is not None:
+            later, begun = (measured if chosen.open else None), estimator_of(chosen.estimator())
         steps = ascent.Chunks(target, begun, self.bound, move, later=later, worth=recipes.MEASURING)
         if discrete and self.num_starts > 1:
             q, reached = yield from self._race(steps, q, seed)

@@ -108,10 +108,10 @@ class Mixed(AbstractEstimator):
         def of_draws(own: Any) -> Scalar:
             return self.at(bound, model, still, batch, {**stopped(others), **own})
 
-        value, slopes = jax.value_and_grad(of_draws)(own)
-        slopes = pull(slopes)
+        value, slopes = jax.value_and_grad(of_draws)(stopped(own))
+        slopes = pull(stopped(slopes))
         if all(name in names and self.recipe(q, name).stick for name in q.factors):  # type: ignore[attr-defined]
-            surrogate = stopped(value)  # every gradient comes through the draws
+            surrogate = value  # every gradient comes through the draws, but for that in parameters of the model
         else:
             surrogate = self.at(bound, model, q, batch, {**others, **stopped(own)})
         for name in names:
