@@ -11,7 +11,7 @@ import numpy as np
 from jensen._alone import Kept, alone
 from jensen._arguments import count_of, number, seed_of
 from jensen._caution import caution, quiet
-from jensen._errors import OptionError, UndefinedError
+from jensen._errors import UndefinedError
 from jensen.core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome, Progress
 from jensen.math.clock import Stopwatch
 from jensen.models.structure import Structure
@@ -104,7 +104,8 @@ class Fit:
 
     def after(self, outcome: Outcome, history: list[dict[str, Any]], timings: dict[str, float]) -> Fit:
         """The same q after a search that has found nothing better: its draws and their verdict stay."""
-        timings = {**self.timings, **timings}
+        counted = {name: float(getattr(self.target, name, 0)) for name in ("gradients", "values")}
+        timings = {**timings, **counted}
         found = replace(self, status=outcome.status, history=history, timings=timings, outcome=outcome)
         known = {name: value for name, value in vars(self).items() if name in ("pool", "_pool_draws", "_report")}
         vars(found).update(known)
@@ -157,50 +158,9 @@ class Fit:
         everything else are measured again, on the data given. `encoder` is the module of an amortised fit that was not
         built by jensen: a file holds its arrays only.
         """
-        from jensen.answers import kind_named
-        from jensen.interop.fingerprint import check_same
-        from jensen.math.precision import default_precision
-        from jensen.models.door import opened
-        from jensen.models.indices import checked
-        from jensen.models.learning import closed_at
-        from jensen.models.purity import repeatable
-        from jensen.models.sources import AbstractSource
+        from jensen.interop.attaching import attached
 
-        data = opened(model, data, default_precision())
-        saved = self.stored.get("answer")
-        kind = kind_named(saved["kind"]) if saved else type(self.answer)
-        if self.estimates:
-            model, data = closed_at(model, data, self.estimates)
-        model, _ = repeatable(model, data, default_precision())
-        options = self.options if encoder is None else {**self.options, "encoder": encoder}
-        if not isinstance(data, AbstractSource):
-            checked(model, data, default_precision())
-        target = kind.prepared(model, data, default_precision(), options)
-        for name, site in self.structure.sites.items():
-            other = target.structure.sites.get(name)
-            if other is None or (site.kind == "latent" and other.unconstrained_shape != site.unconstrained_shape):
-                raise OptionError(
-                    f"This model does not match the saved fit at site '{name}'.",
-                    f"Saved shape {site.shape}, model's {other.shape if other else 'none'}.",
-                    "Attach the model it was fitted with.",
-                )
-        for site in target.structure.latents:
-            if site.name not in self.structure.sites and not kind.partial:
-                raise OptionError(
-                    f"This model does not match the saved fit: its latent site '{site.name}' was not there.",
-                    f"Saved latents: {', '.join(s.name for s in self.structure.latents)}.",
-                    "Attach the model it was fitted with.",
-                )
-        target = kind.on_chart(target, saved["parameters"] if saved else self.answer.parameters())
-        known = {name: self.stored[name] for name in ("report", "evidence", "summary") if name in self.stored}
-        outcome = replace(self.outcome, q=kind.restored(saved["parameters"], target)) if saved else self.outcome
-        attached = replace(self, target=target, structure=target.structure, stored=known, outcome=outcome)
-        if check_same(self._fingerprint, attached.answer, self.structure, kind.partial):
-            return attached
-        # What was measured on data that may have been others is measured again.
-        facts = replace(outcome.certificate, elbo=None, elbo_se=None)
-        renewed = replace(attached, stored={}, outcome=replace(outcome, certificate=facts))
-        return replace(renewed, elbo=Estimate(*renewed.answer.elbo(self.seed)))
+        return attached(self, model, data, encoder)
 
     @Kept
     def _fingerprint(self) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from jensen.families import FullRank, MeanField
 from jensen.math.curvature import Dense
 from jensen.models import build
 from tests.posteriors import fitted, gaussian, logistic_data, quadratic_model
+from tests.runs import ended
 
 
 def _tilted(z, x, y, tilt):
@@ -22,17 +23,9 @@ def _tilted(z, x, y, tilt):
 tilted = jn.LogDensity(_tilted, {"w": 3})
 
 
-def run(generator):
-    try:
-        while True:
-            next(generator)
-    except StopIteration as stop:
-        return stop.value
-
-
 def optimum(tilt, start=None, draws=64):
     target = build(tilted, {**logistic_data(), "tilt": tilt}, "double")
-    return run(maximise(target, start or MeanField(np.zeros(3), np.zeros(3)), draws, 0)), target
+    return ended(maximise(target, start or MeanField(np.zeros(3), np.zeros(3)), draws, 0)), target
 
 
 def test_linear_response_is_the_derivative_of_the_optimal_means_under_a_tilt():
@@ -94,7 +87,7 @@ def test_no_linear_response_off_a_strict_optimum():
 def test_the_replicate_disagrees_when_draws_are_few_and_then_they_double():
     target = build(tilted, {**logistic_data(rows=8), "tilt": np.zeros(3)}, "double")
     start = MeanField(np.zeros(3), np.zeros(3))
-    rough, fine = (run(fit_mean_field(target, start, 0, 2, most)) for most in (4, 1024))
+    rough, fine = (ended(fit_mean_field(target, start, 0, 2, most)) for most in (4, 1024))
     assert fine.certificate["num_draws"] > 4
     assert fine.converged
     assert max(fine.certificate["replicate_in_sd"], fine.certificate["replicate_log_sd"]) < 0.1
@@ -106,8 +99,8 @@ def test_fixed_draws_error_is_small_at_the_default():
     """Means from 64 + 128 symmetric draws against 4096: within 0.05 q-sd (METHODS 1.12 reports 0.059 at 32)."""
     target = build(tilted, {**logistic_data(), "tilt": np.zeros(3)}, "double")
     start = MeanField(np.zeros(3), np.zeros(3))
-    usual = run(fit_mean_field(target, start, 0, 64, 1024)).q
-    exact = run(maximise(target, usual, 4096, 99)).q
+    usual = ended(fit_mean_field(target, start, 0, 64, 1024)).q
+    exact = ended(maximise(target, usual, 4096, 99)).q
     assert np.abs((np.asarray(usual.loc) - np.asarray(exact.loc)) / exact.scales()).max() < 0.05
     assert np.abs(np.asarray(usual.log_scale) - np.asarray(exact.log_scale)).max() < 0.1
 

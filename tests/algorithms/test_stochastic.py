@@ -14,17 +14,10 @@ from jensen.estimators import StickingTheLanding
 from jensen.families import FullRank, LowRank, MeanField
 from jensen.models import LogDensity, build
 from jensen.rules import in_running_units
+from tests.runs import ended
 
 A = np.array([1.0, 4.0])
 """log p = a u - e^u, whose best N(m, s²) has s² = 1 / a and m = log a - s² / 2."""
-
-
-def finished(run):
-    while True:
-        try:
-            next(run)
-        except StopIteration as stop:
-            return stop.value
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +31,7 @@ def test_one_huge_gradient_does_not_hold_it_still(target, family, sd):
     """Draws at 100 have gradients of 1e43: a second moment that saw one of them would forget it in 1e5 steps."""
     start = MeanField(leaf(np.zeros(2)), leaf(np.full(2, np.log(sd))))
     start = start if family == "mean_field" else LowRank.around(start, 1, 0)
-    fit = finished(stochastic.ascend(target, start, ELBO(), StickingTheLanding(8), 0))
+    fit = ended(stochastic.ascend(target, start, ELBO(), StickingTheLanding(8), 0))
     assert fit.converged
     np.testing.assert_allclose(fit.q.scales(), A**-0.5, rtol=0.06)
     np.testing.assert_allclose(fit.q.loc, np.log(A) - 0.5 / A, atol=0.06)
@@ -48,7 +41,7 @@ def test_it_has_not_converged_where_no_step_could_be_taken():
     """A density without finite gradients: q stays where it was, and its averages agree perfectly."""
     broken = build(LogDensity(lambda z: -jnp.sum(jnp.sqrt(jnp.abs(z["u"] * 0.0))), {"u": 2}), None, "double")
     start = MeanField(leaf(np.zeros(2)), leaf(np.zeros(2)))
-    fit = finished(stochastic.ascend(broken, start, ELBO(), StickingTheLanding(8), 0, chunk=20, max_chunks=8))
+    fit = ended(stochastic.ascend(broken, start, ELBO(), StickingTheLanding(8), 0, chunk=20, max_chunks=8))
     assert not fit.converged
     assert fit.rejected == 160
 
@@ -56,7 +49,7 @@ def test_it_has_not_converged_where_no_step_could_be_taken():
 def test_a_start_at_the_optimum_with_no_gradient_is_converged():
     normal = build(LogDensity(lambda z: -0.5 * jnp.sum(z["u"] ** 2), {"u": 2}), None, "double")
     start = MeanField(leaf(np.zeros(2)), leaf(np.zeros(2)))
-    fit = finished(stochastic.ascend(normal, start, ELBO(), StickingTheLanding(8), 0, chunk=20))
+    fit = ended(stochastic.ascend(normal, start, ELBO(), StickingTheLanding(8), 0, chunk=20))
     assert fit.converged
     np.testing.assert_allclose(fit.q.scales(), 1.0, rtol=1e-6)
 

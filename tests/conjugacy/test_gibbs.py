@@ -11,7 +11,7 @@ from scipy import stats
 import jensen as jn
 from jensen.algorithms.coordinate import gibbs
 from jensen.answers import answer_for
-from jensen.core import Outcome
+from tests.runs import ended
 
 FEW, SIX = np.array([0.2, 1.9, 3.1]), np.array([-1.0, -0.2, 0.4, 0.9, 1.5, 2.5])
 
@@ -63,15 +63,6 @@ def test_chains_that_do_not_reach_another_optimum_are_not_kept():
     assert left.q is fit.outcome.q
     assert left.certificate.share_elsewhere > 0.3
     assert "Tried without gain" in left.status
-
-
-def ended(run) -> Outcome:
-    """What a run returns."""
-    while True:
-        try:
-            next(run)
-        except StopIteration as stop:
-            return stop.value
 
 
 def close(draws, mean, sd):

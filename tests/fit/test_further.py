@@ -15,6 +15,7 @@ from jensen.answers.chains import ChainsAnswer
 from jensen.core import AbstractAlgorithm, Certificate, Outcome, Progress
 from jensen.families import Chains, FullRank
 from jensen.models import build
+from tests.runs import ended
 
 
 def plain():
@@ -100,15 +101,6 @@ def test_in_many_skewed_coordinates_draws_of_the_gaussian_are_moved():
     assert fit.check().verdict == "trusted"
     assert any(check.name == "evidence in other modes" for check in fit.check().checks)
     assert_right(fit.sample(4000)["u"], mean_within=0.12)
-
-
-def ended(run):
-    """What a run of reports returns."""
-    while True:
-        try:
-            next(run)
-        except StopIteration as stop:
-            return stop.value
 
 
 def test_trajectories_that_do_not_agree_leave_the_fit_as_it_was():

@@ -49,7 +49,7 @@ def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator
 
     q is a Gaussian that `outcome` ended at, over the coordinates of `target`.
     """
-    rng, target = np.random.default_rng([seed, 83]), target.in_batches(CHAINS)
+    rng, whole, target = np.random.default_rng([seed, 83]), target, target.in_batches(CHAINS)
     mean, factor = np.asarray(q.loc, float), q.factor()
     state = _at(target, mean, factor, rng.normal(size=(CHAINS, len(mean))))
     steps, spent, kept, runaways = STEPS, 0, [], 0
@@ -72,6 +72,7 @@ def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator
             break
         if effective * ROUNDS < FEW * (number + 1):
             break  # at this rate they will not do
+    whole.gradients += CHAINS + spent  # a copy has counted them
     how = f"{CHAINS} chains of {ROUND * len(kept)} Hamiltonian trajectories from draws of the Gaussian"
     how += f" (r̂ = {rhat:.3f}, {effective:.0f} effective draws)."
     if not (rhat < APART and effective >= FEW):
