@@ -1,9 +1,9 @@
 """What is built upon from outside: the contracts that jensen's own methods, families, bounds and checks implement.
 
-An object of a class that fulfils one of these contracts is passed where jensen's own would be: a method to
-`jn.fit(method=...)`, a family to `jn.advi(family=...)`, a bound to `jn.advi(bound=...)`, a check to `Fit.with_checks`.
-What coordinate ascent reads is registered: `density` a log density, `statistic` a function of latents that it holds,
-`recognises` the exponential family of latents on a support.
+An object of a class that fulfils one of these contracts is passed where jensen's own would be: a model to
+`jn.fit(model)`, a method to `jn.fit(method=...)`, a family to `jn.advi(family=...)`, a bound to `jn.advi(bound=...)`, a
+check to `Fit.with_checks`. What coordinate ascent reads is registered: `density` a log density, `statistic` a function
+of latents that it holds, `recognises` the exponential family of latents on a support. See docs/extending.md.
 """
 
 from jensen.algorithms.continuous import AbstractContinuous
@@ -23,13 +23,14 @@ from jensen.core import (
 from jensen.diagnostics.verdict import Material
 from jensen.families import AbstractGaussian, AbstractLocationScale, FullRank, MeanField
 from jensen.families.exponential import AbstractExponentialFactor
-from jensen.models import Target
+from jensen.models import Plate, Site, Structure, Target
 from jensen.models.conjugacy.densities.registry import density
 from jensen.models.conjugacy.occurrences import Occurrences
 from jensen.models.conjugacy.recognise import recognises
 from jensen.models.conjugacy.statistics import statistic
 from jensen.models.conjugacy.terms import Stat
 from jensen.models.conjugacy.value import Value, known_function
+from jensen.models.contract import AbstractProgram
 
 __all__ = [
     "AbstractAlgorithm",
@@ -42,6 +43,7 @@ __all__ = [
     "AbstractFamily",
     "AbstractGaussian",
     "AbstractLocationScale",
+    "AbstractProgram",
     "Certificate",
     "Draw",
     "Finding",
@@ -50,8 +52,11 @@ __all__ = [
     "MeanField",
     "Occurrences",
     "Outcome",
+    "Plate",
     "Progress",
+    "Site",
     "Stat",
+    "Structure",
     "Target",
     "Value",
     "density",

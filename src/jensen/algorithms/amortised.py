@@ -27,7 +27,7 @@ from jensen.families.amortised.row_factors import joint_states
 from jensen.math.noise import symmetric_draws
 from jensen.math.precision import Precision, float_type, working
 from jensen.models.learning import Parameter
-from jensen.models.log_density import LogDensity
+from jensen.models.programs import as_program
 from jensen.models.rows import RowTarget, row_target
 
 DENSE = 40
@@ -125,9 +125,9 @@ class AmortisedVI(AbstractAlgorithm):
         precision: Precision,
     ) -> RowTarget:
         """The model by rows, with its parameters."""
-        if isinstance(fn, LogDensity):
+        if not as_program(fn).handled:
             raise OptionError(
-                "A LogDensity has no plates, so there are no rows to amortise over.",
+                f"A {type(fn).__name__} has no plates, so there are no rows to amortise over.",
                 "Argument: method.",
                 "Write the model in NumPyro with a plate of rows.",
             )

@@ -11,7 +11,7 @@ from jensen.algorithms.coordinate.stream import StreamTarget
 from jensen.algorithms.svi import SVI
 from jensen.families.native import native_product
 from jensen.math.precision import Precision, working
-from jensen.models import LogDensity, Target, build
+from jensen.models import Target, build
 from jensen.models.conjugacy import ConjugateTarget, conjugate_target
 from jensen.models.conjugacy.candidates import promising
 from jensen.models.data_check import MissingValues, as_mapping, check_names, convert
@@ -26,6 +26,7 @@ from jensen.models.nested import (
     over_field,
     quadratic,
 )
+from jensen.models.programs import as_program
 from jensen.models.sources import AbstractSource
 
 MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
@@ -77,7 +78,7 @@ def prepared(
         return AutoTarget(None, None, stream=stream)
     if any(isinstance(value, np.memmap) for value in (data or {}).values()):
         data = convert(data or {}, precision)  # read once, not by every analysis
-    conjugate = None if isinstance(model, LogDensity) else _conjugate(model, data, precision)
+    conjugate = _conjugate(model, data, precision)
     if conjugate is not None and any(b.discrete for b in conjugate.model.blocks.values()):
         return AutoTarget(conjugate, None if conjugate.heavy else _density(model, data, precision))
     if conjugate is not None:
@@ -172,7 +173,7 @@ def black_box(
 
     It helps with discrete latents that cannot be summed out, and with densities outside JAX.
     """
-    if isinstance(model, LogDensity) and not model.differentiable:
+    if not as_program(model).traced:
         return native_target(model, data, precision, evaluable=evaluable), "The log density runs outside JAX."
     try:
         native = native_target(model, data, precision, evaluable=evaluable)

@@ -26,7 +26,7 @@ from jensen.core.algorithm import Run
 from jensen.families.native import AbstractFactor, native_factor
 from jensen.math.keys import purpose_key
 from jensen.math.precision import Precision, working
-from jensen.models.log_density import LogDensity
+from jensen.models.contract import AbstractProgram
 from jensen.models.native import NativeTarget, native_target
 from jensen.models.structure import plate_axis
 
@@ -117,7 +117,7 @@ class HVM(AbstractAlgorithm):
                 )
 
     def prepare(
-        self, model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+        self, model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | None, precision: Precision
     ) -> NativeTarget:
         """The model on its own supports, discrete latents allowed."""
         target = native_target(model, data, precision, batch_size=self.batch_size, plate=self.plate)

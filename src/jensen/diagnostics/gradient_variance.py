@@ -21,9 +21,9 @@ from jensen.core import AbstractBound, AbstractEstimator
 from jensen.estimators import Blanket, Mixed, Pathwise, Regressed, Scored, ScoreFunction, StickingTheLanding
 from jensen.families.native import Product
 from jensen.math.precision import default_precision, working
+from jensen.models.contract import AbstractProgram
 from jensen.models.dependence import Links
 from jensen.models.door import opened
-from jensen.models.log_density import LogDensity
 from jensen.models.native import NativeTarget, native_target
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class GradientVariance:
 
 @alone()
 def gradient_variance(
-    model: Callable[..., Any] | LogDensity,
+    model: Callable[..., Any] | AbstractProgram,
     data: Mapping[str, Any] | None = None,
     q: Any = None,
     estimators: Mapping[str, AbstractEstimator] | None = None,

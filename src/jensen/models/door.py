@@ -7,9 +7,9 @@ import numpy as np
 from jensen._errors import ModelError
 from jensen.math.precision import Precision
 from jensen.models.columns import Place
+from jensen.models.contract import AbstractProgram
 from jensen.models.data_check import as_mapping, convert
 from jensen.models.labels import whole
-from jensen.models.log_density import LogDensity
 from jensen.models.sources.contract import AbstractSource
 
 
@@ -18,8 +18,8 @@ def opened(model: Any, data: Any, precision: Precision) -> Any:
 
     A source of batches is passed on as it is, its batches being read one by one; memory-mapped arrays likewise.
     """
-    if not callable(model) and not isinstance(model, LogDensity):
-        swapped = callable(data) or isinstance(data, LogDensity)
+    if not callable(model) and not isinstance(model, AbstractProgram):
+        swapped = callable(data) or isinstance(data, AbstractProgram)
         raise ModelError(
             f"A model is a function or a LogDensity, not a {type(model).__name__}"
             f"{': model and data are swapped.' if swapped else '.'}",

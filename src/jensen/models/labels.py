@@ -14,10 +14,11 @@ from jensen._errors import DataError
 from jensen.math.precision import Precision, working
 from jensen.models.analysis import CONCRETE_NEEDED, feasible_trace
 from jensen.models.columns import Place, first
+from jensen.models.contract import AbstractProgram
 from jensen.models.data_check import fixings, named_arrays
 from jensen.models.frozen import signature
 from jensen.models.given import given
-from jensen.models.log_density import LogDensity
+from jensen.models.programs import as_program
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _run(model: Any, arguments: dict[str, Any]) -> tuple[BaseException | None, l
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         found: list[_Outcome] = []
-        look: Any = _plain if isinstance(model, LogDensity) else _program
+        look: Any = _program if as_program(model).handled else _plain
         try:
             jax.eval_shape(lambda a, look=look, c=concrete, f=found: f.extend(look(model, {**a, **c})), arrays)
             return None, found
@@ -153,10 +154,9 @@ def _run(model: Any, arguments: dict[str, Any]) -> tuple[BaseException | None, l
     return error, []
 
 
-def _plain(model: LogDensity, kwargs: dict[str, Any]) -> list[_Outcome]:
-    if model.differentiable:
-        shapes = {k: (v,) if isinstance(v, int) else v for k, v in model.shapes_or_init.items()}
-        model.fn({k: jnp.ones(v if isinstance(v, tuple) else np.shape(v)) for k, v in shapes.items()}, **kwargs)
+def _plain(program: AbstractProgram, kwargs: dict[str, Any]) -> list[_Outcome]:
+    if program.traced:
+        program.log_joint({site.name: jnp.ones(site.shape) for site in program.latents(kwargs)}, kwargs)
     return []
 
 

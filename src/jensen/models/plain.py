@@ -11,15 +11,12 @@ from numpyro.distributions import biject_to, constraints
 from jensen._arguments import whole_number
 from jensen._errors import ModelError, OptionError, nearest
 from jensen.models.columns import as_array
-from jensen.models.log_density import LogDensity
 from jensen.models.structure import Site, Structure
 from jensen.models.supports import check_support
 from jensen.models.user_code import blame
 
 
-def analyse_plain(
-    model: LogDensity, data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False
-) -> Structure:
+def analyse_plain(model: Any, data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False) -> Structure:
     """One abstract evaluation; nothing is compiled. A function that is not differentiable is only described."""
     for name in model.supports:
         if name not in model.shapes_or_init:

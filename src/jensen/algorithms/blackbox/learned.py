@@ -19,7 +19,6 @@ from jensen.math.precision import Precision, float_type, working
 from jensen.models.data_check import as_mapping
 from jensen.models.learning import LEARNED, Charts, Closed, Parameter
 from jensen.models.native import NativeTarget, native_target
-from jensen.models.numpyro import NumPyroModel
 from jensen.models.subsample import RowsModel
 
 WEIGHT = 5.0
@@ -160,7 +159,7 @@ def learned_target(
     closed, kind = Closed(fn, parameters), float_type(precision)
     initial = {p.name: np.asarray(p.initial, kind) for p in parameters}
     native = native_target(closed, {**rest, LEARNED: initial}, precision, batch_size=batch_size, plate=plate)
-    if not isinstance(native.model, NumPyroModel) or LEARNED not in native.model.data:
+    if native.model.handled is None or LEARNED not in native.model.handled.data:
         raise ModelError(
             "The model needs its parameters as concrete numbers while it is being built, so they cannot be learned.",
             f"Parameters: {', '.join(initial)}.",

@@ -17,7 +17,6 @@ from jensen.models.nested.quadrature import nodes
 from jensen.models.nested.reduced import computed, without
 from jensen.models.nested.search import find_groups
 from jensen.models.nested.target import NestedTarget
-from jensen.models.numpyro import NumPyroModel
 from jensen.models.structure import Structure
 from jensen.models.target import Target
 
@@ -34,8 +33,7 @@ def integrated(target: Target, per_axis: int | None = None) -> NestedTarget | No
 
 def over_theta(target: Target, layout: Layout, per_axis: int | None = None) -> NestedTarget:
     """The density of what `layout` leaves, with `per_axis` nodes for each latent of a group."""
-    base, structure = target.model, target.structure
-    assert isinstance(base, NumPyroModel)  # which `find_groups` has seen to
+    base, structure = target.model.handled, target.structure
     chart = base.bijection
     assert isinstance(chart, SiteBijection)
     reduced = without(structure, layout.sites)

@@ -19,7 +19,6 @@ from jensen.models.nested.probing import Probe, affine, structured
 from jensen.models.nested.reduced import computed, without
 from jensen.models.nested.states import States, states_of
 from jensen.models.nested.unsummed import Unsummed
-from jensen.models.numpyro import NumPyroModel
 from jensen.models.structure import Structure
 from jensen.models.target import Target
 
@@ -41,8 +40,9 @@ LOOKS, WAY, NEAR = 16, 12, 1e-3
 def applies(target: Target) -> bool:
     """Whether the model is a program whose latents have coordinates of their own and are not drawn in batches."""
     model = target.model
-    sound = isinstance(model, NumPyroModel) and isinstance(model.bijection, SiteBijection)
-    return sound and model.discrete is None and target.subsample is None  # type: ignore[attr-defined]
+    if model.handled is None or not isinstance(model.bijection, SiteBijection):
+        return False
+    return model.handled.discrete is None and target.subsample is None
 
 
 def candidates(target: Target, fewest: int = SMALLEST) -> tuple[str, ...]:
@@ -103,8 +103,7 @@ def over_field(target: Target, names: Iterable[str], draws: int | None = None) -
             "Write the model in NumPyro, without discrete latents, or use method='auto'.",
         )
     names = check(target, names)
-    base, structure = target.model, target.structure
-    assert isinstance(base, NumPyroModel)
+    base, structure = target.model.handled, target.structure
     assert isinstance(base.bijection, SiteBijection)
     parts = {site.name: np.arange(where.start, where.stop) for site, where in structure.slices()}
     own = np.concatenate([parts[name] for name in names])
