@@ -12,6 +12,8 @@ from jensen.models.folding import called, fold, in_numpy
 from jensen.models.positions import gathered
 
 Arrays = list[np.ndarray]
+DEAR = 10_000_000
+"""Entries of all arrays together from which on NumPy takes as long as a compilation."""
 
 
 class BeyondNumPy(Exception):
@@ -22,10 +24,13 @@ class HostProgram(Program):
     """A function of pytrees of arrays whose results are compared and not kept: sums are in another order than XLA's."""
 
     def on_host(self, *arguments: Any) -> Any:
-        """The function's outputs by NumPy, or by the compiled program where an equation is beyond NumPy."""
+        """The function's outputs by NumPy, or by the compiled program where that is beyond NumPy or would take longer.
+
+        What comes after is not known, so that a program that runs often is not for it.
+        """
         (_, consts, out, jaxpr), leaves = self._at(arguments)
         try:
-            if not _known(jaxpr):
+            if _work(jaxpr) > DEAR:
                 raise BeyondNumPy
             with np.errstate(all="ignore"):
                 found = _run(jaxpr, list(map(np.asarray, consts)), list(map(np.asarray, leaves)))
@@ -34,20 +39,27 @@ class HostProgram(Program):
         return jax.tree.unflatten(out, found)
 
 
-def _known(jaxpr: Jaxpr) -> bool:
-    """Whether NumPy has every primitive, those of inner programs included."""
+def _work(jaxpr: Jaxpr) -> float:
+    """Entries of all results, those of inner programs included; infinite where NumPy lacks a primitive."""
+    total = 0.0
     for eqn in jaxpr.eqns:
         inner = called(eqn)
-        if not (_known(inner[0]) if inner else eqn.primitive.name in _FURTHER or in_numpy(eqn.primitive.name)):
-            return False
-    return True
+        if inner:
+            total += _work(inner[0])
+        elif eqn.primitive.name in _FURTHER or in_numpy(eqn.primitive.name):
+            avals: list[Any] = [v.aval for v in eqn.outvars]
+            total += sum(np.prod(aval.shape, dtype=float) for aval in avals)
+        else:
+            return np.inf
+    return total
 
 
 def _run(jaxpr: Jaxpr, consts: Arrays, inputs: Arrays) -> Arrays:
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
     def value(variable: Any) -> np.ndarray:
-        return np.asarray(variable.val, variable.aval.dtype) if isinstance(variable, Literal) else values[variable]
+        aval: Any = variable.aval
+        return np.asarray(variable.val, aval.dtype) if isinstance(variable, Literal) else values[variable]
 
     for eqn in jaxpr.eqns:
         arrays, inner = [value(v) for v in eqn.invars], called(eqn)
@@ -97,6 +109,7 @@ def _triangular_solve(
 
 
 _FURTHER: dict[str, Callable[..., Any]] = {
+    "add_any": np.add,
     "argmax": lambda a, axes, index_dtype, **_: np.argmax(a, axes[0]).astype(index_dtype),
     "cholesky": lambda a, **_: np.linalg.cholesky(a),
     "clamp": lambda low, a, high, **_: np.minimum(np.maximum(a, low), high),
