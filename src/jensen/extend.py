@@ -2,6 +2,8 @@
 
 An object of a class that fulfils one of these contracts is passed where jensen's own would be: a method to
 `jn.fit(method=...)`, a family to `jn.advi(family=...)`, a bound to `jn.advi(bound=...)`, a check to `Fit.with_checks`.
+What coordinate ascent reads is registered: `density` a log density, `statistic` a function of latents that it holds,
+`recognises` the exponential family of latents on a support.
 """
 
 from jensen.algorithms.continuous import AbstractContinuous
@@ -20,7 +22,14 @@ from jensen.core import (
 )
 from jensen.diagnostics.verdict import Material
 from jensen.families import AbstractGaussian, AbstractLocationScale, FullRank, MeanField
+from jensen.families.exponential import AbstractExponentialFactor
 from jensen.models import Target
+from jensen.models.conjugacy.densities.registry import density
+from jensen.models.conjugacy.occurrences import Occurrences
+from jensen.models.conjugacy.recognise import recognises
+from jensen.models.conjugacy.statistics import statistic
+from jensen.models.conjugacy.terms import Stat
+from jensen.models.conjugacy.value import Value, known_function
 
 __all__ = [
     "AbstractAlgorithm",
@@ -29,6 +38,7 @@ __all__ = [
     "AbstractContinuous",
     "AbstractDensity",
     "AbstractEstimator",
+    "AbstractExponentialFactor",
     "AbstractFamily",
     "AbstractGaussian",
     "AbstractLocationScale",
@@ -38,7 +48,14 @@ __all__ = [
     "FullRank",
     "Material",
     "MeanField",
+    "Occurrences",
     "Outcome",
     "Progress",
+    "Stat",
     "Target",
+    "Value",
+    "density",
+    "known_function",
+    "recognises",
+    "statistic",
 ]

@@ -10,10 +10,11 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import jensen as jn
 from jensen.extend import AbstractContinuous, Outcome
+from tests.extend import exponential  # noqa: F401
 from tests.extend.bound import Thermodynamic
 from tests.extend.check import Dispersion
 from tests.extend.family import Logistic
@@ -137,6 +138,64 @@ def test_a_check_changes_the_verdict(y, verdict):
     found = next(check for check in report.checks if check.name == "dispersion of y")
     assert found.value == pytest.approx(exact, abs=0.01)
     assert any("do not scatter" in reason for reason in report.reasons) == (verdict == "usable")
+
+
+ANGLES = np.array([0.3, -0.2, 1.1, 0.5])
+GRID = np.linspace(-np.pi, np.pi, 4001)[:-1]
+
+
+def directions(x, pull):
+    mean = numpyro.sample("mean", dist.VonMises(1.0, 0.7))
+    numpyro.factor("pull", pull * jnp.cos(mean))
+    numpyro.sample("x", dist.VonMises(mean, 2.0).expand([len(x)]), obs=x)
+
+
+def test_an_exponential_family_is_recognised():
+    """Evidence and moments by quadrature on the circle, to rounding: the periodic trapezium rule is exact here."""
+    data = {"x": ANGLES, "pull": 0.4}
+    fit = jn.fit(directions, data, "cavi")
+    log_p = stats.vonmises(0.7, 1.0).logpdf(GRID) + 0.4 * np.cos(GRID)
+    log_p = log_p + sum(stats.vonmises(2.0, x).logpdf(GRID) for x in ANGLES)
+    weights = np.exp(log_p) * (GRID[1] - GRID[0])
+    assert fit.elbo.value == pytest.approx(np.log(weights.sum()), abs=1e-9)
+    mean = np.average(GRID, weights=weights)
+    variance = np.average((GRID - mean) ** 2, weights=weights)
+    assert float(fit.q.means()["mean"]) == pytest.approx(mean, abs=1e-6)
+    assert float(fit.q.variances()["mean"]) == pytest.approx(variance, abs=1e-6)
+    draws = fit.sample(4000)["mean"]
+    assert stats.kstest(draws, lambda z: np.interp(z, GRID, np.cumsum(weights) / weights.sum())).pvalue > 1e-3
+    assert fit.check().verdict == "trusted"
+    assert "coefficient of sin = 0.58903 + 2 Σ" in str(jn.explain(directions, data))
+
+
+def test_a_statistic_that_the_family_does_not_have_is_named():
+    def model():
+        angle = numpyro.sample("angle", dist.VonMises(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(3.0 * jnp.cos(angle), 1.0), obs=2.0)
+
+    with pytest.raises(jn.ModelError, match=r"cos\(angle\)\*cos\(angle\).*not a sufficient statistic of a von Mises"):
+        jn.fit(model, method="cavi")
+
+
+def kinds(y):
+    where = numpyro.sample("where", dist.VonMises(0.0, 0.5).expand([2]).to_event(1))
+    with numpyro.plate("rows", len(y)):
+        which = numpyro.sample("which", dist.Bernoulli(0.5))
+        numpyro.sample("y", dist.VonMises(where[which], 4.0), obs=y)
+
+
+def test_an_exponential_family_stands_in_a_product_with_others():
+    """The bound lies below the evidence, which enumeration of the kinds gives in closed form."""
+    y = np.array([-2.0, 1.0, 1.3, -1.7])
+    fit = jn.fit(kinds, {"y": y}, "cavi")
+    size = lambda kappa: np.log(2.0 * np.pi * special.i0(kappa))  # noqa: E731
+    logs = []
+    for which in np.ndindex(*(2,) * 4):
+        pulls = [0.5 + 4.0 * np.exp(1j * y)[np.array(which) == kind].sum() for kind in (0, 1)]
+        logs.append(sum(size(abs(pull)) for pull in pulls) - 2.0 * size(0.5) - 4.0 * size(4.0) - 4.0 * np.log(2.0))
+    evidence = special.logsumexp(logs)
+    assert evidence - 1.0 < fit.elbo.value < evidence
+    assert np.sort(np.asarray(fit.q.means()["where"])) == pytest.approx([-1.77, 1.09], abs=0.05)
 
 
 @dataclass(frozen=True)
