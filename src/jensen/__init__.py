@@ -11,6 +11,11 @@ jn.explain(model, data)            # what jensen sees in the model
 jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 from jensen import cache
 from jensen._errors import (
     DataError,
@@ -29,32 +34,53 @@ from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naiv
 from jensen.models import LogDensity
 from jensen.result import Fit
 
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+    from jensen.core import AbstractBound, AbstractEstimator
+    from jensen.diagnostics.gradient_variance import GradientVariance
+    from jensen.models.contract import AbstractProgram
+    from jensen.plan import Plan
+
 __version__ = "0.1.0"
 cache.start()
 
 
-def load(path):
+def load(path: str | PathLike[str]) -> Fit:
     """Read a fit written by `Fit.save`; see `jensen.interop.files.load`."""
     from jensen.interop.files import load as read
 
     return read(path)
 
 
-def explain(model, data=None):
+def explain(
+    model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | Batches | Ragged | None = None
+) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies; see `jensen.plan.Plan`."""
     from jensen.plan import explain as plan
 
     return plan(model, data)
 
 
-def gradient_variance(model, data=None, q=None, estimators=None, **options):
+def gradient_variance(
+    model: Callable[..., Any] | AbstractProgram,
+    data: Mapping[str, Any] | None = None,
+    q: Any = None,
+    estimators: Mapping[str, AbstractEstimator] | None = None,
+    *,
+    bound: AbstractBound | None = None,
+    num_gradients: int = 2000,
+    seed: int = 0,
+) -> GradientVariance:
     """Bias, variance and cost of gradient estimators; see `jensen.diagnostics.gradient_variance`."""
     from jensen.diagnostics.gradient_variance import gradient_variance as measure
 
-    return measure(model, data, q, estimators, **options)
+    return measure(model, data, q, estimators, bound=bound, num_gradients=num_gradients, seed=seed)
 
 
-def compare(fits):
+def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
     """Several fits side by side; see `jensen.diagnostics.comparison.compare`."""
     from jensen.diagnostics.comparison import compare as table
 

@@ -21,8 +21,9 @@ from jensen.algorithms.hierarchical.rows import back_to_mean_field, row_inputs
 from jensen.algorithms.hierarchical.scouts import sighted
 from jensen.algorithms.hierarchical.start import at_optima, by_rows, check_names, starting_family
 from jensen.bounds import ELBO
-from jensen.core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Certificate, Outcome
+from jensen.core import AbstractAlgorithm, AbstractBound, AbstractDensity, AbstractEstimator, Certificate, Outcome
 from jensen.core.algorithm import Run
+from jensen.families.hierarchical import AbstractAuxiliary
 from jensen.families.native import AbstractFactor, native_factor
 from jensen.math.keys import purpose_key
 from jensen.math.precision import Precision, working
@@ -65,9 +66,9 @@ class HVM(AbstractAlgorithm):
     """
 
     name: ClassVar[str] = "hvm"
-    prior: Any = None
-    auxiliary: Any = None
-    importance: Any = eqx.field(static=True, default=0)
+    prior: str | AbstractDensity | None = None
+    auxiliary: str | AbstractAuxiliary | None = None
+    importance: int | np.integer = eqx.field(static=True, default=0)
     num_components: int = eqx.field(static=True, default=4)
     num_draws: int = eqx.field(static=True, default=16)
     families: Mapping[str, AbstractFactor] = eqx.field(default_factory=dict)
