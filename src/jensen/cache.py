@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE, LOUDNESS, SILENT = "JENSEN_CACHE", "TF_CPP_MIN_LOG_LEVEL", "3"
-WORTH, LARGEST = 0.1, 1_000_000_000
+WORTH, LARGEST = 0.02, 1_000_000_000
 """Seconds of compilation from which on a program is kept; bytes beyond which the programs read longest ago go."""
 
 

@@ -182,7 +182,7 @@ def tempered(q: Product) -> Product:
     powers = np.array([lowest, 0.5 * (1.0 + lowest), 0.25 * (3.0 + lowest), 1.0])
     inside = _CONTAINED.on_host(q, powers[:-1])
     factors = {}
-    for name, factor in q.factors.items():
+    for name, factor in jax.device_get(q.factors).items():  # multiplied in NumPy: JAX compiles it for every shape
         power = powers[int(np.argmax([*inside[name], True]))]
         factors[name] = _to_power(factor, power)
     return Product(factors, q.blocks)
