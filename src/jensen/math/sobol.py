@@ -3,7 +3,7 @@
 Joe and Kuo (2008) gave the direction numbers, which SciPy keeps in a file; Matoušek (1998) the linear scrambling.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ def sobol(count: int, dim: int, seed: int) -> np.ndarray:
     shift = rng.integers(2, size=(dim, BITS), dtype=np.uint32) @ powers
     lower = np.tril(rng.integers(2, size=(dim, BITS, BITS), dtype=np.uint32))
     lower[:, np.arange(BITS), np.arange(BITS)] = 1
-    digits = (_directions(dim)[..., None] >> np.arange(BITS - 1, -1, -1, dtype=np.uint32)) & 1  # the first one first
+    known = _directions(min(LARGEST, 2 ** max(6, int(dim - 1).bit_length())))  # one coordinate's depend on no other's
+    digits = (known[:dim, :, None] >> np.arange(BITS - 1, -1, -1, dtype=np.uint32)) & 1  # the first one first
     mixed = (digits.astype(float) @ lower.swapaxes(1, 2).astype(float)).astype(np.uint32) & 1
     columns = mixed @ powers[::-1]
     index = np.arange(count)
@@ -37,6 +38,7 @@ def sobol(count: int, dim: int, seed: int) -> np.ndarray:
     return points / 2.0**BITS
 
 
+@lru_cache(4)
 def _directions(dim: int) -> np.ndarray:
     """Direction numbers, (dim, BITS): integers whose binary digits are columns of the generating matrices."""
     polynomials, first = _numbers()
