@@ -13,7 +13,7 @@ from jensen._amortised.model import Parts, RowModel
 from jensen._base.typing import Array, PRNGKey, Scalar
 from jensen._core import AbstractBound
 from jensen._core.family import stopped
-from jensen._estimators.baseline import LeaveOneOut
+from jensen._estimators import LeaveOneOut
 
 PROBES = 4
 """Hessian-vector products of a natural-gradient step."""

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jensen._ascent.averaged_steps import averaged, chosen, finite
 from jensen._ascent.rules import in_running_units
 from jensen._core import AbstractBound, AbstractEstimator, AbstractFamily, Progress
-from jensen._estimators.mixed import Expected, Mixed
+from jensen._estimators import Expected, Mixed
 from jensen._families.native import AbstractFreeForm, Product
 from jensen._math.keys import pair, split
 from jensen._math.operations import operations

@@ -22,8 +22,8 @@ from jensen._conjugate.coordinate.plated import ascent_for
 from jensen._conjugate.coordinate.relaxation import Climb
 from jensen._conjugate.coordinate.search import Tally, higher_from, to_come
 from jensen._conjugate.coordinate.solution import Solution, solution
-from jensen._core import Certificate
-from jensen._core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
+from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
+from jensen._core.algorithm import Run
 from jensen._math.precision import Precision, working
 from jensen._program.indices import checked
 

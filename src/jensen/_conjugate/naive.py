@@ -16,8 +16,8 @@ from jensen._conjugate.coordinate.ascent import Ascent
 from jensen._conjugate.coordinate.climb import Climb, climb
 from jensen._conjugate.coordinate.fit import ConjugateFit, finished
 from jensen._conjugate.coordinate.solution import Solution
-from jensen._core import Certificate
-from jensen._core.algorithm import AbstractAlgorithm, Outcome, Progress, Run
+from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
+from jensen._core.algorithm import Run
 from jensen._math.precision import Precision, working
 from jensen._program.indices import checked
 

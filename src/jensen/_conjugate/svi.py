@@ -16,8 +16,8 @@ from jensen._conjugate.coordinate.polish import Polished, polished
 from jensen._conjugate.coordinate.shape import not_by_rows, splits
 from jensen._conjugate.coordinate.steps import Steps, steps
 from jensen._conjugate.coordinate.stream import StreamTarget, reached, stream_target
-from jensen._core import Certificate
-from jensen._core.algorithm import AbstractAlgorithm, Outcome, Run
+from jensen._core import AbstractAlgorithm, Certificate, Outcome
+from jensen._core.algorithm import Run
 from jensen._data.sources import AbstractSource, Rows, mapped
 from jensen._math.precision import Precision, working
 from jensen._program.indices import checked

@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 import jax
 
 from jensen._base.typing import Array, Float, PRNGKey, Scalar
-from jensen._core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel, total
-from jensen._core.family import AbstractReparameterised
+from jensen._core import AbstractBound, AbstractEstimator, AbstractFamily, AbstractModel, AbstractReparameterised, total
 from jensen._estimators.pathwise import log_weights
 
 

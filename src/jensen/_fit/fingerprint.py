@@ -14,7 +14,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 
 from jensen._base.errors import DataError, OptionError
-from jensen._data.sources.rows import Rows
+from jensen._data.sources import Rows
 from jensen._fit.answers import AbstractAnswer
 from jensen._math.precision import working
 from jensen._math.programs import Program

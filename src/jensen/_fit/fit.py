@@ -10,7 +10,7 @@ from jensen._base.alone import alone
 from jensen._base.arguments import number, seed_of
 from jensen._base.errors import ModelError, OptionError, ParameterSites, nearest
 from jensen._core import AbstractAlgorithm, Progress
-from jensen._data.sources import mapped
+from jensen._data.sources import AbstractSource, mapped
 from jensen._fit.loop import drive
 from jensen._fit.methods import resolve
 from jensen._fit.progress import reporter
@@ -23,7 +23,6 @@ from jensen._model.door import opened
 from jensen._model.parameters import check_starts, find_parameters
 from jensen._program.indices import checked
 from jensen._program.purity import repeatable
-from jensen.data import AbstractSource
 
 Model = Callable[..., Any] | LogDensity
 

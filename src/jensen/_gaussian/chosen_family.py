@@ -9,8 +9,8 @@ import numpy as np
 
 from jensen._base.errors import OptionError, nearest
 from jensen._base.typing import leaf
-from jensen._families import AbstractGaussian, Blocks, FullRank, LowRank, MeanField, StudentT
-from jensen._families.structured import Structured, eliminated, padded
+from jensen._families import AbstractGaussian, Blocks, FullRank, LowRank, MeanField, Structured, StudentT
+from jensen._families.structured import eliminated, padded
 from jensen._gaussian import fixed_draws, flexible
 from jensen._model import Target
 from jensen._program.structure import Structure

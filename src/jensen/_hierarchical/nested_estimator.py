@@ -11,7 +11,7 @@ from jensen._base.errors import OptionError
 from jensen._base.typing import Array, Flat, PRNGKey, Scalar
 from jensen._core import AbstractBound, AbstractEstimator, AbstractModel
 from jensen._core.family import stopped
-from jensen._estimators.mixed import Mixed
+from jensen._estimators import Mixed
 from jensen._estimators.score_function import check
 from jensen._hierarchical.family import Hierarchical
 

@@ -17,9 +17,8 @@ from jensen._conjugate.coordinate.refusals import no_maximum
 from jensen._conjugate.coordinate.solution import solution
 from jensen._conjugate.coordinate.starts import random_start
 from jensen._conjugate.svi import SVI
-from jensen._core import Certificate
-from jensen._core.algorithm import Outcome, Progress, Run
-from jensen._core.estimates import Estimates
+from jensen._core import Certificate, Estimates, Outcome, Progress
+from jensen._core.algorithm import Run
 from jensen._families.exponential import AtMode
 
 FAR = 10.0

@@ -14,9 +14,8 @@ from jensen._conjugate.cavi import CAVI
 from jensen._conjugate.coordinate.plated import PlatedAscent, ascent_for
 from jensen._conjugate.coordinate.solution import solution
 from jensen._conjugate.coordinate.starts import random_start
-from jensen._core import Certificate
-from jensen._core.algorithm import Outcome, Progress, Run
-from jensen._core.estimates import Estimates
+from jensen._core import Certificate, Estimates, Outcome, Progress
+from jensen._core.algorithm import Run
 from jensen._core.family import stopped
 from jensen._learning.variational import Chart, Edge, check_start
 from jensen._math import lbfgs

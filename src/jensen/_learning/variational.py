@@ -16,9 +16,8 @@ from jensen._auto.target import AutoTarget
 from jensen._base.errors import ModelError
 from jensen._base.typing import leaf
 from jensen._conjugate.coordinate.refusals import no_maximum
-from jensen._core import AbstractAlgorithm, Certificate
-from jensen._core.algorithm import Outcome, Progress, Run
-from jensen._core.estimates import Estimates
+from jensen._core import AbstractAlgorithm, Certificate, Estimates, Outcome, Progress
+from jensen._core.algorithm import Run
 from jensen._families import FullRank, MeanField
 from jensen._gaussian.advi import ADVI
 from jensen._math import lbfgs, linalg

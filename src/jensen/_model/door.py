@@ -7,7 +7,7 @@ import numpy as np
 from jensen._base.errors import ModelError
 from jensen._data.columns import Place
 from jensen._data.data_check import as_mapping, convert
-from jensen._data.sources.contract import AbstractSource
+from jensen._data.sources import AbstractSource
 from jensen._math.precision import Precision
 from jensen._model.labels import whole
 from jensen._program.log_density import LogDensity

@@ -7,7 +7,7 @@ import numpy as np
 
 from jensen._base.typing import Flat, Latent, Terms
 from jensen._core import AbstractBijection, AbstractModel
-from jensen._discrete.summed import log_terms
+from jensen._discrete import log_terms
 from jensen._math.precision import float_type
 from jensen._model.numpyro import NumPyroModel
 from jensen._model.target import Target

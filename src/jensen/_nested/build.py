@@ -7,10 +7,10 @@ import numpy as np
 from jensen._base.errors import OptionError
 from jensen._base.typing import leaf
 from jensen._math.precision import float_type
+from jensen._model import Target
 from jensen._model.numpyro import NumPyroModel
 from jensen._model.one_rotation import with_turns
 from jensen._model.reduced_density import computed, without
-from jensen._model.target import Target
 from jensen._nested import fields
 from jensen._nested.emulated import EmulatedTarget
 from jensen._nested.layout import Layout

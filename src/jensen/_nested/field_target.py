@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jensen._math.programs import Program
+from jensen._model import Target
 from jensen._model.one_rotation import saved_turns
-from jensen._model.target import Target
 from jensen._nested.field import FieldModel
 from jensen._nested.target import NestedTarget, drawn, evaluated, value_alone
 

@@ -10,9 +10,9 @@ import numpy as np
 from jensen._base.errors import ModelError, OptionError, nearest
 from jensen._base.typing import leaf
 from jensen._math.precision import Precision, float_type, working
+from jensen._model import Target
 from jensen._model.numpyro import NumPyroModel
 from jensen._model.reduced_density import computed, without
-from jensen._model.target import Target
 from jensen._nested.curvature import products
 from jensen._nested.field import FieldModel
 from jensen._nested.field_target import GENERIC, FieldTarget, generic, not_concave

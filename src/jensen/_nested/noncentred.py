@@ -17,8 +17,8 @@ from numpyro.ops.provenance import eval_provenance
 
 from jensen._base.typing import Array, Flat, Latent, Scalar, Terms
 from jensen._math.precision import float_type, working
+from jensen._model import Target
 from jensen._model.numpyro import NumPyroModel
-from jensen._model.target import Target
 from jensen._nested import NestedModel
 from jensen._program.analysis import placeholders, traced
 from jensen._program.bijection import AbstractChart, SiteBijection

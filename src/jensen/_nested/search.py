@@ -14,8 +14,8 @@ import numpy as np
 
 from jensen._math.precision import float_type, working
 from jensen._math.programs import Program
+from jensen._model import Target
 from jensen._model.numpyro import NumPyroModel
-from jensen._model.target import Target
 from jensen._nested.layout import Layout, Owners
 from jensen._nested.probing import affine
 from jensen._nested.rows import log_rows, on_support

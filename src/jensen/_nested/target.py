@@ -13,8 +13,8 @@ from jax import lax
 from jensen._math.keys import host_keys
 from jensen._math.precision import working
 from jensen._math.programs import Graded, Program
+from jensen._model import Target
 from jensen._model.one_rotation import saved_turns
-from jensen._model.target import Target
 from jensen._nested.model import NestedModel
 from jensen._nested.quadrature import nodes
 from jensen._nested.shared_nodes import PROBES, found_kinds, nodes_over, placed

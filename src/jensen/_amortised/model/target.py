@@ -13,7 +13,7 @@ from jensen._data.columns import first
 from jensen._data.data_check import as_mapping, check_names, convert, missing
 from jensen._math.precision import Precision, float_type, working
 from jensen._math.programs import Program
-from jensen._model.build import build
+from jensen._model import build
 from jensen._model.door import read
 from jensen._model.numpyro import NumPyroModel
 from jensen._model.parameters import LEARNED, Charts, Closed, Parameter

@@ -21,7 +21,7 @@ from jensen._base.errors import DataError, ModelError, ParameterSites
 from jensen._conjugate.algebra.densities.registry import parameters_of
 from jensen._conjugate.algebra.edges import check_edges
 from jensen._conjugate.algebra.scan import FindScans, Piece, RunScans, Scan, trailing_axes
-from jensen._model.parameters.parameter import Flat
+from jensen._model.parameters import Flat
 from jensen._program.analysis import feasible_trace
 from jensen._program.number_widths import seeded
 from jensen._program.structure import Plate

@@ -10,7 +10,8 @@ from jensen._conjugate.algebra import ConjugateModel
 from jensen._conjugate.algebra.partial import PartialModel
 from jensen._conjugate.coordinate.hybrid import HybridSolution
 from jensen._conjugate.coordinate.solution import Solution
-from jensen._core.algorithm import Outcome, Run
+from jensen._core import Outcome
+from jensen._core.algorithm import Run
 from jensen._families.exponential import Product
 from jensen._math.precision import Precision, working
 

@@ -16,8 +16,8 @@ from jensen._conjugate.algebra.target import HybridTarget
 from jensen._conjugate.coordinate.ascent import Ascent, accounted
 from jensen._conjugate.coordinate.hybrid_solution import HybridSolution
 from jensen._conjugate.coordinate.starts import random_start
-from jensen._core import Certificate
-from jensen._core.algorithm import Outcome, Progress, Run
+from jensen._core import Certificate, Outcome, Progress
+from jensen._core.algorithm import Run
 from jensen._families.exponential import Product, UnconstrainedNormal
 from jensen._math.noise import symmetric_draws
 

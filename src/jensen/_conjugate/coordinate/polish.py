@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen._conjugate.algebra import Moments, Naturals
 from jensen._conjugate.coordinate.minibatch import Minibatches
-from jensen._core.algorithm import Progress
+from jensen._core import Progress
 from jensen._data.sources import AbstractSource
 
 FALLS = 3

@@ -13,7 +13,7 @@ from jensen._conjugate.algebra import ConjugateTarget, Moments, Naturals
 from jensen._conjugate.coordinate.batch_starts import LOOSE
 from jensen._conjugate.coordinate.minibatch import Minibatches
 from jensen._conjugate.coordinate.stream import StreamTarget, reached
-from jensen._core.algorithm import Progress
+from jensen._core import Progress
 from jensen._data.sources import AbstractSource
 
 QUIET = 1e-3

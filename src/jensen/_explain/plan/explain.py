@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from numpyro.distributions import biject_to
 
-from jensen._auto.auto import NEGLIGIBLE
+from jensen._auto.auto import NEGLIGIBLE, Auto
 from jensen._auto.target import FEW as KEPT
 from jensen._auto.target import FIELD, MANY, black_box
 from jensen._auto.target import SOME as NESTED
@@ -36,7 +36,6 @@ from jensen._nested.noncentred import movable
 from jensen._program.indices import checked
 from jensen._program.log_density import LogDensityModel
 from jensen._program.purity import repeatable
-from jensen.algorithms import Auto
 
 
 def _learned(row: Row) -> Row:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jensen._base.typing import Array, Flat, PRNGKey, Scalar
 from jensen._core import AbstractDensity, Draw
-from jensen._families.full_rank import FullRank
+from jensen._families import FullRank
 from jensen._hierarchical.family.features import Network
 from jensen._hierarchical.family.layout import RowLayout
 

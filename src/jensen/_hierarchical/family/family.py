@@ -12,7 +12,7 @@ from jensen._base.errors import OptionError
 from jensen._base.typing import Array, Flat, Latent, PRNGKey
 from jensen._core import AbstractDensity, AbstractFamily, Draw, total
 from jensen._core.family import stopped
-from jensen._families.mixture import Mixture, Stratum
+from jensen._families import Mixture, Stratum
 from jensen._families.native import Product
 from jensen._hierarchical.family.auxiliary import AbstractAuxiliary
 from jensen._hierarchical.family.by_row import AbstractRowPrior

@@ -12,7 +12,7 @@ import jax.scipy.linalg as jsl
 import numpy as np
 
 from jensen._base.typing import Array, Flat, PRNGKey, Scalar
-from jensen._families.full_rank import FullRank
+from jensen._families import FullRank
 from jensen._families.gaussian import normal_log_prob
 from jensen._hierarchical.family.auxiliary import WHOLE, AbstractAuxiliary, Gaussian
 from jensen._hierarchical.family.by_row import AbstractRows

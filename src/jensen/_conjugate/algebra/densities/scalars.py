@@ -10,7 +10,7 @@ from scipy.special import gammaln as host_gammaln
 
 from jensen._conjugate.algebra.densities.registry import density
 from jensen._conjugate.algebra.value import Value, known_function, log, power
-from jensen._model.parameters.parameter import Flat
+from jensen._model.parameters import Flat
 
 HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
 
