@@ -4,8 +4,7 @@ An object of a class that fulfils one of these contracts is passed where jensen'
 `jn.fit(method=...)`, a family to `jn.advi(family=...)`, a bound to `jn.advi(bound=...)`, a check to `Fit.with_checks`.
 """
 
-from jensen.algorithms.continuous import AbstractContinuous
-from jensen.core import (
+from jensen._core import (
     AbstractAlgorithm,
     AbstractBound,
     AbstractCheck,
@@ -18,9 +17,10 @@ from jensen.core import (
     Outcome,
     Progress,
 )
-from jensen.diagnostics.verdict import Material
-from jensen.families import AbstractGaussian, AbstractLocationScale, FullRank, MeanField
-from jensen.models import Target
+from jensen._families import AbstractGaussian, AbstractLocationScale, FullRank, MeanField
+from jensen._model import Target
+from jensen._modes.continuous import AbstractContinuous
+from jensen._verdict.verdict import Material
 
 __all__ = [
     "AbstractAlgorithm",
