@@ -11,6 +11,11 @@ jn.explain(model, data)            # what jensen sees in the model
 jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 from jensen import cache
 from jensen._base.errors import (
     DataError,
@@ -30,31 +35,50 @@ from jensen._fit.result import Fit
 from jensen._model import LogDensity
 from jensen.data import Batches, Ragged
 
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+    from jensen._core import AbstractBound, AbstractEstimator
+    from jensen._explain.plan import Plan
+    from jensen._fit.gradient_variance import GradientVariance
+    from jensen.data import AbstractSource
+
 cache.start()
 
 
-def load(path):
+def load(path: str | PathLike[str]) -> Fit:
     """Read a fit written by `Fit.save`; see `jensen._fit.loading.load`."""
     from jensen._fit.loading import load as read
 
     return read(path)
 
 
-def explain(model, data=None):
+def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | AbstractSource | None = None) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies; see `jensen._explain.plan.Plan`."""
     from jensen._explain.plan import explain as plan
 
     return plan(model, data)
 
 
-def gradient_variance(model, data=None, q=None, estimators=None, **options):
-    """Bias, variance and cost of gradient estimators; see `jensen._fit.gradient_variance`."""
+def gradient_variance(
+    model: Callable[..., Any] | LogDensity,
+    data: Mapping[str, Any] | None = None,
+    q: Any = None,
+    estimators: Mapping[str, AbstractEstimator] | None = None,
+    *,
+    bound: AbstractBound | None = None,
+    num_gradients: int = 2000,
+    seed: int = 0,
+) -> GradientVariance:
+    """Bias, variance and cost of gradient estimators at one q; see `jensen._fit.gradient_variance`."""
     from jensen._fit.gradient_variance import gradient_variance as measure
 
-    return measure(model, data, q, estimators, **options)
+    return measure(model, data, q, estimators, bound=bound, num_gradients=num_gradients, seed=seed)
 
 
-def compare(fits):
+def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
     """Several fits side by side; see `jensen._fit.comparison.compare`."""
     from jensen._fit.comparison import compare as table
 

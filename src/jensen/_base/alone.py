@@ -84,6 +84,8 @@ def _one_thread() -> Any:
 class Kept(Generic[T]):
     """A property computed alone and once; like `functools.cached_property`, whose own lock could be waited for."""
 
+    fn: Callable[..., Any]
+
     def __init__(self, fn: Callable[[Any], T]):
         self.fn, self.__doc__ = fn, fn.__doc__
 

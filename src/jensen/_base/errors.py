@@ -18,6 +18,10 @@ class JensenError(Exception):
     `what`, `where` and `remedy` hold the three sentences separately, for programs that show them.
     """
 
+    what: str
+    where: str
+    remedy: str
+
     def __init__(self, what: str, where: str = "", remedy: str = ""):
         self.what, self.where, self.remedy = what, where, remedy
         super().__init__(" ".join(part.strip() for part in (what, where, remedy) if part))

@@ -8,7 +8,7 @@ import typer
 from jensen._cli.outputs import Outputs
 from jensen._cli.session import Session
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Variational inference with a verdict: fit a NumPyro model and learn how far to trust the answer.",
     no_args_is_help=True,
     add_completion=False,

@@ -42,6 +42,9 @@ class Program:
     programs whose run time is that of library calls, or negligible.
     """
 
+    fn: Callable[..., Any]
+    heavy: bool | str
+
     def __init__(self, fn: Callable[..., Any], heavy: bool | str = False):
         self.fn, self.heavy = fn, heavy
         self._known: dict[Hashable, tuple[Any, Any, Any, Jaxpr]] = {}

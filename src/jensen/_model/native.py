@@ -46,6 +46,11 @@ class NativeTarget:
         row_inputs: what the data say of each row, (rows, F), where a fit asks for it.
     """
 
+    model: AbstractModel
+    structure: Structure
+    differentiable: bool
+    values: int
+
     def __init__(
         self,
         model: AbstractModel,

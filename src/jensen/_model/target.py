@@ -89,6 +89,19 @@ class Target:
 
     draws: int = LARGEST
     values_only: bool = False
+    model: AbstractModel
+    structure: Structure
+    initial: Any
+    dim: int
+    gradients: int
+    values: int
+    elements: int
+    work: int
+    heavy: bool
+    dear: bool
+    second_order: bool
+    wide: int
+    widths: tuple[int, ...]
 
     def __init__(
         self, model: AbstractModel, structure: Structure, precision: Precision, initial: np.ndarray | None = None

@@ -107,6 +107,13 @@ class NestedTarget(Target):
     model: NestedModel
     best: float = -np.inf
     how: str = "group by group"
+    wide: int
+    widths: tuple[int, ...]
+    heavy: bool
+    dear: bool
+    second_order: bool
+    gradients: int
+    values: int
 
     def weigh(self, rows: int) -> "NestedTarget":
         """Say what an evaluation costs for a program of so many data values; one width of batch."""

@@ -33,6 +33,10 @@ class LogDensity:
         ['rate']
     """
 
+    fn: Callable[..., Any]
+    shapes_or_init: dict[str, Any]
+    supports: dict[str, Any]
+
     def __init__(
         self,
         fn: Callable[..., Any],

@@ -55,6 +55,11 @@ class Weighed:
 class Evaluator:
     """Programs that evaluate q on any number of rows, the same ones for all of them."""
 
+    target: RowTarget
+    block: int
+    model: RowModel
+    heavy: bool
+
     def __init__(self, target: RowTarget, block: int | None = None):
         self.target, self.block = target, min(block or BLOCK, target.size)
         self.model = target.model(self.block)

@@ -62,6 +62,11 @@ def network(features: np.ndarray, shape: Shape, hidden: Sequence[int] | None, se
 class Static:
     """What of an encoder is no array, compared by identity."""
 
+    rest: Any
+    inputs: tuple[str, ...]
+    missing: frozenset[str]
+    flat: bool
+
     def __init__(self, rest: Any, inputs: tuple[str, ...], missing: frozenset[str], flat: bool):
         self.rest, self.inputs, self.missing, self.flat = rest, inputs, missing, flat
 

@@ -38,6 +38,17 @@ class RowTarget:
         gradients, values: log joint evaluations of a row so far, with and without gradient.
     """
 
+    fn: Callable[..., Any]
+    parameters: tuple[Parameter, ...]
+    structure: Structure
+    data: dict[str, Any]
+    along: Cut
+    cut: tuple[str, ...]
+    plate: str
+    size: int
+    charts: Charts
+    start: Any
+
     def __init__(self, fn: Callable[..., Any], parameters: tuple[Parameter, ...], cut: Cut, structure: Structure):
         self.fn, self.parameters, self.structure = fn, parameters, structure
         self.data = {name: value for name, value in cut.arguments.items() if name != LEARNED}
@@ -50,7 +61,7 @@ class RowTarget:
         with working(self.precision):
             initial = {p.name: np.asarray(p.initial, kind) for p in parameters}
             self.start = {name: np.asarray(v, kind) for name, v in self.charts.points(initial).items()}
-        self.initial = initial
+        self.initial: dict[str, Any] = initial
         self.gradients = self.values = 0
         self._models: dict[int, RowModel] = {}
         self.encoder: Any = None

@@ -38,6 +38,12 @@ class Additivity:
         written: numbers of rows that may be written down in the program as the size of the plate.
     """
 
+    fn: Callable[..., Any]
+    sites: Mapping[str, SiteInfo]
+    plate: str
+    size: int
+    fixed: Mapping[str, Any]
+
     def __init__(
         self,
         fn: Callable[..., Any],

@@ -100,6 +100,19 @@ class PlateSplit:
             rest: all others.
     """
 
+    arrays: tuple[Array, ...]
+    centred: tuple[int, ...] | None
+    model: ConjugateModel
+    plate: str
+    groups: tuple[Group, ...]
+    flat: tuple[SiteTerm, ...]
+    rest: tuple[SiteTerm, ...]
+    size: int
+    local: tuple[str, ...]
+    shared: tuple[str, ...]
+    transient: tuple[str, ...]
+    carried: tuple[str, ...]
+
     def __init__(
         self,
         model: ConjugateModel,

@@ -65,6 +65,10 @@ class Potentials:
         rest: numbers of the loose groups that hold carried blocks only.
     """
 
+    rows: Rows
+    summed: tuple[Summed, ...]
+    rest: tuple[int, ...]
+
     def __init__(self, rows: Rows, summed: Sequence[Summed], rest: Sequence[int]):
         self.rows, self.summed, self.rest = rows, tuple(summed), tuple(rest)
 

@@ -87,6 +87,9 @@ class Pack:
 class Rows:
     """How the rows of a split are computed: which groups are packed into matrices, which are left to autodiff."""
 
+    packs: tuple[Pack, ...]
+    last: frozenset[str]
+
     def __init__(self, parts: PlateSplit):
         self.parts = parts
         packs: dict[tuple[str, str], list[Part]] = {}

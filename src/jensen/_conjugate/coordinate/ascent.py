@@ -73,6 +73,8 @@ class Ascent:
     parameters locations come first: a Gaussian's scale at its new mean is the joint M step of both.
     """
 
+    order: tuple[str, ...]
+
     def __init__(self, model: ConjugateModel, first: tuple[str, ...] = ()):
         self.model = model
         given = {model.layout.owner[s] for s in first}

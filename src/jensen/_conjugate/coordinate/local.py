@@ -27,6 +27,13 @@ class LocalStep:
     measured by Σ ⟨Δη, ΔE[t]⟩ = KL(q ‖ q') + KL(q' ‖ q) over the carried blocks, or after `most` of them.
     """
 
+    parts: PlateSplit
+    rows: Rows
+    most: int
+    potentials: Any
+    inner: int
+    chunk: int
+
     def __init__(self, parts: PlateSplit, most: int):
         self.parts, self.rows, self.most = parts, Rows(parts), most
         self.potentials = potentials(self.rows)

@@ -40,6 +40,16 @@ class Minibatches:
     as large as a piece.
     """
 
+    fn: Callable[..., Any]
+    size: int | None
+    checked: bool
+    tolerance: float
+    iterations: int
+    order: tuple[str, ...]
+    model: Any
+    rest: Shape
+    moments_of: Program
+
     def __init__(
         self,
         fn: Callable[..., Any],

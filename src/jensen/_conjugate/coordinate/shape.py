@@ -28,6 +28,16 @@ class Shape:
             needed concretely. additive: the check that rows add up. updates: programs of the global step.
     """
 
+    model: ConjugateModel
+    analysis: Analysis
+    parts: PlateSplit
+    rows: int
+    fixed: tuple[str, ...]
+    local: LocalStep
+    begin: Program
+    linear: Program
+    naturals: Program
+
     def __init__(self, model: ConjugateModel, analysis: Analysis, parts: PlateSplit, iterations: int):
         self.model, self.analysis, self.parts, self.rows = model, analysis, parts, parts.size
         self.fixed = analysis.fixed

@@ -49,6 +49,11 @@ class Batches(AbstractSource):
         [0.1, 0.9]
     """
 
+    batches: Any
+    size: int | None
+    repeatable: bool
+    shared: dict[str, Any]
+
     def __init__(
         self,
         batches: Callable[[], Iterable[Given]] | Iterable[Given],

@@ -47,6 +47,11 @@ class Ragged(AbstractSource):
         (2, 4)
     """
 
+    size: int
+    shared: dict[str, Any]
+    padded: frozenset[str]
+    steps: int
+
     def __init__(
         self,
         entries: Mapping[str, Any],

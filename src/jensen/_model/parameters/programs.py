@@ -36,6 +36,11 @@ class _Known(Messenger):
 class _Program:
     """A user's program with some of its arguments and param statements taken over; compared by what it does."""
 
+    fn: Callable[..., Any]
+    parameters: tuple[Parameter, ...]
+    __signature__: Any
+    __name__: Any | str
+
     def __init__(self, fn: Callable[..., Any], parameters: Sequence[Parameter]):
         self.fn, self.parameters = fn, tuple(parameters)
         self._key = (type(self), fn, tuple((p.name, p.kind, str(p.support), p.part) for p in parameters))
