@@ -43,7 +43,7 @@ ROOMS = {
         "moments packing states summed_likelihood surgery table tails unconstrained verdict"
     ),
     "_conjugate": (
-        "algebra algebra.blocks algebra.candidates algebra.derived algebra.energy algebra.model "
+        "algebra algebra.blocks algebra.candidates algebra.derived algebra.energy algebra.model algebra.statistics "
         "algebra.partial algebra.terms answer cavi coordinate.ascent coordinate.collapse coordinate.density "
         "coordinate.gibbs coordinate.optima coordinate.plated coordinate.refusals coordinate.solution "
         "coordinate.starts coordinate.stream coordinate.weighing factor_checks naive streamed_answer svi "
