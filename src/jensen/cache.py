@@ -41,7 +41,7 @@ def folder() -> str | None:
     return _jax().jax_compilation_cache_dir
 
 
-def enable(path: str | os.PathLike | None = None) -> None:
+def enable(path: str | os.PathLike[str] | None = None) -> None:
     """Keep compiled programs in a folder, by default `jensen/programs` in the user's cache folder.
 
     A folder that cannot be made or written to leaves the cache off.
