@@ -24,7 +24,7 @@ ROOMS = {
     "_data": "arguments columns data_check sources",
     "_program": (
         "analysis bijection dependence folding host_function identity imputation indices log_density "
-        "movement_rules nan_comparisons number_widths plain purity scans static_arguments structure supports "
+        "movement_rules nan_comparisons number_widths on_host plain purity scans static_arguments structure supports "
         "user_code"
     ),
     "_families": (

@@ -7,8 +7,8 @@ import numpyro.distributions as dist
 import pytest
 
 from jensen._math.precision import working
-from jensen._model.argument_checks import ConcreteChecks
-from jensen._model.on_host import HostProgram
+from jensen._program.argument_checks import ConcreteChecks
+from jensen._program.on_host import HostProgram
 
 RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 4, 5))

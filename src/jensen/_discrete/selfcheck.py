@@ -9,7 +9,7 @@ from jensen._base.typing import Array
 from jensen._discrete.layout import DiscreteLayout, Mode
 from jensen._discrete.program import Piece, pieces_of, run
 from jensen._discrete.table import full
-from jensen._model.on_host import HostProgram
+from jensen._program.on_host import HostProgram
 
 if TYPE_CHECKING:
     from jensen._model.numpyro import NumPyroModel

@@ -13,9 +13,9 @@ from jensen._math import lbfgs, linalg
 from jensen._math.keys import host_keys
 from jensen._math.precision import Precision, float_type, working
 from jensen._math.programs import Graded, primitives
-from jensen._model.on_host import HostProgram
 from jensen._model.program import NumPyroProgram, program_of
 from jensen._program.bijection import AbstractChart
+from jensen._program.on_host import HostProgram
 from jensen._program.structure import Structure
 
 

@@ -11,7 +11,7 @@ from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
 
-from jensen._model.argument_checks import ConcreteChecks
+from jensen._program.argument_checks import ConcreteChecks
 from jensen._program.hidden_loops import OneTrace
 
 _PLAIN = (bool, int, float, np.ndarray)

@@ -19,8 +19,8 @@ from jensen._base.errors import DataError, ModelError
 from jensen._conjugate.algebra.energy import Energy, Lookup, at_point
 from jensen._conjugate.algebra.terms import Atom, Map
 from jensen._conjugate.algebra.trace import SiteInfo
-from jensen._model.on_host import HostProgram
 from jensen._program.number_widths import seeded
+from jensen._program.on_host import HostProgram
 from jensen._program.user_code import blame
 
 SEEDS = (11, 12)

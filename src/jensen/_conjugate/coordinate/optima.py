@@ -7,7 +7,7 @@ import numpy as np
 from jensen._conjugate.coordinate.ascent import Ascent, State
 from jensen._core import Certificate
 from jensen._families.exponential import Product
-from jensen._model.on_host import HostProgram
+from jensen._program.on_host import HostProgram
 
 _MEANS = HostProgram(Product.means)
 FAR = 30.0

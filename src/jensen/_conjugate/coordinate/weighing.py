@@ -18,7 +18,7 @@ from jensen._families.exponential import Product, draw_many
 from jensen._math.keys import host_keys
 from jensen._math.precision import working
 from jensen._math.programs import Program
-from jensen._model.on_host import HostProgram
+from jensen._program.on_host import HostProgram
 
 PILOT = 128
 """Draws on which a choice of what to integrate out is tried."""

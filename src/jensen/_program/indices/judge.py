@@ -11,11 +11,11 @@ import numpy as np
 
 from jensen._base.errors import DataError, ModelError
 from jensen._data.data_check import Place
-from jensen._model.positions import scatter_sizes
 from jensen._program.folding import called
 from jensen._program.indices.known import MISSING, Known, origin
 from jensen._program.indices.needed import encodes
 from jensen._program.indices.walk import Lookup
+from jensen._program.positions import scatter_sizes
 from jensen._program.user_code import is_user_file
 
 MOST = 100

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._model.positions import flat_positions, gathered, sliced
 from jensen._program.folding import NUMPY, bind, fold, in_numpy
 from jensen._program.indices.known import Back, Known, LaterError, union
+from jensen._program.positions import flat_positions, gathered, sliced
 
 ELEMENTWISE = frozenset(NUMPY) | {"convert_element_type", "select_n", "clamp", "integer_pow", "rsqrt"}
 MOVED = frozenset(

@@ -8,8 +8,8 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
 from jensen._math.programs import Program
-from jensen._model.positions import gathered
 from jensen._program.folding import called, fold, in_numpy
+from jensen._program.positions import gathered
 
 Arrays = list[np.ndarray]
 DEAR = 10_000_000
