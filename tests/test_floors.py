@@ -181,6 +181,11 @@ def test_a_room_imports_the_faces_of_rooms_below_it(room):
     assert found == []
 
 
+def test_the_architecture_page_shows_every_room():
+    page = Path(__file__).parents[1] / "ARCHITECTURE.md"
+    assert [room for room in ROOMS if room not in page.read_text(encoding="utf-8")] == []
+
+
 def test_every_module_is_in_a_room_or_public():
     assert {room_of(name) for name in SOURCES} - {""} == {*ROOMS, *PUBLIC}
 
