@@ -108,7 +108,7 @@ def main() -> None:
             known = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
             for state in ("cold", "warm"):
                 command = [sys.executable, __file__, "--one", name]
-                environment = {**known, "XDG_CACHE_HOME": folder}
+                environment = {**known, "JENSEN_CACHE": folder}
                 done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
                 row = json.loads(done.stdout.splitlines()[-1])
                 parts = " ".join(f"{row.get(key, 0.0):>{width}.2f}" for key, width in COLUMNS)
