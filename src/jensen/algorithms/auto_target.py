@@ -134,26 +134,28 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     size = sum(site.size for site in density.structure.latents if site.name in names)
     if size < FIELD or not 0 < density.dim - size <= FEW:
         return None, ""
-    why = bent(density, names)
+    everything = candidates(density, 1)
+    bends = bent(density, everything)  # where it does not, some of them do not either
+    why = bends and (bends if names == everything else bent(density, names))
     if why:
         return None, why
-    everything = candidates(density, 1)
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
     # Elsewhere it is nearly so, and every coordinate less saves evaluations.
-    wider = _affordable(density, everything, DEAREST)
+    wider = None if bends else _affordable(density, everything, DEAREST)
     exact = wider is not None and wider.model.order.quadratic
     if wider is not None and exact and (wider.elements <= CHEAP or wider.dearer(names) <= DEARER):
+        return check_levels(wider), ""
+    left = sum(site.size for site in density.structure.latents if site.name not in everything)
+    fewer = (density.dim - size) / max(left, 1)
+    if wider is not None and not exact and wider.at_most(names) <= max(AS_DEAR if wider.heavy else DEARER, fewer):
         return check_levels(wider), ""
     field = wider if everything == names else _affordable(density, names, DEAREST)
     if field is None:
         return None, ""
     if check_levels(field).model.order.quadratic or wider is None:
         return field, ""
-    left = sum(site.size for site in density.structure.latents if site.name not in everything)
-    fewer = (density.dim - size) / max(left, 1)
     most = max(AS_DEAR if field.heavy else DEARER, fewer) * field.elements
-    worth = wider.elements <= (most if field.heavy else max(most, CHEAP))
-    return (wider if worth and not bent(density, everything) else field), ""
+    return (wider if wider.elements <= (most if field.heavy else max(most, CHEAP)) else field), ""
 
 
 def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:

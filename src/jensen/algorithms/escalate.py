@@ -13,7 +13,8 @@ from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
 from jensen.algorithms.noncentring import Fit
 from jensen.core import Certificate, Outcome, Progress
-from jensen.families import AbstractGaussian, FullRank
+from jensen.families import AbstractGaussian, FullRank, Mixture
+from jensen.math import linalg
 from jensen.models import Target
 
 GAP, RICHER = 0.2, 0.3
@@ -21,6 +22,9 @@ GAP, RICHER = 0.2, 0.3
 CHEAP, FEW, COMPONENTS, SMALL = 0.05, 20, 6, 8
 """Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components, half of them
 beyond `SMALL` coordinates."""
+
+FRAME = 256
+"""Draws for each coordinate that tell the covariance of a mixture."""
 
 
 def escalate(
@@ -80,9 +84,14 @@ def _mixtures(
     outcome: Outcome,
 ) -> Generator[Progress, None, Outcome]:
     """The outcome, or that of a mixture; of a flow if `eager`: it costs more than NUTS where that goes everywhere."""
-    more = yield from richer.mixtures(target, around, found, seed)
+    more, missed = yield from richer.mixtures(target, around, found, seed, eager)
     outcome, kept = _best(outcome, more, kept, first)
-    if not eager or not more or richer.enough(more) or richer.has_other_modes(found):
+    several = richer.has_other_modes(found)
+    if several:
+        return replace(outcome, certificate=outcome.certificate | missed)
+    if not eager and moving.affordable(target):
+        outcome = replace(outcome, further=partial(moving.moved, target, _frame(outcome.q, target, seed), seed))
+    if not eager or not more or richer.enough(more):
         return outcome
     more = yield from richer.flow(target, around, seed)
     return _best(outcome, more, kept, first)[0]
@@ -105,6 +114,14 @@ def _best(outcome: Outcome, more: list[Measured], kept: Measured, first: Measure
 
 def _full(q: AbstractGaussian) -> FullRank:
     return q if isinstance(q, FullRank) else FullRank.from_factor(np.asarray(q.loc, float), q.factor())
+
+
+def _frame(q: AbstractGaussian | Mixture, target: Target, seed: int) -> FullRank:
+    """A Gaussian of q's mean and covariance."""
+    if isinstance(q, AbstractGaussian):
+        return _full(q)
+    points = q.host_draws(FRAME * target.dim, seed)
+    return FullRank.from_factor(points.mean(axis=0), linalg.cholesky(np.cov(points.T)))
 
 
 def _gain(kept: Measured, first: Measured, status: str) -> str:

@@ -20,9 +20,12 @@ from jensen.families import AbstractGaussian, Flow, FullRank, Mixture
 from jensen.math.keys import split
 from jensen.math.precision import float_type, working
 from jensen.math.programs import Program
+from jensen.math.reckoning import MULTIPLIED
 from jensen.models import Target
 from jensen.models.views import Linear, Unconstrained
 
+CHUNK = 300
+"""Steps between two looks."""
 FIRST_STEP = 0.05
 """Step size at first, in whitened coordinates, of families that do not ask for a smaller one."""
 SAME = 1e-3
@@ -132,7 +135,7 @@ def ascend(
             q,
             jr.key(seed),
             rate=getattr(start, "first_step", FIRST_STEP),
-            chunk=300,
+            chunk=CHUNK,
             max_chunks=max_chunks,
             tolerance=0.05,
             phase=phase,
@@ -141,6 +144,12 @@ def ascend(
         fit = yield from _unscaled(run, shift, factor)
     target.gradients += view.gradients * strata
     return dataclasses.replace(fit, q=fit.q.linear(shift, factor))
+
+
+def seconds(target: Target, components: int) -> float:
+    """What `CHUNK` steps of a mixture take: its own densities, a component's draws at all others, and the target's."""
+    draws = 8 * components * CHUNK
+    return target.price.seconds(draws, CHUNK) + 3.0 * MULTIPLIED * draws * components * target.dim**2
 
 
 def _unscaled(run: Any, shift: np.ndarray, factor: np.ndarray) -> Any:
