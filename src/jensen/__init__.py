@@ -15,6 +15,7 @@ from jensen import cache
 from jensen._errors import (
     DataError,
     JensenError,
+    LongFitWarning,
     ModelError,
     OptionError,
     SavedFitError,
@@ -72,6 +73,7 @@ __all__ = [
     "ImportanceWeighted",
     "JensenError",
     "LogDensity",
+    "LongFitWarning",
     "ModelError",
     "OptionError",
     "Pathwise",

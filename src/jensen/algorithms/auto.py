@@ -9,7 +9,16 @@ import equinox as eqx
 import numpy as np
 
 from jensen._errors import OptionError
-from jensen.algorithms import dependent, escalate, from_factors, integrating, natural_gaussian, richer, stochastic
+from jensen.algorithms import (
+    account,
+    dependent,
+    escalate,
+    from_factors,
+    integrating,
+    natural_gaussian,
+    richer,
+    stochastic,
+)
 from jensen.algorithms.advi import starting_gaussian
 from jensen.algorithms.auto_target import AutoTarget, prepared
 from jensen.algorithms.bbvi import BBVI
@@ -197,6 +206,8 @@ class Auto(AbstractAlgorithm):
         said = target.why
         assert target.density is not None  # of which it is a part
         for nested in target.nested:
+            count = sum(site.size for site in nested.structure.conditional)
+            account.announce(account.of_field(nested), nested, f"with {count:,} latents integrated out")
             why = nested.shape(generic(seed, nested.looks, nested.dim)) if isinstance(nested, FieldTarget) else ""
             if not why:
                 outcome, why = yield from integrating.judged(nested, seed, self.gaussian)
@@ -270,6 +281,7 @@ class Auto(AbstractAlgorithm):
 
     def _large(self, target: Target, seed: int, starts: int) -> Run:
         """Mean field and low rank on fresh draws; full rank too where they leave much and matrices can be afforded."""
+        account.announce(account.of_gradients(target), target, f"of {target.dim:,} coordinates")
         paths = yield from climb(target, seed, starts)
         mean_field = diagonal_gaussian(target, paths[0].best[0])
         first = yield from stochastic.ascend(

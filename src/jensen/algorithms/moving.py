@@ -41,8 +41,8 @@ class _State:
 
 
 def affordable(target: Target) -> bool:
-    """Whether the warm-up and two rounds of trajectories cost no more than what is left until NUTS would be cheaper."""
-    return _seconds(target, STEPS * (WARM + 2 * ROUND)) < account.left(target)
+    """Whether the warm-up and two rounds of trajectories cost no more than the last stage of a fit may."""
+    return _seconds(target, STEPS * (WARM + 2 * ROUND)) < account.for_last(target)
 
 
 def _seconds(target: Target, steps: int) -> float:
@@ -55,7 +55,7 @@ def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator
 
     q is a Gaussian that `outcome` ended at, over the coordinates of `target`.
     """
-    rng, whole, left = np.random.default_rng([seed, 83]), target, account.left(target)
+    rng, whole, left = np.random.default_rng([seed, 83]), target, account.for_last(target)
     target = target.in_batches(CHAINS)
     mean, factor = np.asarray(q.loc, float), q.factor()
     state = _at(target, mean, factor, rng.normal(size=(CHAINS, len(mean))))

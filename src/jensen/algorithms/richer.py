@@ -41,8 +41,8 @@ def mixtures(
     """A mixture over the modes, or around the only one, and one of more components: what was tried, and what is missed.
 
     Each is tried while the best so far leaves a gap of `LEFT`, and unless `eager` while there is time for `CHUNKS`
-    until the fit has cost as much as NUTS. They come before a `flow`, which takes longer and reaches less on most curved
-    posteriors. Where climbs keep ending at new modes a mixture over those that are known will not do.
+    until the fit has cost as much as NUTS. They come before a `flow`, which takes longer and reaches less on most
+    curved posteriors. Where climbs keep ending at new modes a mixture over those that are known will not do.
     """
     if not affordable(target):
         return [], Certificate()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-BEGIN, NUMBER, SERIES, MULTIPLIED, CALL = 5e-8, 3e-10, 3e-9, 4e-11, 1e-4
+BEGIN, NUMBER, SERIES, MULTIPLIED, CALL = 5e-8, 1.5e-10, 1.5e-9, 3e-11, 1e-4
 """Seconds to begin an equation, for a number, for one that is a series, for a multiplication in a product of matrices,
 and for a call from the host."""
 TURNS = 4
