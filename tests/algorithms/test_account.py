@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.algorithms import account, covering, moving, richer
-from jensen.core import Certificate
-from jensen.families import FullRank
-from jensen.math.reckoning import Price
-from jensen.models import LogDensity, build
+from jensen._core import Certificate
+from jensen._families import FullRank
+from jensen._gaussian import account, mode_coverage, richer_families, trajectories
+from jensen._math.reckoning import Price
+from jensen._model import LogDensity, build
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +29,21 @@ def done(run):
 
 def test_what_has_been_spent_counts(target):
     free = account.left(target)
-    assert moving.affordable(target)
+    assert trajectories.affordable(target)
     target.gradients += 10_000_000
     try:
         assert account.left(target) < 0.0 < free
         assert account.for_last(target) == account.of_sampling(target)
         around, found = FullRank.from_factor(np.zeros(3), np.eye(3)), None
-        assert done(richer.mixtures(target, around, found, 0, eager=False)) == ([], Certificate())
+        assert done(richer_families.mixtures(target, around, found, 0, eager=False)) == ([], Certificate())
     finally:
         target.gradients -= 10_000_000
 
 
 def test_no_mixture_over_modes_that_cannot_be_counted(target, monkeypatch):
-    monkeypatch.setattr(covering, "all_modes", lambda *_: ((), 0.9))
-    monkeypatch.setattr(richer, "has_other_modes", lambda _: True)
-    tried, missed = done(richer.mixtures(target, FullRank.from_factor(np.zeros(3), np.eye(3)), object(), 0))  # type: ignore[arg-type]
+    monkeypatch.setattr(mode_coverage, "all_modes", lambda *_: ((), 0.9))
+    monkeypatch.setattr(richer_families, "has_other_modes", lambda _: True)
+    tried, missed = done(richer_families.mixtures(target, FullRank.from_factor(np.zeros(3), np.eye(3)), object(), 0))  # type: ignore[arg-type]
     assert tried == []
     assert missed.unseen_modes == 0.9
 

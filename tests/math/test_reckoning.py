@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jensen.math.reckoning import BEGIN, CALL, MULTIPLIED, TURNS, price
+from jensen._math.reckoning import BEGIN, CALL, MULTIPLIED, TURNS, price
 
 
 def priced(fn, *arguments, points=1):
