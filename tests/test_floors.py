@@ -51,6 +51,7 @@ ROOMS = {
     ),
     "_nested": "emulation noncentred",
     "_gaussian": (
+        "account "
         "advi answer chains_answer chosen_family collapsing escalation family_comparison "
         "flexible_answer laplace natural_gaussian nuts on_target pathfinder richer_families rotations "
         "start_from_factors"
