@@ -12,7 +12,7 @@ from typing import Any
 from jensen._base.errors import UntrustedWarning
 
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
-_OWN = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
+_OWN = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__)
 
 
 @contextlib.contextmanager
