@@ -20,6 +20,7 @@ from jensen import cache
 from jensen._base.errors import (
     DataError,
     JensenError,
+    LongFitWarning,
     ModelError,
     OptionError,
     SavedFitError,
@@ -96,6 +97,7 @@ __all__ = [
     "ImportanceWeighted",
     "JensenError",
     "LogDensity",
+    "LongFitWarning",
     "ModelError",
     "OptionError",
     "Pathwise",

@@ -22,8 +22,8 @@ from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
 from jensen._core.algorithm import Run
 from jensen._estimators import StickingTheLanding
 from jensen._families import AbstractGaussian, FullRank, LowRank
+from jensen._gaussian import account, natural_gaussian, richer_families, start_from_factors
 from jensen._gaussian import escalation as escalate
-from jensen._gaussian import natural_gaussian, richer_families, start_from_factors
 from jensen._gaussian.advi import starting_gaussian
 from jensen._gaussian.collapsing import collapsed
 from jensen._gaussian.family_comparison import WILD, Measured
@@ -202,6 +202,8 @@ class Auto(AbstractAlgorithm):
         said = target.why
         assert target.density is not None  # of which it is a part
         for nested in target.nested:
+            count = sum(site.size for site in nested.structure.conditional)
+            account.announce(account.of_field(nested), nested, f"with {count:,} latents integrated out")
             why = nested.shape(generic(seed, nested.looks, nested.dim)) if isinstance(nested, FieldTarget) else ""
             if not why:
                 outcome, why = yield from integrated_latents.judged(nested, seed, self.gaussian)
@@ -275,6 +277,7 @@ class Auto(AbstractAlgorithm):
 
     def _large(self, target: Target, seed: int, starts: int) -> Run:
         """Mean field and low rank on fresh draws; full rank too where they leave much and matrices can be afforded."""
+        account.announce(account.of_gradients(target), target, f"of {target.dim:,} coordinates")
         paths = yield from climb(target, seed, starts)
         mean_field = diagonal_gaussian(target, paths[0].best[0])
         first = yield from stochastic.ascend(

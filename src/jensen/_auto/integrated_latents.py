@@ -15,7 +15,7 @@ from jensen._math import linalg
 from jensen._math.precision import working
 from jensen._modes.climbs import climb
 from jensen._nested import EmulatedTarget, NestedTarget
-from jensen._nested.emulation import followed, varies
+from jensen._nested.emulation import Known, followed, varies
 
 ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
 """Nats by which integrals may vary from one θ to another, and below which q stays as it is and is judged by better
@@ -72,18 +72,24 @@ def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, No
             break
         seen = known.emulated()
         outcome = yield from on_target(seen, fit(seen, seed))
-        other = seed + 211 * index  # places that the surface has been told of would tell nothing
-        points = _points(target, outcome.q, count, other)
-        both = np.concatenate([points, _heaviest(seen, outcome.q, other, max(len(points) // 2, target.dim))])
-        told = seen.value(both)
-        apart = known.at(both)[0] - told
-        own, middle = apart[: len(points)], float(np.median(apart[: len(points)]))
-        near = varies(own, np.ones(len(own))) < ERROR and abs(middle) < LITTLE
-        if near and np.abs(apart[len(points) :] - middle).max() < FAR:
+        points, near = _told(known, outcome.q, count, seed + 211 * index)  # of places that it has been told, nothing
+        if near:
             return replace(outcome, target=seen), points
     outcome = yield from on_target(target, fit(target, seed))
     outcome = replace(outcome, target=target if outcome.target is None else outcome.target)
     return outcome, _points(target, outcome.q, count, seed)
+
+
+def _told(known: Known, q: Any, count: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Draws of q at which the surface is told the density, and whether it was right there and where they weigh most."""
+    target, seen = known.target, known.emulated()
+    points = _points(target, q, count, seed)
+    both = np.concatenate([points, _heaviest(seen, q, seed, max(len(points) // 2, target.dim))])
+    told = seen.value(both)
+    apart = known.at(both)[0] - told
+    own, middle = apart[: len(points)], float(np.median(apart[: len(points)]))
+    near = varies(own, np.ones(len(own))) < ERROR and abs(middle) < LITTLE
+    return points, bool(near and np.abs(apart[len(points) :] - middle).max() < FAR)
 
 
 def _heaviest(seen: EmulatedTarget, q: Any, seed: int, count: int) -> np.ndarray:

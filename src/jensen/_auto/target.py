@@ -14,6 +14,7 @@ from jensen._conjugate.svi import SVI
 from jensen._data.data_check import MissingValues, as_mapping, check_names, convert
 from jensen._data.sources import AbstractSource
 from jensen._families.native import native_product
+from jensen._gaussian import account
 from jensen._math.precision import Precision, working
 from jensen._model import LogDensity, Target, build
 from jensen._model.native import NativeTarget, native_target
@@ -34,9 +35,9 @@ group from which on a field is tried first, and latents of a field."""
 LEVELS = 3
 """Latents of a site from which on it may be the levels of a factor."""
 DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
-"""Data values that one evaluation of a field's integral may read; how many times as many it may be with all latents on
-the real line in it, or where data are many (more if that leaves fewer latents by a larger factor), and how many in any
-case. Of all that are Gaussian, the same for the multiplications of a factorisation."""
+"""Data values that one evaluation of a field's integral may read in any case; how many times as many it may be with all
+latents on the real line in it, or where data are many (more if that leaves fewer latents by a larger factor), and how
+many in any case. Of all that are Gaussian, the same for the multiplications of a factorisation."""
 CHEAPER = 8
 """Times as much that a field may cost as groups that leave more latents."""
 
@@ -134,35 +135,38 @@ def _field(density: Target) -> tuple[FieldTarget | None, str]:
     size = sum(site.size for site in density.structure.latents if site.name in names)
     if size < FIELD or not 0 < density.dim - size <= FEW:
         return None, ""
-    why = bent(density, names)
+    everything = candidates(density, 1)
+    bends = bent(density, everything)  # where it does not, some of them do not either
+    why = bends and (bends if names == everything else bent(density, names))
     if why:
         return None, why
-    everything = candidates(density, 1)
     # What is Gaussian with the field given the scales is exact beside it, and climbs along no ridge between the two.
     # Elsewhere it is nearly so, and every coordinate less saves evaluations.
-    wider = _affordable(density, everything, DEAREST)
+    wider = None if bends else _affordable(density, everything)
     exact = wider is not None and wider.model.order.quadratic
     if wider is not None and exact and (wider.elements <= CHEAP or wider.dearer(names) <= DEARER):
         return check_levels(wider), ""
-    field = wider if everything == names else _affordable(density, names, DEAREST)
+    left = sum(site.size for site in density.structure.latents if site.name not in everything)
+    fewer = (density.dim - size) / max(left, 1)
+    if wider is not None and not exact and wider.at_most(names) <= max(AS_DEAR if wider.heavy else DEARER, fewer):
+        return check_levels(wider), ""
+    field = wider if everything == names else _affordable(density, names)
     if field is None:
         return None, ""
     if check_levels(field).model.order.quadratic or wider is None:
         return field, ""
-    left = sum(site.size for site in density.structure.latents if site.name not in everything)
-    fewer = (density.dim - size) / max(left, 1)
     most = max(AS_DEAR if field.heavy else DEARER, fewer) * field.elements
-    worth = wider.elements <= (most if field.heavy else max(most, CHEAP))
-    return (wider if worth and not bent(density, everything) else field), ""
+    return (wider if wider.elements <= (most if field.heavy else max(most, CHEAP)) else field), ""
 
 
-def _affordable(density: Target, names: tuple[str, ...], most: float) -> FieldTarget | None:
-    """The density with these sites integrated out, where its evaluation reads so many data values at most."""
+def _affordable(density: Target, names: tuple[str, ...]) -> FieldTarget | None:
+    """The density with these sites integrated out, where an evaluation is no dearer than all that a fit without is."""
     try:
         field = over_field(density, names)
     except (ModelError, OptionError):  # it is too dense to be factorised, or nothing is left
         return None
-    return field if field.elements <= most else None
+    cheap = field.elements <= DEAREST
+    return field if cheap or account.of_field(field) < account.of_gradients(density) else None
 
 
 def black_box(

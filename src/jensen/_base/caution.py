@@ -36,10 +36,10 @@ def caution(fit: Any) -> None:
         what = "was interrupted" if interrupted else "is untrusted"
         also = " and untrusted" if interrupted and report.verdict == "untrusted" else ""
         text = f"This fit {what}{also}. {report.reasons[0]} {report.remedy or 'Let the fit run to its end.'}"
-        warnings.warn(text, UntrustedWarning, stacklevel=_users_line())
+        warnings.warn(text, UntrustedWarning, stacklevel=users_line())
 
 
-def _users_line() -> int:
+def users_line() -> int:
     """The `stacklevel` of the innermost line that is not jensen's own, as seen from `caution`."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):

@@ -59,6 +59,10 @@ class UndefinedError(JensenError, ValueError):
     """The quantity asked for is not defined for this model or fit."""
 
 
+class LongFitWarning(UserWarning):
+    """A fit that is about to begin takes more than ten minutes of processor time, as reckoned from its program."""
+
+
 class UntrustedWarning(UserWarning):
     """Numbers were read from a fit that is untrusted, or was interrupted; once for each fit.
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from jensen._core import Certificate, Outcome, Progress
-from jensen._families import AbstractGaussian, FullRank
+from jensen._families import AbstractGaussian, FullRank, Mixture
 from jensen._gaussian import noncentring, richer_families, trajectories
 from jensen._gaussian.adaptive import adapted
 from jensen._gaussian.family_comparison import Measured, measure
 from jensen._gaussian.noncentring import Fit
+from jensen._math import linalg
 from jensen._model import Target
 from jensen._modes.climbs import Survey
 
@@ -21,6 +22,9 @@ GAP, RICHER = 0.2, 0.3
 CHEAP, FEW, COMPONENTS, SMALL = 0.05, 20, 6, 8
 """Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components, half of them
 beyond `SMALL` coordinates."""
+
+FRAME = 256
+"""Draws for each coordinate that tell the covariance of a mixture."""
 
 
 def escalate(
@@ -82,9 +86,14 @@ def _mixtures(
     outcome: Outcome,
 ) -> Generator[Progress, None, Outcome]:
     """The outcome, or that of a mixture; of a flow if `eager`: it costs more than NUTS where that goes everywhere."""
-    more = yield from richer_families.mixtures(target, around, found, seed)
+    more, missed = yield from richer_families.mixtures(target, around, found, seed, eager)
     outcome, kept = _best(outcome, more, kept, first)
-    if not eager or not more or richer_families.enough(more) or richer_families.has_other_modes(found):
+    several = richer_families.has_other_modes(found)
+    if several:
+        return replace(outcome, certificate=outcome.certificate | missed)
+    if not eager and trajectories.affordable(target):
+        outcome = replace(outcome, further=partial(trajectories.moved, target, _frame(outcome.q, target, seed), seed))
+    if not eager or not more or richer_families.enough(more):
         return outcome
     more = yield from richer_families.flow(target, around, seed)
     return _best(outcome, more, kept, first)[0]
@@ -107,6 +116,14 @@ def _best(outcome: Outcome, more: list[Measured], kept: Measured, first: Measure
 
 def _full(q: AbstractGaussian) -> FullRank:
     return q if isinstance(q, FullRank) else FullRank.from_factor(np.asarray(q.loc, float), q.factor())
+
+
+def _frame(q: AbstractGaussian | Mixture, target: Target, seed: int) -> FullRank:
+    """A Gaussian of q's mean and covariance."""
+    if isinstance(q, AbstractGaussian):
+        return _full(q)
+    points = q.host_draws(FRAME * target.dim, seed)
+    return FullRank.from_factor(points.mean(axis=0), linalg.cholesky(np.cov(points.T)))
 
 
 def _gain(kept: Measured, first: Measured, status: str) -> str:

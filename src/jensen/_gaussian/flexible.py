@@ -18,8 +18,12 @@ from jensen._estimators import StickingTheLanding, Stratified
 from jensen._families import AbstractGaussian, FullRank, Mixture
 from jensen._families.location_scale import reparameterised
 from jensen._math.precision import float_type, working
+from jensen._math.reckoning import MULTIPLIED
 from jensen._model import Target
 from jensen._model.views import Linear, Unconstrained
+
+CHUNK = 300
+"""Steps between two looks."""
 
 
 class Free(moves.ByAdam):
@@ -79,7 +83,7 @@ def ascend(
             q,
             jr.key(seed),
             rate=start.first_step,
-            chunk=300,
+            chunk=CHUNK,
             max_chunks=max_chunks,
             tolerance=0.05,
             phase=phase,
@@ -88,6 +92,12 @@ def ascend(
         fit = yield from _unscaled(run, shift, factor)
     target.gradients += view.gradients * strata
     return dataclasses.replace(fit, q=fit.q.linear(shift, factor))
+
+
+def seconds(target: Target, components: int) -> float:
+    """What `CHUNK` steps of a mixture take: its own densities, a component's draws at all others, and the target's."""
+    draws = 8 * components * CHUNK
+    return target.price.seconds(draws, CHUNK) + 3.0 * MULTIPLIED * draws * components * target.dim**2
 
 
 def _unscaled(run: Any, shift: np.ndarray, factor: np.ndarray) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 
 from jensen._core import Certificate, Progress
 from jensen._families import AbstractGaussian, Flow, FullRank
-from jensen._gaussian import flexible, mode_coverage
+from jensen._gaussian import account, flexible, mode_coverage
 from jensen._gaussian.family_comparison import Measured, measure
 from jensen._gaussian.noncentring import named
 from jensen._math import linalg
@@ -17,6 +17,10 @@ LEFT = 0.05
 """Gap of a family, in nats, from which on the next is tried."""
 SHARE = 0.005
 """Evidence in other modes from which on a mixture over the modes is tried."""
+UNSEEN = 0.3
+"""Share of climbs that ended at modes of their own from which on there are too many to be told apart."""
+CHUNKS, MOST = 4, 40
+"""Looks at a mixture that it takes at least, and at most."""
 LARGEST = 50
 """Unconstrained coordinates up to which they are tried."""
 
@@ -32,18 +36,21 @@ def affordable(target: Target) -> bool:
 
 
 def mixtures(
-    target: Target, gaussian: AbstractGaussian, found: Survey | None, seed: int
-) -> Generator[Progress, None, list[Measured]]:
-    """A mixture over the modes, or around the only one, and one of more components: what was tried.
+    target: Target, gaussian: AbstractGaussian, found: Survey | None, seed: int, eager: bool = True
+) -> Generator[Progress, None, tuple[list[Measured], Certificate]]:
+    """A mixture over the modes, or around the only one, and one of more components: what was tried, and what is missed.
 
-    Each is tried while the best so far leaves a gap of `LEFT`. They come before a `flow`, which takes longer and
-    reaches less on most curved posteriors.
+    Each is tried while the best so far leaves a gap of `LEFT`, and unless `eager` while there is time for `CHUNKS`
+    until the fit has cost as much as NUTS. They come before a `flow`, which takes longer and reaches less on most
+    curved posteriors. Where climbs keep ending at new modes a mixture over those that are known will not do.
     """
     if not affordable(target):
-        return []
+        return [], Certificate()
     start = _full(gaussian)
     several = has_other_modes(found)
     modes, unseen = mode_coverage.all_modes(target, found, seed) if several and found is not None else ((), 0.0)
+    if unseen > UNSEEN:
+        return [], Certificate(unseen_modes=unseen)
     parts, logs = [start], np.zeros(1)
     if several:
         logs = np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in modes])
@@ -52,15 +59,18 @@ def mixtures(
     wide = max(8, 2 * len(parts))
     for count in (len(parts), wide) if several else (wide,):
         name = f"mixture over {len(modes)} modes" if several and count == len(modes) else f"mixture of {count}"
+        chunks = MOST if eager else int(min(MOST, account.left(target) / flexible.seconds(target, count)))
+        if chunks < CHUNKS:
+            break
         mixture = flexible.mixture_from(parts, logs, count, seed)
-        fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture")
+        fit = yield from flexible.ascend(target, mixture, start, seed, phase="mixture", max_chunks=chunks)
         missed = (
             Certificate(unseen_modes=unseen) | mode_coverage.uncovered(target, fit.q, modes, seed) if several else None
         )
         tried.append(measure(target, named(name, target), fit.q, seed, fit.converged, missed))
         if enough(tried):
             break
-    return tried
+    return tried, Certificate()
 
 
 def flow(target: Target, gaussian: AbstractGaussian, seed: int) -> Generator[Progress, None, list[Measured]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jensen._core import Outcome, Progress
 from jensen._families import Chains, FullRank
+from jensen._gaussian import account
 from jensen._math.mixing import mixing
 from jensen._model import Target
 
@@ -24,8 +25,8 @@ Most turn beyond a quarter, so that draws fall on both sides of the mean in turn
 STEPS, LEAST, MOST, ACCEPTED, PLENTY = 5, 3, 20, 0.6, 0.95
 """Steps of a trajectory at first, least and most; the share accepted below which they are doubled, above which one
 less will do."""
-MIXED, ENOUGH, APART, FEW, EFFORT = 1.01, 1000.0, 1.05, 100.0, 6e9
-"""r̂ and effective draws at which chains end; those beyond which they are not kept; the most work of all gradients."""
+MIXED, ENOUGH, APART, FEW = 1.01, 1000.0, 1.05, 100.0
+"""r̂ and effective draws at which chains end; those beyond which they are not kept."""
 DIVERGED = 1000.0
 """Nats that a trajectory that has run away has lost."""
 
@@ -40,8 +41,13 @@ class _State:
 
 
 def affordable(target: Target) -> bool:
-    """Whether the warm-up and two rounds of trajectories are within `EFFORT`."""
-    return target.work * CHAINS * STEPS * (WARM + 2 * ROUND) < EFFORT
+    """Whether the warm-up and two rounds of trajectories cost no more than the last stage of a fit may."""
+    return _seconds(target, STEPS * (WARM + 2 * ROUND)) < account.for_last(target)
+
+
+def _seconds(target: Target, steps: int) -> float:
+    """So many steps of all chains, side by side."""
+    return target.price.seconds(CHAINS * steps, steps)
 
 
 def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator[Progress, None, Outcome]:
@@ -49,21 +55,22 @@ def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator
 
     q is a Gaussian that `outcome` ended at, over the coordinates of `target`.
     """
-    rng, whole, target = np.random.default_rng([seed, 83]), target, target.in_batches(CHAINS)
+    rng, whole, left = np.random.default_rng([seed, 83]), target, account.for_last(target)
+    target = target.in_batches(CHAINS)
     mean, factor = np.asarray(q.loc, float), q.factor()
     state = _at(target, mean, factor, rng.normal(size=(CHAINS, len(mean))))
     steps, spent, kept, runaways = STEPS, 0, [], 0
     for _ in range(4):
         state, _, accepted, _ = _round(target, mean, factor, state, steps, WARM // 4, rng)
-        spent += CHAINS * steps * (WARM // 4)
+        spent += steps * (WARM // 4)
         if accepted < ACCEPTED or accepted > PLENTY:
             steps = int(np.clip(2 * steps if accepted < ACCEPTED else steps - 1, LEAST, MOST))
     rhat, effective = np.inf, 0.0
     for number in range(ROUNDS):
-        if target.work * (spent + CHAINS * steps * ROUND) > EFFORT:
+        if _seconds(whole, spent + steps * ROUND) > left:
             break
         state, points, accepted, lost = _round(target, mean, factor, state, steps, ROUND, rng)
-        spent, runaways = spent + CHAINS * steps * ROUND, runaways + lost
+        spent, runaways = spent + steps * ROUND, runaways + lost
         kept.append(points)
         found = mixing(np.concatenate(kept, axis=1))
         rhat, effective = float(found[0].max()), float(found[1].min())
@@ -72,7 +79,7 @@ def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator
             break
         if effective * ROUNDS < FEW * (number + 1):
             break  # at this rate they will not do
-    whole.gradients += CHAINS + spent  # a copy has counted them
+    whole.gradients += CHAINS * (1 + spent)  # a copy has counted them
     how = f"{CHAINS} chains of {ROUND * len(kept)} Hamiltonian trajectories from draws of the Gaussian"
     how += f" (r̂ = {rhat:.3f}, {effective:.0f} effective draws)."
     if not (rhat < APART and effective >= FEW):

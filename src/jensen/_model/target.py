@@ -13,6 +13,7 @@ from jensen._math import lbfgs, linalg
 from jensen._math.keys import host_keys
 from jensen._math.precision import Precision, float_type, working
 from jensen._math.programs import Graded, primitives
+from jensen._math.reckoning import Price, price
 from jensen._model.program import NumPyroProgram, program_of
 from jensen._program.bijection import AbstractChart
 from jensen._program.on_host import HostProgram
@@ -165,11 +166,22 @@ class Target:
         An adaptive solver takes as many steps as its equation is stiff, which far out can be for ever, and a running
         program cannot be stopped.
         """
+        return 1.0 if "while" in primitives(self._gradients_traced()) else np.inf
+
+    @cached_property
+    def price(self) -> Price:
+        """What gradients take, reckoned from the program."""
+        return price(self._gradients_traced(), self.wide)
+
+    @property
+    def whole(self) -> "Target":
+        """The density of all latents, nothing integrated out, that a sampler would go through."""
+        return self
+
+    def _gradients_traced(self) -> Any:
         with working(self.precision):
-            traced = _value_and_grad.at(self.heavy).trace(
-                self.model, np.zeros((self.wide, self.dim), float_type(self.precision))
-            )
-        return 1.0 if "while" in primitives(traced.jaxpr.jaxpr) else np.inf
+            points = np.zeros((self.wide, self.dim), float_type(self.precision))
+            return _value_and_grad.at(self.heavy).trace(self.model, points).jaxpr.jaxpr
 
     def climbs(self, starts: np.ndarray, max_steps: int, tolerance: float) -> Iterator[list[lbfgs.Path]]:
         """L-BFGS from every row of `starts`, step by step (`jensen._math.lbfgs.maximise`)."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jensen._math.reckoning import CALL, NUMBER, Price
 from jensen._math.surface import Surface
 from jensen._nested.target import NestedTarget
 
@@ -44,6 +45,11 @@ class EmulatedTarget(NestedTarget):
     def reach(self) -> float:  # type: ignore[override]
         """A surface has no loops."""
         return np.inf
+
+    @property
+    def price(self) -> Price:  # type: ignore[override]
+        """Of the surface, whose values are products with all that it knows."""
+        return Price(CALL, NUMBER * self.surface.points.size)
 
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log densities (rows,) in nats and gradients (rows, d) of the surface."""

@@ -63,10 +63,19 @@ class FieldTarget(NestedTarget):
         order = self.model.order
         return order.elimination.work / order.without(np.concatenate(others)) if others else 1.0
 
+    def at_most(self, names: Iterable[str]) -> float:
+        """How many times as much work an evaluation is at most as if only these sites were the field."""
+        order, draws = self.model.order, self.model.noise.shape[1]
+        told = (EACH * (order.curvature.cost + 3) + 4 * draws) / (EACH * (1 + 3) + 4 * draws)
+        return max(told, self.dearer(names))
+
     @property
     def program_of_gradients(self) -> Any:
         """(model, points, how many of them) -> `Evaluated`."""
         return self._programs["gradients"]
+
+    def _traced(self, points: np.ndarray) -> Any:
+        return self.program_of_gradients.traced(self.model, points, 1)
 
     @property
     def program_of_values(self) -> Any:

@@ -34,8 +34,9 @@ POINTS = 2
 """Generic points at which the curvature is looked at."""
 SCREENED, ROUNDED = 200, 1e-6
 """Latents up to which the curvature is looked at before anything is compiled, and what differences leave of it."""
-LOOKS, WAY, NEAR = 16, 12, 1e-3
-"""From how many values of the other latents, on how many Newton steps; the predicted rise in nats near the mode."""
+LOOKS, FEWEST, SECONDS, WAY, NEAR = 16, 4, 0.5, 12, 1e-3
+"""From how many values of the other latents, at least, and for how many seconds; on how many Newton steps; the
+predicted rise in nats near the mode."""
 
 
 def applies(target: Target) -> bool:
@@ -61,8 +62,10 @@ def bent(target: Target, names: tuple[str, ...]) -> str:
     own = np.concatenate([np.arange(w.start, w.stop) for site, w in target.structure.slices() if site.name in names])
     if len(own) > SCREENED or target.second_order:
         return ""
-    points = np.zeros((LOOKS, target.dim))
-    points[:, np.delete(np.arange(target.dim), own)] = generic(0, LOOKS, target.dim - len(own))
+    each = target.price.seconds(WAY * len(own))
+    looks = int(np.clip(SECONDS / each, FEWEST, LOOKS))
+    points = np.zeros((looks, target.dim))
+    points[:, np.delete(np.arange(target.dim), own)] = generic(0, LOOKS, target.dim - len(own))[:looks]
     return not_concave(names) if any(_damped(target, point, own) for point in points) else ""
 
 

@@ -16,8 +16,9 @@ from jensen._nested.factor import Entries, Factor
 from jensen._nested.selected_inverse import held_log_det
 from jensen._nested.unsummed import Unsummed
 
-MANY, APART = 300, 4
-"""Latents from which on weights are found for stretches of the order, and blocks in one of them."""
+MANY, APART, LINE = 300, 4, 6
+"""Latents from which on weights are found for stretches of the order, and blocks in one of them; of fewer latents every
+block is a stretch, where there are so many."""
 
 
 class Order(eqx.Module):
@@ -78,8 +79,9 @@ class Order(eqx.Module):
 
     @property
     def parts(self) -> int:
-        """Stretches of the order whose weights are told apart; one where the latents are not many."""
-        return max(1, self.elimination.stretches // APART) if self.many else 1
+        """Stretches of the order whose weights are told apart; one where the latents are few, or in no line."""
+        stretches = self.elimination.stretches
+        return max(1, stretches // APART if self.many else stretches if stretches >= LINE else 1)
 
     def precision(self, density: Unsummed, z: Array) -> Entries:
         """H at z (D,)."""

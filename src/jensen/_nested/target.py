@@ -13,6 +13,7 @@ from jax import lax
 from jensen._math.keys import host_keys
 from jensen._math.precision import working
 from jensen._math.programs import Graded, Program
+from jensen._math.reckoning import CALL, TURNS, Price, price
 from jensen._model import Target
 from jensen._model.one_rotation import saved_turns
 from jensen._nested.model import NestedModel
@@ -149,7 +150,23 @@ class NestedTarget(Target):
     @cached_property
     def reach(self) -> float:
         """That of the program: the loop in which modes are found has an end."""
-        return Target(self.model.base, self.model.base.bijection.structure, self.precision).reach
+        return self.whole.reach
+
+    @property
+    def whole(self) -> Target:
+        """The program's density, with what is integrated out here."""
+        return Target(self.model.base, self.model.base.bijection.structure, self.precision)
+
+    @cached_property
+    def price(self) -> Price:
+        """What gradients take, reckoned from the program, in which points follow each other in a loop."""
+        points, width = self._pad(np.zeros((1, self.dim)))
+        with working(self.precision):
+            found = price(self._traced(points[:width]), 1)
+        return Price(CALL, (found.begun - CALL + found.each) / TURNS)
+
+    def _traced(self, points: np.ndarray) -> Any:
+        return self.program_of_gradients.trace(self.model, points, 1).jaxpr.jaxpr
 
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log densities (rows,) in nats and gradients (rows, d), float64."""

@@ -14,8 +14,8 @@ TOLERANCE = 1e-3
 """Nats that a climb on a slice may leave."""
 DIRECTIONS = 4
 """Random directions in which the curvature of a slice is looked at."""
-DRAWS = 64
-"""Draws that correct the Gaussian volume of a slice."""
+DRAWS, FEWEST, SECONDS = 64, 16, 1.0
+"""Draws that correct the Gaussian volume of a slice; fewer, but no less than so many, where all would take longer."""
 EVEN = 0.15
 """Effective part of these draws below which the volume counts as unknown."""
 
@@ -113,7 +113,8 @@ def log_marginals(target: Any, frame: Frame, slices: Slices, seed: int) -> tuple
     found, roots = np.full(rows, np.nan), np.full((rows, dim - 1, dim - 1), np.nan)
     if dim == 1:
         return np.where(np.isfinite(slices.values), slices.values, np.nan), roots
-    noise = np.random.default_rng(seed).normal(size=(DRAWS // 2, dim - 1))
+    draws = int(np.clip(SECONDS / target.price.seconds(rows, 0), FEWEST, DRAWS))
+    noise = np.random.default_rng(seed).normal(size=(draws // 2, dim - 1))
     noise = np.concatenate([noise, -noise])
     points, kept = [], []
     for row in range(rows):

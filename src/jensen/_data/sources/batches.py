@@ -102,10 +102,11 @@ class Batches(AbstractSource):
     def _pass(self) -> Iterator[Batch]:
         first = 0
         if self.repeatable:
-            found = iter(self.batches() if callable(self.batches) else self.batches)
+            held: Any = self.batches
+            found = iter(held() if callable(held) else held)
         else:
             first = 0 if self._ahead is None else 1
-            found = self._ahead = self._ahead or iter(self.batches)  # type: ignore[arg-type]
+            found = self._ahead = self._ahead or iter(self.batches)
         for number, given in enumerate(found, first):
             pieces: Any = [given] if isinstance(given, Mapping) or columns_of(given) is not None else given
             if isinstance(pieces, Sequence):
