@@ -95,6 +95,11 @@ class Auto(AbstractAlgorithm):
     finish: bool = eqx.field(static=True, default=False)
     escalate: bool | Literal["needed"] = eqx.field(static=True, default="needed")
 
+    @property
+    def goes_on(self) -> bool:
+        """Where it is to."""
+        return self.finish
+
     def __check_init__(self) -> None:
         if self.escalate not in (True, False, "needed"):
             raise OptionError(

@@ -44,8 +44,7 @@ class Mixed(AbstractEstimator):
     def _checked(self, bound: AbstractBound, q: Product) -> dict[str, AbstractRecipe]:
         chosen = {name: self.recipe(q, name) for name in q.factors}
         for name, recipe in chosen.items():
-            credit = getattr(recipe, "credit", None)
-            check(self, bound, recipe.linear_only or (credit is not None and credit.linear_only))
+            check(self, bound, recipe.for_linear_bounds)
             enough(recipe, self.num_draws, recipe.least(q.factors[name]))
             if isinstance(recipe, Reparameterised):
                 check(self, bound, recipe.stick or recipe.exact_entropy or recipe.averages is not None)

@@ -20,7 +20,12 @@ class AbstractRecipe(eqx.Module):
     @property
     def averages(self) -> Links | None:
         """With which the neighbours' draws are averaged out of the terms; `None` where they are left as drawn."""
-        return getattr(self, "neighbours", None)
+        return None
+
+    @property
+    def for_linear_bounds(self) -> bool:
+        """Whether it is unbiased only for bounds that are linear in the log weights."""
+        return self.linear_only
 
     def least(self, factor: AbstractFactor) -> int:
         """Draws that it needs."""
@@ -50,6 +55,11 @@ class Reparameterised(AbstractRecipe):
                 "Add stick=True, or exact_entropy=True where there is a closed form.",
             )
 
+    @property
+    def averages(self) -> Links | None:
+        """The neighbours."""
+        return self.neighbours
+
     def least(self, factor: AbstractFactor) -> int:
         """Enough for the other draws to determine the coefficients, if there are any."""
         return least_draws(factor, scores_only=True) if self.controls else 1
@@ -61,6 +71,11 @@ class Scored(AbstractRecipe):
     linear_only: ClassVar[bool] = False
     credit: AbstractCredit = Whole()
     baseline: AbstractBaseline = LeaveOneOut()
+
+    @property
+    def for_linear_bounds(self) -> bool:
+        """Also where the credit is."""
+        return self.linear_only or self.credit.linear_only
 
     def least(self, factor: AbstractFactor) -> int:
         """That of the baseline."""
@@ -78,6 +93,16 @@ class Regressed(AbstractRecipe):
     linear_only: ClassVar[bool] = True
     credit: AbstractCredit = Whole()
     neighbours: Links | None = eqx.field(static=True, default=None)
+
+    @property
+    def averages(self) -> Links | None:
+        """The neighbours."""
+        return self.neighbours
+
+    @property
+    def for_linear_bounds(self) -> bool:
+        """Also where the credit is."""
+        return self.linear_only or self.credit.linear_only
 
     def least(self, factor: AbstractFactor) -> int:
         """Enough for the other draws to determine the coefficients."""

@@ -97,7 +97,7 @@ def fit(
     while found is not before:
         before, found = found, _further(found, algorithm, progress, watch, seconds)
     left = seconds - watch.read()["total"]
-    if getattr(algorithm, "finish", False) and left > 0 and found.check().verdict == "untrusted":
+    if algorithm.goes_on and left > 0 and found.check().verdict == "untrusted":
         return found.refine(progress=progress, seconds=None if budget is None else left)
     return found
 

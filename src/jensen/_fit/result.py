@@ -76,7 +76,7 @@ class Fit:
         except KeyboardInterrupt:  # the fit itself is done
             elbo = Estimate(np.nan, np.inf)
             outcome = replace(outcome, status=f"{outcome.status} Interrupted before its bound was measured.")
-        gradients, values = (float(getattr(answer.target, name, 0)) for name in ("gradients", "values"))
+        gradients, values = float(answer.target.gradients), float(answer.target.values)
         timings = {**watch.read(), "gradients": gradients, "values": values}
         return cls(
             algorithm.name,
@@ -94,7 +94,7 @@ class Fit:
 
     def after(self, outcome: Outcome, history: list[dict[str, Any]], timings: dict[str, float]) -> Fit:
         """The same q after a search that has found nothing better: its draws and their verdict stay."""
-        counted = {name: float(getattr(self.target, name, 0)) for name in ("gradients", "values")}
+        counted = {"gradients": float(self.target.gradients), "values": float(self.target.values)}
         timings = {**timings, **counted}
         found = replace(self, status=outcome.status, history=history, timings=timings, outcome=outcome)
         known = {name: value for name, value in vars(self).items() if name in ("pool", "_pool_draws", "_report")}

@@ -93,7 +93,7 @@ class Plain(ByAdam):
 
     def shares(self, q: Any) -> dict[str, float]:
         """Corrections of r move slowly where it follows the prior by itself."""
-        return FOLLOWING if getattr(q.auxiliary, "follows", False) else {}
+        return FOLLOWING if q.auxiliary.follows else {}
 
     def apart(self, a: Hierarchical, b: Hierarchical) -> float:
         """Means in sds (probabilities and counts on their own scale), and log sds, from the same draws of λ."""

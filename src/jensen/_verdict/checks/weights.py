@@ -83,7 +83,6 @@ class FiniteDensity(AbstractCheck):
     def _named(self, material: Material, finite: float) -> str:
         pool = material.pool
         bad = pool.points[: pool.half][~np.isfinite(pool.log_ratios)]
-        terms = getattr(material.target, "terms", None)  # of a density over R^D
-        sites = [name for name, term in terms(bad[0]).items() if not np.isfinite(term).all()] if terms else ()
+        sites = [name for name, term in material.target.terms(bad[0]).items() if not np.isfinite(term).all()]
         named = f" (site {', '.join(sites)})" if sites else ""
         return f"{1 - finite:.1%} of the draws from q have a log density that is not finite{named}."
