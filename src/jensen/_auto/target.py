@@ -11,6 +11,7 @@ from jensen._conjugate.algebra import ConjugateTarget, conjugate_target
 from jensen._conjugate.algebra.candidates import promising
 from jensen._conjugate.coordinate.stream import StreamTarget
 from jensen._conjugate.svi import SVI
+from jensen._core import AbstractTarget
 from jensen._data.data_check import MissingValues, as_mapping, check_names, convert
 from jensen._data.sources import AbstractSource
 from jensen._families.native import native_product
@@ -43,7 +44,7 @@ CHEAPER = 8
 
 
 @dataclass(frozen=True, eq=False)
-class AutoTarget:
+class AutoTarget(AbstractTarget):
     """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.

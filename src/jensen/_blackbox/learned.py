@@ -13,7 +13,7 @@ import numpy as np
 from jensen._ascent.moves import PLAIN, AbstractMove
 from jensen._base.errors import ModelError
 from jensen._base.typing import Array, PRNGKey, Scalar
-from jensen._core import AbstractBound, Estimates, Outcome, Progress
+from jensen._core import AbstractBound, AbstractTarget, Estimates, Outcome, Progress
 from jensen._core.algorithm import Run
 from jensen._data.data_check import as_mapping
 from jensen._math.precision import Precision, float_type, working
@@ -93,7 +93,7 @@ class JointMove(AbstractMove):
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedTarget:
+class LearnedTarget(AbstractTarget):
     """The model at its parameters' starting values, and what it takes to have it at others."""
 
     native: NativeTarget

@@ -13,7 +13,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 
 from jensen._base.errors import ModelError
-from jensen._core import AbstractModel, total
+from jensen._core import AbstractModel, AbstractTarget, total
 from jensen._math.keys import split
 from jensen._math.precision import Precision, working
 from jensen._math.programs import Program
@@ -34,7 +34,7 @@ WIDTHS = (64, 512)
 """Draws of one call of the log joint."""
 
 
-class NativeTarget:
+class NativeTarget(AbstractTarget):
     """The model, its structure, and which entry of its log joint depends on which row of which latent.
 
     Attributes:

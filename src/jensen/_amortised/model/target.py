@@ -9,6 +9,7 @@ import numpy as np
 from jensen._amortised.model.layout import RowLayout, layout_of
 from jensen._amortised.model.model import RowModel
 from jensen._base.errors import DataError, ModelError, nearest
+from jensen._core import AbstractTarget
 from jensen._data.columns import first
 from jensen._data.data_check import as_mapping, check_names, convert, missing
 from jensen._math.precision import Precision, float_type, working
@@ -26,7 +27,7 @@ FEW = 8
 """Rows on which the model is checked."""
 
 
-class RowTarget:
+class RowTarget(AbstractTarget):
     """A program, its parameters, and its rows.
 
     Attributes:
