@@ -1,4 +1,4 @@
-"""The seven contracts: model, family, bound, estimator, rule, algorithm, check.
+"""The contracts: model, family, bound, estimator, rule, target, algorithm, check.
 
 A fit repeats draw → weigh → bound → estimate → step.
 """

@@ -68,7 +68,7 @@ class Outcome:
     restarts: tuple[float, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
     estimates: Estimates | None = None
-    target: Any = None
+    target: AbstractTarget | None = None
     elsewhere: tuple[Any, ...] = ()
     further: Callable[["Outcome"], Generator[Progress, None, "Outcome"]] | None = None
 

@@ -49,7 +49,7 @@ class Batches(AbstractSource):
         [0.1, 0.9]
     """
 
-    batches: Any
+    batches: Callable[[], Iterable[Given]] | Iterable[Given]
     size: int | None
     repeatable: bool
     shared: dict[str, Any]
@@ -102,11 +102,10 @@ class Batches(AbstractSource):
     def _pass(self) -> Iterator[Batch]:
         first = 0
         if self.repeatable:
-            held: Any = self.batches
-            found = iter(held() if callable(held) else held)
+            found = iter(self.batches() if callable(self.batches) else self.batches)
         else:
             first = 0 if self._ahead is None else 1
-            found = self._ahead = self._ahead or iter(self.batches)
+            found = self._ahead = self._ahead or iter(self.batches)  # type: ignore[arg-type]
         for number, given in enumerate(found, first):
             pieces: Any = [given] if isinstance(given, Mapping) or columns_of(given) is not None else given
             if isinstance(pieces, Sequence):
