@@ -15,7 +15,7 @@ FLOORS = {
     3: ("algorithms",),
     4: ("data", "fit", "result", "methods", "progress", "refining"),
     5: ("answers", "diagnostics", "plan", "interop", "equations"),
-    6: ("cli", "report"),
+    6: ("cli", "extend", "report"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 

@@ -12,10 +12,12 @@ from jensen.algorithms import covering, fixed_draws, flexible, natural_gaussian,
 from jensen.algorithms.by_rows import fit_by_rows, target_by_rows
 from jensen.algorithms.chosen_family import (
     BY_STEPS,
+    FLEXIBLE,
     Chosen,
     as_chosen,
     check_family,
     gaussian_of,
+    in_words,
     is_flexible,
     start_of_blocks,
 )
@@ -26,7 +28,7 @@ from jensen.bounds import ELBO
 from jensen.core import AbstractBound, AbstractEstimator, Certificate, Outcome
 from jensen.core.algorithm import Run
 from jensen.estimators import Pathwise, StickingTheLanding
-from jensen.families import AbstractGaussian, FullRank, MeanField, StudentT
+from jensen.families import AbstractGaussian, FullRank, MeanField
 from jensen.math import linalg
 from jensen.math.precision import Precision
 from jensen.models import Target
@@ -48,9 +50,10 @@ class ADVI(AbstractContinuous):
     draws.
 
     Args:
-        family: "mean_field", "full_rank", "low_rank", "structured", "mixture", "flow" or "student_t"; or a mapping of
-            sites, or tuples of sites, to families: independent blocks, each of its own family, the sites not named
-            mean field. {("mu", "tau"): "flow", "theta": "full_rank"}.
+        family: "mean_field", "full_rank", "low_rank", "structured", "mixture", "flow" or "student_t"; a class of one's
+            own (`jensen.extend.AbstractLocationScale`); or a mapping of sites, or tuples of sites, to families:
+            independent blocks, each of its own family, the sites not named mean field.
+            {("mu", "tau"): "flow", "theta": "full_rank"}.
         num_components: of the mixture, at least.
         num_draws: fixed draws (mean field) or draws per step (low rank); full rank uses max(64, 4D).
         max_draws: where doubling ends.
@@ -120,7 +123,7 @@ class ADVI(AbstractContinuous):
         if self.plate is not None and self.batch_size is None:
             raise OptionError("plate says which rows batches are of.", "Option: plate of advi.", "Add batch_size=....")
         if self.batch_size is not None and (is_flexible(self.family) or not self.bound.linear):
-            what = f"family='{self.family}'" if is_flexible(self.family) else type(self.bound).__name__
+            what = f"family='{in_words(self.family)}'" if is_flexible(self.family) else type(self.bound).__name__
             raise OptionError(
                 f"{what} is not fitted by batches of rows.",
                 "Option: batch_size of advi.",
@@ -255,12 +258,11 @@ def fit_flexible(
 ) -> Run:
     """A flow that begins at the Gaussian, or a mixture that begins at the modes, at the Gaussian if there is one."""
     around, modes, unseen = gaussian, (), 0.0
-    if family == "flow":
-        start: Any = flexible.flow_from(gaussian, seed)
-    elif family == "student_t":
-        start = StudentT.around(gaussian)
-    elif not isinstance(family, str):
-        start = start_of_blocks(family, gaussian, target.structure, seed)
+    if isinstance(family, tuple):
+        start: Any = start_of_blocks(family, gaussian, target.structure, seed)
+    elif family != "mixture":
+        kind: Any = FLEXIBLE.get(str(family), family)
+        start = kind.start(gaussian, seed)
     else:
         modes, unseen = covering.all_modes(target, found, seed)
         if len(modes) > 1:
@@ -270,8 +272,7 @@ def fit_flexible(
         else:
             logs, parts = np.zeros(1), [gaussian]
         start = flexible.mixture_from(parts, logs, num_components, seed)
-    phase = family if isinstance(family, str) else "blocks"
-    fit = yield from flexible.ascend(target, start, around, seed, phase=phase)
+    fit = yield from flexible.ascend(target, start, around, seed, phase=in_words(family))
     status = (
         f"Averages at two successive step sizes agree to {fit.shift:.2g} posterior sd."
         if fit.converged

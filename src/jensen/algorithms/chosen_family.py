@@ -9,28 +9,40 @@ import numpy as np
 
 from jensen._errors import OptionError, nearest
 from jensen._typing import leaf
-from jensen.algorithms import fixed_draws, flexible
-from jensen.families import AbstractGaussian, Blocks, FullRank, LowRank, MeanField, StudentT
+from jensen.algorithms import fixed_draws
+from jensen.families import (
+    AbstractGaussian,
+    AbstractLocationScale,
+    Blocks,
+    Flow,
+    FullRank,
+    LowRank,
+    MeanField,
+    Mixture,
+    StudentT,
+)
 from jensen.families.structured import Structured, eliminated, padded
 from jensen.models import Target
 from jensen.models.structure import Structure
 
 GAUSSIAN = ("mean_field", "full_rank", "low_rank", "structured")
-FLEXIBLE = ("mixture", "flow", "student_t")
+FLEXIBLE: dict[str, type[AbstractLocationScale]] = {"mixture": Mixture, "flow": Flow, "student_t": StudentT}
 FAMILIES = (*GAUSSIAN, *FLEXIBLE)
 OF_A_BLOCK = ("mean_field", "full_rank", "low_rank", "flow", "student_t")
 BY_STEPS = ("low_rank", "structured")
 """Gaussians fitted on fresh draws whatever the engine."""
 
-Chosen = str | tuple[tuple[tuple[str, ...], str], ...]
-"""A family, or families by the sites of their blocks."""
+Kind = str | type[AbstractLocationScale]
+Chosen = Kind | tuple[tuple[tuple[str, ...], Any], ...]
+"""A family by its name or its class, or families by the sites of their blocks."""
 
 
 def as_chosen(family: Any) -> Chosen:
     """A mapping of a site, or a tuple of sites, to a family as something that can be compared and hashed."""
-    if not isinstance(family, Mapping):
-        return family
-    return tuple(((sites,) if isinstance(sites, str) else tuple(sites), name) for sites, name in family.items())
+    if isinstance(family, Mapping):
+        pairs = ((sites, as_chosen(kind)) for sites, kind in family.items())
+        return tuple(((sites,) if isinstance(sites, str) else tuple(sites), kind) for sites, kind in pairs)
+    return next((name for name, kind in FLEXIBLE.items() if kind is family), family)
 
 
 def is_flexible(family: Chosen) -> bool:
@@ -38,20 +50,31 @@ def is_flexible(family: Chosen) -> bool:
     return not isinstance(family, str) or family in FLEXIBLE
 
 
+def in_words(family: Chosen) -> str:
+    """What a family is called in reports."""
+    return "blocks" if isinstance(family, tuple) else family if isinstance(family, str) else family.__name__
+
+
+def _is_kind(family: Any) -> bool:
+    return isinstance(family, type) and issubclass(family, AbstractLocationScale)
+
+
 def check_family(family: Any) -> None:
     """Refuse names that do not exist; a model is not needed for it."""
+    if _is_kind(family):
+        return
     if isinstance(family, str):
         if family not in FAMILIES:
             raise OptionError(f"advi has no family '{family}'.", "Option: family.", nearest(family, FAMILIES))
         return
     if not isinstance(family, tuple) or not family:
         raise OptionError(
-            f"`family` must be a name or a mapping of sites to names, not {type(family).__name__}.",
+            f"`family` must be a name, a location-scale family or a mapping of sites, not {type(family).__name__}.",
             "Option: family of advi.",
             f"Names: {', '.join(FAMILIES)}.",
         )
     for sites, name in family:
-        if name not in OF_A_BLOCK:
+        if name not in OF_A_BLOCK and not _is_kind(name):
             raise OptionError(
                 f"A block has no family {name!r}.",
                 f"Option: family of advi, block {', '.join(sites)}.",
@@ -123,11 +146,10 @@ def start_of_blocks(family: Any, begin: FullRank, structure: Structure, seed: in
     return jax.tree.map(jnp.asarray, Blocks(parts, tuple(coordinates)))
 
 
-def _part(name: str, marginal: FullRank, seed: int) -> Any:
-    if name == "flow":
-        return flexible.flow_from(marginal, seed)
-    if name == "student_t":
-        return StudentT.around(marginal)
+def _part(name: Any, marginal: FullRank, seed: int) -> Any:
+    kind: Any = FLEXIBLE.get(name, name)
+    if _is_kind(kind):
+        return kind.start(marginal, seed)
     if name == "mean_field":
         return MeanField(leaf(np.asarray(marginal.loc)), leaf(np.log(marginal.scales())))
     if name == "low_rank":

@@ -3,8 +3,8 @@
 import numpy as np
 
 from jensen.algorithms.explore import Mode, Survey, distinct, find_starts, settle
-from jensen.algorithms.flexible import draws, log_probs
 from jensen.core import Certificate
+from jensen.families import AbstractLocationScale
 from jensen.math import lbfgs, linalg
 from jensen.math.precision import working
 from jensen.models import Target
@@ -61,7 +61,7 @@ def _laplace(modes: list[Mode] | tuple[Mode, ...]) -> np.ndarray:
     return np.array([mode.value + linalg.log_det_factor(mode.factor) for mode in modes])
 
 
-def uncovered(target: Target, q: object, modes: tuple[Mode, ...], seed: int) -> Certificate:
+def uncovered(target: Target, q: AbstractLocationScale, modes: tuple[Mode, ...], seed: int) -> Certificate:
     """`share_elsewhere` and `variance_elsewhere` of the modes that q misses, in the survey's sense.
 
     Around every mode Z = E_g[p / g] and Q = E_g[q / g] with the Gaussian g of its curvature; the mode is missed where
@@ -76,14 +76,14 @@ def uncovered(target: Target, q: object, modes: tuple[Mode, ...], seed: int) -> 
         points = gaussian.host_transform(rng.normal(size=(LOCAL, target.dim)))
         log_g = gaussian.host_log_prob(points)
         with working(target.precision):
-            log_q = log_probs(q, points)
+            log_q = q.host_log_prob(points)
         evidence[index] = _log_mean(target.value(points) - log_g)
         held[index] = _log_mean(log_q - log_g)
     shares = np.exp(evidence - np.logaddexp.reduce(evidence))
     kept = np.exp(held - np.logaddexp.reduce(held))
     missed = kept < MISSED * shares
     with working(target.precision):
-        points = draws(q, 1024, seed + 43)
+        points = q.host_draws(1024, seed + 43)
     centre, sd = points.mean(axis=0), np.maximum(points.std(axis=0), 1e-300)
     far = np.array([np.abs((mode.point - centre) / sd).max() for mode in modes])
     return Certificate(

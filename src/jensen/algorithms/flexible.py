@@ -14,19 +14,13 @@ from jensen._typing import leaf
 from jensen.algorithms.blackbox import ascent
 from jensen.algorithms.hierarchical.moments import Plain
 from jensen.bounds import ELBO
-from jensen.core import Progress, total
+from jensen.core import Progress
 from jensen.estimators import StickingTheLanding, Stratified
-from jensen.families import AbstractGaussian, Flow, FullRank, Mixture
-from jensen.math.keys import split
+from jensen.families import AbstractGaussian, FullRank, Mixture
+from jensen.families.location_scale import reparameterised
 from jensen.math.precision import float_type, working
-from jensen.math.programs import Program
 from jensen.models import Target
 from jensen.models.views import Linear, Unconstrained
-
-FIRST_STEP = 0.05
-"""Step size at first, in whitened coordinates, of families that do not ask for a smaller one."""
-SAME = 1e-3
-"""Relative difference of two computations of one log density from which on neither counts."""
 
 
 class Free(Plain):
@@ -34,57 +28,11 @@ class Free(Plain):
 
     def apart(self, a: Any, b: Any) -> float:
         """Means in sds and log sds, from the same noise; both are smooth in the parameters."""
-        first, second = (np.asarray(Program(_points)(q, split(jr.key(0), 2048)), float) for q in (a, b))
+        first, second = (reparameterised(q, 2048, 0) for q in (a, b))
         sd = np.maximum(second.std(axis=0), 1e-12)
         means = np.abs(first.mean(axis=0) - second.mean(axis=0)) / sd
         scales = np.abs(np.log(np.maximum(first.std(axis=0), 1e-300) / sd))
         return float(max(means.max(), scales.max()))
-
-
-def _points(q: Any, keys: Any) -> Any:
-    return jax.lax.map(lambda key: q.draw(key).value, keys, batch_size=256)
-
-
-def _log_probs(q: Any, points: Any) -> Any:
-    return jax.lax.map(q.log_prob, points, batch_size=256)
-
-
-def _scored(q: Any, keys: Any) -> Any:
-    def one(key: Any) -> Any:
-        draw = q.draw(key)
-        return draw.value, total(draw.log_prob), q.log_prob(draw.value)
-
-    return jax.lax.map(one, keys, batch_size=256)
-
-
-def scored_draws(q: Any, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points of q, (count, D), and log q there in nats.
-
-    Not a number where the density of a draw on its way out differs from that found on the way back: a flow that has
-    become too steep for the working precision has no density that could be relied on.
-    """
-    if isinstance(q, Mixture):
-        points = q.host_draws(count, seed)
-        return points, q.host_log_prob(points)
-    found = Program(_scored)(q, split(jr.key(seed), count))
-    points, out, back = (np.asarray(x, float) for x in jax.device_get(found))
-    with np.errstate(invalid="ignore"):
-        same = np.abs(out - back) < SAME * (1.0 + np.abs(out))
-    return points, np.where(same, out, np.nan)
-
-
-def draws(q: Any, count: int, seed: int) -> np.ndarray:
-    """Points of q, (count, D)."""
-    if isinstance(q, Mixture):
-        return q.host_draws(count, seed)
-    return np.asarray(jax.device_get(Program(_points)(q, split(jr.key(seed), count))), float)
-
-
-def log_probs(q: Any, points: np.ndarray) -> np.ndarray:
-    """log q at points, in nats."""
-    if isinstance(q, Mixture):
-        return q.host_log_prob(np.asarray(points, float))
-    return np.asarray(jax.device_get(Program(_log_probs)(q, jnp.asarray(points))), float)
 
 
 @dataclass
@@ -116,12 +64,12 @@ def ascend(
     """
     dtype = float_type(target.precision)
     shift, factor = np.asarray(around.loc, float), around.factor()
-    if getattr(start, "scaled_only", False):
+    if start.scaled_only:
         factor = np.diag(around.scales())
     back = np.linalg.inv(factor)
     bijection = Linear(leaf(shift.astype(dtype)), leaf(factor.astype(dtype)))
     view = _View(Unconstrained(model=target.model, bijection=bijection))
-    strata = getattr(start, "num_strata", 1)
+    strata = start.num_strata
     estimator: Any = Stratified(StickingTheLanding(8)) if strata > 1 else StickingTheLanding(16)
     with working(target.precision):
         q = jax.tree.map(lambda x: jnp.asarray(x, dtype), start.linear(-back @ shift, np.tril(back)))
@@ -131,7 +79,7 @@ def ascend(
             chunks,
             q,
             jr.key(seed),
-            rate=getattr(start, "first_step", FIRST_STEP),
+            rate=start.first_step,
             chunk=300,
             max_chunks=max_chunks,
             tolerance=0.05,
@@ -151,11 +99,6 @@ def _unscaled(run: Any, shift: np.ndarray, factor: np.ndarray) -> Any:
         except StopIteration as stop:
             return stop.value
         yield dataclasses.replace(item, q=lambda q=item.q: q.linear(shift, factor))
-
-
-def flow_from(q: FullRank, seed: int) -> Flow:
-    """A spline coupling flow that begins at this Gaussian."""
-    return Flow.around(q, layers=4 if q.dim > 2 else 6, seed=seed)
 
 
 def mixture_from(parts: list[FullRank], log_weights: np.ndarray, count: int, seed: int) -> Mixture:

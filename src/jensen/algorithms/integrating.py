@@ -8,7 +8,6 @@ import numpy as np
 
 from jensen.algorithms.emulating import followed, varies
 from jensen.algorithms.explore import climb
-from jensen.algorithms.flexible import draws
 from jensen.algorithms.on_target import on_target
 from jensen.algorithms.turning import turned
 from jensen.core import Outcome, Progress
@@ -100,4 +99,4 @@ def _points(target: NestedTarget, q: Any, count: int, seed: int) -> np.ndarray:
     if isinstance(q, AbstractGaussian):
         return q.host_transform(np.random.default_rng([seed, 59]).normal(size=(count, q.noise_dim)))
     with working(target.precision):
-        return draws(q, count, seed + 59)
+        return q.host_draws(count, seed + 59)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from jensen.algorithms import flexible
 from jensen.algorithms.resolved import resolved
 from jensen.core import Certificate
 from jensen.families import AbstractGaussian
@@ -82,7 +81,7 @@ def measure(
         heavier = loc + scale * (q.host_transform(rng.normal(size=(count, q.noise_dim))) - loc)
     else:
         with working(target.precision):
-            points, log_q = flexible.scored_draws(q, count, seed + 31)
+            points, log_q = q.host_scored(count, seed + 31)
     values = target.value(points)
     weights = values - log_q
     log_density = q.host_log_prob if heavier is not None else functools.partial(_log_probs, target, q)
@@ -101,4 +100,4 @@ def measure(
 
 def _log_probs(target: Target, q: Any, points: np.ndarray) -> np.ndarray:
     with working(target.precision):
-        return flexible.log_probs(q, points)
+        return q.host_log_prob(points)

@@ -9,7 +9,7 @@ from jensen.algorithms.explore import Survey
 from jensen.algorithms.measured import Measured, measure
 from jensen.algorithms.noncentring import named
 from jensen.core import Certificate, Progress
-from jensen.families import AbstractGaussian, FullRank
+from jensen.families import AbstractGaussian, Flow, FullRank
 from jensen.math import linalg
 from jensen.models import Target
 
@@ -64,7 +64,7 @@ def mixtures(
 def flow(target: Target, gaussian: AbstractGaussian, seed: int) -> Generator[Progress, None, list[Measured]]:
     """A flow that begins at the Gaussian."""
     start = _full(gaussian)
-    fit = yield from flexible.ascend(target, flexible.flow_from(start, seed), start, seed, phase="flow")
+    fit = yield from flexible.ascend(target, Flow.start(start, seed), start, seed, phase="flow")
     return [measure(target, named("flow", target), fit.q, seed, fit.converged)]
 
 

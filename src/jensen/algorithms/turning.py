@@ -39,7 +39,7 @@ def in_one_rotation(
     """
     points = near + CLOSE * np.random.default_rng(0).normal(size=(PROBES, target.dim))
     values = by_site(target, np.concatenate([anywhere(target.dim), points]))
-    log_joint = on_supports(target.for_values() if fresh else target)
+    log_joint = on_supports(target.for_few_values() if fresh else target)
     found = find_labellings(log_joint, values, eps=target.eps)
     axes = [one.axes for one in find_rotations(log_joint, values, found, target.eps)]
     turned = aligned(target, axes, latent)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jensen._errors import ModelError
 from jensen.answers.amortised import AmortisedAnswer
 from jensen.answers.chains import ChainsAnswer
 from jensen.answers.conjugate import ConjugateAnswer
@@ -29,7 +30,13 @@ KINDS: tuple[type[AbstractAnswer], ...] = (
 
 def answer_for(target: Any, outcome: Outcome, seed: int) -> AbstractAnswer:
     """The answer for this kind of q, on the target it was fitted to."""
-    kind = next(kind for kind in KINDS if isinstance(outcome.q, kind.approximates))
+    kind = next((kind for kind in KINDS if isinstance(outcome.q, kind.approximates)), None)
+    if kind is None:
+        raise ModelError(
+            f"The method left a {type(outcome.q).__name__} behind, and no answer knows how to read one.",
+            f"Status of the fit: {outcome.status}",
+            "Return an AbstractGaussian or an AbstractLocationScale as Outcome.q (see docs/extending.md).",
+        )
     return kind(target, outcome, seed)
 
 

@@ -184,7 +184,7 @@ class ConjugateAnswer(AbstractAnswer):
         whole = any(site in small for site in self.solution.streamed)
         with working(self.target.precision):
             q = self.q if whole else self.solution.held()
-            means, variances = jax.device_get((q.means(), q.variances()))
+            means, variances = jax.device_get(q.moments())
         return {
             name: (np.asarray(means[name], float), np.sqrt(np.asarray(variances[name], float)))
             for name in means

@@ -9,27 +9,24 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jensen.algorithms.flexible import draws, log_probs, scored_draws
 from jensen.answers.contract import Draws
 from jensen.answers.gaussian import GaussianAnswer
-from jensen.answers.packing import packed, unpacked
-from jensen.core import total
+from jensen.answers.packing import named, packed, unpacked
+from jensen.core import AbstractDensity, total
 from jensen.diagnostics.evidence import Decomposition
 from jensen.diagnostics.importance import Pool, pool_size, weigh
-from jensen.families import Blocks, Flow, FullRank, LowRank, MeanField, Mixture, OnSupport, StudentT
+from jensen.families import AbstractLocationScale, FullRank, OnSupport
 from jensen.families.heavier import TAIL, student_log_prob
 from jensen.math import linalg
 from jensen.math.noise import normal_draws
 from jensen.math.precision import working
 
-CLASSES = {cls.__name__: cls for cls in (Blocks, Flow, FullRank, LowRank, MeanField, Mixture, StudentT)}
-
 
 class FlexibleAnswer(GaussianAnswer):
-    """q(u) a flow or a mixture over u ∈ R^D; a Gaussian of its moments stands in where only shape matters."""
+    """q(u) an `AbstractLocationScale`, a flow or a mixture say; a Gaussian of its moments where only shape matters."""
 
     kind: ClassVar[str] = "flexible"
-    approximates: ClassVar[Any] = (Blocks, Flow, Mixture, StudentT)
+    approximates: ClassVar[Any] = AbstractLocationScale
 
     @property
     def q(self) -> Any:
@@ -46,17 +43,17 @@ class FlexibleAnswer(GaussianAnswer):
 
     def _draws(self, count: int, label: int, seed: int) -> np.ndarray:
         with working(self.target.precision):
-            return draws(self.q, count, self._seed(label, seed))
+            return self.q.host_draws(count, self._seed(label, seed))
 
     def _scored(self, count: int, label: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws and log q there; +∞, which gives them no weight, where q contradicts itself."""
         with working(self.target.precision):
-            points, log_q = scored_draws(self.q, count, self._seed(label, seed))
+            points, log_q = self.q.host_scored(count, self._seed(label, seed))
         return points, np.where(np.isnan(log_q), np.inf, log_q)
 
     def _log_q(self, points: np.ndarray) -> np.ndarray:
         with working(self.target.precision):
-            return log_probs(self.q, points)
+            return self.q.host_log_prob(points)
 
     @functools.cached_property
     def gaussian(self) -> FullRank:
@@ -120,4 +117,4 @@ class FlexibleAnswer(GaussianAnswer):
     def restored(parameters: Mapping[str, np.ndarray], target: Any | None) -> Any:
         """q from its parts; it needs no model."""
         del target
-        return unpacked(parameters, "family", CLASSES)
+        return unpacked(parameters, "family", named(AbstractDensity))

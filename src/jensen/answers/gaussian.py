@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -12,6 +12,7 @@ from jensen.algorithms import collapsed
 from jensen.algorithms.auto_target import AutoTarget
 from jensen.algorithms.relabel import anywhere, on_supports
 from jensen.answers.contract import AbstractAnswer, Draws
+from jensen.answers.packing import known, named
 from jensen.answers.summed import summed_likelihood
 from jensen.core import AbstractCheck, Outcome
 from jensen.diagnostics.checks import (
@@ -34,7 +35,7 @@ from jensen.diagnostics.moments import Agreement, compare, flatten
 from jensen.diagnostics.states import LISTED, Probabilities, exchanged, from_marginals
 from jensen.diagnostics.tails import reaching
 from jensen.diagnostics.verdict import LEAST, ruled_out
-from jensen.families import AbstractGaussian, FullRank, LowRank, MeanField, OnSupport, Structured
+from jensen.families import AbstractGaussian, FullRank, OnSupport
 from jensen.math import linalg
 from jensen.math.clock import Stopwatch, spoken
 from jensen.math.noise import normal_draws, symmetric_draws
@@ -44,10 +45,6 @@ from jensen.models.aligned import turns_of
 from jensen.models.by_site import by_site, joined
 from jensen.models.nested import NestedTarget, on_chart
 from jensen.models.noncentred import centring, noncentred
-
-FAMILIES: dict[str, Callable[..., AbstractGaussian]] = {
-    cls.__name__: cls for cls in (MeanField, FullRank, LowRank, Structured)
-}
 
 CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
 NOISE, NOISE_HEAVY = 0.05, 0.1
@@ -301,7 +298,7 @@ class GaussianAnswer(AbstractAnswer):
         charts = (f"{CENTRED}/", f"{INTEGRATED}/", f"{CLOSED}/")
         own = {name: value for name, value in parameters.items() if not name.startswith(charts)}
         family = next(iter(own), "").partition("/")[0]
-        return FAMILIES[family](**{name.partition("/")[2]: value for name, value in own.items()})
+        return known(family, named(AbstractGaussian))(**{name.partition("/")[2]: value for name, value in own.items()})
 
     @staticmethod
     def prepared(model: Any, data: Any, precision: Precision, options: Mapping[str, Any]) -> Target:

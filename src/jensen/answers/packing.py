@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jensen._errors import SavedFitError
+
 CLASS = "@"
 """The entry that names a module's class."""
 
@@ -26,6 +28,26 @@ def packed(node: Any, name: str) -> dict[str, np.ndarray]:
     return {}  # a function, say: the class makes its own
 
 
+def named(base: type) -> dict[str, Any]:
+    """The classes that derive from `base`, by name; where two have one name, jensen's own, then the later one."""
+    found, every = [], [base]
+    while every:
+        found.append(every[0])
+        every = [*every[1:], *every[0].__subclasses__()]
+    return {cls.__name__: cls for cls in sorted(found, key=lambda cls: cls.__module__.split(".")[0] == "jensen")}
+
+
+def known(name: str, classes: Mapping[str, Any]) -> Any:
+    """The class of this name; raises where the program that reads a file has none."""
+    if name not in classes:
+        raise SavedFitError(
+            f"The approximation is a {name}, a class that this program does not have.",
+            "The arrays of q.",
+            "Import the module that defines the class, then load the file.",
+        )
+    return classes[name]
+
+
 def unpacked(arrays: Mapping[str, np.ndarray], name: str, classes: Mapping[str, Any]) -> Any:
     """The inverse of `packed`, with the classes by name; a class may be a function of the saved fields."""
     if name in arrays:
@@ -35,7 +57,7 @@ def unpacked(arrays: Mapping[str, np.ndarray], name: str, classes: Mapping[str, 
     keys = dict.fromkeys(k[len(start) :].partition("/")[0] for k in arrays if k.startswith(start))
     parts = {key: unpacked(arrays, start + key, classes) for key in keys if key != CLASS}
     if CLASS in keys:
-        return classes[str(arrays[start + CLASS])](**parts)
+        return known(str(arrays[start + CLASS]), classes)(**parts)
     if parts and all(key.startswith("#") for key in parts):
         return [parts[f"#{i}"] for i in range(len(parts))]
     return parts

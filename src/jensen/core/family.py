@@ -61,6 +61,21 @@ class AbstractFamily(eqx.Module):
         """-E[log_exact] in nats; zero for a family without a closed-form part."""
         return jax.numpy.zeros(())
 
+    @property
+    def num_strata(self) -> int:
+        """Components that can be drawn from one by one (`stratum`), with probabilities exp(log_shares)."""
+        return 1
+
+    @property
+    def log_shares(self) -> Array:
+        """Log probabilities of the strata, (num_strata,)."""
+        return jax.numpy.zeros(1)
+
+    def stratum(self, index: Any) -> "AbstractFamily":
+        """The family that draws from one stratum, with the density of the whole."""
+        del index
+        return self
+
     def at(self, batch: Any) -> Self:
         """q over the latents of a minibatch; families without local latents are unchanged."""
         del batch

@@ -27,6 +27,7 @@ from jensen.equations.expression import (
     product,
 )
 from jensen.equations.symbols import Symbols
+from jensen.models.conjugacy.statistics import STATISTICS
 
 SUM, PRODUCT, ATOM = 0, 1, 2
 """How tightly an expression binds."""
@@ -158,12 +159,7 @@ class Notation:
             return where if power == 1.0 else self.raised(where, power)
         if kind == "inverse":
             return self.raised(self.name(site), -1.0) + self.subscripted("", self.kept(site, places))
-        if kind == "logdet":
-            return rf"\log\left|{where}\right|" if self.latex else f"log|{where}|"
-        inner = f"1 - {where}" if kind == "log1m" else where
-        if self.latex:
-            return rf"\log\left({inner}\right)" if kind == "log1m" else rf"\log {inner}"
-        return f"log({inner})" if kind == "log1m" else f"log {inner}"
+        return (STATISTICS[kind].latex if self.latex else STATISTICS[kind].text).format(where)
 
     def raised(self, base: str, power: float) -> str:
         """base to a power, in writing."""

@@ -5,6 +5,7 @@ from jensen.families.chains import Chains
 from jensen.families.flow import Flow
 from jensen.families.full_rank import FullRank
 from jensen.families.gaussian import AbstractGaussian
+from jensen.families.location_scale import AbstractLocationScale
 from jensen.families.low_rank import LowRank
 from jensen.families.mean_field import MeanField
 from jensen.families.mixture import Mixture, Stratum
@@ -14,6 +15,7 @@ from jensen.families.student_t import StudentT
 
 __all__ = [
     "AbstractGaussian",
+    "AbstractLocationScale",
     "Blocks",
     "Chains",
     "Flow",

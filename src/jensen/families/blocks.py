@@ -9,8 +9,9 @@ import numpy as np
 
 from jensen._errors import OptionError
 from jensen._typing import Flat, PRNGKey, Scalar
-from jensen.core import AbstractDensity, Draw, total
+from jensen.core import Draw, total
 from jensen.core.family import stopped
+from jensen.families.location_scale import AbstractLocationScale
 
 Coordinates = tuple[tuple[int, ...], ...]
 
@@ -19,7 +20,7 @@ def _as_tuples(rows: Any) -> Coordinates:
     return tuple(tuple(int(i) for i in np.ravel(row)) for row in rows)
 
 
-class Blocks(AbstractDensity):
+class Blocks(AbstractLocationScale):
     """q(u) = Π_b q_b(u_b): each block of coordinates has its own family, and the blocks are independent.
 
     A flow for the few coordinates that bend, a Gaussian for the many that do not. Each part must be reparameterised in
@@ -50,7 +51,7 @@ class Blocks(AbstractDensity):
                 "Name each coordinate in one block.",
             )
         for part in self.parts:
-            if getattr(part, "num_strata", 1) > 1:
+            if part.num_strata > 1:
                 raise OptionError(
                     f"A {type(part).__name__} cannot be one block of several: its component would have to be scored.",
                     "Family: Blocks.",
@@ -60,7 +61,7 @@ class Blocks(AbstractDensity):
     @property
     def first_step(self) -> float:
         """The smallest that a part asks for."""
-        return min((part.first_step for part in self.parts if hasattr(part, "first_step")), default=0.05)
+        return min((part.first_step for part in self.parts if isinstance(part, AbstractLocationScale)), default=0.05)
 
     @property
     def dim(self) -> int:

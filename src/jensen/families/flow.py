@@ -13,6 +13,7 @@ from jensen._typing import Array, Flat, Scalar, leaf
 from jensen.core import AbstractReparameterised, Draw
 from jensen.families.full_rank import FullRank
 from jensen.families.gaussian import normal_log_prob
+from jensen.families.location_scale import AbstractLocationScale
 
 Kind = Literal["coupling", "autoregressive"]
 REACH = 5.0
@@ -88,7 +89,7 @@ def _quietened(bijection: Any) -> Any:
     return jax.tree.map(shrink, bijection, is_leaf=is_network)
 
 
-class Flow(AbstractReparameterised):
+class Flow(AbstractReparameterised, AbstractLocationScale):
     """u = m + L T(ε), ε ~ N(0, I): T a chain of coupling (or autoregressive) rational-quadratic spline layers.
 
     log q(u) = log N(ε; 0, I) - log |det ∂T| - Σ log L_dd. T begins at the identity, so the flow begins as the Gaussian
@@ -116,6 +117,11 @@ class Flow(AbstractReparameterised):
     width: int = eqx.field(static=True, default=32)
 
     @classmethod
+    def start(cls, q: FullRank, seed: int = 0) -> "Flow":
+        """Four coupling layers around the Gaussian, six where there are few coordinates."""
+        return cls.around(q, layers=4 if q.dim > 2 else 6, seed=seed)
+
+    @classmethod
     def around(
         cls, q: FullRank, kind: Kind = "coupling", layers: int = 4, knots: int = 8, width: int = 32, seed: int = 0
     ) -> "Flow":
@@ -135,10 +141,6 @@ class Flow(AbstractReparameterised):
     def noise_dim(self) -> int:
         """D."""
         return self.dim
-
-    def affine(self, shift: np.ndarray, scale: np.ndarray) -> "Flow":
-        """The flow of shift + scale ∘ u: the same layers."""
-        return self.linear(shift, np.diag(scale))
 
     def linear(self, shift: np.ndarray, factor: np.ndarray) -> "Flow":
         """The flow of shift + factor u, factor lower triangular: the same layers."""

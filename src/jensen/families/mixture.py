@@ -14,12 +14,13 @@ from jensen.core import AbstractDensity, Draw
 from jensen.core.family import stopped
 from jensen.families.full_rank import FullRank
 from jensen.families.gaussian import AbstractGaussian
+from jensen.families.location_scale import AbstractLocationScale
 
 COMPONENT = "component"
 """The name under which a mixture scores the choice of its component."""
 
 
-class Mixture(AbstractDensity):
+class Mixture(AbstractLocationScale):
     """q(u) = Σ_k π_k q_k(u), π = softmax(logits), with K Gaussian components of one kind.
 
     A draw of the whole mixture scores its component, which is noisy; `jensen.estimators.Stratified` draws from every
@@ -106,8 +107,13 @@ class Mixture(AbstractDensity):
     def host_log_prob(self, points: np.ndarray) -> np.ndarray:
         """log q at points, (count,), in nats."""
         logits = np.asarray(self.logits, float)
-        own = np.stack([part.host_log_prob(points) for part in self.parts], axis=1) + logits
+        own = np.stack([part.host_log_prob(np.asarray(points, float)) for part in self.parts], axis=1) + logits
         return logsumexp(own, axis=1) - logsumexp(logits)
+
+    def host_scored(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points and log q there, in nats."""
+        points = self.host_draws(count, seed)
+        return points, self.host_log_prob(points)
 
     def draw(self, key: PRNGKey, *, pathwise: bool | frozenset[str] = True, scored_by: Self | None = None) -> Draw:
         """A component at random, and a point of it that is reparameterised where asked."""

@@ -8,13 +8,14 @@ import numpy as np
 from jax.scipy.special import digamma, gammaln
 
 from jensen._typing import Array, Flat, Float, PRNGKey, Scalar, leaf
-from jensen.core import AbstractDensity, Draw
+from jensen.core import Draw
 from jensen.core.family import stopped
 from jensen.families.full_rank import FullRank
+from jensen.families.location_scale import AbstractLocationScale
 from jensen.math.gamma_draws import log_gamma_draw
 
 
-class StudentT(AbstractDensity):
+class StudentT(AbstractLocationScale):
     """q(u) = t_ν(u; m, LLᵀ), ν = 2 + exp(log_excess): u = m + L ε √(ν / 2g), ε ~ N(0, I), g ~ Gamma(ν / 2, 1).
 
     Draws are reparameterised in everything, g by implicit differentiation (Figurnov, Mohamed and Mnih 2018). With
@@ -34,6 +35,12 @@ class StudentT(AbstractDensity):
     log_diagonal: Flat
     lower: Float[Array, "dim dim"]
     log_excess: Scalar
+
+    @classmethod
+    def start(cls, q: FullRank, seed: int = 0) -> Self:
+        """Around the Gaussian, with ten degrees of freedom."""
+        del seed
+        return cls.around(q)
 
     @classmethod
     def around(cls, q: FullRank, df: float = 10.0) -> Self:
@@ -56,10 +63,6 @@ class StudentT(AbstractDensity):
     def gaussian(self) -> FullRank:
         """N(m, LLᵀ)."""
         return FullRank(self.loc, self.log_diagonal, self.lower)
-
-    def affine(self, shift: np.ndarray, scale: np.ndarray) -> "StudentT":
-        """The family's member of shift + scale ∘ u."""
-        return self.linear(shift, np.diag(scale))
 
     def linear(self, shift: np.ndarray, factor: np.ndarray) -> "StudentT":
         """The family's member of shift + factor u, factor lower triangular."""

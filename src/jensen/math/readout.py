@@ -21,7 +21,8 @@ def readout(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     @wraps(fn)
     def read(tree: Any) -> Any:
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+        leaves = jax.tree.leaves(tree)
+        if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
             return fn(tree)
         with stored_in(tree):
             return program(tree)

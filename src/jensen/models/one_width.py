@@ -11,6 +11,7 @@ from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
 
+from jensen.models.argument_checks import ConcreteChecks
 from jensen.models.one_trace import OneTrace
 
 _PLAIN = (bool, int, float, np.ndarray)
@@ -56,7 +57,7 @@ def seeded(fn: Callable[..., Any], key: Any = 0) -> Callable[..., Any]:
 
 def watched(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The program in one width of numbers, its sites outside JAX's own loops."""
-    return OneTrace(OneWidth(fn))
+    return ConcreteChecks(OneTrace(OneWidth(fn)))
 
 
 def _same_types(body: Callable[..., Any]) -> Callable[..., Any]:

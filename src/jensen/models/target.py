@@ -14,6 +14,7 @@ from jensen.math.keys import host_keys
 from jensen.math.precision import Precision, float_type, working
 from jensen.math.programs import Graded, primitives
 from jensen.models.bijection import AbstractChart
+from jensen.models.on_host import HostProgram
 from jensen.models.program import NumPyroProgram, program_of
 from jensen.models.structure import Structure
 
@@ -85,10 +86,12 @@ class Target:
         gradients, values: log-density evaluations so far, with and without gradient.
         draws: by which an answer is weighed, at most.
         values_only: whether no gradient of it will be asked for, so that a program of values alone is the cheaper one.
+        few: evaluates it in NumPy, where so few values will be asked for that compiling would take longer.
     """
 
     draws: int = LARGEST
     values_only: bool = False
+    few: HostProgram | None = None
 
     def __init__(
         self, model: AbstractModel, structure: Structure, precision: Precision, initial: np.ndarray | None = None
@@ -185,6 +188,12 @@ class Target:
         found.values_only = True
         return found
 
+    def for_few_values(self) -> "Target":
+        """The same, of which a few dozen values will be asked for, and no gradient."""
+        found = self.for_values()
+        found.few = None if self.heavy else HostProgram(jax.vmap(_log_density, (None, 0)))
+        return found
+
     def value_and_grad(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log densities (rows,) in nats and gradients (rows, D), float64."""
         self.gradients += len(points)
@@ -194,7 +203,10 @@ class Target:
     def value(self, points: np.ndarray) -> np.ndarray:
         """Log densities (rows,) in nats; not a number counts as -inf."""
         self.values += len(points)
-        if self.heavy or self.values_only:
+        if self.few is not None:
+            with working(self.precision):
+                values = self.few.on_host(self.model, self._pad(points)[0])[: len(points)]
+        elif self.heavy or self.values_only:
             values = self._map(_value, points)
         else:  # the gradient costs less than compiling a second program
             values, _ = self._map(_value_and_grad, points)

@@ -18,6 +18,7 @@ from jensen.families.exponential import Product, draw_many
 from jensen.math.keys import host_keys
 from jensen.math.precision import working
 from jensen.math.programs import Program
+from jensen.models.on_host import HostProgram
 
 PILOT = 128
 """Draws on which a choice of what to integrate out is tried."""
@@ -179,7 +180,7 @@ def tempered(q: Product) -> Product:
     scalars = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(q))
     lowest = max(0.5, 1.0 - 1.5 / np.sqrt(max(scalars, 1)))
     powers = np.array([lowest, 0.5 * (1.0 + lowest), 0.25 * (3.0 + lowest), 1.0])
-    inside = jax.device_get(_CONTAINED(q, powers[:-1]))
+    inside = _CONTAINED.on_host(q, powers[:-1])
     factors = {}
     for name, factor in q.factors.items():
         power = powers[int(np.argmax([*inside[name], True]))]
@@ -198,7 +199,7 @@ def _contained(q: Product, powers: Any) -> dict[str, Any]:
     }
 
 
-_CONTAINED = Program(_contained)
+_CONTAINED = HostProgram(_contained)
 
 
 def _conditional(

@@ -70,5 +70,10 @@ class Product(AbstractDensity):
         """Var[z] elementwise by site."""
         return self._by_site({name: factor.variances() for name, factor in self.factors.items()})
 
+    @readout
+    def moments(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """(`means`, `variances`), by one program."""
+        return self.means(), self.variances()
+
     def _by_site(self, values: dict[str, tuple[Array, ...]]) -> dict[str, Array]:
         return {s: v for name, group in values.items() for s, v in zip(self.sites[name], group, strict=True)}

@@ -87,7 +87,7 @@ class PriorAuxiliary(AbstractAuxiliary):
 
     def scores(self, prior: Any) -> bool:
         """Where the prior has components."""
-        return getattr(prior, "num_strata", 1) > 1
+        return prior.num_strata > 1
 
 
 class Factorised(AbstractAuxiliary):

@@ -202,7 +202,7 @@ class Hierarchical(AbstractFamily):
     @property
     def num_strata(self) -> int:
         """Components of the prior, 1 where it has none."""
-        return getattr(self.prior, "num_strata", 1)
+        return self.prior.num_strata
 
     @property
     def log_shares(self) -> Array:

@@ -17,7 +17,7 @@ Signature: TypeAlias = tuple[Stat, ...]
 """The statistics of one site in one term, sorted."""
 
 LINEAR, SQUARE, PAIR = (Stat("power", 1.0),), (Stat("power", 2.0),), (Stat("power", 1.0), Stat("power", 1.0))
-LOG, LOG1M, LOGDET, INVERSE = (Stat("log"),), (Stat("log1m"),), (Stat("logdet"),), (Stat("inverse"),)
+LOG, LOGDET = (Stat("log"),), (Stat("logdet"),)
 INDICATOR, ENTROPY = (Stat("indicator"),), (Stat("entropy"),)
 MAX_COUPLED = 4000
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from jensen._typing import Array, Scalar
 from jensen.models.conjugacy.arrays import contract, is_concrete
+from jensen.models.conjugacy.statistics import evaluated
 from jensen.models.conjugacy.terms import (
     Atom,
     Axis,
@@ -124,14 +125,7 @@ def _statistic(atom: Atom, value: Array, listed: np.ndarray | None) -> Array:
     if listed is not None:
         shape = (-1,) + (1,) * value.ndim
         return (value == jnp.asarray(listed).reshape(shape)).astype(jnp.result_type(float))
-    functions: dict[str, Callable[[Array], Array]] = {
-        "power": lambda z: z**atom.stat.power,
-        "log": jnp.log,
-        "log1m": lambda z: jnp.log1p(-z),
-        "logdet": lambda z: jnp.linalg.slogdet(z)[1],
-        "inverse": jnp.linalg.inv,
-    }
-    return functions[atom.stat.kind](value)
+    return evaluated(atom.stat, value)
 
 
 def reduced(terms: Mapping[str, Sequence[Term]], by_row: bool = False) -> tuple[Skeleton, list[Any]]:

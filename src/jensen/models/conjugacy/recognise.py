@@ -9,7 +9,6 @@ from numpyro.distributions import constraints
 from jensen._errors import ModelError
 from jensen._typing import Array
 from jensen.families.exponential import (
-    AbstractExponentialFactor,
     Beta,
     Categorical,
     CategoricalCopies,
@@ -23,24 +22,25 @@ from jensen.families.exponential import (
 from jensen.models.conjugacy.blocks import (
     ENTROPY,
     INDICATOR,
-    INVERSE,
     LINEAR,
     LOG,
-    LOG1M,
-    LOGDET,
     MAX_COUPLED,
     PAIR,
     SQUARE,
     Block,
     HostNatural,
-    Signature,
     signature,
 )
 from jensen.models.conjugacy.chains import chain_axes, discrete_chain, gaussian_chain, is_discrete_pair
-from jensen.models.conjugacy.energy import Energy, SiteTerm
+from jensen.models.conjugacy.energy import Energy
+from jensen.models.conjugacy.occurrences import Occurrences
 from jensen.models.conjugacy.terms import Atom, Map, Stat, same_map
 from jensen.models.conjugacy.trace import SiteInfo
 from jensen.models.conjugacy.value import describe_term
+
+Maker: TypeAlias = Callable[[Occurrences], Block]
+RECOGNISERS: dict[type, tuple[Maker, ...]] = {}
+"""Kind of support -> what makes the block of a latent on it, tried in order: the first that does not refuse."""
 
 
 def recognise(site: SiteInfo, energy: Energy, sites: dict[str, SiteInfo]) -> Block:
@@ -48,11 +48,11 @@ def recognise(site: SiteInfo, energy: Energy, sites: dict[str, SiteInfo]) -> Blo
 
     Raises a `ModelError` that names the site, the term and where it comes from when no family has these statistics.
     """
-    uses = _uses(site, energy)
+    seen = Occurrences.of(site, energy, sites)
     if site.values is not None:
-        return _discrete(site, uses, sites)
-    maker = RECOGNISERS.get(type(site.base_support))
-    if maker is None:
+        return _discrete(seen)
+    makers = RECOGNISERS.get(type(site.base_support), ())
+    if not makers:
         raise ModelError(
             f"The latent '{site.name}' has support {described(site.support)}, for which no exponential family is "
             "known here.",
@@ -60,7 +60,24 @@ def recognise(site: SiteInfo, energy: Energy, sites: dict[str, SiteInfo]) -> Blo
             "Use a prior on the real line, the positive half-line, [0, 1], the simplex or the positive definite "
             "matrices; or use advi, which transforms any support.",
         )
-    return maker(site, uses, sites)
+    refusals = []
+    for maker in makers:
+        try:
+            return maker(seen)
+        except ModelError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
+
+
+def recognises(*supports: Any) -> Callable[[Maker], Maker]:
+    """Register what makes the block of latents on these supports, after what is registered for them already."""
+
+    def register(maker: Maker) -> Maker:
+        for support in supports:
+            RECOGNISERS[type(support)] = (*RECOGNISERS.get(type(support), ()), maker)
+        return maker
+
+    return register
 
 
 def described(support: Any) -> str:
@@ -72,60 +89,10 @@ def described(support: Any) -> str:
     return f"{name}({', '.join(plain) if len(plain) == len(given) else 'bounds from data'})" if given else name
 
 
-Uses: TypeAlias = list[tuple[Signature, tuple[Atom, ...], SiteTerm]]
-
-
-def _uses(site: SiteInfo, energy: Energy) -> Uses:
-    uses = []
-    for entry in energy.terms:
-        atoms = tuple(a for a in entry.term.atoms if a.site == site.name)
-        if atoms:
-            uses.append((signature(atoms), atoms, entry))
-    return uses
-
-
-def _refuse(site: SiteInfo, entry: SiteTerm, sites: dict[str, SiteInfo], family: str, remedy: str) -> ModelError:
-    where = site.where if entry.site == site.name else f"{site.where} The term: {sites[entry.site].where}"
-    return ModelError(
-        f"The latent '{site.name}' enters the log joint through [{describe_term(entry.term)}], from site "
-        f"'{entry.site}', which is not a sufficient statistic of {family}.",
-        where,
-        remedy,
-    )
-
-
-def _check(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo], allowed: Sequence[Signature], family: str) -> None:
-    for found, _, entry in uses:
-        if found not in allowed:
-            raise _refuse(site, entry, sites, family, _remedy(found))
-
-
-def _remedy(found: Signature) -> str:
-    if any(s.kind == "log" for s in found) and len(found) > 1:
-        return "Give it a Gamma or InverseGamma prior instead of a LogNormal one, or use advi."
-    return "Change the prior or the likelihood so that they are conjugate, or use advi, which needs no conjugacy."
-
-
-def _site_block(
-    site: SiteInfo,
-    names: dict[Signature, str],
-    shapes: dict[str, tuple[int, ...]],
-    factor: Callable[[Natural], AbstractExponentialFactor],
-    start: Callable[[np.random.Generator, tuple[int, ...]], HostNatural],
-    at: Callable[..., HostNatural],
-    nearby: Callable[[np.random.Generator, HostNatural], HostNatural] | None = None,
-) -> Block:
-    """A block whose every term holds one atom, found by its statistic under the site's own axes."""
-
-    def find(moments: Natural, atoms: Sequence[Atom]) -> tuple[Array, tuple[Map, ...]]:
-        return moments[names[signature(atoms)]], atoms[0].maps
-
-    plates = tuple(p.name for p in site.plates)
-    return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, plates=plates)
-
-
-def _real(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
-    _check(site, uses, sites, (LINEAR, SQUARE, PAIR), "a Gaussian")
+@recognises(constraints.real, constraints.real_vector)
+def _real(seen: Occurrences) -> Block:
+    site, uses = seen.site, seen.uses
+    seen.check((LINEAR, SQUARE, PAIR), "a Gaussian")
     coupled = sorted(
         {
             i
@@ -136,24 +103,20 @@ def _real(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
         }
     )
     if not coupled:
-        return _normal(site)
+        return _normal(seen)
     axes = chain_axes([(atoms[0], atoms[1]) for found, atoms, _ in uses if found == PAIR])
     return _coupled_normal(site, coupled) if axes is None else gaussian_chain(site, axes)
 
 
-def _normal(site: SiteInfo) -> Block:
-    def at(value: np.ndarray) -> HostNatural:
-        return {"z": value, "zz": value**2}
+def _normal(seen: Occurrences) -> Block:
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return 0.1 * rng.normal(size=shape)
 
-    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
-        return at(0.1 * rng.normal(size=shape))
-
-    def nearby(rng: np.random.Generator, moments: HostNatural) -> HostNatural:
+    def nearby(rng: np.random.Generator, moments: HostNatural) -> np.ndarray:
         sd = np.sqrt(np.maximum(moments["zz"] - moments["z"] ** 2, 0.0))
-        return at(moments["z"] + sd * rng.normal(size=site.shape))
+        return moments["z"] + sd * rng.normal(size=seen.site.shape)
 
-    shapes: dict[str, tuple[int, ...]] = {"z": site.shape, "zz": site.shape}
-    return _site_block(site, {LINEAR: "z", SQUARE: "zz"}, shapes, Normal, start, at, nearby)
+    return seen.block("a Gaussian", {"z": Stat("power", 1.0), "zz": Stat("power", 2.0)}, Normal, start, nearby)
 
 
 def _coupled_normal(site: SiteInfo, coupled: list[int]) -> Block:
@@ -202,9 +165,12 @@ def _coupled_normal(site: SiteInfo, coupled: list[int]) -> Block:
     return Block(site.name, (site.name,), factor, find, shapes, start, at, nearby, plates=plates)
 
 
-def _positive(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
+@recognises(constraints.positive, constraints.nonnegative)
+def _positive(seen: Occurrences) -> Block:
+    site, uses = seen.site, seen.uses
     powers = {found[0].power: entry for found, _, entry in uses if len(found) == 1 and found[0].kind == "power"}
-    _check(site, uses, sites, [LOG, *((Stat("power", p),) for p in powers)], "a gamma distribution on a power of it")
+    family = "a gamma distribution on a power of it"
+    seen.check([LOG, *((Stat("power", p),) for p in powers)], family)
     if len(powers) > 1:
         found = "; ".join(f"[{describe_term(e.term)}] from '{e.site}'" for _, e in sorted(powers.items()))
         raise ModelError(
@@ -225,15 +191,13 @@ def _positive(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
     def factor(natural: Natural) -> GammaPower:
         return GammaPower(natural, power)
 
-    def at(value: np.ndarray) -> HostNatural:
-        return {"power": value**power, "log": np.log(value)}
-
-    names = {(Stat("power", power),): "power", LOG: "log"}
-    shapes: dict[str, tuple[int, ...]] = {"power": site.shape, "log": site.shape}
-    return _site_block(site, names, shapes, factor, lambda rng, shape: at(np.ones(shape)), at)
+    statistics = {"power": Stat("power", power), "log": Stat("log")}
+    return seen.block(family, statistics, factor, lambda rng, shape: np.ones(shape))
 
 
-def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
+@recognises(constraints.unit_interval, constraints.interval(0.0, 1.0), constraints.open_interval(0.0, 1.0))
+def _unit(seen: Occurrences) -> Block:
+    site = seen.site
     support = site.base_support
     bounds = (support.lower_bound, support.upper_bound)
     if not all(isinstance(b, (int, float)) for b in bounds) or bounds != (0, 1):
@@ -243,53 +207,39 @@ def _unit(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
             site.where,
             "Use a Beta prior on [0, 1] and rescale it, or use advi, which transforms any interval.",
         )
-    _check(site, uses, sites, (LOG, LOG1M), "a beta distribution")
-
-    def at(value: np.ndarray) -> HostNatural:
-        return {"log": np.log(value), "log1m": np.log1p(-value)}
-
-    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
-        return at(np.full(shape, 0.5))
-
-    return _site_block(site, {LOG: "log", LOG1M: "log1m"}, dict.fromkeys(("log", "log1m"), site.shape), Beta, start, at)
+    statistics = {"log": Stat("log"), "log1m": Stat("log1m")}
+    return seen.block("a beta distribution", statistics, Beta, lambda rng, shape: np.full(shape, 0.5))
 
 
-def _simplex(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
-    _check(site, uses, sites, (LOG,), "a Dirichlet distribution")
+@recognises(constraints.simplex)
+def _simplex(seen: Occurrences) -> Block:
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.dirichlet(np.full(shape[-1], 10.0), shape[:-1])
 
-    def at(value: np.ndarray) -> HostNatural:
-        return {"log": np.log(value)}
-
-    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
-        return at(rng.dirichlet(np.full(shape[-1], 10.0), shape[:-1]))
-
-    return _site_block(site, {LOG: "log"}, {"log": site.shape}, Dirichlet, start, at)
+    return seen.block("a Dirichlet distribution", {"log": Stat("log")}, Dirichlet, start)
 
 
-def _positive_definite(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
-    inverted = any(found == INVERSE for found, _, _ in uses)
-    linear = INVERSE if inverted else LINEAR
-    _check(site, uses, sites, (linear, LOGDET), "an inverse Wishart" if inverted else "a Wishart distribution")
-    batch = site.shape[:-2]
+@recognises(constraints.positive_definite)
+def _positive_definite(seen: Occurrences) -> Block:
+    inverted = Stat("inverse") in seen.statistics
 
     def factor(natural: Natural) -> Wishart:
         return Wishart(natural, inverted)
 
-    def at(value: np.ndarray) -> HostNatural:
-        return {"matrix": np.linalg.inv(value) if inverted else value, "logdet": np.linalg.slogdet(value)[1]}
+    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(np.eye(shape[-1]), shape)
 
-    def start(rng: np.random.Generator, shape: tuple[int, ...]) -> HostNatural:
-        return at(np.broadcast_to(np.eye(shape[-1]), shape))
-
-    shapes = {"matrix": site.shape, "logdet": batch}
-    return _site_block(site, {linear: "matrix", LOGDET: "logdet"}, shapes, factor, start, at)
+    family = "an inverse Wishart" if inverted else "a Wishart distribution"
+    statistics = {"matrix": Stat("inverse") if inverted else Stat("power", 1.0), "logdet": Stat("logdet")}
+    return seen.block(family, statistics, factor, start)
 
 
-def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
+def _discrete(seen: Occurrences) -> Block:
+    site, uses = seen.site, seen.uses
     pairs = [is_discrete_pair(atoms) for _, atoms, _ in uses]
     for pair, (found, _, entry) in zip(pairs, uses, strict=True):
         if found not in (INDICATOR, ENTROPY) and not pair:
-            raise _refuse(site, entry, sites, "one independent discrete variable per entry", "Use another method.")
+            raise seen.refused(entry, "one independent discrete variable per entry", "Use another method.")
     if any(pairs):
         return discrete_chain(site)
     assert site.values is not None
@@ -342,17 +292,3 @@ def _discrete(site: SiteInfo, uses: Uses, sites: dict[str, SiteInfo]) -> Block:
         potentials=True,
         independent=complete,
     )
-
-
-RECOGNISERS: dict[type, Callable[[SiteInfo, Uses, dict[str, SiteInfo]], Block]] = {
-    type(constraints.real): _real,
-    type(constraints.real_vector): _real,
-    type(constraints.positive): _positive,
-    type(constraints.nonnegative): _positive,
-    type(constraints.unit_interval): _unit,
-    type(constraints.interval(0.0, 1.0)): _unit,
-    type(constraints.open_interval(0.0, 1.0)): _unit,
-    type(constraints.simplex): _simplex,
-    type(constraints.positive_definite): _positive_definite,
-}
-"""Support -> the function that recognises its family."""

@@ -54,8 +54,8 @@ Map: TypeAlias = Axis | Gather
 
 class Stat(NamedTuple):
     """A statistic of a latent: `power` p (z**p, elementwise), `log`, `log1m` (log(1 - z)), `logdet`, `inverse`
-    (matrix inverse), `indicator` (1 where the discrete latent takes the value on the first axis) or `entropy` (of the
-    discrete latent's factor: zero at a point).
+    (matrix inverse), `indicator` (1 where the discrete latent takes the value on the first axis), `entropy` (of the
+    discrete latent's factor: zero at a point), or another of `jensen.models.conjugacy.statistics.STATISTICS`.
     """
 
     kind: str

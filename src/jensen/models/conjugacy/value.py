@@ -361,7 +361,7 @@ def describe_term(term: Term) -> str:
         elif factor.stat.kind == "power":
             parts.append(factor.site if factor.stat.power == 1 else f"{factor.site}^{factor.stat.power:g}")
         else:
-            parts.append(names[factor.stat.kind].format(factor.site))
+            parts.append(names.get(factor.stat.kind, f"{factor.stat.kind}({{}})").format(factor.site))
     if parts[0] in ("1", "-1") and len(parts) > 1:
         parts[:2] = [parts[0][:-1] + parts[1]]
     return "*".join(parts)

@@ -14,8 +14,8 @@ from jensen.models.data_check import Place
 from jensen.models.folding import called
 from jensen.models.indices.known import MISSING, Known, origin
 from jensen.models.indices.needed import encodes
-from jensen.models.indices.positions import scatter_sizes
 from jensen.models.indices.walk import Lookup
+from jensen.models.positions import scatter_sizes
 from jensen.models.user_code import is_user_file
 
 MOST = 100

@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen.models.folding import NUMPY, bind, fold, in_numpy
 from jensen.models.indices.known import Back, Known, LaterError, union
-from jensen.models.indices.positions import flat_positions, gathered, sliced
+from jensen.models.positions import flat_positions, gathered, sliced
 
 ELEMENTWISE = frozenset(NUMPY) | {"convert_element_type", "select_n", "clamp", "integer_pow", "rsqrt"}
 MOVED = frozenset(
