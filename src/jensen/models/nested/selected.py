@@ -115,14 +115,10 @@ def held(order: Elimination, entries: Entries, factor: Factor, noise: Array) -> 
             left = left - 0.5 * factors.solve(order, factor, slopes.spread)
         # A⁻¹ = A₀⁻¹ - B (TᵀT - 1) Bᵀ with B = L⁻ᵀ Q, and A⁻¹ U = B T⁻¹ R
         square = factor.inner.T @ factor.inner - jnp.eye(basis.shape[1])
-        sides = (
-            jnp.concatenate([left, -slopes.log_det * basis @ square], axis=1),
-            jnp.concatenate([spread, basis], axis=1),
-        )
+        apart = -slopes.log_det * basis @ square
+        sides = (jnp.concatenate(both, axis=1) for both in ((left, apart), (spread, basis)))
         inverse = 2.0 * inverse_entries(order, factor)
-        values = slopes.log_det * inverse.at[order.diagonal].multiply(0.5) + entries_of(
-            order, *(jnp.concatenate(side, axis=1) for side in sides)
-        )
+        values = slopes.log_det * inverse.at[order.diagonal].multiply(0.5) + entries_of(order, *sides)
         seen = jax.scipy.linalg.solve_triangular(factor.inner, factor.upper, lower=True)
         a, b = (entries.columns.T @ side for side in (left, spread))
         columns = 2.0 * slopes.log_det * basis @ seen + left @ b.T + spread @ a.T
