@@ -101,8 +101,15 @@ class Order(eqx.Module):
         return factors.log_det(factor)
 
     def held(self, entries: Entries, factor: Factor, noise: Array) -> Held:
-        """log |H|, L⁻ᵀ ε and L ε with derivatives with regard to the entries whose factor this is (`selected.held`)."""
-        return selected.held(self.elimination, entries, factor, noise)
+        """log |H|, L⁻ᵀ ε and L ε with derivatives with regard to the entries whose factor this is.
+
+        Where the latents are many, by the inverse's entries and a flow (`selected.held`), whose derivatives are those
+        of the integral, and of the estimate but for what its draws leave uncertain; else by the factorisation, exactly.
+        """
+        if self.many or not noise.shape[1]:
+            return selected.held(self.elimination, entries, factor, noise)
+        own = self.cholesky(entries)
+        return Held(self.log_det(own), self.solve_upper(own, noise), self.multiply(own, noise))
 
     def root(self, factor: Factor, slope: Array, root: Array) -> Array:
         """The field's mode with its derivative with regard to the gradient there."""
