@@ -45,7 +45,7 @@ def told(order, entries, right):
     """Everything that the algebra says of a matrix."""
 
     def log_det(entries):
-        return order.held(entries, order.cholesky(entries), right[:, :0]).log_det
+        return order.log_det_of(entries, order.cholesky(entries))
 
     factor = order.cholesky(entries)
     root = order.multiply(factor, jnp.eye(order.size))

@@ -124,22 +124,6 @@ def test_more_draws_bring_counts_along_a_walk_nearer_to_the_filter(level):
     np.testing.assert_allclose(level.finer().finer().value(points), exact, atol=0.03)
 
 
-def test_gradients_are_those_of_the_integral_however_draws_are_turned(level, monkeypatch):
-    monkeypatch.setattr("jensen.models.nested.order.MANY", 1)
-    many = level._with(noise=np.random.default_rng(5).normal(size=(models.STEPS, 4000)))
-    model, step = many.model, 1e-4
-
-    def both(model, point):
-        return model.at(point)[0], jax.grad(lambda point: model.at(point)[0])(point)
-
-    with working("double"):
-        program = Program(both)
-        (up, _), (_, slope), (down, _) = (
-            jax.device_get(program(model, np.array([-1.2 + s]))) for s in (step, 0, -step)
-        )
-    assert slope[0] == pytest.approx((up - down) / (2 * step), abs=2e-3)
-
-
 def test_the_pattern_of_a_chain_and_of_a_map_is_found():
     side = 12
     index = np.arange(side * side).reshape(side, side)
@@ -270,10 +254,10 @@ def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
     def both(point, noise):
         density = model.given(point)
         near = model.near(density)
-        held = model.order.held(model.order.precision(density, near.z), near.factor, noise)
-        whole = laplace.remainders(density, near.z, held.spread, noise, model.order).reshape(-1)
-        parts = laplace.remainders_in_parts(density, near.z, held, model.order)
-        return whole, parts, laplace.log_mean_weight(density, near.z, held, noise, model.order)
+        at = near.z, near.factor, noise, model.order
+        whole = laplace.remainders(density, *at).reshape(-1)
+        parts = laplace.remainders_in_parts(density, *at)
+        return whole, parts, laplace.log_mean_weight(density, *at)
 
     monkeypatch.setattr("jensen.models.nested.order.MANY", 1)
     monkeypatch.setattr("jensen.models.nested.order.APART", 1)

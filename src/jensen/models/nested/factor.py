@@ -25,14 +25,13 @@ class Entries(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """L: for every stage the (n,) roots and the (n, k) entries below them, the blocks, (D, q) Q, (q, q) T and R."""
+    """L: for every stage the (n,) roots and the (n, k) entries below them, the blocks, (D, q) Q and (q, q) T."""
 
     roots: tuple[Array, ...]
     below: tuple[Array, ...]
     blocks: tridiagonal.Factor
     basis: Array
     inner: Array
-    upper: Array
 
 
 def cholesky(order: Elimination, entries: Entries) -> Factor:
@@ -57,7 +56,7 @@ def cholesky(order: Elimination, entries: Entries) -> Factor:
     upper = jnp.linalg.cholesky(gram, symmetrize_input=False).T
     basis = jax.scipy.linalg.solve_triangular(upper, turned.T, lower=False, trans=1).T
     inner = jnp.linalg.cholesky(jnp.eye(len(upper)) + (upper * entries.weights) @ upper.T)
-    return own._replace(basis=basis, inner=inner, upper=upper)
+    return own._replace(basis=basis, inner=inner)
 
 
 def nothing(order: Elimination, columns: int, dtype: Any) -> Factor:
@@ -67,12 +66,11 @@ def nothing(order: Elimination, columns: int, dtype: Any) -> Factor:
     blocks = tridiagonal.Factor(*(zeros(line.blocks, line.width, line.width) for _ in range(2)))
     roots = tuple(zeros(len(stage.own)) for stage in order.stages)
     below = tuple(zeros(*stage.near.shape) for stage in order.stages)
-    return Factor(roots, below, blocks, zeros(order.size, columns), *(zeros(columns, columns) for _ in range(2)))
+    return Factor(roots, below, blocks, zeros(order.size, columns), zeros(columns, columns))
 
 
-def _none(columns: Array) -> tuple[Array, Array, Array]:
-    nothing = jnp.zeros((0, 0), columns.dtype)
-    return columns[:, :0], nothing, nothing
+def _none(columns: Array) -> tuple[Array, Array]:
+    return columns[:, :0], jnp.zeros((0, 0), columns.dtype)
 
 
 def log_det(factor: Factor) -> Scalar:

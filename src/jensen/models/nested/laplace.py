@@ -18,7 +18,6 @@ from jax import lax
 from jensen._typing import Array, Scalar
 from jensen.models.nested.factor import Entries, Factor
 from jensen.models.nested.order import Order
-from jensen.models.nested.selected import Held
 from jensen.models.nested.unsummed import Unsummed
 
 MOST, FINAL, AT_ONCE, NUMBERS = 60, 1e-7, 128, 2**16
@@ -112,17 +111,18 @@ def log_integral(density: Unsummed, near: Mode, noise: Array, order: Order) -> S
 
     The mode's derivative is that of one Newton step more (the implicit function theorem), a quadratic's is not needed.
     """
-    z = near.z
-    if not order.quadratic:
-        z = order.root(near.factor, jax.grad(density)(z), z)
-    else:
-        noise = noise[:, :0]
-    held = order.held(order.precision(density, z), near.factor, noise)
-    value = density(z) - 0.5 * held.log_det + 0.5 * order.size * float(np.log(2.0 * np.pi))
-    return value + log_mean_weight(density, z, held, noise, order) if noise.shape[1] else value
+    half_log_2pi = 0.5 * order.size * float(np.log(2.0 * np.pi))
+    if order.quadratic:
+        # f does not change with the mode, and the curvature is the same everywhere
+        entries = order.precision(density, near.z)
+        return density(near.z) - 0.5 * order.log_det_of(entries, near.factor) + half_log_2pi
+    z = order.root(near.factor, jax.grad(density)(near.z), near.z)
+    factor = order.cholesky(order.precision(density, z))
+    value = density(z) - 0.5 * order.log_det(factor) + half_log_2pi
+    return value + log_mean_weight(density, z, factor, noise, order) if noise.shape[1] else value
 
 
-def log_mean_weight(density: Unsummed, mode: Array, held: Held, noise: Array, order: Order) -> Scalar:
+def log_mean_weight(density: Unsummed, mode: Array, factor: Factor, noise: Array, order: Order) -> Scalar:
     """log E exp r; in parts, where the latents are many in a line, and by cumulants, where they are many otherwise.
 
     A remainder that is a sum of parts s_1, ..., s_S, of which only neighbours depend on each other closely, has
@@ -130,9 +130,9 @@ def log_mean_weight(density: Unsummed, mode: Array, held: Held, noise: Array, or
     spread of the weights is that of two parts, however many there are.
     """
     if order.parts == 1:
-        found = remainders(density, mode, held.spread, noise, order)
+        found = remainders(density, mode, factor, noise, order)
         return by_cumulants(found) if order.many else jax.nn.logsumexp(found) - np.log(found.size)
-    parts = remainders_in_parts(density, mode, held, order)
+    parts = remainders_in_parts(density, mode, factor, noise, order)
     pairs, inner = parts[1:] + parts[:-1], parts[1:-1]
     means = [jnp.sum(jax.nn.logsumexp(one, axis=1) - np.log(one.shape[1])) for one in (pairs, inner)]
     return means[0] - means[1]
@@ -148,21 +148,23 @@ def by_cumulants(found: Array) -> Scalar:
     return jnp.mean(even) + 0.5 * jnp.mean(odd**2) + 0.5 * jnp.var(even)
 
 
-def remainders(density: Unsummed, mode: Array, spread: Array, noise: Array, order: Order) -> Array:
-    """R at (D, n) noise, spread, and its mirror, (2, n)."""
-    both = mode + jnp.stack([spread.T, -spread.T])
+def remainders(density: Unsummed, mode: Array, factor: Factor, noise: Array, order: Order) -> Array:
+    """R at (D, n) noise and its mirror, (2, n)."""
+    moved = order.solve_upper(factor, noise).T
+    both = mode + jnp.stack([moved, -moved])
     together = int(np.clip(NUMBERS // max(order.work, 1), 1, AT_ONCE))
     values = lax.map(jax.checkpoint(density), both.reshape(-1, len(mode)), batch_size=together)
     return values.reshape(2, -1) - density(mode) + 0.5 * jnp.sum(noise**2, axis=0)
 
 
-def remainders_in_parts(density: Unsummed, mode: Array, held: Held, order: Order) -> Array:
+def remainders_in_parts(density: Unsummed, mode: Array, factor: Factor, noise: Array, order: Order) -> Array:
     """The same as sums over parts of the latents, (S, 2 n).
 
     Coordinate i has the share δ_i ∫ (∂_i f(m + t δ) + t (H δ)_i) dt over 0 < t < 1. At the mode the integrand begins
     with t²: one node of Gauss's quadrature with this weight is exact up to fourth order in δ.
     """
-    delta, pull = (jnp.concatenate([one, -one], axis=1).T for one in (held.spread, held.pulled))
+    moved, pulled = order.solve_upper(factor, noise), order.multiply(factor, noise)
+    delta, pull = (jnp.concatenate([one, -one], axis=1).T for one in (moved, pulled))
     forces = SHARE * (slopes(density, mode + NODE * delta) + NODE * pull)
     return jax.vmap(order.in_parts)(delta * forces).T
 

@@ -5,15 +5,15 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from scipy import sparse
 
 from jensen._typing import Array, Scalar
 from jensen.models.nested import factor as factors
-from jensen.models.nested import selected
 from jensen.models.nested.curvature import Curvature
 from jensen.models.nested.elimination import Elimination, eliminated, factorising
 from jensen.models.nested.factor import Entries, Factor
-from jensen.models.nested.selected import Held
+from jensen.models.nested.selected import held_log_det, held_root
 from jensen.models.nested.unsummed import Unsummed
 
 MANY, APART = 300, 4
@@ -100,20 +100,25 @@ class Order(eqx.Module):
         """log |H|."""
         return factors.log_det(factor)
 
-    def held(self, entries: Entries, factor: Factor, noise: Array) -> Held:
-        """log |H|, L⁻ᵀ ε and L ε with derivatives with regard to the entries whose factor this is.
+    def log_det_of(self, entries: Entries, factor: Factor) -> Scalar:
+        """log |H| with the derivative with regard to the entries whose factor this is; that of the factor is not used.
 
-        Where the latents are many, by the inverse's entries and a flow (`selected.held`), whose derivatives are those
-        of the integral, and of the estimate but for what its draws leave uncertain; else by the factorisation, exactly.
+        It costs the entries of H⁻¹ where H has some, and no derivative of a factorisation. A term U C Uᵀ adds
+        log |1 + C G| for G = Uᵀ H₀⁻¹ U = 2 Uᵀ X - Xᵀ H₀ X, whose derivative is that with X = H₀⁻¹ U held.
         """
-        if self.many or not noise.shape[1]:
-            return selected.held(self.elimination, entries, factor, noise)
-        own = self.cholesky(entries)
-        return Held(self.log_det(own), self.solve_upper(own, noise), self.multiply(own, noise))
+        own, columns, weights = entries
+        found = held_log_det(self.elimination, own, factor)
+        if not columns.shape[1]:
+            return found
+        bare = lax.stop_gradient(factor._replace(basis=factor.basis[:, :0], inner=factor.inner[:0, :0]))
+        known = lax.stop_gradient(self.solve(bare, columns))
+        sparse_part = self.product(Entries(own, columns[:, :0], weights[:0]), known)
+        gram = columns.T @ known + known.T @ columns - known.T @ sparse_part
+        return found + jnp.linalg.slogdet(jnp.eye(len(weights)) + weights[:, None] * gram)[1]
 
     def root(self, factor: Factor, slope: Array, root: Array) -> Array:
         """The field's mode with its derivative with regard to the gradient there."""
-        return selected.held_root(self.elimination, factor, slope, root)
+        return held_root(self.elimination, factor, slope, root)
 
     def solve(self, factor: Factor, right: Array) -> Array:
         """H⁻¹ b."""

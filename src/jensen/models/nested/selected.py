@@ -4,8 +4,6 @@ From the last latents back to the first: with l below the root r of one that is 
 inverse Z of what is left, its own column of the inverse is -w, and its variance r⁻² + lᵀ w / r.
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +11,9 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from jensen._typing import Array, Scalar
-from jensen.models.nested import factor as factors
 from jensen.models.nested import tridiagonal
 from jensen.models.nested.elimination import Elimination
-from jensen.models.nested.factor import Entries, Factor
+from jensen.models.nested.factor import Factor, log_det, solve
 
 HALVED = 200
 """Rows from which on half a block is taken apart once more."""
@@ -82,67 +79,25 @@ def _of_blocks(factor: tridiagonal.Factor) -> tuple[Array, Array]:
     return lax.scan(step, jnp.zeros_like(factor.diagonal[0]), (factor.diagonal, factor.below), reverse=True)[1]
 
 
-class Held(NamedTuple):
-    """log |A|; L⁻ᵀ ε and L ε of (D, n) standard normal ε, which are draws with precision A and A times them."""
-
-    log_det: Scalar
-    spread: Array
-    pulled: Array
-
-
-def held(order: Elimination, entries: Entries, factor: Factor, noise: Array) -> Held:
-    """What an integral needs of A, as a function of its entries, whose factor is given.
-
-    No factorisation is differentiated. The derivative of log |A| is the inverse's entries. Draws δ are carried along by
-    the linear flow dδ = -½ A⁻¹ dA δ, which keeps them draws with precision A to first order, as dL would with another
-    rotation: dδ δᵀ + δ dδᵀ = -A⁻¹ dA A⁻¹ on average. It costs one solution for all draws.
-    """
+def held_log_det(order: Elimination, values: Array, factor: Factor) -> Scalar:
+    """log |L₀ L₀ᵀ| as a function of the entries whose factor this is; its derivative is the inverse's entries."""
 
     @jax.custom_vjp
-    def of(entries: Entries, factor: Factor) -> Held:
-        return forward(entries, factor)[0]
+    def of(values: Array, factor: Factor) -> Scalar:
+        del values
+        return log_det(factor)
 
-    def forward(entries: Entries, factor: Factor) -> Any:
-        both = factors.solve_upper(order, factor, jnp.concatenate([noise, factor.basis], axis=1))
-        spread, basis = both[:, : noise.shape[1]], both[:, noise.shape[1] :]
-        pulled = factors.multiply(order, factor, noise)
-        return Held(factors.log_det(factor), spread, pulled), (entries, factor, spread, basis)
+    def forward(values: Array, factor: Factor) -> tuple[Scalar, Factor]:
+        return of(values, factor), factor
 
-    def backward(known: Any, slopes: Held) -> tuple[Entries, Factor]:
-        entries, factor, spread, basis = known
-        left = 0.5 * slopes.pulled
-        if noise.shape[1]:
-            left = left - 0.5 * factors.solve(order, factor, slopes.spread)
-        # A⁻¹ = A₀⁻¹ - B (TᵀT - 1) Bᵀ with B = L⁻ᵀ Q, and A⁻¹ U = B T⁻¹ R
-        square = factor.inner.T @ factor.inner - jnp.eye(basis.shape[1])
-        apart = -slopes.log_det * basis @ square
-        sides = (jnp.concatenate(both, axis=1) for both in ((left, apart), (spread, basis)))
-        inverse = 2.0 * inverse_entries(order, factor)
-        values = slopes.log_det * inverse.at[order.diagonal].multiply(0.5) + entries_of(order, *sides)
-        seen = jax.scipy.linalg.solve_triangular(factor.inner, factor.upper, lower=True)
-        a, b = (entries.columns.T @ side for side in (left, spread))
-        columns = 2.0 * slopes.log_det * basis @ seen + left @ b.T + spread @ a.T
-        weights = slopes.log_det * jnp.sum(seen**2, axis=0) + jnp.sum(a * b, axis=1)
-        return Entries(values, columns * entries.weights, weights), jax.tree.map(jnp.zeros_like, factor)
+    def backward(factor: Factor, slope: Scalar) -> tuple[Array, Factor]:
+        twice = 2.0 * inverse_entries(order, factor)
+        once = twice.at[order.diagonal].multiply(0.5)
+        return slope * once, jax.tree.map(jnp.zeros_like, factor)
 
     of.defvjp(forward, backward)
-    return of(entries, lax.stop_gradient(factor))
-
-
-def entries_of(order: Elimination, left: Array, right: Array) -> Array:
-    """Derivatives of Σ aᵀ A b, over the columns of (D, m) a and b, with regard to the (N,) entries of A."""
-    count = len(order.keys)
-    both = jnp.concatenate([jnp.stack([left, right]), jnp.stack([right, left])], axis=2)  # A is symmetric
-    a, b = jnp.concatenate([both, jnp.zeros_like(both[:, :1])], axis=1)
-    found = jnp.zeros(count + 2, left.dtype)
-    rows, columns = (order.line.placed(one[:-1]) for one in (a, b))
-    own = jnp.einsum("gim,gjm->gij", rows, columns)
-    below = jnp.einsum("gim,gjm->gij", jnp.roll(rows, -1, axis=0), columns)
-    found = found.at[order.blocks].set(jnp.stack([own, below]))
-    for stage in order.stages:
-        found = found.at[stage.off].set(jnp.einsum("nm,nkm->nk", a[stage.own], b[stage.near]))
-        found = found.at[stage.diagonal].set(jnp.sum(a[stage.own] * b[stage.own], axis=1))
-    return found.at[order.diagonal].multiply(0.5)[:count]
+    bare = factor._replace(basis=factor.basis[:, :0], inner=factor.inner[:0, :0])
+    return of(values, lax.stop_gradient(bare))
 
 
 def held_root(order: Elimination, factor: Factor, slope: Array, root: Array) -> Array:
@@ -158,7 +113,7 @@ def held_root(order: Elimination, factor: Factor, slope: Array, root: Array) -> 
         return root, factor
 
     def backward(factor: Factor, along: Array) -> tuple[Array, Factor, Array]:
-        moved = factors.solve(order, factor, along[:, None])[:, 0]
+        moved = solve(order, factor, along[:, None])[:, 0]
         return moved, jax.tree.map(jnp.zeros_like, factor), jnp.zeros_like(along)
 
     of.defvjp(forward, backward)
