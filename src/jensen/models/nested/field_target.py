@@ -16,7 +16,7 @@ EACH, HEAVY = 8, 1e6
 """Newton steps of one evaluation; data values from which on few starts and draws have to do."""
 ENTRY, MULTIPLIED = 6, 20
 """Numbers that a program computes, and multiplications of a factorisation, that take as long as one data value."""
-LONG = 2e6
+LONG = 8e6
 """Data values of one evaluation from which on programs are worth being compiled well."""
 AT_ONCE = 16
 """Points of one call at most: draws are padded to them."""
