@@ -146,7 +146,7 @@ def nuts(name: str) -> dict:
     model, data = ROWS[name]()
     begin = defaults._seconds()
     if data is None:
-        from jensen.models import build
+        from jensen._model import build
 
         target = build(model, None, "double")
         kernel, keywords = (

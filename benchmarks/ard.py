@@ -35,8 +35,8 @@ def ours(X, y, warm: bool):
     """(means, covariance, noise precision, figures) of one fit by coordinate ascent."""
     import numpy as np
 
-    from jensen.algorithms.cavi import CAVI
-    from jensen.math.clock import Stopwatch
+    from jensen._conjugate.cavi import CAVI
+    from jensen._math.clock import Stopwatch
 
     def fit(X, y):
         return CAVI().fit_conjugate(regression, {"X": X, "y": y})

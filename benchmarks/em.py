@@ -24,11 +24,11 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from sklearn.mixture import GaussianMixture
 
-from jensen.algorithms.coordinate.plated import ascent_for
-from jensen.algorithms.learning.em import parameter_values
-from jensen.math.precision import working
-from jensen.models.conjugacy import build_conjugate
-from jensen.models.learning import Opened, find_parameters
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.coordinate.plated import ascent_for
+from jensen._learning.em import parameter_values
+from jensen._math.precision import working
+from jensen._model.parameters import Opened, find_parameters
 
 
 def data(n: int, d: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

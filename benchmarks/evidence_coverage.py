@@ -16,9 +16,9 @@ import time
 import numpy as np
 from scipy import optimize, special, stats
 
-from jensen.diagnostics.evidence import evidence
-from jensen.diagnostics.importance import weigh
-from jensen.diagnostics.labellings import View, counted
+from jensen._verdict.evidence import evidence
+from jensen._verdict.importance import weigh
+from jensen._verdict.labellings import View, counted
 
 SIZES = (128, 256, 512, 1024, 2048, 4096, 8192)
 FREEDOM = 4.0

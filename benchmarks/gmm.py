@@ -39,11 +39,11 @@ def ours(X, R0, q, cov, sweeps, snap, precision="double", relaxed=False):
     import numpy as np
     from mixtures import gaussian_mixture
 
-    from jensen.algorithms.coordinate.plated import ascent_for
-    from jensen.algorithms.coordinate.relaxation import Climb
-    from jensen.math.clock import Stopwatch
-    from jensen.math.precision import working
-    from jensen.models.conjugacy import build_conjugate
+    from jensen._conjugate.algebra import build_conjugate
+    from jensen._conjugate.coordinate.plated import ascent_for
+    from jensen._conjugate.coordinate.relaxation import Climb
+    from jensen._math.clock import Stopwatch
+    from jensen._math.precision import working
 
     first = q["nu0"] / (np.diag(q["S0"]) if cov == "full" else q["S0"])
     location = np.broadcast_to(q["m0"], X.shape[1]), (q["b0"] * first) ** -0.5

@@ -21,11 +21,11 @@ import numpyro.distributions as dist
 from numpyro.infer import TraceGraph_ELBO
 
 import jensen as jn
-from jensen.algorithms.blackbox.recipes import chosen_estimator
+from jensen._blackbox.recipes import chosen_estimator
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._model.native import native_target
 from jensen.bounds import ELBO
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.models.native import native_target
 
 DRAWS = 32
 

@@ -20,15 +20,15 @@ import numpyro
 import numpyro.distributions as dist
 
 import jensen as jn
-from jensen.algorithms.blackbox.recipes import chosen_estimator
+from jensen._blackbox.recipes import chosen_estimator
+from jensen._core.family import stopped
+from jensen._estimators.credit import AbstractCredit
+from jensen._estimators.score_function import without_value
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._model.native import NativeTarget, native_target
 from jensen.core import AbstractEstimator, total
-from jensen.core.family import stopped
 from jensen.estimators import Blanket, ScoreFunction, Whole
-from jensen.estimators.credit import AbstractCredit
-from jensen.estimators.score_function import without_value
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.models.native import NativeTarget, native_target
 
 N, DRAWS = 100, 128
 

@@ -24,12 +24,12 @@ import numpyro.distributions as dist
 from scipy import special, stats
 
 import jensen as jn
-from jensen.algorithms.blackbox import table as tables
+from jensen._ascent import table as tables
+from jensen._families.native import Normal, Poisson, Product
+from jensen._hierarchical import family as h
+from jensen._math.precision import working
 from jensen.core import total
 from jensen.families import FullRank
-from jensen.families import hierarchical as h
-from jensen.families.native import Normal, Poisson, Product
-from jensen.math.precision import working
 
 TWO = np.array([[0.1, 0.4], [0.4, 0.1]])
 THREE = np.array([[[0.03, 0.06], [0.06, 0.12]], [[0.06, 0.12], [0.12, 0.43]]])

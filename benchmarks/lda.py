@@ -22,9 +22,9 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from jensen.algorithms.svi import SVI
+from jensen._conjugate.svi import SVI
+from jensen._math.precision import working
 from jensen.data import Ragged
-from jensen.math.precision import working
 
 
 def topics(word, count, num_topics, num_words, alpha, eta):

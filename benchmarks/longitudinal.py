@@ -23,12 +23,13 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
 import jensen as jn
-from jensen.algorithms.blackbox import ascent, recipes
-from jensen.algorithms.blackbox.start import starting_product
+from jensen._ascent import moves
+from jensen._blackbox import recipes
+from jensen._blackbox.start import starting_product
+from jensen._math.precision import working
+from jensen._math.programs import Program
 from jensen.bounds import ELBO
 from jensen.estimators import Blanket, LeaveOneOut, NoBaseline, ScoreFunction, Whole
-from jensen.math.precision import working
-from jensen.math.programs import Program
 
 NOISE, SPREAD, DRAWS, MANY = 0.5, 0.1, 16, 1000
 RATE, EPOCHS = 0.1, 5
@@ -96,7 +97,7 @@ def estimators(target, q):
 
 def curve(target, estimator, q, seconds, steps, score):
     """(processor seconds, held-out nats) after some of many `steps` steps: of the average over their second half."""
-    run, state = ascent.Chunks(target, estimator, ELBO(), quick=0), ascent.ADAM.init(q)
+    run, state = moves.Chunks(target, estimator, ELBO(), quick=0), moves.ADAM.init(q)
     last = time.process_time()
     run(q, 0.0, state, jr.key(1), steps)
     spent, points, compiled, passes = 0.0, [], time.process_time() - last, 0

@@ -29,7 +29,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from jensen.algorithms.cavi import CAVI
+from jensen._conjugate.cavi import CAVI
 
 COUNT = 40
 

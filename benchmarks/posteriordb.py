@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import jensen as jn
-from jensen.math.clock import Stopwatch
+from jensen._math.clock import Stopwatch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peers import PEERS

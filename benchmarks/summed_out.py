@@ -17,8 +17,8 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.contrib.control_flow import scan
 
-from jensen.math.precision import working
-from jensen.models import build
+from jensen._math.precision import working
+from jensen._model import build
 
 POINTS, REPEATS = 16, 20
 

@@ -29,7 +29,7 @@ os.environ["JENSEN_CACHE"] = "off"  # every run compiles what it tests
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from jensen.math import programs  # noqa: E402
+from jensen._math import programs  # noqa: E402
 
 LARGE = 2_000_000_000
 """Bytes of a worker beyond which it forgets its compiled programs between two files."""

@@ -12,10 +12,10 @@ from numpyro.distributions import constraints
 from rich.console import Console
 
 import jensen as jn
-from jensen.interop.latex import symbol
-from jensen.math.clock import programs_compiled
-from jensen.plan import describe_chart, describe_support
-from jensen.plan.plan import _COLUMNS
+from jensen._explain.latex import symbol
+from jensen._explain.plan import describe_chart, describe_support
+from jensen._explain.plan.plan import _COLUMNS
+from jensen._math.clock import programs_compiled
 from tests.posteriors import SCHOOLS, counts, counts_data, schools
 from tests.zoo import MODELS
 

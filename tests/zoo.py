@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpyro.distributions import constraints
 
-import jensen.bounds as bounds
-import jensen.estimators as estimators
-import jensen.families as families
-from jensen.models import LogDensity
+import jensen._bounds as bounds
+import jensen._estimators as estimators
+import jensen._families as families
+from jensen._model import LogDensity
 from tests.models import zoo_models as m
 
 

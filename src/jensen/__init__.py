@@ -11,52 +11,77 @@ jn.explain(model, data)            # what jensen sees in the model
 jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 from jensen import cache
-from jensen._errors import (
+from jensen._base.errors import (
     DataError,
     JensenError,
+    LongFitWarning,
     ModelError,
     OptionError,
     SavedFitError,
     UndefinedError,
     UntrustedWarning,
 )
-from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
+from jensen._base.version import __version__
+from jensen._bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi, Weighted
+from jensen._estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
+from jensen._fit.fit import fit
+from jensen._fit.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, nested, pathfinder, svi
+from jensen._fit.result import Fit
+from jensen._model import LogDensity
 from jensen.data import Batches, Ragged
-from jensen.estimators import DoublyReparameterised, ExactEntropy, Pathwise, ScoreFunction, StickingTheLanding
-from jensen.fit import fit
-from jensen.methods import advi, amortised, auto, bbvi, cavi, hvm, laplace, naive, nested, pathfinder, svi
-from jensen.models import LogDensity
-from jensen.result import Fit
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+    from jensen._core import AbstractBound, AbstractEstimator
+    from jensen._explain.plan import Plan
+    from jensen._fit.gradient_variance import GradientVariance
+    from jensen.data import AbstractSource
+
 cache.start()
 
 
-def load(path):
-    """Read a fit written by `Fit.save`; see `jensen.interop.files.load`."""
-    from jensen.interop.files import load as read
+def load(path: str | PathLike[str]) -> Fit:
+    """Read a fit written by `Fit.save`; see `jensen._fit.loading.load`."""
+    from jensen._fit.loading import load as read
 
     return read(path)
 
 
-def explain(model, data=None):
-    """What jensen sees in a model: sites, supports, plates, dependencies; see `jensen.plan.Plan`."""
-    from jensen.plan import explain as plan
+def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | AbstractSource | None = None) -> Plan:
+    """What jensen sees in a model: sites, supports, plates, dependencies; see `jensen._explain.plan.Plan`."""
+    from jensen._explain.plan import explain as plan
 
     return plan(model, data)
 
 
-def gradient_variance(model, data=None, q=None, estimators=None, **options):
-    """Bias, variance and cost of gradient estimators; see `jensen.diagnostics.gradient_variance`."""
-    from jensen.diagnostics.gradient_variance import gradient_variance as measure
+def gradient_variance(
+    model: Callable[..., Any] | LogDensity,
+    data: Mapping[str, Any] | None = None,
+    q: Any = None,
+    estimators: Mapping[str, AbstractEstimator] | None = None,
+    *,
+    bound: AbstractBound | None = None,
+    num_gradients: int = 2000,
+    seed: int = 0,
+) -> GradientVariance:
+    """Bias, variance and cost of gradient estimators at one q; see `jensen._fit.gradient_variance`."""
+    from jensen._fit.gradient_variance import gradient_variance as measure
 
-    return measure(model, data, q, estimators, **options)
+    return measure(model, data, q, estimators, bound=bound, num_gradients=num_gradients, seed=seed)
 
 
-def compare(fits):
-    """Several fits side by side; see `jensen.diagnostics.comparison.compare`."""
-    from jensen.diagnostics.comparison import compare as table
+def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Several fits side by side; see `jensen._fit.comparison.compare`."""
+    from jensen._fit.comparison import compare as table
 
     return table(fits)
 
@@ -72,6 +97,7 @@ __all__ = [
     "ImportanceWeighted",
     "JensenError",
     "LogDensity",
+    "LongFitWarning",
     "ModelError",
     "OptionError",
     "Pathwise",
@@ -83,6 +109,7 @@ __all__ = [
     "UndefinedError",
     "UntrustedWarning",
     "Weighted",
+    "__version__",
     "advi",
     "amortised",
     "auto",

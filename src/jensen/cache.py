@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE, LOUDNESS, SILENT = "JENSEN_CACHE", "TF_CPP_MIN_LOG_LEVEL", "3"
-WORTH, LARGEST = 0.1, 1_000_000_000
+WORTH, LARGEST = 0.02, 1_000_000_000
 """Seconds of compilation from which on a program is kept; bytes beyond which the programs read longest ago go."""
 
 
@@ -41,7 +41,7 @@ def folder() -> str | None:
     return _jax().jax_compilation_cache_dir
 
 
-def enable(path: str | os.PathLike | None = None) -> None:
+def enable(path: str | os.PathLike[str] | None = None) -> None:
     """Keep compiled programs in a folder, by default `jensen/programs` in the user's cache folder.
 
     A folder that cannot be made or written to leaves the cache off.

@@ -6,8 +6,13 @@ What coordinate ascent reads is registered: `density` a log density, `statistic`
 `recognises` the exponential family of latents on a support.
 """
 
-from jensen.algorithms.continuous import AbstractContinuous
-from jensen.core import (
+from jensen._conjugate.algebra.densities.registry import density
+from jensen._conjugate.algebra.occurrences import Occurrences
+from jensen._conjugate.algebra.recognise import recognises
+from jensen._conjugate.algebra.statistics import statistic
+from jensen._conjugate.algebra.terms import Stat
+from jensen._conjugate.algebra.value import Value, known_function
+from jensen._core import (
     AbstractAlgorithm,
     AbstractBound,
     AbstractCheck,
@@ -20,16 +25,11 @@ from jensen.core import (
     Outcome,
     Progress,
 )
-from jensen.diagnostics.verdict import Material
-from jensen.families import AbstractGaussian, AbstractLocationScale, FullRank, MeanField
-from jensen.families.exponential import AbstractExponentialFactor
-from jensen.models import Target
-from jensen.models.conjugacy.densities.registry import density
-from jensen.models.conjugacy.occurrences import Occurrences
-from jensen.models.conjugacy.recognise import recognises
-from jensen.models.conjugacy.statistics import statistic
-from jensen.models.conjugacy.terms import Stat
-from jensen.models.conjugacy.value import Value, known_function
+from jensen._families import AbstractGaussian, AbstractLocationScale, FullRank, MeanField
+from jensen._families.exponential import AbstractExponentialFactor
+from jensen._model import Target
+from jensen._modes.continuous import AbstractContinuous
+from jensen._verdict.verdict import Material
 
 __all__ = [
     "AbstractAlgorithm",

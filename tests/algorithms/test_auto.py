@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.algorithms.auto import _choose, _Stage
-from jensen.families import FullRank, LowRank, MeanField
+from jensen._auto.auto import _choose, _Stage
+from jensen._families import FullRank, LowRank, MeanField
 from tests.posteriors import EFFECT, banana, fitted, gaussian, quadratic_model, two_modes
 
 

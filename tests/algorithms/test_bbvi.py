@@ -12,10 +12,10 @@ from numpyro.distributions import constraints
 from scipy import optimize, special, stats
 
 import jensen as jn
-from jensen.algorithms.blackbox import table
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.models.native import native_target
+from jensen._ascent import table
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._model.native import native_target
 
 WEIGHTS = np.random.default_rng(0).uniform(0, 2, (6, 8))
 COUPLING = 0.35

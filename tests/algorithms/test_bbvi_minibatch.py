@@ -12,12 +12,12 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.bounds import ELBO
-from jensen.estimators import Expected, Mixed, Reparameterised
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.models.native import native_target
+from jensen._bounds import ELBO
+from jensen._estimators import Expected, Mixed, Reparameterised
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._math.programs import Program
+from jensen._model.native import native_target
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=6), RNG.normal(size=6)

@@ -8,15 +8,15 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms import covering
-from jensen.algorithms.chosen_family import dependence_graph, start_of_blocks
-from jensen.algorithms.explore import climb, survey
-from jensen.answers.flexible import FlexibleAnswer
-from jensen.answers.gaussian import GaussianAnswer
-from jensen.answers.packing import packed
-from jensen.families import FullRank, MeanField, Mixture, StudentT
-from jensen.math.precision import working
-from jensen.models import build
+from jensen._families import FullRank, MeanField, Mixture, StudentT
+from jensen._gaussian import mode_coverage
+from jensen._gaussian.answer import GaussianAnswer
+from jensen._gaussian.chosen_family import dependence_graph, start_of_blocks
+from jensen._gaussian.flexible_answer import FlexibleAnswer
+from jensen._math.precision import working
+from jensen._model import build
+from jensen._modes.climbs import climb, survey
+from jensen._verdict.packing import packed
 
 
 def arrow(precision, loc):
@@ -149,7 +149,7 @@ def surveyed(log_p, dim):
 
 def test_further_climbs_find_the_modes_and_what_q_misses_is_measured():
     target, found = surveyed(five_modes, 2)
-    modes, unseen = covering.all_modes(target, found, 0)
+    modes, unseen = mode_coverage.all_modes(target, found, 0)
     assert len(modes) == 5
     assert unseen < 0.15
 
@@ -158,13 +158,13 @@ def test_further_climbs_find_the_modes_and_what_q_misses_is_measured():
         with working("double"):
             return jax.tree.map(jnp.asarray, Mixture.of(parts))
 
-    assert covering.uncovered(target, mixture(5), modes, 0)["share_elsewhere"] == 0.0
-    missed = covering.uncovered(target, mixture(3), modes, 0)
+    assert mode_coverage.uncovered(target, mixture(5), modes, 0)["share_elsewhere"] == 0.0
+    missed = mode_coverage.uncovered(target, mixture(3), modes, 0)
     assert missed["share_elsewhere"] == pytest.approx(0.4, abs=0.02)
     assert missed["variance_elsewhere"] > 0.1
 
 
 def test_modes_without_end_are_said_to_be_unknown():
     target, found = surveyed(lambda z: 4.0 * jnp.cos(2.0 * z["u"]).sum() - 0.5 * jnp.sum((z["u"] / 60.0) ** 2), 2)
-    _, unseen = covering.all_modes(target, found, 0)
+    _, unseen = mode_coverage.all_modes(target, found, 0)
     assert unseen > 0.15

@@ -10,15 +10,15 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.algorithms import noncentring
-from jensen.algorithms.adaptive import adapted
-from jensen.algorithms.measured import Measured
-from jensen.answers.gaussian import untried
-from jensen.core import Outcome
-from jensen.families import Flow, FullRank, MeanField
-from jensen.math.precision import working
-from jensen.models import build
-from jensen.models.noncentred import noncentred
+from jensen._core import Outcome
+from jensen._families import Flow, FullRank, MeanField
+from jensen._gaussian import noncentring
+from jensen._gaussian.adaptive import adapted
+from jensen._gaussian.answer import untried
+from jensen._gaussian.family_comparison import Measured
+from jensen._math.precision import working
+from jensen._model import build
+from jensen._nested.noncentred import noncentred
 
 DATA = {"sigma": np.array([15, 10, 16, 11, 9, 11, 10, 18.0]), "y": np.array([28, 8, -3, 7, -1, 1, 18, 12.0])}
 

@@ -8,9 +8,9 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import jensen as jn
-from jensen.algorithms.from_factors import EFFORT, FEWEST, gaussian_near, point_near, steps_for
-from jensen.models import build
-from jensen.models.target import DEAR, STATE
+from jensen._gaussian.start_from_factors import EFFORT, FEWEST, gaussian_near, point_near, steps_for
+from jensen._model import build
+from jensen._model.target import DEAR, STATE
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(np.where(RNG.uniform(size=3000) < 0.3, -1.0, 1.0), 1.0)

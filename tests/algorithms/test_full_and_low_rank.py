@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.algorithms import natural_gaussian
-from jensen.bounds import ELBO
-from jensen.estimators import StickingTheLanding
-from jensen.families import FullRank, LowRank, MeanField
-from jensen.models import build
+from jensen._bounds import ELBO
+from jensen._estimators import StickingTheLanding
+from jensen._families import FullRank, LowRank, MeanField
+from jensen._gaussian import natural_gaussian
+from jensen._model import build
 from tests.posteriors import (
     banana,
     conjugate,
@@ -125,7 +125,7 @@ def test_rank_is_at_most_the_dimension():
 def test_the_engine_takes_back_steps_that_are_not_finite():
     import jax.numpy as jnp
 
-    from jensen.algorithms import stochastic as engine
+    from jensen._ascent import stochastic as engine
 
     model = jn.LogDensity(
         lambda z: jnp.where(jnp.abs(z["x"]) < 2.5, -0.5 * z["x"] ** 2, jnp.nan) + 0.0 * z["x"], {"x": ()}

@@ -8,9 +8,9 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.families import FullRank, MeanField, Mixture
-from jensen.families import hierarchical as h
-from jensen.families.native import Bernoulli, Normal, Poisson
+from jensen._families import FullRank, MeanField, Mixture
+from jensen._families.native import Bernoulli, Normal, Poisson
+from jensen._hierarchical import family as h
 
 TABLE = np.array([[0.1, 0.4], [0.4, 0.1]])
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.algorithms.advi import fit_mean_field
-from jensen.algorithms.fixed_draws import FixedDrawsProblem, linear_response, maximise, standard_start
-from jensen.families import FullRank, MeanField
-from jensen.math.curvature import Dense
-from jensen.models import build
+from jensen._families import FullRank, MeanField
+from jensen._gaussian.advi import fit_mean_field
+from jensen._gaussian.fixed_draws import FixedDrawsProblem, linear_response, maximise, standard_start
+from jensen._math.curvature import Dense
+from jensen._model import build
 from tests.posteriors import fitted, gaussian, logistic_data, quadratic_model
 from tests.runs import ended
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.algorithms.explore import find_starts
-from jensen.algorithms.pathfinder import best_along
-from jensen.math import lbfgs
-from jensen.math.quasi_newton import inverse_hessian
-from jensen.models import build
+from jensen._gaussian.pathfinder import best_along
+from jensen._math import lbfgs
+from jensen._math.quasi_newton import inverse_hessian
+from jensen._model import build
+from jensen._modes.climbs import find_starts
 from tests.posteriors import fitted, gaussian, quadratic_model
 
 

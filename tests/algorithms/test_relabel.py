@@ -8,11 +8,11 @@ import pytest
 from numpyro.contrib.control_flow import scan
 
 import jensen as jn
-from jensen.algorithms.relabel import find_labellings, find_rotations, labellings_of, on_supports
-from jensen.diagnostics.importance import weigh
-from jensen.diagnostics.labellings import View, counted
-from jensen.models import build
-from jensen.models.by_site import by_site
+from jensen._model import build
+from jensen._model.by_site import by_site
+from jensen._modes.relabelling import find_labellings, find_rotations, labellings_of, on_supports
+from jensen._verdict.importance import weigh
+from jensen._verdict.labellings import View, counted
 
 RNG = np.random.default_rng(3)
 Y = np.concatenate([RNG.normal(-4, 1, 25), RNG.normal(0, 0.5, 20), RNG.normal(5, 1, 30)])

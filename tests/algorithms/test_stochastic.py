@@ -6,14 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from jensen._typing import leaf
-from jensen.algorithms import stochastic
-from jensen.algorithms.measured import Measured, measure
-from jensen.bounds import ELBO
-from jensen.estimators import StickingTheLanding
-from jensen.families import FullRank, LowRank, MeanField
-from jensen.models import LogDensity, build
-from jensen.rules import in_running_units
+from jensen._ascent import stochastic
+from jensen._ascent.rules import in_running_units
+from jensen._base.typing import leaf
+from jensen._bounds import ELBO
+from jensen._estimators import StickingTheLanding
+from jensen._families import FullRank, LowRank, MeanField
+from jensen._gaussian.family_comparison import Measured, measure
+from jensen._model import LogDensity, build
 from tests.runs import ended
 
 A = np.array([1.0, 4.0])

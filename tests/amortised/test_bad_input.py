@@ -10,7 +10,7 @@ import pytest
 from numpyro.distributions import constraints
 
 import jensen as jn
-from jensen.models.rows import row_target
+from jensen._amortised.model import row_target
 from tests.amortised import models as m
 
 DATA = {"x": np.array([0.3, -0.8, 1.7, 0.2])}

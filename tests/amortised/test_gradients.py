@@ -10,15 +10,15 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.bounds import ELBO, ImportanceWeighted, Renyi, Weighted
-from jensen.estimators import rows
-from jensen.families import MeanField
-from jensen.families.amortised import Amortised, Shape, encoder_for
-from jensen.families.amortised.row_factors import joint_states
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.models.learning import find_parameters
-from jensen.models.rows import row_target
+from jensen._amortised import row_estimator
+from jensen._amortised.family import Amortised, Shape, encoder_for
+from jensen._amortised.family.row_factors import joint_states
+from jensen._amortised.model import row_target
+from jensen._bounds import ELBO, ImportanceWeighted, Renyi, Weighted
+from jensen._families import MeanField
+from jensen._math.precision import working
+from jensen._math.programs import Program
+from jensen._model.parameters import find_parameters
 from tests.amortised import models as m
 
 COUNT = 5_000
@@ -31,7 +31,7 @@ def setup(model, data, raw, full=False, shared=None):
     encoder = encoder_for(target.rows, shape, m.Constant(jnp.asarray(raw)), target.cut, None, 0)
     dim = target.layout.shared_dim
     q = Amortised(encoder, shared or MeanField(jnp.zeros(dim), jnp.full(dim, -1.0)), shape)
-    return target, rows.Learned(q, {k: jnp.asarray(v) for k, v in target.start.items()})
+    return target, row_estimator.Learned(q, {k: jnp.asarray(v) for k, v in target.start.items()})
 
 
 def estimates(estimator, bound, target, learned, batch=None, count=COUNT):
@@ -63,10 +63,10 @@ def states_of(target):
 def test_the_importance_weighted_gradient_is_doubly_reparameterised(kept, monkeypatch):
     """The golden value: dL_5/dm = 0.1626; with plain path weights (planted) it is 0.741."""
     if not kept:
-        monkeypatch.setattr(rows, "_kept", lambda bound, w: jnp.ones_like(w))
+        monkeypatch.setattr(row_estimator, "_kept", lambda bound, w: jnp.ones_like(w))
     with working("double"):
         target, learned = setup(m.one_normal, {"x": np.full(2, 1.3)}, [0.1, np.log(0.9)])
-        found, error = estimates(rows.RowEstimator(1, 5, None, False), ImportanceWeighted(5), target, learned)
+        found, error = estimates(row_estimator.RowEstimator(1, 5, None, False), ImportanceWeighted(5), target, learned)
     slope, noise = found[1] / 2, error[1] / 2  # two equal rows
     assert bool(abs(slope - 0.1626) < 4.5 * noise + 2e-4) is kept
     if not kept:
@@ -87,7 +87,7 @@ def test_the_elbo_and_its_weighted_form(beta):
     exact += [(_elbo_normal(*(at + d), beta) - _elbo_normal(*(at - d), beta)) / h for d in np.eye(2) * h]
     with working("double"):
         target, learned = setup(m.one_normal, {"x": np.full(2, 1.3)}, at)
-        assert close(*estimates(rows.RowEstimator(2, 1, None, False), bound, target, learned), exact).all()
+        assert close(*estimates(row_estimator.RowEstimator(2, 1, None, False), bound, target, learned), exact).all()
 
 
 def _exact_code(logit, k):
@@ -108,7 +108,7 @@ def test_codes_are_summed_or_scored_without_bias(kind, k):
         target, learned = setup(m.one_code, {"x": np.full(2, 1.4)}, [logit])
         states = states_of(target) if kind == "summed" else None
         bound = ELBO() if k == 1 else ImportanceWeighted(k)
-        estimator = rows.RowEstimator(2 if k == 1 else 1, k, states, kind == "scored")
+        estimator = row_estimator.RowEstimator(2 if k == 1 else 1, k, states, kind == "scored")
         found, error = estimates(estimator, bound, target, learned)
     assert close(found, error, 2 * exact).all()
     if kind == "summed":
@@ -122,11 +122,16 @@ def test_summed_and_scored_codes_agree_with_everything_else_present():
     raw = [0.2, -0.5, 0.1, 0.4, -0.3]
     with working("double"):
         target, learned = setup(m.both, {"x": x}, raw)
-        summed = estimates(rows.RowEstimator(2, 1, states_of(target), False), ELBO(), target, learned)
-        scored = estimates(rows.RowEstimator(2, 1, None, True), ELBO(), target, learned)
+        summed = estimates(row_estimator.RowEstimator(2, 1, states_of(target), False), ELBO(), target, learned)
+        scored = estimates(row_estimator.RowEstimator(2, 1, None, True), ELBO(), target, learned)
         half = [
             estimates(
-                rows.RowEstimator(2, 1, states_of_rows(target, 2), False), ELBO(), target, learned, rows_, COUNT // 2
+                row_estimator.RowEstimator(2, 1, states_of_rows(target, 2), False),
+                ELBO(),
+                target,
+                learned,
+                rows_,
+                COUNT // 2,
             )
             for rows_ in (np.array([0, 2]), np.array([1, 3]))
         ]
@@ -147,7 +152,7 @@ def test_the_renyi_bound_by_rows_is_between():
     with working("double"):
         target, learned = setup(m.one_normal, {"x": np.full(2, 1.3)}, [0.1, np.log(0.9)])
         values = [
-            estimates(rows.RowEstimator(1, 5, None, False), bound, target, learned)[0][0] / 2
+            estimates(row_estimator.RowEstimator(1, 5, None, False), bound, target, learned)[0][0] / 2
             for bound in (Renyi(0.5, 5), ImportanceWeighted(5))
         ]
     exact = stats.norm(0, np.sqrt(2)).logpdf(1.3)

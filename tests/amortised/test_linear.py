@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.diagnostics.checks import Optimiser, Rows
-from jensen.diagnostics.verdict import Material, verdict
+from jensen._amortised.checks import Rows
+from jensen._verdict.checks import Optimiser
+from jensen._verdict.verdict import Material, verdict
 from tests.amortised import models as m
 
 

@@ -12,13 +12,13 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms.amortised import AmortisedVI
-from jensen.estimators import rows
-from jensen.families import FullRank, MeanField
-from jensen.families.gaussian import LARGEST, SMALLEST, paced
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.models.rows import row_target
+from jensen._amortised import row_estimator
+from jensen._amortised.amortised import AmortisedVI
+from jensen._amortised.model import row_target
+from jensen._families import FullRank, MeanField
+from jensen._families.gaussian import LARGEST, SMALLEST, paced
+from jensen._math.precision import working
+from jensen._math.programs import Program
 from tests.amortised import models as m
 
 W = np.array([[1.0, 0.4], [1.0, -1.1], [1.0, 0.9], [1.0, 0.2]])
@@ -71,13 +71,13 @@ def natural(target, learned, index, scale, key=None):
     """(pull, G) from the rows of a batch."""
     data = {name: jnp.asarray(value)[index] for name, value in target.rows.items()}
     model, key = target.model(len(index)).at(data), jax.random.key(0) if key is None else key
-    return rows.RowEstimator(1, 1, None, False).natural(jn.ELBO(), model, learned, data, scale, key)[2:]
+    return row_estimator.RowEstimator(1, 1, None, False).natural(jn.ELBO(), model, learned, data, scale, key)[2:]
 
 
 @pytest.fixture
 def noise(monkeypatch):
     """Every draw's ε in the place of random ones."""
-    return lambda value: monkeypatch.setattr(rows.jr, "normal", lambda key, shape: jnp.full(shape, value))
+    return lambda value: monkeypatch.setattr(row_estimator.jr, "normal", lambda key, shape: jnp.full(shape, value))
 
 
 @pytest.mark.parametrize("shared", [full, diagonal])
@@ -125,13 +125,13 @@ def test_curvature_is_that_of_the_bound(apart, monkeypatch):
 
     |z| < 4.5 for five numbers fails by chance in one of 3e4 runs. Planted: the signs are made of the bits of the draws.
     """
-    monkeypatch.setattr(rows, "PROBES", 1)
+    monkeypatch.setattr(row_estimator, "PROBES", 1)
     if not apart:
-        monkeypatch.setattr(rows, "APART", 1)
+        monkeypatch.setattr(row_estimator, "APART", 1)
     with working("double"):
         target, learned = begun(bent, full)
         data = {name: jnp.asarray(value) for name, value in target.rows.items()}
-        model, estimator = target.model(4).at(data), rows.RowEstimator(1, 1, None, False)
+        model, estimator = target.model(4).at(data), row_estimator.RowEstimator(1, 1, None, False)
 
         def one(key, learned):
             given = (jn.ELBO(), model, learned, data, 1.0, key)

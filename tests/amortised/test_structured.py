@@ -10,14 +10,14 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.algorithms.amortise.evaluate import Evaluator
-from jensen.algorithms.amortised import AmortisedVI
-from jensen.estimators import rows
-from jensen.families.amortised.row_factors import joint_states
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.models.learning import find_parameters
-from jensen.models.rows import row_target
+from jensen._amortised import row_estimator
+from jensen._amortised.amortised import AmortisedVI
+from jensen._amortised.ascent.evaluate import Evaluator
+from jensen._amortised.family.row_factors import joint_states
+from jensen._amortised.model import row_target
+from jensen._math.precision import working
+from jensen._math.programs import Program
+from jensen._model.parameters import find_parameters
 from tests.amortised import models as m
 
 X = np.array([0.3, -0.8, 1.7])
@@ -53,7 +53,7 @@ def gradients(target, learned):
     """(mean, standard error) of the estimates: value, raw, a, log b, log tau."""
     data = {name: jnp.asarray(value) for name, value in target.rows.items()}
     model = target.model(3)
-    estimator = rows.RowEstimator(1, 1, joint_states(model.layout), False)
+    estimator = row_estimator.RowEstimator(1, 1, joint_states(model.layout), False)
 
     def one(key, data, learned):
         value, slope = estimator.gradient(jn.ELBO(), model.at(data), learned, data, 1.0, key)
@@ -71,7 +71,7 @@ def test_gradients_are_those_of_the_bound_by_hand(setting, whole, monkeypatch):
     """|z| < 4.5 for ten numbers fails by chance in one of 1e4 runs. Planted: the parameters' way through q is lost."""
     target, learned = setting
     if not whole:
-        monkeypatch.setattr(rows, "_added", lambda a, b: a)
+        monkeypatch.setattr(row_estimator, "_added", lambda a, b: a)
     with working("double"):
         at = (RAW, A, LOG_B, LOG_TAU)
         value, slopes = jax.jit(jax.value_and_grad(by_hand, argnums=(0, 1, 2, 3)))(*at)

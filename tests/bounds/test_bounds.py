@@ -10,12 +10,12 @@ import pytest
 from numpyro.distributions import constraints
 from scipy import special, stats
 
-from jensen.bounds import ELBO, ImportanceWeighted
-from jensen.core import AbstractDensity, Draw
-from jensen.estimators.pathwise import log_weights
-from jensen.families import FullRank, MeanField, OnSupport
-from jensen.math.precision import working
-from jensen.models import LogDensity, build
+from jensen._bounds import ELBO, ImportanceWeighted
+from jensen._core import AbstractDensity, Draw
+from jensen._estimators.pathwise import log_weights
+from jensen._families import FullRank, MeanField, OnSupport
+from jensen._math.precision import working
+from jensen._model import LogDensity, build
 from tests.models.zoo_models import normal_mean
 from tests.zoo import BOUNDS
 

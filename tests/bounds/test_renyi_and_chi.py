@@ -10,14 +10,14 @@ import pytest
 from scipy import special, stats
 
 import jensen as jn
-from jensen.bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi
-from jensen.diagnostics.evidence import evidence
-from jensen.diagnostics.importance import weigh
-from jensen.estimators import DoublyReparameterised, Pathwise
-from jensen.families import FullRank
-from jensen.math.precision import working
-from jensen.models import build
-from jensen.models.views import Affine, Unconstrained
+from jensen._bounds import ELBO, ChiUpper, ImportanceWeighted, Renyi
+from jensen._estimators import DoublyReparameterised, Pathwise
+from jensen._families import FullRank
+from jensen._math.precision import working
+from jensen._model import build
+from jensen._model.views import Affine, Unconstrained
+from jensen._verdict.evidence import evidence
+from jensen._verdict.importance import weigh
 
 JOINT = np.array([0.03, 0.002, 0.11])
 PROPOSAL = np.array([0.5, 0.3, 0.2])

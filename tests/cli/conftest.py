@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from jensen.cli.app import app
+from jensen._cli.app import app
 
 LINE = """
 import numpyro

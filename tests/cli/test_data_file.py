@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from jensen import DataError
-from jensen.cli.data_file import read_data
+from jensen._cli.data_file import read_data
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv", "npz", "parquet"])

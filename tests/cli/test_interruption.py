@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import jensen as jn
-from jensen.core import Progress
+from jensen._core import Progress
 
 HOOK = """
 import contextlib, importlib, sys
-from jensen.cli import main
+from jensen._cli import main
 
 def reporter(wanted, name):
     def report(item, seconds):
@@ -18,7 +18,7 @@ def reporter(wanted, name):
             raise KeyboardInterrupt
     yield report
 
-importlib.import_module("jensen.fit").reporter = contextlib.contextmanager(reporter)
+importlib.import_module("jensen._fit.fit").reporter = contextlib.contextmanager(reporter)
 sys.argv = ["jensen", *{arguments!r}]
 main()
 """

@@ -3,7 +3,7 @@
 import pytest
 
 from jensen import LogDensity, ModelError
-from jensen.cli.model_file import load_model
+from jensen._cli.model_file import load_model
 
 HEAD = "import numpyro\nimport numpyro.distributions as dist\n"
 ONE = HEAD + "def height(y):\n    m = numpyro.sample('m', dist.Normal(0, 1))\n"

@@ -12,9 +12,9 @@ import sys
 import pytest
 
 import jensen as jn
-from jensen.cli import outputs as written
-from jensen.cli.session import Session
-from jensen.cli.streams import Heedless, Lost, console
+from jensen._cli import outputs as written
+from jensen._cli.session import Session
+from jensen._cli.streams import Heedless, Lost, console
 from tests.cli.conftest import LINE
 
 FIT = ("fit", "line.py", "-d", "data.csv", "-m", "laplace", "-q")
@@ -85,8 +85,8 @@ def test_a_model_whose_children_print_under_json(folder):
 MOMENTS = {
     "check": ("jensen.Fit.check", signal.SIGINT, 9),
     "SIGTERM in the evidence": ("jensen.Fit.evidence", signal.SIGTERM, 1),
-    "while it is saved": ("jensen.interop.archive.write", signal.SIGINT, 2),
-    "plots": ("jensen.report.plots.save", signal.SIGINT, 1),
+    "while it is saved": ("jensen._fit.archive.write", signal.SIGINT, 2),
+    "plots": ("jensen._report.plots.save", signal.SIGINT, 1),
 }
 
 
@@ -129,7 +129,7 @@ def test_an_interruption_while_the_bound_is_measured_keeps_the_fit(monkeypatch):
     import numpyro
     import numpyro.distributions as dist
 
-    from jensen.answers import GaussianAnswer
+    from jensen._fit.answers import GaussianAnswer
 
     def model(y):
         numpyro.sample("y", dist.Normal(numpyro.sample("mu", dist.Normal(0, 10)), 1), obs=y)
@@ -183,9 +183,9 @@ def test_each_file_is_written_though_others_fail(jensen, folder, monkeypatch):
     def fails(*arguments, **options):
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr("jensen.report.plots.save", fails)
+    monkeypatch.setattr("jensen._report.plots.save", fails)
     monkeypatch.setattr("jensen.Fit.to_arviz", fails)
-    monkeypatch.setattr("jensen.report.plots.images", lambda fit: {})
+    monkeypatch.setattr("jensen._report.plots.images", lambda fit: {})
     done = jensen(*FIT, "-o", "f.jn", "--report", "f.html", "--plots", "p", "--arviz", "f.nc", "--draws", "5")
     assert done.exit_code == 1
     assert done.stderr.count("RuntimeError: no such luck") == 2

@@ -9,7 +9,7 @@ import pytest
 
 import jensen as jn
 from jensen import datasets
-from jensen.cli.options import parse_option
+from jensen._cli.options import parse_option
 
 
 def test_explain(jensen):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from jensen.core import Progress
-from jensen.progress import reporter
+from jensen._core import Progress
+from jensen._fit.progress import reporter
 
 STEPS = [
     (Progress("climbing", 5, -12.5), 0.5),

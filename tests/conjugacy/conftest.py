@@ -3,10 +3,10 @@ import zlib
 import numpy as np
 import pytest
 
-from jensen.algorithms.coordinate.ascent import Ascent
-from jensen.algorithms.coordinate.starts import random_start
-from jensen.math.precision import working
-from jensen.models.conjugacy import conjugate_target
+from jensen._conjugate.algebra import conjugate_target
+from jensen._conjugate.coordinate.ascent import Ascent
+from jensen._conjugate.coordinate.starts import random_start
+from jensen._math.precision import working
 
 from .zoo import ZOO
 

@@ -6,9 +6,9 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from jensen._errors import DataError, ModelError, OptionError
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.svi import SVI
+from jensen._base.errors import DataError, ModelError, OptionError
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.svi import SVI
 
 from .zoo import ZOO
 

@@ -11,11 +11,11 @@ import pytest
 from numpyro import handlers
 from scipy.special import betaln, gammaln, logsumexp, multigammaln
 
-from jensen._errors import JensenError, ModelError
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate.ascent import Ascent
-from jensen.algorithms.coordinate.starts import random_start
-from jensen.models.conjugacy import build_conjugate
+from jensen._base.errors import JensenError, ModelError
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate.ascent import Ascent
+from jensen._conjugate.coordinate.starts import random_start
 
 from .zoo import MIXTURE_X, ZOO
 

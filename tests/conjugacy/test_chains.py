@@ -10,10 +10,10 @@ import pytest
 from numpyro.contrib.control_flow import scan
 from scipy.special import digamma, logsumexp
 
-from jensen._errors import ModelError
-from jensen.algorithms.cavi import CAVI
-from jensen.families.exponential import DiscreteChain, GaussianChain
-from jensen.models.conjugacy import build_conjugate
+from jensen._base.errors import ModelError
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.cavi import CAVI
+from jensen._families.exponential import DiscreteChain, GaussianChain
 
 from .test_joint_blocks import forward_backward
 from .zoo import ZOO

@@ -8,10 +8,10 @@ import pytest
 from numpyro import handlers
 from scipy.special import digamma, softmax
 
-from jensen._errors import ModelError
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate.ascent import Ascent
-from jensen.algorithms.coordinate.starts import given_start
+from jensen._base.errors import ModelError
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate.ascent import Ascent
+from jensen._conjugate.coordinate.starts import given_start
 
 from .zoo import COUNTS, ENTRY_DOC, ENTRY_WORD, ZOO
 

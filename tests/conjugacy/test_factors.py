@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jensen.families.exponential import (
+from jensen._families.exponential import (
     Beta,
     Categorical,
     CategoricalCopies,
@@ -21,7 +21,7 @@ from jensen.families.exponential import (
     Product,
     Wishart,
 )
-from jensen.math.precision import working
+from jensen._math.precision import working
 
 DRAWS = 40_000
 RATE = np.array([[2.0, 0.5], [0.5, 1.0]])

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.algorithms.coordinate import gibbs
-from jensen.answers import answer_for
+from jensen._conjugate.coordinate import gibbs
+from jensen._fit.answers import answer_for
 from tests.runs import ended
 
 FEW, SIX = np.array([0.2, 1.9, 3.1]), np.array([-1.0, -0.2, 0.4, 0.9, 1.5, 2.5])

@@ -8,9 +8,9 @@ import pytest
 from scipy.special import logsumexp
 
 import jensen as jn
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate import plated
-from jensen.math.precision import working
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate import plated
+from jensen._math.precision import working
 
 X = np.array([-4.0, 0.5, 5.0])[np.arange(60) % 3] + np.random.default_rng(7).normal(size=60)
 

@@ -8,10 +8,10 @@ import pytest
 from scipy import integrate, optimize, special, stats
 
 import jensen as jn
-from jensen._errors import JensenError, ModelError
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate import hybrid
-from jensen.models.conjugacy.partial import AveragedEnergy, PartialModel, build_partial, free_fewest
+from jensen._base.errors import JensenError, ModelError
+from jensen._conjugate.algebra.partial import AveragedEnergy, PartialModel, build_partial, free_fewest
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate import hybrid
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(40, 2))

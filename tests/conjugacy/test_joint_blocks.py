@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import digamma, gammaln, logsumexp, multigammaln
 
-from jensen._errors import ModelError, OptionError
-from jensen.algorithms.cavi import CAVI
-from jensen.models.conjugacy import build_conjugate
+from jensen._base.errors import ModelError, OptionError
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.cavi import CAVI
 
 from .zoo import ZOO
 
@@ -120,7 +120,7 @@ def test_chain_is_forward_backward():
 
 
 def test_joint_discrete_factor_by_enumeration():
-    from jensen.families.exponential import DiscreteJoint
+    from jensen._families.exponential import DiscreteJoint
 
     rng = np.random.default_rng(0)
     cliques = (("0,1", (0, 1)), ("1,2", (1, 2)), ("0,3", (0, 3)), ("2", (2,)))

@@ -7,10 +7,11 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from jensen._errors import DataError
-from jensen.algorithms.cavi import CAVI
-from jensen.models.conjugacy import build_conjugate, identity
-from jensen.models.conjugacy import model as derivation
+from jensen._base.errors import DataError
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.algebra import model as derivation
+from jensen._conjugate.cavi import CAVI
+from jensen._program import identity
 
 SCALE = 1.0
 OPTIONS = {"rate": [1.0, 2.0]}

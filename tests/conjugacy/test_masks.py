@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 
-from jensen.algorithms.cavi import CAVI
+from jensen._conjugate.cavi import CAVI
 
 Y = np.array([0.5, np.nan, 2.0])
 

@@ -10,15 +10,15 @@ import pytest
 from scipy.special import digamma, gammaln, logsumexp
 
 import jensen as jn
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate.board import boards, movable
-from jensen.algorithms.coordinate.plated import ascent_for
-from jensen.algorithms.coordinate.proposals import shares
-from jensen.algorithms.coordinate.search import elsewhere_from, reached, settled
-from jensen.algorithms.svi import SVI
-from jensen.math.precision import working
-from jensen.models.conjugacy import build_conjugate
-from jensen.models.conjugacy.components import components
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.algebra.components import components
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate.board import boards, movable
+from jensen._conjugate.coordinate.plated import ascent_for
+from jensen._conjugate.coordinate.proposals import shares
+from jensen._conjugate.coordinate.search import elsewhere_from, reached, settled
+from jensen._conjugate.svi import SVI
+from jensen._math.precision import working
 from tests.conjugacy.test_history import check, reports
 from tests.conjugacy.zoo import ZOO
 
@@ -107,7 +107,7 @@ def test_going_on_as_before_is_no_move(labels):
 
 
 def test_sweeps_after_a_move_are_numbered_on_and_have_their_own_bound(monkeypatch):
-    monkeypatch.setattr("jensen.algorithms.cavi.started", lambda ascent, *_: ([poor(ascent)], _tally()))
+    monkeypatch.setattr("jensen._conjugate.cavi.started", lambda ascent, *_: ([poor(ascent)], _tally()))
 
     def poor(ascent):
         return ascent.advance(ascent.begin({**_random(ascent), "c": {"indicator": np.eye(K)[POOR]}}), 9)
@@ -118,13 +118,13 @@ def test_sweeps_after_a_move_are_numbered_on_and_have_their_own_bound(monkeypatc
 
 
 def _tally():
-    from jensen.algorithms.coordinate.search import Tally
+    from jensen._conjugate.coordinate.search import Tally
 
     return Tally()
 
 
 def _random(ascent):
-    from jensen.algorithms.coordinate.starts import random_start
+    from jensen._conjugate.coordinate.starts import random_start
 
     return random_start(ascent.model, np.random.default_rng(0), False)
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpyro.distributions import constraints
 
-from jensen._errors import ModelError, OptionError
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.naive import Naive
+from jensen._base.errors import ModelError, OptionError
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.naive import Naive
 
 from .zoo import ZOO
 

@@ -8,9 +8,9 @@ import pytest
 from scipy import special, stats
 
 import jensen as jn
-from jensen._errors import ModelError
-from jensen.algorithms.cavi import CAVI
-from jensen.models.conjugacy import build_conjugate, parts
+from jensen._base.errors import ModelError
+from jensen._conjugate.algebra import build_conjugate, parts
+from jensen._conjugate.cavi import CAVI
 
 from .zoo import ZOO
 

@@ -7,15 +7,15 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate.ascent import Ascent
-from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
-from jensen.algorithms.coordinate.plated_sweeps import chunk_size
-from jensen.algorithms.coordinate.starts import random_start
-from jensen.math.clock import programs_compiled
-from jensen.models.conjugacy import build_conjugate, conjugate_target
-from jensen.models.conjugacy.plates import split
-from jensen.models.conjugacy.rows import Rows
+from jensen._conjugate.algebra import build_conjugate, conjugate_target
+from jensen._conjugate.algebra.plates import split
+from jensen._conjugate.algebra.rows import Rows
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate.ascent import Ascent
+from jensen._conjugate.coordinate.plated import PlatedAscent, ascent_for
+from jensen._conjugate.coordinate.plated_sweeps import chunk_size
+from jensen._conjugate.coordinate.starts import random_start
+from jensen._math.clock import programs_compiled
 
 from .zoo import ZOO, padded
 

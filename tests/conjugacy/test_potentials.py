@@ -10,10 +10,10 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 
-from jensen.algorithms.coordinate.minibatch import Minibatches
-from jensen.math.precision import working
-from jensen.math.programs import equal_outputs
-from jensen.models.sources import Piece
+from jensen._conjugate.coordinate.minibatch import Minibatches
+from jensen._data.sources import Piece
+from jensen._math.precision import working
+from jensen._math.programs import equal_outputs
 
 RNG = np.random.default_rng(5)
 WORD, COUNT = RNG.integers(0, 7, (12, 4)), RNG.integers(0, 4, (12, 4))

@@ -8,9 +8,9 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 
-from jensen._errors import DataError, ModelError
-from jensen.algorithms.cavi import CAVI
-from jensen.models.conjugacy import build_conjugate, trace
+from jensen._base.errors import DataError, ModelError
+from jensen._conjugate.algebra import build_conjugate, trace
+from jensen._conjugate.cavi import CAVI
 
 from .zoo import ZOO
 
@@ -191,8 +191,8 @@ def test_plate_of_another_size_is_refused():
 
 def test_a_wrong_rule_is_caught_by_the_structural_check(monkeypatch):
     """A planted bug in a primitive's rule must not go unnoticed."""
-    from jensen.models.conjugacy import primitives
-    from jensen.models.conjugacy.value import power
+    from jensen._conjugate.algebra import primitives
+    from jensen._conjugate.algebra.value import power
 
     monkeypatch.setitem(primitives.RULES, "sqrt", lambda v, p, s: 1.1 * power(v[0], 0.5))
 

@@ -5,11 +5,11 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from jensen.algorithms.coordinate import relaxation
-from jensen.algorithms.coordinate.plated import PlatedAscent, ascent_for
-from jensen.algorithms.coordinate.relaxation import Climb, StepLength
-from jensen.math.precision import working
-from jensen.models.conjugacy import build_conjugate
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.coordinate import relaxation
+from jensen._conjugate.coordinate.plated import PlatedAscent, ascent_for
+from jensen._conjugate.coordinate.relaxation import Climb, StepLength
+from jensen._math.precision import working
 
 
 def slow(y):

@@ -10,17 +10,17 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 
-from jensen._errors import DataError, ModelError, OptionError
-from jensen.algorithms.cavi import CAVI
-from jensen.algorithms.coordinate import batch_starts
-from jensen.algorithms.coordinate.minibatch import Minibatches
-from jensen.algorithms.coordinate.plated import PlatedAscent
-from jensen.algorithms.coordinate.starts import random_start
-from jensen.algorithms.svi import SVI
-from jensen.math.precision import working
-from jensen.models.conjugacy import build_conjugate
-from jensen.models.conjugacy.plates import split
-from jensen.models.sources import Batches, Piece, Ragged, Rows
+from jensen._base.errors import DataError, ModelError, OptionError
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.algebra.plates import split
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate import batch_starts
+from jensen._conjugate.coordinate.minibatch import Minibatches
+from jensen._conjugate.coordinate.plated import PlatedAscent
+from jensen._conjugate.coordinate.starts import random_start
+from jensen._conjugate.svi import SVI
+from jensen._data.sources import Batches, Piece, Ragged, Rows
+from jensen._math.precision import working
 
 from .test_plates import CASES, CENTERS
 from .zoo import ZOO

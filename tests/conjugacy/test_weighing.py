@@ -7,14 +7,14 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms.coordinate.ascent import Ascent
-from jensen.algorithms.coordinate.collapse import Collapse, collapses
-from jensen.algorithms.coordinate.starts import random_start
-from jensen.algorithms.coordinate.weighing import Weigher, gap
-from jensen.families.exponential import GammaPower, Normal, Product, draw_many
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.models.conjugacy import build_conjugate
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.coordinate.ascent import Ascent
+from jensen._conjugate.coordinate.collapse import Collapse, collapses
+from jensen._conjugate.coordinate.starts import random_start
+from jensen._conjugate.coordinate.weighing import Weigher, gap
+from jensen._families.exponential import GammaPower, Normal, Product, draw_many
+from jensen._math.precision import working
+from jensen._math.programs import Program
 
 from .zoo import ZOO
 
@@ -70,9 +70,9 @@ def test_the_gap_is_evidence_less_bound(fit):
 
 
 def test_auto_leaves_gaussians_alone_only_where_they_cannot_gain(fit, monkeypatch):
-    monkeypatch.setattr("jensen.algorithms.auto.NEGLIGIBLE", 10.0)
+    monkeypatch.setattr("jensen._auto.auto.NEGLIGIBLE", 10.0)
     assert [stage["family"] for stage in jn.fit(normal, {"x": X}).outcome.stages] == ["conjugate factors"]
-    monkeypatch.setattr("jensen.algorithms.auto.NEGLIGIBLE", 0.0)
+    monkeypatch.setattr("jensen._auto.auto.NEGLIGIBLE", 0.0)
     assert [stage["family"] for stage in jn.fit(normal, {"x": X}).outcome.stages] == ["conjugate factors", "Gaussian"]
 
 
@@ -91,7 +91,7 @@ def test_densities_alone_are_those_of_the_whole_program(fit, monkeypatch):
     weigher = Weigher(fit.outcome.q, fit.outcome.q.weighables()[0])
     values = weigher.draw(weigher.wide, 300, 4)
     _, *both = weigher(values, 300)
-    monkeypatch.setattr("jensen.algorithms.coordinate.weighing.LONG", 0)
+    monkeypatch.setattr("jensen._conjugate.coordinate.weighing.LONG", 0)
     for alone, together in zip(weigher.densities(values, 300), both, strict=True):
         np.testing.assert_allclose(alone, together, rtol=1e-12)
 

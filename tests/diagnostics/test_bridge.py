@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from jensen.diagnostics.bridge import bridge
+from jensen._verdict.bridge import bridge
 
 LOG_Z = 7.3
 

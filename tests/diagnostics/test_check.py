@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.answers import answer_for
-from jensen.core import Certificate, Outcome
-from jensen.diagnostics.check import as_dict, from_dict
-from jensen.diagnostics.importance import draw_pool
-from jensen.diagnostics.kinetic import drift
-from jensen.diagnostics.moments import compare, flatten
-from jensen.families import FullRank, MeanField
-from jensen.models import build
+from jensen._core import Certificate, Outcome
+from jensen._families import FullRank, MeanField
+from jensen._fit.answers import answer_for
+from jensen._model import build
+from jensen._verdict.check import as_dict, from_dict
+from jensen._verdict.importance import draw_pool
+from jensen._verdict.kinetic import drift
+from jensen._verdict.moments import compare, flatten
 from tests.posteriors import METHODS, cauchy, fitted, gaussian, quadratic_model
 
 

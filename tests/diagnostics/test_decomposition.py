@@ -6,7 +6,7 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.math.precision import working
+from jensen._math.precision import working
 from tests.posteriors import conjugate, conjugate_answer, conjugate_data, exponential, fitted
 
 

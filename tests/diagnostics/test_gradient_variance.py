@@ -12,15 +12,16 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms.blackbox import ascent, recipes
-from jensen.algorithms.blackbox.recipes import choose, chosen_estimator
-from jensen.bounds import ELBO
-from jensen.core import AbstractEstimator
-from jensen.estimators import Blanket, Mixed, Regressed, Reparameterised, ScoreFunction
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.models.native import NativeTarget, native_target
+from jensen._ascent import moves
+from jensen._blackbox import recipes
+from jensen._blackbox.recipes import choose, chosen_estimator
+from jensen._bounds import ELBO
+from jensen._core import AbstractEstimator
+from jensen._estimators import Blanket, Mixed, Regressed, Reparameterised, ScoreFunction
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._math.programs import Program
+from jensen._model.native import NativeTarget, native_target
 
 N = 100
 X = np.random.default_rng(0).normal(3.0, np.sqrt(2.0), size=N)
@@ -159,8 +160,8 @@ def test_a_short_fit_takes_the_quietest_in_theory():
             seen.append(q)
             return later
 
-        steps = ascent.Chunks(target, plain, ELBO(), later=taken, worth=np.inf)
-        q, state, *_ = steps(q, 0.1, ascent.fresh(q), jr.key(0), 3)
+        steps = moves.Chunks(target, plain, ELBO(), later=taken, worth=np.inf)
+        q, state, *_ = steps(q, 0.1, moves.fresh(q), jr.key(0), 3)
         assert steps.estimator is plain
         steps.worth = 1.0  # what is left: less than three more steps
         for _ in range(2):

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.diagnostics.importance import Pool, draw_pool, even, hopeless, smooth, weighted_moments
-from jensen.families import FullRank, LowRank, MeanField
-from jensen.families.heavier import student_log_prob
+from jensen._families import FullRank, LowRank, MeanField
+from jensen._families.heavier import student_log_prob
+from jensen._verdict.importance import Pool, draw_pool, even, hopeless, smooth, weighted_moments
 from tests.posteriors import conjugate_answer, conjugate_data, fitted, gaussian, quadratic_model
 
 

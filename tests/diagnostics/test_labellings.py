@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
-from jensen.algorithms.relabel import Labelling, find_labellings
-from jensen.diagnostics.evidence import evidence
-from jensen.diagnostics.importance import weigh
-from jensen.diagnostics.labellings import Counted, View, count_in_words, counted
+from jensen._modes.relabelling import Labelling, find_labellings
+from jensen._verdict.evidence import evidence
+from jensen._verdict.importance import weigh
+from jensen._verdict.labellings import Counted, View, count_in_words, counted
 
 Y = np.array([-3.1, -2.4, -2.9, 1.9, 2.2, 2.7, 1.4])
 COUNTS = np.array([0.0, 1.0, 2.0, 9.0, 12.0, 8.0])

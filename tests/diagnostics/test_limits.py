@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jensen.cli.show import evidence as evidence_table
-from jensen.diagnostics.evidence import Evidence, evidence
-from jensen.diagnostics.importance import weigh
-from jensen.diagnostics.limits import lower_limit, upper_excess
+from jensen._cli.show import evidence as evidence_table
+from jensen._verdict.evidence import Evidence, evidence
+from jensen._verdict.importance import weigh
+from jensen._verdict.limits import lower_limit, upper_excess
 
 LAWS = {
     "log-normal 0.5": lambda rng, n: rng.normal(-0.25, np.sqrt(0.5), n),

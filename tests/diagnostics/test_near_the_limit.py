@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.answers import answer_for
-from jensen.core import Outcome
-from jensen.diagnostics.importance import draw_pool, joined
-from jensen.diagnostics.moments import compare, compare_exact
-from jensen.families import FullRank
-from jensen.models import build
+from jensen._core import Outcome
+from jensen._families import FullRank
+from jensen._fit.answers import answer_for
+from jensen._model import build
+from jensen._verdict.importance import draw_pool, joined
+from jensen._verdict.moments import compare, compare_exact
 from tests.posteriors import quadratic_model
 
 TARGETS = {

@@ -8,12 +8,12 @@ import pytest
 from scipy.stats import norm
 
 import jensen as jn
-from jensen.algorithms.relabel import labellings_of
-from jensen.diagnostics.checks import states
-from jensen.diagnostics.checks.states import alike
-from jensen.diagnostics.states import Probabilities, Searched, exchanged, search
-from jensen.models import build
-from jensen.models.discrete.restricted import held_at
+from jensen._model import build
+from jensen._model.restricted import held_at
+from jensen._modes.relabelling import labellings_of
+from jensen._verdict.checks import states
+from jensen._verdict.checks.states import alike
+from jensen._verdict.states import Probabilities, Searched, exchanged, search
 
 
 def gate(y):

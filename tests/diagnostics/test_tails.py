@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.diagnostics.checks import Tails
-from jensen.diagnostics.directed import Mixed
-from jensen.diagnostics.profile import Frame, across, climbed, log_marginals
-from jensen.diagnostics.tails import measured as measured_tails
-from jensen.diagnostics.tails import quantiles, tails
+from jensen._verdict.checks import Tails
+from jensen._verdict.directed import Mixed
+from jensen._verdict.profile import Frame, across, climbed, log_marginals
+from jensen._verdict.tails import measured as measured_tails
+from jensen._verdict.tails import quantiles, tails
 
 WANTED = np.array([-3.0, 1.0, 4.0])
 
@@ -106,7 +106,7 @@ def test_tails_that_draws_know_are_no_finding(model):
 
 
 def _material(fit):
-    from jensen.diagnostics.verdict import Material
+    from jensen._verdict.verdict import Material
 
     return Material(fit.answer, fit.pool, fit.answer.draws_of(fit.pool), 0)
 

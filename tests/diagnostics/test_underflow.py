@@ -12,9 +12,9 @@ import pytest
 from scipy.special import gammaln, logsumexp
 
 import jensen as jn
-from jensen.families.exponential.beta import Beta
-from jensen.families.exponential.dirichlet import Dirichlet
-from jensen.families.exponential.gamma import GammaPower
+from jensen._families.exponential.beta import Beta
+from jensen._families.exponential.dirichlet import Dirichlet
+from jensen._families.exponential.gamma import GammaPower
 
 DOCUMENT, WORD, PRIOR = np.repeat([0, 1, 2], [4, 4, 3]), np.array([0, 0, 1, 0, 2, 3, 2, 2, 0, 1, 2]), 0.01
 

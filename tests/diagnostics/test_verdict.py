@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.core import AbstractCheck, Certificate, Finding, Outcome
-from jensen.diagnostics.check import as_dict, from_dict
-from jensen.diagnostics.importance import weigh
-from jensen.diagnostics.verdict import Material, verdict
+from jensen._core import AbstractCheck, Certificate, Finding, Outcome
+from jensen._verdict.check import as_dict, from_dict
+from jensen._verdict.importance import weigh
+from jensen._verdict.verdict import Material, verdict
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.equations.printing import block_lines, latex_lines
-from jensen.equations.render import equations
-from jensen.interop.latex import generative, symbols
+from jensen._explain.equations.printing import block_lines, latex_lines
+from jensen._explain.equations.render import equations
+from jensen._explain.latex import generative, symbols
 
 U, V, Y = np.random.default_rng(0).normal(size=(3, 9))
 

@@ -8,15 +8,15 @@ import pytest
 from rich.console import Console
 
 import jensen as jn
-from jensen.algorithms.coordinate.starts import random_start
-from jensen.equations import update as equations_update
-from jensen.equations.expression import Number
-from jensen.equations.notation import Notation
-from jensen.equations.printing import block_lines, latex_lines, text_lines
-from jensen.equations.render import equations
-from jensen.equations.update import values
-from jensen.math.clock import programs_compiled
-from jensen.models.conjugacy import build_conjugate
+from jensen._conjugate.algebra import build_conjugate
+from jensen._conjugate.coordinate.starts import random_start
+from jensen._explain.equations import update as equations_update
+from jensen._explain.equations.expression import Number
+from jensen._explain.equations.notation import Notation
+from jensen._explain.equations.printing import block_lines, latex_lines, text_lines
+from jensen._explain.equations.render import equations
+from jensen._explain.equations.update import values
+from jensen._math.clock import programs_compiled
 from tests.conjugacy.zoo import MIXTURE_X, ZOO
 from tests.test_plan import assert_latex
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.families import native
+from jensen._families import native
 
 
 @functools.cache

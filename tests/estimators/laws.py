@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from jensen.bounds import ELBO
+from jensen._bounds import ELBO
 
 NUM_KEYS = 200_000
 NODES, MASSES = np.polynomial.hermite_e.hermegauss(40)

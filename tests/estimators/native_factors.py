@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from jensen.families import native
-from jensen.math.precision import working
+from jensen._families import native
+from jensen._math.precision import working
 
 
 def rows(*values):

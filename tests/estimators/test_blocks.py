@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jensen.core import total
-from jensen.estimators.credit import by_blocks
-from jensen.estimators.expectation import surrogate_terms
-from jensen.families.native import Bernoulli, Product
-from jensen.math.precision import working
-from jensen.models.dependence import MANY, Links, links
+from jensen._core import total
+from jensen._estimators.credit import by_blocks
+from jensen._estimators.expectation import surrogate_terms
+from jensen._families.native import Bernoulli, Product
+from jensen._math.precision import working
+from jensen._program.dependence import MANY, Links, links
 
 RNG = np.random.default_rng(0)
 WEIGHT, UPPER = RNG.normal(size=(2, 3)), RNG.normal(size=(4, 2))

@@ -10,13 +10,13 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from jensen.bounds import ELBO, ImportanceWeighted
-from jensen.core import AbstractEstimator
-from jensen.estimators import FixedDraws, Pathwise, StickingTheLanding
-from jensen.families import FullRank, LowRank, MeanField, OnSupport
-from jensen.math.noise import symmetric_draws
-from jensen.math.precision import working
-from jensen.models import LogDensity, build
+from jensen._bounds import ELBO, ImportanceWeighted
+from jensen._core import AbstractEstimator
+from jensen._estimators import FixedDraws, Pathwise, StickingTheLanding
+from jensen._families import FullRank, LowRank, MeanField, OnSupport
+from jensen._math.noise import symmetric_draws
+from jensen._math.precision import working
+from jensen._model import LogDensity, build
 from tests.estimators.laws import assert_unbiased, exact_elbo, per_key, sampled
 from tests.zoo import ESTIMATORS, FAMILIES, MODELS
 

@@ -13,14 +13,24 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from jensen.bounds import ELBO, ImportanceWeighted
-from jensen.core import total
-from jensen.estimators import Blanket, Expected, Mixed, Nested, NoBaseline, Regressed, Scored, ScoreFunction, Stratified
-from jensen.families import FullRank, LowRank, MeanField, Mixture
-from jensen.families import hierarchical as h
-from jensen.families.native import Bernoulli, Categorical, Poisson, Product
-from jensen.math.precision import working
-from jensen.models.dependence import links
+from jensen._bounds import ELBO, ImportanceWeighted
+from jensen._core import total
+from jensen._estimators import (
+    Blanket,
+    Expected,
+    Mixed,
+    NoBaseline,
+    Regressed,
+    Scored,
+    ScoreFunction,
+    Stratified,
+)
+from jensen._families import FullRank, LowRank, MeanField, Mixture
+from jensen._families.native import Bernoulli, Categorical, Poisson, Product
+from jensen._hierarchical import family as h
+from jensen._hierarchical.nested_estimator import Nested
+from jensen._math.precision import working
+from jensen._program.dependence import links
 
 DRAWS = 2.4e5
 NODES, MASSES = np.polynomial.hermite_e.hermegauss(24)

@@ -16,9 +16,9 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from jensen.bounds import ELBO, ImportanceWeighted
-from jensen.core import total
-from jensen.estimators import (
+from jensen._bounds import ELBO, ImportanceWeighted
+from jensen._core import total
+from jensen._estimators import (
     Blanket,
     DoublyReparameterised,
     Expected,
@@ -32,10 +32,10 @@ from jensen.estimators import (
     StickingTheLanding,
     Whole,
 )
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.math.programs import quick_options
-from jensen.models.dependence import links
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._math.programs import quick_options
+from jensen._program.dependence import links
 from tests.estimators.enumeration import exact_elbo, exact_two_particles, grid
 from tests.estimators.native_factors import FACTORS
 from tests.zoo import ESTIMATORS, FAMILIES

@@ -9,14 +9,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from jensen.bounds import ELBO
-from jensen.core import total
-from jensen.estimators import Blanket, Mixed, Regressed, Reparameterised
-from jensen.estimators.neighbours import _slopes, _weights, averaged, neighbours, without
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.math.programs import quick_options
-from jensen.models.dependence import links
+from jensen._bounds import ELBO
+from jensen._core import total
+from jensen._estimators import Blanket, Mixed, Regressed, Reparameterised
+from jensen._estimators.neighbours import _slopes, _weights, averaged, neighbours, without
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._math.programs import quick_options
+from jensen._program.dependence import links
 from tests.estimators.enumeration import exact_elbo, grid, nodes
 from tests.estimators.native_factors import FACTORS
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.estimators.regression import regressed
-from jensen.families.native import Poisson
-from jensen.math.precision import working
+from jensen._estimators.regression import regressed
+from jensen._families.native import Poisson
+from jensen._math.precision import working
 
 
 def test_a_control_without_spread_in_one_half_is_left_out():

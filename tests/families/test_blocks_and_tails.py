@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jensen._errors import OptionError
-from jensen.core import total
-from jensen.families import Blocks, Flow, FullRank, MeanField, Mixture, Structured, StudentT
-from jensen.families.structured import eliminated, padded
-from jensen.math.precision import working
+from jensen._base.errors import OptionError
+from jensen._core import total
+from jensen._families import Blocks, Flow, FullRank, MeanField, Mixture, Structured, StudentT
+from jensen._families.structured import eliminated, padded
+from jensen._math.precision import working
 
 FACTOR = np.array([[0.8, 0.0], [0.5, 0.6]])
 

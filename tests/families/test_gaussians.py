@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jensen.families import FullRank, LowRank, MeanField
-from jensen.math.precision import working
+from jensen._families import FullRank, LowRank, MeanField
+from jensen._math.precision import working
 from tests.zoo import FAMILIES
 
 DIMS = (1, 4)

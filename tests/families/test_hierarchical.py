@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jensen._errors import OptionError
-from jensen.algorithms.hierarchical.moments import moments
-from jensen.core import total
-from jensen.estimators.nested import GAIN, Augmented
-from jensen.families import Flow, FullRank, MeanField, Mixture
-from jensen.families import hierarchical as h
-from jensen.families.native import Bernoulli, Normal, Product
-from jensen.math.precision import working
-from jensen.models.subsample import RowBatch
+from jensen._base.errors import OptionError
+from jensen._core import total
+from jensen._families import Flow, FullRank, MeanField, Mixture
+from jensen._families.native import Bernoulli, Normal, Product
+from jensen._hierarchical import family as h
+from jensen._hierarchical.fitting.moments import moments
+from jensen._hierarchical.nested_estimator import GAIN, Augmented
+from jensen._math.precision import working
+from jensen._model.subsample import RowBatch
 
 
 @pytest.fixture(autouse=True)

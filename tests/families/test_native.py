@@ -9,11 +9,11 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import constraints
 
-from jensen._errors import ModelError
-from jensen.families import native
-from jensen.math.precision import working
-from jensen.models.native import native_target
-from jensen.models.structure import Site
+from jensen._base.errors import ModelError
+from jensen._families import native
+from jensen._math.precision import working
+from jensen._model.native import native_target
+from jensen._program.structure import Site
 from tests.estimators.enumeration import nodes
 from tests.estimators.native_factors import FACTORS
 

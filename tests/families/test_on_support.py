@@ -8,11 +8,11 @@ import pytest
 from numpyro.distributions import constraints
 from scipy import integrate, stats
 
-from jensen._errors import UndefinedError
-from jensen.core import total
-from jensen.families import FullRank, MeanField, OnSupport
-from jensen.math.precision import working
-from jensen.models import LogDensity, build
+from jensen._base.errors import UndefinedError
+from jensen._core import total
+from jensen._families import FullRank, MeanField, OnSupport
+from jensen._math.precision import working
+from jensen._model import LogDensity, build
 from tests.zoo import MODELS
 
 

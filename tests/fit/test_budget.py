@@ -9,8 +9,8 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.core import Progress
-from jensen.fit import _best, drive
+from jensen._core import Progress
+from jensen._fit.loop import _best, drive
 
 X = np.random.default_rng(0).normal(2.0, 3.0, 20)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 import jensen as jn
-from jensen.core import AbstractCheck, Certificate, Finding
+from jensen._core import AbstractCheck, Certificate, Finding
 from tests.posteriors import conjugate, conjugate_data
 
 

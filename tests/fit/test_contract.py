@@ -8,8 +8,8 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.core import Progress
-from jensen.math.clock import programs_compiled
+from jensen._core import Progress
+from jensen._math.clock import programs_compiled
 from tests.posteriors import METHODS, conjugate, conjugate_data, counts, counts_data, fitted, logistic, logistic_data
 
 # ---- the same again ------------------------------------

@@ -10,11 +10,11 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms.moving import moved
-from jensen.answers.chains import ChainsAnswer
-from jensen.core import AbstractAlgorithm, Certificate, Outcome, Progress
-from jensen.families import Chains, FullRank
-from jensen.models import build
+from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
+from jensen._families import Chains, FullRank
+from jensen._gaussian.chains_answer import ChainsAnswer
+from jensen._gaussian.trajectories import moved
+from jensen._model import build
 from tests.runs import ended
 
 

@@ -8,9 +8,9 @@ import pytest
 from numpyro.distributions import constraints
 
 import jensen as jn
-from jensen.algorithms.explore import climb, settle
-from jensen.algorithms.improper import check_integral
-from jensen.models import build
+from jensen._model import build
+from jensen._modes.climbs import climb, settle
+from jensen._modes.improper_posterior import check_integral
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3))
@@ -175,7 +175,7 @@ def test_a_density_that_stops_falling_where_its_latents_underflow_is_proper():
 
 def test_a_density_that_has_lost_its_digits_far_out_is_not_improper():
     """The way of a beta-binomial's log concentration: it falls, and then differences of log Γ at exp(32) are noise."""
-    from jensen.algorithms.improper import _cancelled
+    from jensen._modes.improper_posterior import _cancelled
 
     distance = 2.0 ** np.arange(10)
     noisy = np.where(distance < 32, -1.5 * distance, np.tile([-1.0, 1.0], 5) * 10.0 ** (distance / 2))

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.math.mixing import mixing
+from jensen._math.mixing import mixing
 
 
 def skewed(y):

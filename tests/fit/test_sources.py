@@ -10,8 +10,8 @@ import pytest
 from numpyro import handlers
 
 import jensen as jn
-from jensen.math.clock import programs_compiled
-from jensen.math.programs import Program
+from jensen._math.clock import programs_compiled
+from jensen._math.programs import Program
 
 RNG = np.random.default_rng(8)
 X = RNG.permutation(RNG.normal(size=60) + np.repeat([-2.0, 2.0], 30))

@@ -177,7 +177,7 @@ def test_summary_of_some_sites():
 
 
 def test_weighted_quantiles_by_hand():
-    from jensen.diagnostics.table import _quantiles
+    from jensen._verdict.table import _quantiles
 
     table, weights = np.array([[3.0], [1.0], [2.0], [4.0]]), np.array([0.1, 0.4, 0.4, 0.1])
     assert [q[0] for q in _quantiles(table, weights, (0.05, 0.5, 0.85, 0.95))] == [1.0, 2.0, 3.0, 4.0]

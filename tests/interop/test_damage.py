@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.interop import archive
+from jensen._fit import archive
 from tests.posteriors import fitted
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.interop.files import FORMAT, VERSION
+from jensen._fit.saving import FORMAT, VERSION
 from tests.posteriors import (
     METHODS,
     conjugate,

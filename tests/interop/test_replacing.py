@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import jensen as jn
-from jensen.interop.replacing import replacing
+from jensen._base.replacing import replacing
 from tests.posteriors import fitted
 
 
@@ -90,10 +90,10 @@ def test_reports_and_plots_are_replaced_whole_too(tmp_path, monkeypatch):
     fit = fitted("conjugate", "laplace")
     for name in ("fit.jn", "report.html"):
         (tmp_path / name).write_text("old")
-    monkeypatch.setattr("jensen.interop.replacing.os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr("jensen._base.replacing.os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         fit.save(tmp_path / "fit.jn")
-    monkeypatch.setattr("jensen.report.html.render", lambda fit: "new")
+    monkeypatch.setattr("jensen._report.html.render", lambda fit: "new")
     with pytest.raises(OSError, match="full"):
         fit.report(tmp_path / "report.html")
     assert sorted(os.listdir(tmp_path)) == ["fit.jn", "report.html"]

@@ -8,8 +8,8 @@ import pytest
 from numpyro.distributions import constraints
 
 import jensen as jn
-from jensen.algorithms.learning.variational import Chart, Edge
-from jensen.math import lbfgs
+from jensen._learning.variational import Chart, Edge
+from jensen._math import lbfgs
 from tests.learning import models as m
 
 Y = m.EFFECTS

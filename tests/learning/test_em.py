@@ -9,12 +9,12 @@ import pytest
 from scipy import optimize, stats
 
 import jensen as jn
-from jensen.algorithms.learning.em import left_to_gain
-from jensen.core import Estimates
-from jensen.families.exponential import GammaPower
-from jensen.math.precision import working
-from jensen.models.learning import find_parameters
-from jensen.models.learning.parameter import param_sites
+from jensen._core import Estimates
+from jensen._families.exponential import GammaPower
+from jensen._learning.em import left_to_gain
+from jensen._math.precision import working
+from jensen._model.parameters import find_parameters
+from jensen._model.parameters.parameter import param_sites
 from tests.learning import models as m
 from tests.test_examples import example
 

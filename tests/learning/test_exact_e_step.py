@@ -9,7 +9,7 @@ from numpyro.distributions import constraints
 from scipy import optimize, stats
 
 import jensen as jn
-from jensen.families.exponential import Categorical
+from jensen._families.exponential import Categorical
 
 rng = np.random.default_rng(1)
 X = np.concatenate([rng.gamma(2.0, 1.0, size=100), rng.gamma(20.0, 0.5, size=100)])

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jensen.families.exponential import (
+from jensen._families.exponential import (
     AtMode,
     Beta,
     Dirichlet,
@@ -13,8 +13,8 @@ from jensen.families.exponential import (
     Normal,
     Wishart,
 )
-from jensen.families.exponential.contract import inner
-from jensen.math.precision import working
+from jensen._families.exponential.contract import inner
+from jensen._math.precision import working
 
 rng = np.random.default_rng(0)
 ROOT = rng.normal(size=(3, 3)) + 3 * np.eye(3)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from jensen.math.gamma_draws import log_gamma_draw, log_gamma_draws, log_slope
-from jensen.math.precision import working
+from jensen._math.gamma_draws import log_gamma_draw, log_gamma_draws, log_slope
+from jensen._math.precision import working
 
 SHAPES = np.concatenate([np.logspace(-3, 6, 60), np.linspace(0.5, 5.0, 50)])
 LEVELS = np.array([1e-6, 1e-3, 0.05, 0.2, 0.5, 0.8, 0.95, 0.999, 1 - 1e-6])

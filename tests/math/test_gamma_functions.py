@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from jensen.math.gamma_functions import digamma, gammaln
-from jensen.math.precision import working
+from jensen._math.gamma_functions import digamma, gammaln
+from jensen._math.precision import working
 
 POINTS = np.concatenate([np.logspace(-8, 7, 2001), np.linspace(0.5, 3.0, 1001)])
 CASES = {

@@ -4,7 +4,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from jensen.math import keys
+from jensen._math import keys
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**31 + 5])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jensen.math import lbfgs, linalg
-from jensen.math.quasi_newton import inverse_hessian
+from jensen._math import lbfgs, linalg
+from jensen._math.quasi_newton import inverse_hessian
 
 
 def maximise(evaluate, starts, **options):

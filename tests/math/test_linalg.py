@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jensen.math import linalg
+from jensen._math import linalg
 
 UNITS = [np.ones(4), np.array([1e-6, 1.0, 1e6, 1e3]), np.array([1e-9, 1e9, 1e-3, 1.0])]
 units = pytest.mark.parametrize("scale", UNITS, ids=["one", "wide", "wider"])

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from scipy.stats import qmc
 
-from jensen.math import sobol
-from jensen.math.noise import normal_draws, symmetric_draws
+from jensen._math import sobol
+from jensen._math.noise import normal_draws, symmetric_draws
 
 SIZES = [(2, 1), (8, 1), (16, 3), (64, 3), (64, 16), (30, 7), (100, 50), (256, 64), (10, 40)]
 

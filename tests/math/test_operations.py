@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jensen.math.operations import operations
+from jensen._math.operations import operations
 
 
 def count(fn, *arguments):

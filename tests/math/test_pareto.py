@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from arviz_stats.base.array import array_stats
 
-from jensen.math import pareto
+from jensen._math import pareto
 
 
 @pytest.mark.parametrize("count", [40, 225, 226, 5000])

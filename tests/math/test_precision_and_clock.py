@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jensen.math.clock import Stopwatch, programs_compiled
-from jensen.math.precision import default_precision, float_type, working
+from jensen._math.clock import Stopwatch, programs_compiled
+from jensen._math.precision import default_precision, float_type, working
 
 
 @pytest.fixture(params=[False, True])

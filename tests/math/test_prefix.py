@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jensen.math.prefix import prefix_scan
+from jensen._math.prefix import prefix_scan
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 16, 17, 101])

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.math.programs import _SHARED as SHARED
-from jensen.math.programs import Program
+from jensen._math.programs import _SHARED as SHARED
+from jensen._math.programs import Program
 
 
 def made():

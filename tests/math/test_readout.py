@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.math.readout import readout
+from jensen._math.precision import working
+from jensen._math.programs import Program
+from jensen._math.readout import readout
 
 
 class Scaled(eqx.Module):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jensen.math.curvature import Dense, MatrixFree
-from jensen.math.trust_region import Newton, advance
+from jensen._math.curvature import Dense, MatrixFree
+from jensen._math.trust_region import Newton, advance
 
 
 def matrix_free(matrix):

@@ -6,8 +6,8 @@ import numpyro.distributions as dist
 import pytest
 from scipy.stats import multivariate_t
 
-from jensen.models import build
-from jensen.models.aligned import aligned, log_orthogonal
+from jensen._model import build
+from jensen._model.one_rotation import aligned, log_orthogonal
 
 
 def loadings(rows, columns):

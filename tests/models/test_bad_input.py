@@ -11,9 +11,9 @@ import pytest
 from numpyro import handlers
 from numpyro.distributions import constraints
 
-from jensen._errors import DataError, JensenError, ModelError, OptionError
-from jensen.math.clock import programs_compiled
-from jensen.models import LogDensity, build
+from jensen._base.errors import DataError, JensenError, ModelError, OptionError
+from jensen._math.clock import programs_compiled
+from jensen._model import LogDensity, build
 from tests.models.zoo_models import eight_schools, masked_nan, mixture, normal_mean
 
 Y = np.array([0.5, -1.0, 2.0])

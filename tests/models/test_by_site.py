@@ -6,9 +6,9 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from jensen.algorithms.relabel import labellings_of
-from jensen.models import build
-from jensen.models.by_site import by_site, joined
+from jensen._model import build
+from jensen._model.by_site import by_site, joined
+from jensen._modes.relabelling import labellings_of
 
 
 def alike():

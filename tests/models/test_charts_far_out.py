@@ -6,7 +6,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from jensen.models import build
+from jensen._model import build
 
 PRIORS = {
     "half_normal": dist.HalfNormal(1.0),

@@ -8,10 +8,10 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.contrib.control_flow import scan
 
-from jensen.math.precision import working
-from jensen.models import build
-from jensen.models.analysis import placeholders
-from jensen.models.dependence import MANY, NONE, links
+from jensen._math.precision import working
+from jensen._model import build
+from jensen._program.analysis import placeholders
+from jensen._program.dependence import MANY, NONE, links
 
 Y = np.random.default_rng(0).normal(size=6)
 GROUP = np.array([0, 2, 1, 1, 0, 2])

@@ -14,9 +14,9 @@ import pytest
 import scipy.sparse
 
 import jensen as jn
-from jensen.cli.data_file import read_data
-from jensen.models.data_check import convert
-from jensen.models.door import read
+from jensen._cli.data_file import read_data
+from jensen._data.data_check import convert
+from jensen._model.door import read
 
 Y = np.array([1.0, 2.0, 3.0])
 HIDDEN = np.ma.array([1.0, 2.0, 9.0], mask=[0, 0, 1])

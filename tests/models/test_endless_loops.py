@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import pytest
 from jax.experimental.ode import odeint
 
-from jensen.models import build
+from jensen._model import build
 from tests.zoo import MODELS
 
 TIMES = np.linspace(0.5, 4.0, 6)

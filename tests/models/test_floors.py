@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 import jensen as jn
-from jensen.algorithms.blackbox.start import starting_product
-from jensen.math.precision import working
-from jensen.models.native import native_target
+from jensen._blackbox.start import starting_product
+from jensen._math.precision import working
+from jensen._model.native import native_target
 
 SEEN = np.array([3, 0, 5, 1])
 

@@ -11,8 +11,8 @@ import pytest
 from numpyro.contrib.control_flow import scan
 
 import jensen as jn
-from jensen.models.data_check import convert
-from jensen.models.indices import check_indices, checked, program
+from jensen._data.data_check import convert
+from jensen._program.indices import check_indices, checked, program
 
 N, J = 12, 5
 G = np.arange(N) % J

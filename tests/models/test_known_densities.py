@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jensen.math.precision import working
-from jensen.models import build
+from jensen._math.precision import working
+from jensen._model import build
 from tests.zoo import MODELS
 
 

@@ -11,9 +11,9 @@ from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.infer.util import log_density, potential_energy
 
-from jensen.core import total
-from jensen.math.precision import working
-from jensen.models import LogDensity, Target, build
+from jensen._core import total
+from jensen._math.precision import working
+from jensen._model import LogDensity, Target, build
 from tests.zoo import MODELS
 
 ROWS = 3

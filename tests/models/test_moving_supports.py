@@ -7,8 +7,8 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.models import build
-from jensen.models.purity import repeatable
+from jensen._model import build
+from jensen._program.purity import repeatable
 
 Y = np.random.default_rng(0).uniform(0.2, 0.8, 6)
 

@@ -8,9 +8,9 @@ import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
-from jensen.math.precision import working
-from jensen.models import LogDensity, build
-from jensen.models.noncentred import movable, noncentred
+from jensen._math.precision import working
+from jensen._model import LogDensity, build
+from jensen._nested.noncentred import movable, noncentred
 
 ROOT = np.array([[1.0, 0.0], [0.6, 0.8]])
 

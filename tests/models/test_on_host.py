@@ -6,9 +6,9 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from jensen.math.precision import working
-from jensen.models.argument_checks import ConcreteChecks
-from jensen.models.on_host import HostProgram
+from jensen._math.precision import working
+from jensen._program.argument_checks import ConcreteChecks
+from jensen._program.on_host import HostProgram
 
 RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 4, 5))

@@ -11,11 +11,11 @@ from numpyro.contrib.control_flow import scan
 from scipy import stats
 
 import jensen as jn
-from jensen.math.precision import working
-from jensen.models.build import build
-from jensen.models.data_check import convert
-from jensen.models.native import native_target
-from jensen.models.one_width import seeded
+from jensen._data.data_check import convert
+from jensen._math.precision import working
+from jensen._model.build import build
+from jensen._model.native import native_target
+from jensen._program.number_widths import seeded
 
 SEEN = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]])
 N = SEEN.shape[1]

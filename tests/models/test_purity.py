@@ -17,7 +17,7 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
 import jensen as jn
-from jensen.models.purity import repeatable
+from jensen._program.purity import repeatable
 
 Y = np.random.default_rng(0).normal(1.0, 1.0, 12)
 COUNT = itertools.count()

@@ -10,9 +10,9 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import compute_log_probs
 
-from jensen.math.precision import working
-from jensen.math.programs import quick_options
-from jensen.models.scans import AtOnce, scanned
+from jensen._math.precision import working
+from jensen._math.programs import quick_options
+from jensen._program.scans import AtOnce, scanned
 
 STEPS = 7
 

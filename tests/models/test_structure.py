@@ -8,9 +8,10 @@ import pytest
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
-from jensen.math.clock import programs_compiled
-from jensen.models import Plate, analysis, build
-from jensen.models.build import with_dependencies
+from jensen._math.clock import programs_compiled
+from jensen._model import Plate, build
+from jensen._model.build import with_dependencies
+from jensen._program import analysis
 from tests.zoo import MODELS
 
 

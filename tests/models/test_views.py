@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from jensen.bounds import ELBO
-from jensen.estimators import FixedDraws
-from jensen.families import MeanField
-from jensen.math.noise import symmetric_draws
-from jensen.math.precision import working
-from jensen.models import build
-from jensen.models.views import Affine, Unconstrained
+from jensen._bounds import ELBO
+from jensen._estimators import FixedDraws
+from jensen._families import MeanField
+from jensen._math.noise import symmetric_draws
+from jensen._math.precision import working
+from jensen._model import build
+from jensen._model.views import Affine, Unconstrained
 from tests.zoo import MODELS
 
 SHIFT, SCALE = np.linspace(-0.3, 0.3, 5), np.linspace(0.1, 3.0, 5)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from jensen.math.precision import working
-from jensen.math.programs import Program
-from jensen.models.nested import elimination, selected
-from jensen.models.nested.elimination import eliminated
-from jensen.models.nested.factor import Entries
-from jensen.models.nested.order import Order
+from jensen._math.precision import working
+from jensen._math.programs import Program
+from jensen._nested import elimination, selected_inverse
+from jensen._nested.elimination import eliminated
+from jensen._nested.factor import Entries
+from jensen._nested.order import Order
 
 RNG = np.random.default_rng(11)
 
@@ -62,7 +62,7 @@ def told(order, entries, right):
 def test_factor_solutions_and_log_det_are_those_of_the_dense_matrix(pattern, stages, blocks, monkeypatch):
     monkeypatch.setattr(elimination, "LITTLE", 0.0)
     monkeypatch.setattr(elimination, "WORTH", 1.5)
-    monkeypatch.setattr(selected, "HALVED", 4)
+    monkeypatch.setattr(selected_inverse, "HALVED", 4)
     found = pattern()
     order, size = Order(None, eliminated(found)), found.shape[0]
     assert len(order.elimination.stages) >= stages

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import halfnorm, multivariate_normal
 
-from jensen.models import build
-from jensen.models.nested import Layout, integrated
-from jensen.models.nested.alike import found_kinds
-from jensen.models.nested.layout import Owners
-from jensen.models.noncentred import centring, noncentred
+from jensen._model import build
+from jensen._nested import Layout, integrated
+from jensen._nested.layout import Owners
+from jensen._nested.noncentred import centring, noncentred
+from jensen._nested.shared_nodes import found_kinds
 from tests.nested import models
 
 POINTS = np.array([[0.4, -0.5], [0.9, -1.5], [-0.3, 0.4]])

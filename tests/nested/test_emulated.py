@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen.algorithms.emulating import Known, varies
-from jensen.math.surface import Surface
-from jensen.models.nested import EmulatedTarget, NestedTarget
+from jensen._math.surface import Surface
+from jensen._nested import EmulatedTarget, NestedTarget
+from jensen._nested.emulation import Known, varies
 from tests.nested import models
 
 
@@ -63,7 +63,7 @@ def test_far_from_all_points_a_surface_falls_ever_faster(surface):
 @pytest.fixture(scope="module")
 def fit():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jensen.models.nested.target.DEAR", 0.0)
+        patch.setattr("jensen._nested.target.DEAR", 0.0)
         yield jn.fit(models.counts, {"y": models.COUNTS}, progress=False)
 
 
@@ -96,7 +96,7 @@ def test_how_far_a_density_is_from_another_over_a_posterior():
 
 
 def test_a_surface_through_wrong_values_is_found_out(exact, monkeypatch):
-    monkeypatch.setattr("jensen.models.nested.target.DEAR", 0.0)
+    monkeypatch.setattr("jensen._nested.target.DEAR", 0.0)
     right = Known.at
 
     def bent(self, points):
@@ -121,8 +121,8 @@ def test_a_saved_fit_keeps_its_surface(fit, tmp_path):
 
 
 def test_a_density_that_a_surface_cannot_follow_is_fitted_itself(monkeypatch):
-    monkeypatch.setattr("jensen.models.nested.target.DEAR", 0.0)
-    monkeypatch.setattr("jensen.algorithms.emulating.ROUNDS", 0)
+    monkeypatch.setattr("jensen._nested.target.DEAR", 0.0)
+    monkeypatch.setattr("jensen._nested.emulation.ROUNDS", 0)
     fit = jn.fit(models.counts, {"y": models.COUNTS}, progress=False)
     assert type(fit.answer.target) is NestedTarget
     assert fit.check().verdict in ("trusted", "usable")

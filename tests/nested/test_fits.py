@@ -25,7 +25,7 @@ def test_draws_hold_all_latents_and_what_depends_on_them(fit):
 
 def test_a_table_of_some_sites_has_the_rows_of_the_whole_and_draws_nothing_anew(fit, monkeypatch):
     whole = fit.summary()
-    monkeypatch.setattr("jensen.diagnostics.table._shared", None)
+    monkeypatch.setattr("jensen._verdict.table._shared", None)
     some = fit.summary(["s", "rate"])
     assert list(some.index) == ["s", *(f"rate[{i}]" for i in range(models.GROUPS))]
     np.testing.assert_array_equal(some.loc["rate[3]"], whole.loc["rate[3]"])

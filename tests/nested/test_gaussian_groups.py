@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jensen.algorithms.auto_target import worthwhile
-from jensen.algorithms.turning import in_one_rotation, may_turn
-from jensen.math.precision import working
-from jensen.models import build
-from jensen.models.nested import integrated, on_chart
+from jensen._auto.target import worthwhile
+from jensen._gaussian.rotations import in_one_rotation, may_turn
+from jensen._math.precision import working
+from jensen._model import build
+from jensen._nested import integrated, on_chart
 from tests.nested import models
 
 Y = np.random.default_rng(3).normal(size=(12, 3)) @ np.random.default_rng(4).normal(size=(3, 6))

@@ -6,9 +6,9 @@ import numpyro.distributions as dist
 import pytest
 
 import jensen as jn
-from jensen.algorithms.auto_target import worthwhile
-from jensen.models import build
-from jensen.models.nested import find_groups
+from jensen._auto.target import worthwhile
+from jensen._model import build
+from jensen._nested import find_groups
 from tests.nested import models
 
 Y = np.linspace(-1, 1, models.GROUPS)

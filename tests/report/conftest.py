@@ -7,7 +7,7 @@ import pytest
 
 import jensen as jn
 from jensen import datasets
-from jensen.cli.model_file import load_model
+from jensen._cli.model_file import load_model
 
 mpl.use("Agg")
 

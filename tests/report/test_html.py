@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 import jensen as jn
-from jensen.report.html import render
-from jensen.report.page import Html, table, tag
+from jensen._report.html import render
+from jensen._report.page import Html, table, tag
 
 VOID = {"meta", "img", "br"}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jensen import OptionError
-from jensen.report.labels import choose
+from jensen._report.labels import choose
 
 
 def fit_with(**shapes):

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 import jensen as jn
-from jensen.report import plots
+from jensen._report import plots
 
 
 @pytest.fixture(autouse=True)

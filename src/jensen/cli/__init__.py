@@ -1,11 +1,5 @@
-"""The command line: `jensen fit`, `jensen explain`, `jensen check`, `jensen demo`."""
+"""The command line, as a function: `jensen = "jensen.cli:main"`."""
 
-
-def main() -> None:
-    """Entry point of the `jensen` command."""
-    from jensen.cli.app import app
-
-    app(prog_name="jensen")
-
+from jensen._cli import main
 
 __all__ = ["main"]

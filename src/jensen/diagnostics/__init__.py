@@ -1,1 +1,1 @@
-"""How far to trust an answer: importance weights, a kinetic test, the verdict, the evidence."""
+"""Measures behind a verdict, for those who want them by themselves."""

@@ -12,9 +12,9 @@ import pytest
 from numpyro.contrib.control_flow import scan
 from scipy import stats
 
-from jensen.math.precision import working
-from jensen.math.programs import quick_options
-from jensen.models import build
+from jensen._math.precision import working
+from jensen._math.programs import quick_options
+from jensen._model import build
 from tests.models.discrete.zoo import MODELS, assignments, joint_weights
 
 MASKED_OUT = {"masked rows": 2, "hidden Markov, many": 2}

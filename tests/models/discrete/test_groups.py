@@ -11,12 +11,12 @@ import pytest
 from numpyro.contrib.control_flow import scan
 from scipy import special, stats
 
-from jensen.math.precision import working
-from jensen.math.programs import quick_options
-from jensen.models import build
-from jensen.models.discrete import Mode
-from jensen.models.discrete.layout import DiscreteLayout
-from jensen.models.discrete.selfcheck import contradicted
+from jensen._discrete import Mode
+from jensen._discrete.layout import DiscreteLayout
+from jensen._discrete.selfcheck import contradicted
+from jensen._math.precision import working
+from jensen._math.programs import quick_options
+from jensen._model import build
 
 GROUPS, ROWS = 40, 120
 GROUP = np.random.default_rng(0).integers(0, GROUPS - 2, size=ROWS)  # two groups have no rows

@@ -11,11 +11,11 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
 import jensen as jn
-from jensen.math.precision import working
-from jensen.models import build
-from jensen.models.discrete import Mode
-from jensen.models.discrete.layout import DiscreteLayout, DiscreteSite
-from jensen.models.discrete.selfcheck import contradicted
+from jensen._discrete import Mode
+from jensen._discrete.layout import DiscreteLayout, DiscreteSite
+from jensen._discrete.selfcheck import contradicted
+from jensen._math.precision import working
+from jensen._model import build
 from tests.models.discrete.zoo import MODELS
 
 Y = np.array([0.3, -1.2, 0.8, 2.0])
@@ -171,7 +171,7 @@ def test_impossible_states_leave_the_gradient_finite():
 
 def test_the_states_of_a_scan_are_taken_as_a_chain_where_a_step_sees_the_one_before(monkeypatch):
     """Two trials were one too many: the tables of the steps tell, and the check on the program confirms."""
-    from jensen.models.discrete import bind
+    from jensen._discrete import bind
 
     def chain(linked):
         def model(y):

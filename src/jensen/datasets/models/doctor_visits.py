@@ -8,9 +8,17 @@ predict. Did those who paid a share of the cost go less often?
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from jax import Array
 
 
-def model(plan, health, limited, ill, years, visits=None):
+def model(
+    plan: Array,
+    health: Array,
+    limited: Array,
+    ill: Array,
+    years: Array,
+    visits: Array | None = None,
+) -> None:
     """Visits given person-years; all effects are on the log scale."""
     base = numpyro.sample("base", dist.Normal(1, 1))
     plan_sd = numpyro.sample("plan_sd", dist.HalfNormal(0.5))

@@ -6,9 +6,10 @@ question is how far the eight effects should be pulled towards a common mean.
 
 import numpyro
 import numpyro.distributions as dist
+from jax import Array
 
 
-def model(sigma, y=None):
+def model(sigma: Array, y: Array | None = None) -> None:
     """Effects theta around a common mean mu with spread tau."""
     mu = numpyro.sample("mu", dist.Normal(0, 5))
     tau = numpyro.sample("tau", dist.HalfCauchy(5))

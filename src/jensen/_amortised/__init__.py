@@ -1,0 +1,1 @@
+"""Amortised inference: one network for every row's factors."""

@@ -1,0 +1,1 @@
+"""Stochastic ascent: steps, moves, averages of iterates, and when to stop."""

@@ -1,0 +1,1 @@
+"""The default method: what it finds in a model, and what it tries in turn."""

@@ -1,0 +1,404 @@
+"""The default: coordinate ascent where the model allows it, else the richest Gaussian that the bound supports."""
+
+import dataclasses
+from collections.abc import Generator
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import numpy as np
+
+from jensen._ascent import stochastic
+from jensen._auto import dependent_factors, integrated_latents
+from jensen._auto.target import AutoTarget, prepared
+from jensen._base.errors import OptionError
+from jensen._blackbox.bbvi import BBVI
+from jensen._bounds import ELBO
+from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate import gibbs
+from jensen._conjugate.coordinate.weighing import gap
+from jensen._conjugate.svi import SVI
+from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
+from jensen._core.algorithm import Run
+from jensen._estimators import StickingTheLanding
+from jensen._families import AbstractGaussian, FullRank, LowRank
+from jensen._gaussian import account, natural_gaussian, richer_families, start_from_factors
+from jensen._gaussian import escalation as escalate
+from jensen._gaussian.advi import starting_gaussian
+from jensen._gaussian.collapsing import collapsed
+from jensen._gaussian.family_comparison import WILD, Measured
+from jensen._gaussian.on_target import on_target
+from jensen._math.noise import symmetric_draws
+from jensen._math.precision import Precision
+from jensen._model import Target
+from jensen._model.one_rotation import turns_of
+from jensen._modes.climbs import Survey, climb, diagonal_gaussian, survey
+from jensen._modes.resolution import resolved
+from jensen._nested import FieldTarget, generic
+
+NEGLIGIBLE = 0.05
+"""Nats between bound and evidence that are not worth another family."""
+DENSE, DENSE_STEPS = 600, 100
+"""Coordinates up to which a full covariance is tried after what is cheaper, and its natural-gradient steps."""
+
+
+class Auto(AbstractAlgorithm):
+    """Coordinate ascent where every block of the model is conjugate; else, and against it, Gaussians.
+
+    With many latents or rows the factors of coordinate ascent are kept. Where continuous latents are few, the Gaussian
+    of the next paragraph is fitted as well, discrete ones summed out, unless the factors' bound is the evidence to
+    within 0.05 nats as importance weights see it (0.2, where discrete latents are summed over much), and the higher
+    bound is kept. Its first start is then the optimum of the ascent, and the only one where an evaluation is dear.
+
+    Where blocks leave the model in closed form and few continuous latents are left of more than `dense_limit`, or these
+    are loadings that rotations leave as they are, the Gaussian is one of what is left, in one rotation.
+
+    Where the verdict on either would be untrusted, the factors' draws are moved by Gibbs sweeps, whose conditionals are
+    the ascent's own updates, for as long as these cost some seconds; kept where the chains mix.
+
+    Several climbs, the curvature at the best mode, then Gaussians of rising richness while the bound really rises.
+
+    Up to `dense_limit` unconstrained coordinates: the Gaussian at the mode, then the full-rank Gaussian, which contains
+    the mean-field and low-rank ones. Beyond: mean field, then low rank, both on fresh draws. Families are compared by
+    the ELBO on common fresh draws; a richer one is kept only when it gains more than twice the standard error of the
+    difference. Other modes are looked at, and reported by their share of the evidence. Where the fresh draws show that
+    this is not enough, `escalate` says what is tried; `Fit.status` and `Fit.outcome.stages` what was.
+
+    Data that come in batches (`jn.Batches`, `jn.Ragged`) are for `svi` with its defaults.
+
+    Discrete latents that can be neither summed out nor updated by coordinate ascent (counts without an upper end, too
+    many joint states), and densities outside JAX, are for black-box VI: `bbvi` with its defaults; and where importance
+    weights show that discrete latents depend on each other, `hvm` is tried.
+
+    Args:
+        num_starts: climbs from different starting points (a quarter of them where the data are large).
+        dense_limit: largest number of coordinates with a full-rank covariance.
+        rank: columns of the low-rank factor beyond that.
+        integrate: whether latents that fall into small groups, independent given few others, are integrated out for
+            every value of these (`jn.nested`), from 10 latents on; and 30 or more along a chain or over a map that are
+            nearly Gaussian given the others.
+        finish: whether to go on with NUTS (`Fit.refine`) where the verdict is untrusted.
+        escalate: whether to go beyond the Gaussian in the model's own coordinates where its importance weights show a
+            gap of 0.2 nats: to non-centred effects (sites whose scale is itself a latent), then, up to 50 coordinates,
+            to mixtures, which take longer. "needed", the default: those only where the verdict would be untrusted, or
+            other modes hold evidence; True: for 0.2 nats that are left, and then flows too, which take as long as NUTS
+            (`Fit.refine`) where that goes everywhere; False: none of it. From a product
+            of factors with discrete latents to hierarchical models, up to 64 parameters unless True.
+    """
+
+    name: ClassVar[str] = "auto"
+    streams: ClassVar[bool] = True
+    num_starts: int = eqx.field(static=True, default=8)
+    dense_limit: int = eqx.field(static=True, default=300)
+    rank: int = eqx.field(static=True, default=20)
+    integrate: bool = eqx.field(static=True, default=True)
+    finish: bool = eqx.field(static=True, default=False)
+    escalate: bool | Literal["needed"] = eqx.field(static=True, default="needed")
+
+    def __check_init__(self) -> None:
+        if self.escalate not in (True, False, "needed"):
+            raise OptionError(
+                f"escalate must be True, False or 'needed', got {self.escalate!r}.", "Option: escalate of auto."
+            )
+
+    def prepare(self, model: Any, data: Any, precision: Precision) -> AutoTarget:
+        """Every analysis of the model that applies."""
+        return prepared(model, data, precision, self.integrate)
+
+    def run(self, target: AutoTarget, seed: int) -> Run:
+        """Coordinate ascent, Gaussians, or both."""
+        if target.stream is not None:
+            outcome = yield from SVI().run(target.stream, seed)
+            return dataclasses.replace(outcome, status=f"The data come in batches: svi. {outcome.status}")
+        if target.native is not None:
+            outcome = yield from BBVI().run(target.native, seed)
+            if self.escalate:
+                outcome = yield from dependent_factors.escalate(target.native, outcome, seed, self.escalate is True)
+            return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
+        if target.nested or target.why:
+            return (yield from self._nested(target, seed))
+        if target.conjugate is None:
+            assert target.density is not None  # one of the three always exists
+            return (yield from self.gaussian(target.density, seed))
+        factors = yield from CAVI().run(target.conjugate, seed)
+        if len(target.conjugate.model.blocks) == 1:
+            return factors
+        outcome = yield from self._or_more(target, factors, seed)
+        if not self.escalate or target.conjugate.heavy or not gibbs.affordable(factors.q):
+            return outcome
+        return dataclasses.replace(outcome, further=partial(_swept, seed, factors, outcome.further))
+
+    def _or_more(self, target: AutoTarget, factors: Outcome, seed: int) -> Run:
+        """The factors, or a Gaussian of all continuous latents, or of those that are left of them."""
+        density = target.density
+        assert target.conjugate is not None  # it gave the factors
+        if density is None or target.conjugate.heavy:
+            return _kept(factors)
+        less = None if density.structure.summed else collapsed(density, factors, self.dense_limit)
+        if less is not None:
+            return (yield from self._or_collapsed(*less, factors, seed))
+        if density.dim > self.dense_limit:
+            return _kept(factors)
+        return (yield from self._or_gaussian(density, factors, seed))
+
+    def _or_collapsed(self, density: Target, near: np.ndarray, factors: Outcome, seed: int) -> Run:
+        """The factors, or a Gaussian of the latents that are left when others are integrated out.
+
+        Several modes there (signs and orders of loadings) are those of a symmetry that is not known: mixtures over all
+        of them take many times as long as the factors, which describe one.
+        """
+        exact = factors.certificate["elbo"]
+        one_of_all = bool(turns_of(density))  # else climbs from many places see the signs and orders of loadings
+        first, found = yield from on_target(density, self._gaussian(density, seed, near, few=one_of_all))
+        bound, error, _ = _measured(density, first.q, seed)
+        if richer_families.has_other_modes(found) or not bound > exact + 2.0 * error:
+            tried = {"family": "Gaussian, others integrated out", "elbo": bound, "se": error, "kept": False}
+            return _kept(factors, tried)
+        outcome = yield from on_target(density, self._beyond(density, first, found, seed))
+        own = {**_kept(factors).stages[0], "kept": False}
+        names = ", ".join(f"'{site.name}'" for site in density.structure.conditional)
+        status = f"Given the other latents, {names} integrated out exactly. {outcome.status}"
+        target = density if outcome.target is None else outcome.target
+        return dataclasses.replace(outcome, target=target, status=status, stages=(own, *outcome.stages))
+
+    def _or_gaussian(self, density: Target, factors: Outcome, seed: int) -> Run:
+        """The factors, or what is fitted to the density where its bound is higher.
+
+        With discrete latents the first start is where the ascent has found the mass. It is the only one where an
+        evaluation is dear: what there is elsewhere, the ascent's other starts say.
+        """
+        exact = factors.certificate["elbo"]
+        summed, dear = bool(density.structure.summed), density.dear
+        steps = start_from_factors.steps_for(
+            density, natural_gaussian.draws_per_step(density.dim), 40 + 2 * density.dim
+        )
+        if dear and summed and not steps:
+            return _kept(factors)
+        known = gap(factors.q, exact) if dear or not summed else None
+        if known and known[0] + 2.0 * known[1] < (escalate.GAP if dear and summed else NEGLIGIBLE):
+            return _kept(factors)
+        if dear and summed:
+            begin = start_from_factors.gaussian_near(density, factors)
+            if begin is None:
+                return _kept(factors)
+            first, found = (yield from self._around(density, begin, factors, seed, steps)), None
+        else:
+            near = start_from_factors.point_near(density, factors) if summed else None
+            first, found = yield from self._gaussian(density, seed, near)
+        bound, error, spread = _measured(density, first.q, seed)
+        better = bound > exact + 2.0 * error
+        if better and spread > WILD:  # a bound of such weights may be wrong
+            missing, doubt = known or gap(factors.q, exact)
+            there = Measured("Gaussian", first.q, bound, error, np.inf, spread=spread)
+            better = not there.contradicted(exact + missing + 2.0 * doubt, 0.0)
+        if not better:
+            return _kept(factors, {"family": "Gaussian", "elbo": bound, "se": error, "kept": False})
+        outcome = yield from self._beyond(density, first, found, seed)
+        own = {**_kept(factors).stages[0], "kept": False}
+        return dataclasses.replace(outcome, stages=(own, *outcome.stages))
+
+    def _nested(self, target: AutoTarget, seed: int) -> Run:
+        """With latents integrated out; with all of them, where they are a field that is far from Gaussian."""
+        said = target.why
+        assert target.density is not None  # of which it is a part
+        for nested in target.nested:
+            count = sum(site.size for site in nested.structure.conditional)
+            account.announce(account.of_field(nested), nested, f"with {count:,} latents integrated out")
+            why = nested.shape(generic(seed, nested.looks, nested.dim)) if isinstance(nested, FieldTarget) else ""
+            if not why:
+                outcome, why = yield from integrated_latents.judged(nested, seed, self.gaussian)
+                if not (why and isinstance(nested, FieldTarget)):
+                    return outcome
+            said = why
+        outcome = yield from self.gaussian(target.density, seed)
+        return dataclasses.replace(outcome, status=f"{said.strip()} So nothing was integrated out. {outcome.status}")
+
+    def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
+        """The full-rank Gaussian that is reached from one place in so many steps."""
+        fit = yield from natural_gaussian.ascend(target, begin, seed, max_steps=steps)
+        stage = _Stage("full rank", fit.q, fit.converged)
+        _compare(target, [stage], seed)
+        stage.kept = True
+        known = factors.certificate
+        certificate = Certificate(
+            shift_in_sd=fit.shift,
+            rollbacks=float(fit.rollbacks),
+            share_elsewhere=known.share_elsewhere,
+            variance_elsewhere=known.variance_elsewhere,
+        )
+        status = f"The full rank Gaussian was kept. {natural_gaussian.describe(target, fit)}"
+        return Outcome(fit.q, fit.converged, status, certificate, None, factors.restarts, (stage.row(),))
+
+    def gaussian(self, target: Target, seed: int) -> Run:
+        """A Gaussian, and what goes beyond it where it must."""
+        first, found = yield from self._gaussian(target, seed)
+        return (yield from self._beyond(target, first, found, seed))
+
+    def _beyond(self, target: Target, first: Outcome, found: Survey | None, seed: int) -> Run:
+        if not (self.escalate and first.stages):  # no stages: the curvature was found to be all there is
+            return first
+        return (yield from escalate.escalate(target, first, found, seed, self.escalate is True, self._gaussian))
+
+    def _gaussian(
+        self, target: Target, seed: int, near: np.ndarray | None = None, few: bool = False
+    ) -> Generator[Progress, None, tuple[Outcome, Survey | None]]:
+        """Explore, from `near` first and from a `few` other places or more, fit, compare."""
+        starts = max(2, self.num_starts // 4) if target.heavy or few else self.num_starts
+        if target.dim > self.dense_limit:
+            return (yield from self._large(target, seed, starts)), None
+        paths = yield from climb(target, seed, starts, first=near)
+        found = survey(target, paths, 8 if self.escalate is True else 4)
+        mode = found.mode
+        start = starting_gaussian(target, mode, paths, seed)
+        if target.heavy and mode.regular:
+            yield Progress("mode", 0, mode.value, start)
+            polished, spread = natural_gaussian.shift_mean(target, start, seed)
+            if spread < 0.1:
+                status = (
+                    f"The posterior is Gaussian to within {0.5 * spread**2:.1g} nats at the mode, so the curvature "
+                    "there was kept and the mean corrected by one natural-gradient step."
+                )
+                certificate = Certificate(shift_in_sd=spread) | found.certificate()
+                return Outcome(polished, True, status, certificate, None, tuple(p.best[1] for p in paths)), found
+        stages = [_Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
+        yield Progress("curvature", 1, _compare(target, stages, seed), start)
+        fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
+        stages.append(_Stage("full rank", fit.q, fit.converged))
+        best_bound = _compare(target, stages, seed)
+        best = stages[_choose(stages)]
+        yield Progress("comparing families", 0, best_bound, best.q)
+        converged = fit.converged if best.q is fit.q else mode.regular and mode.decrement < 1e-4
+        why = natural_gaussian.describe(target, fit) if best.q is fit.q or not fit.converged else ""
+        status = f"The {best.name} Gaussian was kept. {why}".strip()
+        certificate = Certificate(shift_in_sd=fit.shift, rollbacks=float(fit.rollbacks)) | found.certificate()
+        restarts = tuple(p.best[1] for p in paths)
+        rows = tuple(stage.row() for stage in stages)
+        return Outcome(best.q, converged, status, certificate, None, restarts, rows), found
+
+    def _large(self, target: Target, seed: int, starts: int) -> Run:
+        """Mean field and low rank on fresh draws; full rank too where they leave much and matrices can be afforded."""
+        account.announce(account.of_gradients(target), target, f"of {target.dim:,} coordinates")
+        paths = yield from climb(target, seed, starts)
+        mean_field = diagonal_gaussian(target, paths[0].best[0])
+        first = yield from stochastic.ascend(
+            target, mean_field, ELBO(), StickingTheLanding(8), seed, phase="mean field"
+        )
+        wide = LowRank.around(first.q, min(self.rank, target.dim), seed)
+        second = yield from stochastic.ascend(target, wide, ELBO(), StickingTheLanding(8), seed + 1, phase="low rank")
+        stages = [_Stage("mean field", first.q, first.converged), _Stage("low rank", second.q, second.converged)]
+        fits: list[Any] = [first, second]
+        bound = _compare(target, stages, seed)
+        begin = max(stages, key=lambda stage: stage.bound)
+        if self.escalate and target.dim <= DENSE and not begin.gap() < escalate.GAP:
+            # Data that say much in many directions take variance away; mean field and low rank can only add it.
+            dense = FullRank.from_factor(np.asarray(begin.q.loc, float), begin.q.factor())
+            fits.append((yield from natural_gaussian.ascend(target, dense, seed, max_steps=DENSE_STEPS)))
+            stages.append(_Stage("full rank", fits[2].q, fits[2].converged))
+            bound = _compare(target, stages, seed)
+        chosen = _choose(stages)
+        best, fit = stages[chosen], fits[chosen]
+        yield Progress("comparing families", 0, bound, best.q)
+        how = natural_gaussian.describe(target, fit) if chosen == 2 else stochastic.describe(fit)
+        status = f"The {best.name} Gaussian was kept. {how}"
+        rejected = float(sum(one.rejected for one in (first, second)))
+        return Outcome(
+            best.q,
+            fit.converged,
+            status,
+            Certificate(shift_in_sd=fit.shift, rejected_steps=rejected),
+            None,
+            tuple(p.best[1] for p in paths),
+            tuple(stage.row() for stage in stages),
+        )
+
+
+def _kept(factors: Outcome, *others: dict[str, Any]) -> Outcome:
+    """The factors, with what else was tried."""
+    own = {"family": "conjugate factors", "elbo": factors.certificate["elbo"], "se": 0.0, "kept": True}
+    return dataclasses.replace(factors, stages=(own, *others))
+
+
+def _swept(seed: int, factors: Outcome, beyond: Any, outcome: Outcome) -> Run:
+    """Draws of the factors moved by Gibbs sweeps, which cost little; where these do not mix, what lies `beyond`."""
+    others = () if outcome.q is factors.q else ({**row, "kept": False} for row in outcome.stages)
+    start = outcome if outcome.q is factors.q else dataclasses.replace(_kept(factors), further=None)
+    moved = yield from gibbs.swept(seed, start)
+    if isinstance(moved.q, gibbs.Swept):
+        return dataclasses.replace(moved, stages=(*moved.stages, *others))
+    if beyond is not None:
+        return (yield from beyond(outcome))
+    return dataclasses.replace(outcome, status=moved.status) if outcome.q is factors.q else outcome
+
+
+def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float, float]:
+    """The bound on fresh mirrored draws, its standard error and the sd of its log weights, in nats."""
+    stage = _Stage("", q)
+    _compare(target, [stage], seed + 1)
+    assert stage.log_weights is not None  # just filled in
+    pairs = stage.log_weights.reshape(2, -1).mean(axis=0)
+    return stage.bound, float(pairs.std() / np.sqrt(len(pairs))), float(stage.log_weights.std())
+
+
+class _Stage:
+    """A family that was tried, with its log weights on common noise."""
+
+    def __init__(self, name: str, q: AbstractGaussian, converged: bool = True):
+        self.name, self.q, self.converged = name, q, converged
+        self.log_weights: np.ndarray | None = None
+        self.kept = False
+
+    @property
+    def bound(self) -> float:
+        return float(np.mean(self.log_weights)) if self.log_weights is not None else -np.inf
+
+    def gap(self) -> float:
+        """How far the importance-weighted bound of these draws is above their bound, in nats."""
+        if self.log_weights is None:
+            return np.nan
+        return float(np.logaddexp.reduce(self.log_weights) - np.log(len(self.log_weights)) - self.bound)
+
+    def row(self) -> dict[str, Any]:
+        weights = self.log_weights if self.log_weights is not None else np.array([np.nan])
+        return {
+            "family": self.name,
+            "elbo": self.bound,
+            "se": float(weights.std() / np.sqrt(len(weights))) if np.isfinite(weights).all() else np.inf,
+            "kept": self.kept,
+        }
+
+
+def _compare(target: Target, stages: list[_Stage], seed: int) -> float:
+    """Fill in the log weights of every stage on one set of noise; the best bound."""
+    count = max(64 if target.heavy else 256, 4 * target.dim)
+    for stage in stages:
+        if stage.log_weights is None:
+            noise = symmetric_draws(count, stage.q.noise_dim, seed + 104729)
+            points = stage.q.host_transform(noise)
+            values = target.value(points)
+            stage.log_weights = values - stage.q.host_log_prob(points)
+            if not resolved(target, stage.q.host_log_prob, points, values):
+                stage.log_weights = np.full(count, -np.inf)
+    return max(stage.bound for stage in stages)
+
+
+def _choose(stages: list[_Stage]) -> int:
+    """The last stage that beats the best before it: by any amount within one family, significantly by a richer one.
+
+    The draws are mirrored pairs, so the error of a difference is that of its pair averages.
+    """
+    best = 0
+    for index, stage in enumerate(stages[1:], start=1):
+        own, leading = stage.log_weights, stages[best].log_weights
+        if leading is None or not np.isfinite(stages[best].bound):
+            best = index
+            continue
+        assert own is not None  # filled in by `_compare`
+        if not np.isfinite(stage.bound):
+            continue
+        gain = own - leading
+        pairs = gain.reshape(2, -1).mean(axis=0)
+        error = 0.0 if type(stage.q) is type(stages[best].q) else 2.0 * pairs.std() / np.sqrt(len(pairs))
+        if gain.mean() > error:
+            best = index
+    stages[best].kept = True
+    return best

@@ -1,0 +1,108 @@
+"""A fit to θ with other latents integrated out: by what fits a density, with the error of the integrals seen to."""
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jensen._core import Outcome, Progress
+from jensen._families import AbstractGaussian, FullRank
+from jensen._families.heavier import student_draws, student_log_prob
+from jensen._gaussian.on_target import on_target
+from jensen._gaussian.rotations import turned
+from jensen._math import linalg
+from jensen._math.precision import working
+from jensen._modes.climbs import climb
+from jensen._nested import EmulatedTarget, NestedTarget
+from jensen._nested.emulation import Known, followed, varies
+
+ERROR, LITTLE, LOOKED_AT, TRIES = 0.05, 0.25, 32, 2
+"""Nats by which integrals may vary from one θ to another, and below which q stays as it is and is judged by better
+ones; θ at which that is measured; tries with more nodes."""
+FEW, SOME, MOST = 2, 4, 10
+"""Climbs before a surface stands for the density, where values are very dear and else; coordinates it may have."""
+MENDED, FAR, DRAWS = 10, 0.5, 8192
+"""Fits on surfaces, each better than the last, at most; nats by which the heaviest draws may differ, and draws they are
+of. A round asks for about a dozen values; a fit to the density itself takes hundreds."""
+
+
+Fit = Callable[[Any, int], Generator[Progress, None, Outcome]]
+
+
+def fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, Outcome]:
+    """`fit` of θ, again with better integrals where these owe much to where their nodes are."""
+    return (yield from judged(target, seed, fit))[0]
+
+
+def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, str]]:
+    """The same, and what speaks against the integrals, in sentences; none where they are sound."""
+    target = yield from turned(target, seed)
+    if target.shareable:
+        target = target.shared((yield from climb(target, seed, 1))[0].best[0])
+    error, limit = np.inf, 0.0
+    for more in range(TRIES + 1):
+        if not error < limit:
+            outcome, points = yield from _fitted(target, seed, fit)
+            # a surface follows the integrals that it was told
+            emulated = isinstance(outcome.target, EmulatedTarget)
+            limit = ERROR if emulated else LITTLE
+            own = target if emulated else outcome.target  # in the coordinates of q
+        error = own.error(points)
+        if error < ERROR or more == TRIES:
+            break
+        target, own = target.finer(), own.finer()
+    names = ", ".join(f"'{site.name}'" for site in target.structure.conditional)
+    doubts = own.doubts(points)
+    if not error < ERROR:
+        doubts = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {doubts}"
+    status = f"{doubts or f'Given the other latents, {names} integrated out {target.how}.'} {outcome.status}"
+    converged = outcome.converged and not doubts
+    judge = outcome.target if emulated else own
+    return replace(outcome, target=judge.settled(), converged=converged, status=status), doubts
+
+
+def _fitted(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, None, tuple[Outcome, np.ndarray]]:
+    """The fit, and draws of q; on a surface where values are dear and it is right there, else on the density itself."""
+    known, count = None, LOOKED_AT // 4 if target.heavy else LOOKED_AT
+    if target.dear and target.dim <= MOST:
+        known = yield from on_target(target, followed(target, seed, FEW if target.heavy else SOME))
+    for index in range(MENDED):
+        if known is None or known.full():
+            break
+        seen = known.emulated()
+        outcome = yield from on_target(seen, fit(seen, seed))
+        points, near = _told(known, outcome.q, count, seed + 211 * index)  # of places that it has been told, nothing
+        if near:
+            return replace(outcome, target=seen), points
+    outcome = yield from on_target(target, fit(target, seed))
+    outcome = replace(outcome, target=target if outcome.target is None else outcome.target)
+    return outcome, _points(target, outcome.q, count, seed)
+
+
+def _told(known: Known, q: Any, count: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Draws of q at which the surface is told the density, and whether it was right there and where they weigh most."""
+    target, seen = known.target, known.emulated()
+    points = _points(target, q, count, seed)
+    both = np.concatenate([points, _heaviest(seen, q, seed, max(len(points) // 2, target.dim))])
+    told = seen.value(both)
+    apart = known.at(both)[0] - told
+    own, middle = apart[: len(points)], float(np.median(apart[: len(points)]))
+    near = varies(own, np.ones(len(own))) < ERROR and abs(middle) < LITTLE
+    return points, bool(near and np.abs(apart[len(points) :] - middle).max() < FAR)
+
+
+def _heaviest(seen: EmulatedTarget, q: Any, seed: int, count: int) -> np.ndarray:
+    """Draws of a Student-t about q that have the highest weights: where a surface that is too high shows."""
+    own = _points(seen, q, DRAWS, seed + 1)
+    near = FullRank.from_factor(own.mean(axis=0), linalg.cholesky(np.cov(own.T).reshape(seen.dim, seen.dim)))
+    points = student_draws(near, DRAWS, seed)
+    return points[np.argsort(student_log_prob(near, points) - seen.value(points))[:count]]
+
+
+def _points(target: NestedTarget, q: Any, count: int, seed: int) -> np.ndarray:
+    """Draws of q."""
+    if isinstance(q, AbstractGaussian):
+        return q.host_transform(np.random.default_rng([seed, 59]).normal(size=(count, q.noise_dim)))
+    with working(target.precision):
+        return q.host_draws(count, seed + 59)

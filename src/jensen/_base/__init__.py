@@ -1,0 +1,1 @@
+"""The ground: errors, argument checks, array types, one caller at a time."""

@@ -1,0 +1,206 @@
+"""A program evaluated for all values of its discrete latents at once, each intermediate value only over those it needs.
+
+Every discrete latent enters with an enumerated axis in front. An operation on tables gives a table over the union of
+their axes, so the axes of a result are the latents that it depends on (never too few). Natural axes along which a value
+is constant stay of size one through elementwise operations, broadcasts, gathers and movements: the log weights of a
+mixture are looked up once for each component, not once for each row.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from jensen._discrete.gather import plan_lookup
+from jensen._discrete.table import Alternating, Table, full, lift, union
+
+# fmt: off
+ELEMENTWISE = frozenset([
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh",
+    "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "clamp",
+    "clz", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div",
+    "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor",
+    "ge", "gt", "igamma", "igammac", "integer_pow", "is_finite", "le", "lgamma",
+    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne",
+    "neg", "nextafter", "not", "or", "polygamma", "population_count", "pow", "regularized_incomplete_beta",
+    "rem", "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign",
+    "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "xor",
+])
+REDUCTIONS = frozenset([
+    "reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_prod", "argmax", "argmin",
+])
+# fmt: on
+
+
+class TooManyStatesError(Exception):
+    """A value of the program depends on too many discrete latents at once; `axes` names them, `count` the states."""
+
+    def __init__(self, axes: tuple[int, ...], count: float):
+        self.axes, self.count = axes, count
+        super().__init__(f"{count:.3g} states")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes of the enumerated axes, and how large a table may become: in states, and in elements."""
+
+    sizes: Mapping[int, int]
+    states: int
+    elements: int
+
+    def check(self, axes: tuple[int, ...], natural: Sequence[int]) -> None:
+        """Raise `TooManyStatesError` for a table over `axes` whose natural axes are stored with sizes `natural`."""
+        count = float(np.prod([self.sizes[axis] for axis in axes], dtype=float))
+        if axes and (count > self.states or count * np.prod(natural, dtype=float) > self.elements):
+            raise TooManyStatesError(axes, count)
+
+
+def evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Table], limits: Limits) -> list[Table]:
+    """The outputs of a jaxpr as tables."""
+    values: dict[Any, Table] = {}
+
+    def read(var: Any) -> Table:
+        return Table(var.val) if isinstance(var, Literal) else values[var]
+
+    values.update({var: Table(value) for var, value in zip(jaxpr.constvars, consts, strict=True)})
+    values.update(dict(zip(jaxpr.invars, inputs, strict=True)))
+    for eqn in jaxpr.eqns:
+        tables = [read(var) for var in eqn.invars]
+        name = eqn.primitive.name
+        inner = eqn.params.get("jaxpr") if name in ("jit", "pjit", "closed_call") else None
+        if inner is not None:
+            out = evaluate(inner.jaxpr, inner.consts, tables, limits)
+        else:
+            rule = _elementwise if name in ELEMENTWISE else _reduce if name in REDUCTIONS else RULES.get(name)
+            done = rule(eqn, tables, limits) if rule else None
+            out = _mapped(eqn, tables, limits) if done is None else [done]
+        values.update(dict(zip(eqn.outvars, out, strict=True)))
+    return [read(var) for var in jaxpr.outvars]
+
+
+def over_axes(function: Callable[..., Any], tables: Sequence[Table]) -> tuple[Any, tuple[int, ...]]:
+    """`function` of the natural arrays, mapped over the tables' enumerated axes; those come first in the result."""
+    axes = union(tables)
+    for axis in reversed(axes):
+        function = jax.vmap(function, in_axes=tuple(0 if axis in table.axes else None for table in tables))
+    return function(*(table.array for table in tables)), axes
+
+
+def _bind(eqn: Any) -> Callable[..., list[Any]]:
+    found = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = found if isinstance(found, tuple) else ((), found)  # JAX has had both forms
+
+    def run(*arrays: Any) -> list[Any]:
+        out = eqn.primitive.bind(*functions, *arrays, **params)
+        return list(out) if eqn.primitive.multiple_results else [out]
+
+    return run
+
+
+def _mapped(eqn: Any, tables: list[Table], limits: Limits) -> list[Table]:
+    """Any operation: natural axes at their full sizes, enumerated ones mapped over."""
+    axes = union(tables)
+    for var in eqn.outvars:
+        limits.check(axes, var.aval.shape)
+    tables = [full(table, var.aval.shape) for table, var in zip(tables, eqn.invars, strict=True)]
+    arrays, axes = over_axes(_bind(eqn), tables)
+    return [Table(array, axes) for array in arrays]
+
+
+def _elementwise(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    axes, ndim = union(tables), len(eqn.outvars[0].aval.shape)
+    arrays = [lift(table, axes, ndim) for table in tables]
+    shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
+    limits.check(axes, shape[len(axes) :])
+    return Table(_bind(eqn)(*(jnp.broadcast_to(a, shape) for a in arrays))[0], axes)
+
+
+def _reduce(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    (table,) = tables
+    table = full(table, eqn.invars[0].aval.shape, eqn.params["axes"])
+    limits.check(table.axes, table.natural)
+    params = {**eqn.params, "axes": tuple(axis + len(table.axes) for axis in eqn.params["axes"])}
+    return Table(eqn.primitive.bind(table.array, **params), table.axes)
+
+
+def _broadcast(eqn: Any, tables: list[Table], limits: Limits) -> Table | None:
+    if len(tables) > 1:
+        return None
+    table, where = tables[0], eqn.params["broadcast_dimensions"]
+    natural = [1] * len(eqn.params["shape"])
+    for axis, size in zip(where, table.natural, strict=True):
+        natural[axis] = size
+    front = np.shape(table.array)[: len(table.axes)]
+    return Table(jnp.reshape(table.array, (*front, *natural)), table.axes)
+
+
+def _reshape(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    table, before, after = tables[0], eqn.invars[0].aval.shape, eqn.params["new_sizes"]
+    front = np.shape(table.array)[: len(table.axes)]
+    if [n for n in before if n != 1] == [n for n in after if n != 1]:
+        stored = iter([have for have, n in zip(table.natural, before, strict=True) if n != 1])
+        natural = [1 if n == 1 else next(stored) for n in after]
+    else:
+        table, natural = full(table, before), after
+    return Table(jnp.reshape(table.array, (*front, *natural)), table.axes)
+
+
+def _squeeze(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    table, count = tables[0], len(tables[0].axes)
+    return Table(jnp.squeeze(table.array, tuple(count + d for d in eqn.params["dimensions"])), table.axes)
+
+
+def _transpose(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    table, count = tables[0], len(tables[0].axes)
+    order = (*range(count), *(count + axis for axis in eqn.params["permutation"]))
+    return Table(jnp.transpose(table.array, order), table.axes)
+
+
+def _slice(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    table, out = tables[0], table_slices(eqn)
+    if isinstance(table, Alternating) and len(steps := range(*out[0].indices(eqn.invars[0].aval.shape[0]))) > 0:
+        whole = [have == n for have, n in zip(eqn.outvars[0].aval.shape[1:], eqn.invars[0].aval.shape[1:], strict=True)]
+        if all(whole) and (len(steps) == 1 or steps.step % 2 == 0):
+            return table.every_second(steps.start)
+    parts = [slice(None) if have == 1 else part for have, part in zip(tables[0].natural, out, strict=True)]
+    return Table(table.array[(slice(None),) * len(table.axes) + tuple(parts)], table.axes)
+
+
+def table_slices(eqn: Any) -> list[slice]:
+    """The slices that a `slice` operation takes."""
+    strides = eqn.params["strides"] or [1] * len(eqn.params["start_indices"])
+    return [
+        slice(*bounds) for bounds in zip(eqn.params["start_indices"], eqn.params["limit_indices"], strides, strict=True)
+    ]
+
+
+def _concatenate(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    where, axes = eqn.params["dimension"], union(tables)
+    tables = [full(table, var.aval.shape, [where]) for table, var in zip(tables, eqn.invars, strict=True)]
+    arrays = [lift(table, axes, len(table.natural)) for table in tables]
+    where += len(axes)
+    common = np.broadcast_shapes(*((*np.shape(a)[:where], 1, *np.shape(a)[where + 1 :]) for a in arrays))
+    limits.check(axes, (*common[len(axes) :], len(arrays)))
+    arrays = [jnp.broadcast_to(a, (*common[:where], np.shape(a)[where], *common[where + 1 :])) for a in arrays]
+    return Table(jnp.concatenate(arrays, where), axes)
+
+
+def _gather(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    lookup = plan_lookup(eqn, *tables)
+    limits.check(union(tables), lookup.shape)
+    return Table(*over_axes(lookup.function, [lookup.operand, lookup.indices]))
+
+
+RULES: dict[str, Callable[[Any, list[Table], Limits], Table | None]] = {
+    "broadcast_in_dim": _broadcast,
+    "reshape": _reshape,
+    "squeeze": _squeeze,
+    "transpose": _transpose,
+    "slice": _slice,
+    "concatenate": _concatenate,
+    "gather": _gather,
+}

@@ -1,0 +1,141 @@
+"""A NumPyro program's factors as tables over its discrete latents."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.interpreters.partial_eval import dce_jaxpr
+from numpyro import handlers
+
+from jensen._discrete.interpret import Limits, evaluate
+from jensen._discrete.layout import DiscreteLayout
+from jensen._discrete.table import Table, lift, union
+from jensen._program.number_widths import seeded
+from jensen._program.scans import AtOnce
+
+STATES, ELEMENTS = 1_000_000, 2**28
+"""Largest number of joint states of the latents that one factor may depend on, and of elements of a table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A factor, or several already combined: log densities over enumerated axes and the batch axes `shape`.
+
+    `names` are the sites it came from; `scale` is a power it is still to be raised to, with its name. `parts` say the
+    same as the table of a factor inside a scan: its first step, the odd steps, and the even ones after the first (the
+    first axis). `picks` says, for the axis of a site whose rows are picked by an index, which row each entry sees.
+    """
+
+    names: tuple[str, ...]
+    table: Table
+    shape: tuple[int, ...]
+    scale: tuple[Any, Table] | None = None
+    parts: tuple[Table, ...] | None = None
+    picks: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def dims(self) -> frozenset[tuple[int, int]]:
+        """Batch axes (position from the right, size)."""
+        return frozenset((i - len(self.shape), n) for i, n in enumerate(self.shape) if n > 1)
+
+
+@dataclass(eq=False)
+class Run:
+    """What one run of the program left behind: arrays by site, and what is static about them."""
+
+    log_probs: dict[str, Any] = field(default_factory=dict)
+    scales: dict[str, Any] = field(default_factory=dict)
+    masks: dict[str, Any] = field(default_factory=dict)
+    scale_names: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+def run(fn: Callable[..., Any], kwargs: dict[str, Any], values: dict[str, Any]) -> Run:
+    """Log densities of all sites with the latents at `values`, scales and the masks of latents apart."""
+    scans = AtOnce(alternating=True)
+    with scans:
+        trace = handlers.trace(handlers.substitute(seeded(fn), data=values)).get_trace(**kwargs)
+    out = Run(parts=scans.parts)
+    for name, site in trace.items():
+        if site["type"] != "sample":
+            continue
+        # NumPyro's support checks do not take a NumPy value beside a traced bound.
+        own = scans.log_probs.get(name)
+        out.log_probs[name] = site["fn"].log_prob(jnp.asarray(site["value"])) if own is None else own
+        scale = site["scale"]
+        if scale is not None:
+            concrete = isinstance(scale, (int, float, np.number, np.ndarray)) and np.ndim(scale) == 0
+            out.scales[name] = jnp.asarray(scale)
+            out.scale_names[name] = float(scale) if concrete else id(scale)
+        mask = _mask(site["fn"])
+        if not site["is_observed"] and mask is not None:
+            out.masks[name] = mask
+    return out
+
+
+def _mask(fn: Any) -> Any:
+    """Where a distribution counts; `None` for everywhere."""
+    found = None
+    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        if isinstance(fn, dist.MaskedDistribution):
+            found = jnp.asarray(fn._mask) if found is None else found & jnp.asarray(fn._mask)
+        fn = fn.base_dist
+    return found
+
+
+def pieces_of(
+    fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any], latent: dict[str, Any], layout: DiscreteLayout
+) -> tuple[list[Piece], dict[str, Any]]:
+    """The program's factors as tables, and the name of the scale that each site is under.
+
+    Entries of a discrete latent that are masked out get a uniform distribution, so that they integrate to one.
+    """
+    sites = layout.sites
+    names: dict[str, Any] = {}
+
+    def factors(latent: dict[str, Any], discrete: dict[str, Any], data: dict[str, Any]) -> Any:
+        done = run(fn, {**data, **fixed}, {**latent, **discrete})
+        names.update(done.scale_names)
+        masks = {name: mask for name, mask in done.masks.items() if name in sites}
+        return {"log_prob": done.log_probs, "scale": done.scales, "mask": masks, "parts": done.parts}
+
+    discrete = {name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(int)) for name, site in sites.items()}
+    closed, tree = jax.make_jaxpr(factors, return_shape=True)(latent, discrete, data)
+    live, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    consts = closed.consts
+    tables = {name: site.table() for name, site in sites.items()}
+    inputs = [
+        *(Table(leaf) for leaf in jax.tree.leaves(latent)),
+        *(tables[name] for name in sorted(tables)),  # a pytree's own order
+        *(Table(leaf) for leaf in jax.tree.leaves(data)),
+    ]
+    limits = Limits(layout.sizes, STATES, ELEMENTS)
+    out = evaluate(live, consts, inputs, limits)
+    found = jax.tree.unflatten(jax.tree.structure(tree), out)
+    shapes = jax.tree.map(lambda leaf: tuple(leaf.shape), tree["log_prob"], is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    pieces = []
+    for name, table in found["log_prob"].items():
+        scale = (names[name], found["scale"][name]) if name in names else None
+        if name in found["mask"]:
+            table = _masked(table, found["mask"][name], len(sites[name].values), limits)
+        parts = found["parts"].get(name) if scale is None and name not in found["mask"] else None
+        picks = {a: sites[n].index[name] for n in sites for a in sites[n].axes if name in sites[n].index}
+        picks = {axis: index for axis, index in picks.items() if axis in table.axes}
+        pieces.append(Piece((name,), table, shapes[name], scale, parts, picks))
+    order = {name: i for i, name in enumerate(names_in_order(pieces, sites))}
+    return sorted(pieces, key=lambda piece: order.get(piece.names[0], 0)), names
+
+
+def names_in_order(pieces: list[Piece], sites: dict[str, Any]) -> list[str]:
+    """Site names, discrete latents in the order of the program first."""
+    return [*sites, *(piece.names[0] for piece in pieces if piece.names[0] not in sites)]
+
+
+def _masked(table: Table, mask: Table, values: int, limits: Limits) -> Table:
+    axes = union([table, mask])
+    ndim = max(len(table.natural), len(mask.natural))
+    return Table(jnp.where(lift(mask, axes, ndim), lift(table, axes, ndim), -np.log(values)), axes)

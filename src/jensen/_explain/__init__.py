@@ -1,0 +1,1 @@
+"""A model explained: its plan, its equations, its joint density as LaTeX."""

@@ -1,0 +1,1 @@
+"""Hierarchical variational models: a prior on the parameters of a factorised q."""

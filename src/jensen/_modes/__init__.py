@@ -1,0 +1,1 @@
+"""Where the mass is: climbs, distinct modes, equivalent labellings, and posteriors without an integral."""

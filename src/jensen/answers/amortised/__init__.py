@@ -1,5 +1,0 @@
-"""Answers of fits by an encoder: weights row by row, new rows answered without a refit."""
-
-from jensen.answers.amortised.answer import AmortisedAnswer
-
-__all__ = ["AmortisedAnswer"]

@@ -1,0 +1,43 @@
+"""The seven contracts: model, family, bound, estimator, rule, algorithm, check."""
+
+from jensen._core import (
+    AbstractAlgorithm,
+    AbstractBijection,
+    AbstractBound,
+    AbstractCheck,
+    AbstractDensity,
+    AbstractEstimator,
+    AbstractFamily,
+    AbstractModel,
+    AbstractReparameterised,
+    AbstractRule,
+    Certificate,
+    Draw,
+    Estimates,
+    Finding,
+    Outcome,
+    Progress,
+    Verdict,
+    total,
+)
+
+__all__ = [
+    "AbstractAlgorithm",
+    "AbstractBijection",
+    "AbstractBound",
+    "AbstractCheck",
+    "AbstractDensity",
+    "AbstractEstimator",
+    "AbstractFamily",
+    "AbstractModel",
+    "AbstractReparameterised",
+    "AbstractRule",
+    "Certificate",
+    "Draw",
+    "Estimates",
+    "Finding",
+    "Outcome",
+    "Progress",
+    "Verdict",
+    "total",
+]
