@@ -18,7 +18,6 @@ from jensen._core.algorithm import Run
 from jensen._data.data_check import as_mapping
 from jensen._math.precision import Precision, float_type, working
 from jensen._model.native import NativeTarget, native_target
-from jensen._model.numpyro import NumPyroModel
 from jensen._model.parameters import LEARNED, Charts, Closed, Parameter
 from jensen._model.subsample import RowsModel
 
@@ -160,7 +159,7 @@ def learned_target(
     closed, kind = Closed(fn, parameters), float_type(precision)
     initial = {p.name: np.asarray(p.initial, kind) for p in parameters}
     native = native_target(closed, {**rest, LEARNED: initial}, precision, batch_size=batch_size, plate=plate)
-    if not isinstance(native.model, NumPyroModel) or LEARNED not in native.model.data:
+    if native.model.handled is None or LEARNED not in native.model.handled.data:
         raise ModelError(
             "The model needs its parameters as concrete numbers while it is being built, so they cannot be learned.",
             f"Parameters: {', '.join(initial)}.",

@@ -115,8 +115,7 @@ class Target:
         self.precision: Precision = precision
         self.dim = structure.dim
         self.gradients = self.values = 0
-        constants = getattr(model, "fixed", None)
-        arrays = [*jax.tree.leaves(model), *(jax.tree.leaves(constants.value) if constants is not None else ())]
+        arrays = [*jax.tree.leaves(model), *jax.tree.leaves(dict(model.constants))]
         self.costs(sum(np.size(leaf) for leaf in arrays))
 
     def costs(self, rows: int, times: int = 1, leaves: int = 0) -> None:
