@@ -84,22 +84,8 @@ def ascend(
         flat = 0 if bound > best[0] + error else flat + 1
         if bound > best[0] - error:
             best = (max(bound, best[0]), mean, factor)
-        whitened = gradients @ factor
-        pull = whitened.mean(axis=0)
-        excess = np.eye(dim) + linalg.symmetrise(noise.T @ whitened / count)
         rho = min(ceiling, 1.0 / (1 + settled))
-        precision = np.eye(dim) - rho * excess + 0.5 * rho**2 * excess @ excess
-        eigenvalues, vectors = np.linalg.eigh(precision)
-        # The spread changes by at most a factor √10 a step; the mean's step keeps the whole curvature.
-        move = rho * (vectors @ ((vectors.T @ pull) / np.maximum(eigenvalues, 0.1)))
-        eigenvalues = np.clip(eigenvalues, 0.1, 10.0)
-        length = float(np.linalg.norm(move))
-        limit = 3.0 + np.sqrt(dim)
-        move *= min(1.0, limit / max(length, 1e-300))
-        scales = np.linalg.norm(factor, axis=1)
-        mean = mean + factor @ move
-        raw = float(max(np.abs(factor @ move / scales).max(), 0.5 * np.abs(np.log(eigenvalues)).max())) / rho
-        factor = linalg.lower_factor(factor @ (vectors / np.sqrt(eigenvalues)))
+        mean, factor, raw = _stepped(mean, factor, noise, gradients, rho)
         yield Progress(phase, step, bound, FullRank.from_factor(mean, factor))
         if flat > 1 or 0.5 * previous < raw < 0.3:
             settled += 1  # noise dominates: average from here on
@@ -139,3 +125,24 @@ def shift_mean(target: Target, start: FullRank, seed: int, num_draws: int = 32) 
     log_weights = values + 0.5 * (noise**2).sum(axis=1)
     pull = (gradients @ factor).mean(axis=0)
     return FullRank.from_factor(mean + factor @ pull, factor), float(log_weights.std())
+
+
+def _stepped(
+    mean: np.ndarray, factor: np.ndarray, noise: np.ndarray, gradients: np.ndarray, rho: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(m, F, length of a whole step in posterior standard deviations) after one of size ρ."""
+    count, dim = noise.shape
+    whitened = gradients @ factor
+    pull = whitened.mean(axis=0)
+    excess = np.eye(dim) + linalg.symmetrise(noise.T @ whitened / count)
+    precision = np.eye(dim) - rho * excess + 0.5 * rho**2 * excess @ excess
+    eigenvalues, vectors = np.linalg.eigh(precision)
+    # The spread changes by at most a factor √10 a step; the mean's step keeps the whole curvature.
+    move = rho * (vectors @ ((vectors.T @ pull) / np.maximum(eigenvalues, 0.1)))
+    eigenvalues = np.clip(eigenvalues, 0.1, 10.0)
+    length = float(np.linalg.norm(move))
+    limit = 3.0 + np.sqrt(dim)
+    move *= min(1.0, limit / max(length, 1e-300))
+    scales = np.linalg.norm(factor, axis=1)
+    raw = float(max(np.abs(factor @ move / scales).max(), 0.5 * np.abs(np.log(eigenvalues)).max())) / rho
+    return mean + factor @ move, linalg.lower_factor(factor @ (vectors / np.sqrt(eigenvalues))), raw

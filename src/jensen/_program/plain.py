@@ -18,25 +18,12 @@ from jensen._program.user_code import blame
 
 def analyse_plain(model: Any, data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False) -> Structure:
     """One abstract evaluation; nothing is compiled. A function that is not differentiable is only described."""
-    for name in model.supports:
-        if name not in model.shapes_or_init:
-            raise OptionError(
-                f"A support is given for '{name}', which is no site.", "", nearest(name, model.shapes_or_init)
-            )
-    if not model.shapes_or_init:
-        raise ModelError("The log density has no sites.", "", "Pass shapes_or_init={'name': shape}.")
-    sites = {
-        name: site_of(name, shape, model.supports.get(name, constraints.real), discrete)
-        for name, shape in model.shapes_or_init.items()
-    }
-    if not any(np.prod(site.shape, dtype=int) for site in sites.values()):
-        raise ModelError("The sites of the log density are empty.", f"Sites: {', '.join(sites)}.", "Give them a size.")
-    structure = Structure(sites, {})
+    structure = _described(model, discrete)
     if not model.differentiable:
         if not discrete:
             raise ModelError(
                 "The log density is declared not differentiable, and this method needs its gradient.",
-                f"Sites: {', '.join(sites)}.",
+                f"Sites: {', '.join(structure.sites)}.",
                 "Use method='bbvi', which needs values only.",
             )
         return structure
@@ -62,6 +49,40 @@ def analyse_plain(model: Any, data: dict[str, Any], fixed: dict[str, Any], *, di
         raise
     except Exception as error:
         raise blame(error, model.fn, data | fixed) from error
+    _check_number(out, where)
+    try:
+        smooth = {site.name: latent[site.name] for site in structure.latents if not site.discrete}
+        counts = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in latent.items() if name not in smooth}
+        jax.eval_shape(jax.grad(lambda some, data: value({**some, **counts}, data)), smooth, data)
+    except Exception as error:
+        raise ModelError(
+            f"The log density is not differentiable ({str(error).splitlines()[0]}).",
+            where,
+            "Write it with jax.numpy, or give a callback a custom derivative (jax.custom_vjp).",
+        ) from error
+    return structure
+
+
+def _described(model: Any, discrete: bool) -> Structure:
+    """The sites as they are declared."""
+    for name in model.supports:
+        if name not in model.shapes_or_init:
+            raise OptionError(
+                f"A support is given for '{name}', which is no site.", "", nearest(name, model.shapes_or_init)
+            )
+    if not model.shapes_or_init:
+        raise ModelError("The log density has no sites.", "", "Pass shapes_or_init={'name': shape}.")
+    sites = {
+        name: site_of(name, shape, model.supports.get(name, constraints.real), discrete)
+        for name, shape in model.shapes_or_init.items()
+    }
+    if not any(np.prod(site.shape, dtype=int) for site in sites.values()):
+        raise ModelError("The sites of the log density are empty.", f"Sites: {', '.join(sites)}.", "Give them a size.")
+    return Structure(sites, {})
+
+
+def _check_number(out: Any, where: str) -> None:
+    """Raise unless the function gives one real float."""
     if not hasattr(out, "shape") or out.shape != ():
         shape = getattr(out, "shape", type(out).__name__)
         raise ModelError(
@@ -75,17 +96,6 @@ def analyse_plain(model: Any, data: dict[str, Any], fixed: dict[str, Any], *, di
             where,
             "Return a float array; integers and booleans have no gradient.",
         )
-    try:
-        smooth = {site.name: latent[site.name] for site in structure.latents if not site.discrete}
-        counts = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in latent.items() if name not in smooth}
-        jax.eval_shape(jax.grad(lambda some, data: value({**some, **counts}, data)), smooth, data)
-    except Exception as error:
-        raise ModelError(
-            f"The log density is not differentiable ({str(error).splitlines()[0]}).",
-            where,
-            "Write it with jax.numpy, or give a callback a custom derivative (jax.custom_vjp).",
-        ) from error
-    return structure
 
 
 def _file(fn: Any) -> str:
