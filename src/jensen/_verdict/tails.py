@@ -103,9 +103,8 @@ def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) ->
     fallen = float(target.value(frame.mean[None])[0]) - first.values - widened(target, frame, first, seed)
     flat = [i for i in np.argsort(fallen) if np.isfinite(fallen[i]) and fallen[i] < ENOUGH and moved[i] > MOVED]
     each = STEPS + 2 * target.dim + DRAWS  # the climb, the curvature of the slice, and draws of it
-    affordable = min(
-        EFFORT / (each * len(HEIGHTS) * target.work), SECONDS / target.price.seconds(each * len(HEIGHTS), 0)
-    )
+    side = each * len(HEIGHTS)
+    affordable = min(EFFORT / (side * target.work), SECONDS / target.price.seconds(side, 0))
     sides = int(np.clip(affordable, FEWEST, SIDES))
     return _measured(target, frame, first, flat[:sides], columns, draws, seed) if flat else []
 
