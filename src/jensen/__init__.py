@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jensen._core import AbstractBound, AbstractEstimator
     from jensen._explain.plan import Plan
     from jensen._fit.gradient_variance import GradientVariance
+    from jensen._program.contract import AbstractProgram
     from jensen.data import AbstractSource
 
 cache.start()
@@ -56,7 +57,9 @@ def load(path: str | PathLike[str]) -> Fit:
     return read(path)
 
 
-def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | AbstractSource | None = None) -> Plan:
+def explain(
+    model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | AbstractSource | None = None
+) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies; see `jensen._explain.plan.Plan`."""
     from jensen._explain.plan import explain as plan
 
@@ -64,7 +67,7 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
 
 
 def gradient_variance(
-    model: Callable[..., Any] | LogDensity,
+    model: Callable[..., Any] | AbstractProgram,
     data: Mapping[str, Any] | None = None,
     q: Any = None,
     estimators: Mapping[str, AbstractEstimator] | None = None,

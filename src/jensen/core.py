@@ -1,4 +1,4 @@
-"""The seven contracts: model, family, bound, estimator, rule, algorithm, check."""
+"""The contracts: model, family, bound, estimator, rule, target, algorithm, check."""
 
 from jensen._core import (
     AbstractAlgorithm,
@@ -11,6 +11,7 @@ from jensen._core import (
     AbstractModel,
     AbstractReparameterised,
     AbstractRule,
+    AbstractTarget,
     Certificate,
     Draw,
     Estimates,
@@ -32,6 +33,7 @@ __all__ = [
     "AbstractModel",
     "AbstractReparameterised",
     "AbstractRule",
+    "AbstractTarget",
     "Certificate",
     "Draw",
     "Estimates",

@@ -1,9 +1,9 @@
 """What is built upon from outside: the contracts that jensen's own methods, families, bounds and checks implement.
 
-An object of a class that fulfils one of these contracts is passed where jensen's own would be: a method to
-`jn.fit(method=...)`, a family to `jn.advi(family=...)`, a bound to `jn.advi(bound=...)`, a check to `Fit.with_checks`.
-What coordinate ascent reads is registered: `density` a log density, `statistic` a function of latents that it holds,
-`recognises` the exponential family of latents on a support.
+An object of a class that fulfils one of these contracts is passed where jensen's own would be: a model to
+`jn.fit(model)`, a method to `jn.fit(method=...)`, a family to `jn.advi(family=...)`, a bound to `jn.advi(bound=...)`, a
+check to `Fit.with_checks`. What coordinate ascent reads is registered: `density` a log density, `statistic` a function
+of latents that it holds, `recognises` the exponential family of latents on a support. See docs/extending.md.
 """
 
 from jensen._conjugate.algebra.densities.registry import density
@@ -27,8 +27,9 @@ from jensen._core import (
 )
 from jensen._families import AbstractGaussian, AbstractLocationScale, FullRank, MeanField
 from jensen._families.exponential import AbstractExponentialFactor
-from jensen._model import Target
+from jensen._model import Plate, Site, Structure, Target
 from jensen._modes.continuous import AbstractContinuous
+from jensen._program.contract import AbstractProgram
 from jensen._verdict.verdict import Material
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "AbstractFamily",
     "AbstractGaussian",
     "AbstractLocationScale",
+    "AbstractProgram",
     "Certificate",
     "Draw",
     "Finding",
@@ -50,8 +52,11 @@ __all__ = [
     "MeanField",
     "Occurrences",
     "Outcome",
+    "Plate",
     "Progress",
+    "Site",
     "Stat",
+    "Structure",
     "Target",
     "Value",
     "density",

@@ -13,12 +13,14 @@ import pytest
 from scipy import special, stats
 
 import jensen as jn
-from jensen.extend import AbstractContinuous, Outcome
+from jensen.extend import AbstractContinuous, AbstractLocationScale, Outcome
 from tests.extend import exponential  # noqa: F401
 from tests.extend.bound import Thermodynamic
 from tests.extend.check import Dispersion
 from tests.extend.family import Logistic
 from tests.extend.method import ScoreMatching
+from tests.extend.program import Toy
+from tests.test_examples import blocks
 
 HERE = Path(__file__).parent
 OUTSIDE = sorted(path for path in HERE.glob("*.py") if not path.name.startswith(("test_", "__")))
@@ -55,6 +57,12 @@ def test_what_is_added_from_outside_is_short_and_imports_what_is_public(path):
     assert len(source.splitlines()) <= 80
     modules = [node.module or "" for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     assert {name for name in modules if name.startswith("jensen")} <= {"jensen", "jensen.extend"}
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: path.stem)
+def test_the_page_shows_what_is_tested_here(path):
+    page = (HERE.parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    assert path.read_text(encoding="utf-8").strip() in [block.strip() for block in blocks(page, "python")]
 
 
 def test_a_method_finds_the_posterior():
@@ -109,12 +117,15 @@ def test_a_family_comes_back_from_a_file(heavy, tmp_path):
     fit.save(tmp_path / "fit.jn")
     again = jn.load(tmp_path / "fit.jn").attach(model)
     np.testing.assert_array_equal(again.q.frame.lower, fit.q.frame.lower)
-    Logistic.__name__ = "Elsewhere"  # as in a program that does not define it
+    defined = [cls for cls in AbstractLocationScale.__subclasses__() if cls.__name__ == "Logistic"]
+    for cls in defined:
+        cls.__name__ = "Elsewhere"  # as in a program that does not define it
     try:
         with pytest.raises(jn.SavedFitError, match=r"(?s)a Logistic, a class that this program does not have.*Import"):
             jn.load(tmp_path / "fit.jn")
     finally:
-        Logistic.__name__ = "Logistic"
+        for cls in defined:
+            cls.__name__ = "Logistic"
 
 
 def counts(y):
@@ -196,6 +207,78 @@ def test_an_exponential_family_stands_in_a_product_with_others():
     evidence = special.logsumexp(logs)
     assert evidence - 1.0 < fit.elbo.value < evidence
     assert np.sort(np.asarray(fit.q.means()["where"])) == pytest.approx([-1.77, 1.09], abs=0.05)
+
+
+TOY = """
+a ~ Normal(0, 2)
+b ~ Normal(0, 2)
+y := Normal(a + b * x, 0.5)
+"""
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return Toy(TOY), jn.fit(Toy(TOY), {"x": X, "y": Y})
+
+
+def test_a_program_in_another_language_is_fitted(toy):
+    check_exact(toy[1])
+    assert [(site.name, site.dims) for site in toy[1].structure.observed] == [("y", ("y_row",))]
+
+
+def test_a_program_in_another_language_predicts_and_has_a_likelihood_by_row(toy):
+    fit = toy[1]
+    mean, covariance, _ = posterior()
+    new = np.array([3.0, -3.0])
+    drawn = fit.predict({"x": new}, num_draws=4000)["y"]
+    design = np.stack([np.ones(2), new], axis=1)
+    sd = np.sqrt(np.diag(design @ covariance @ design.T) + 0.25)
+    np.testing.assert_allclose(drawn.mean(axis=0), design @ mean, atol=4.0 * sd.max() / np.sqrt(4000))
+    np.testing.assert_allclose(drawn.std(axis=0), sd, rtol=0.05)
+    draws = {name: values[:3] for name, values in fit.sample(3).items()}
+    terms = fit.answer.pointwise(draws, ["y"])["y"]
+    expected = stats.norm(draws["a"][:, None] + draws["b"][:, None] * X, 0.5).logpdf(Y)
+    np.testing.assert_allclose(terms, expected, rtol=1e-10)
+
+
+def test_a_program_in_another_language_comes_back_from_a_file(toy, tmp_path):
+    model, fit = toy
+    fit.save(tmp_path / "fit.jn")
+    again = jn.load(tmp_path / "fit.jn").attach(model, {"x": X, "y": Y})
+    assert again.elbo.value == fit.elbo.value
+    assert "y        observed   Normal" not in str(jn.explain(model, {"x": X, "y": Y}))
+    with pytest.raises(jn.JensenError, match="not the data of the saved fit"):
+        jn.load(tmp_path / "fit.jn").attach(model, {"x": X, "y": Y + 1.0})
+
+
+@pytest.mark.parametrize(
+    ("data", "method", "message"),
+    [
+        ({"x": X, "yy": Y}, "auto", "takes no argument 'yy'.*Did you mean 'y'"),
+        ({"x": X}, "auto", "needs 'y', which the data lack"),
+        ({"x": X, "y": np.where(Y > 2.0, np.nan, Y)}, "auto", "'y' holds 1 missing values"),
+        ({"x": X, "y": Y}, "cavi", "derived from a NumPyro program, which a Toy is not"),
+    ],
+)
+def test_what_a_program_in_another_language_is_refused_for(data, method, message):
+    with pytest.raises(jn.JensenError, match=message):
+        jn.fit(Toy(TOY), data, method)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gap", "scale", "verdicts"), [(1.0, 2.0, {"trusted", "usable"}), (2.0, 0.5, {"untrusted"})])
+def test_a_program_in_another_language_may_have_discrete_latents(gap, scale, verdicts):
+    """Evidence and p(k = 1) by enumeration. Where q has lost one value of k, draws of the program's prior show it."""
+    toy = Toy(f"k ~ Bernoulli(0.3)\nm ~ Normal(0, 1)\ny := Normal(m + {gap} * k, {scale})")
+    fit = jn.fit(toy, {"y": Y})
+    assert fit.check().verdict in verdicts
+    if "untrusted" not in verdicts:
+        spread = scale**2 * np.eye(5) + 1.0
+        logs = [stats.multivariate_normal(np.full(5, gap * k), spread).logpdf(Y) for k in (0, 1)]
+        evidence = np.logaddexp(np.log(0.7) + logs[0], np.log(0.3) + logs[1])
+        assert fit.evidence().log_evidence == pytest.approx(evidence, abs=0.05)
+        share = np.exp(np.log(0.3) + logs[1] - evidence)
+        assert fit.pool.weights @ fit.answer.drawn(fit.pool)["k"] == pytest.approx(share, abs=0.05)
 
 
 @dataclass(frozen=True)

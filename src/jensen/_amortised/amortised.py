@@ -28,7 +28,7 @@ from jensen._math.noise import symmetric_draws
 from jensen._math.precision import Precision, float_type, working
 from jensen._model.parameters import Parameter
 from jensen._model.parameters.charts import at_edge
-from jensen._program.log_density import LogDensity
+from jensen._program.programs import as_program
 
 DENSE = 40
 """Coordinates that rows share up to which their covariance is full."""
@@ -125,9 +125,9 @@ class AmortisedVI(AbstractAlgorithm):
         precision: Precision,
     ) -> RowTarget:
         """The model by rows, with its parameters."""
-        if isinstance(fn, LogDensity):
+        if not as_program(fn).handled:
             raise OptionError(
-                "A LogDensity has no plates, so there are no rows to amortise over.",
+                f"A {type(fn).__name__} has no plates, so there are no rows to amortise over.",
                 "Argument: method.",
                 "Write the model in NumPyro with a plate of rows.",
             )

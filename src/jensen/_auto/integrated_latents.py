@@ -47,7 +47,7 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
             # a surface follows the integrals that it was told
             emulated = isinstance(outcome.target, EmulatedTarget)
             limit = ERROR if emulated else LITTLE
-            own = target if emulated else outcome.target  # in the coordinates of q
+            own: Any = target if emulated else outcome.target  # in the coordinates of q
         error = own.error(points)
         if error < ERROR or more == TRIES:
             break
@@ -58,7 +58,7 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
         doubts = f"The integrals over {names} are uncertain by {error:.2g} nats from place to place. {doubts}"
     status = f"{doubts or f'Given the other latents, {names} integrated out {target.how}.'} {outcome.status}"
     converged = outcome.converged and not doubts
-    judge = outcome.target if emulated else own
+    judge: Any = outcome.target if emulated else own
     return replace(outcome, target=judge.settled(), converged=converged, status=status), doubts
 
 

@@ -1,6 +1,6 @@
 """Nested approximations q(θ, z) = q(θ) q(z | θ): many latents integrated out for every value of a few others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -45,7 +45,7 @@ class Nested(AbstractContinuous):
 
     name: ClassVar[str] = "nested"
     nodes: int | None = eqx.field(static=True, default=None)
-    field: Any = eqx.field(static=True, default=())
+    field: str | Sequence[str] = eqx.field(static=True, default=())
 
     def prepare(self, model: Any, data: Mapping[str, Any] | None, precision: Precision) -> NestedTarget:
         """The density of θ."""

@@ -11,12 +11,13 @@ from jensen._conjugate.algebra import ConjugateTarget, conjugate_target
 from jensen._conjugate.algebra.candidates import promising
 from jensen._conjugate.coordinate.stream import StreamTarget
 from jensen._conjugate.svi import SVI
+from jensen._core import AbstractTarget
 from jensen._data.data_check import MissingValues, as_mapping, check_names, convert
 from jensen._data.sources import AbstractSource
 from jensen._families.native import native_product
 from jensen._gaussian import account
 from jensen._math.precision import Precision, working
-from jensen._model import LogDensity, Target, build
+from jensen._model import Target, build
 from jensen._model.native import NativeTarget, native_target
 from jensen._nested import (
     FieldTarget,
@@ -28,6 +29,7 @@ from jensen._nested import (
     over_field,
     quadratic,
 )
+from jensen._program.programs import as_program
 
 MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
 """Latents from which on groups of them are looked for, at most so many that a field and groups may leave, latents of a
@@ -45,7 +47,7 @@ CHEAPER = 8
 
 
 @dataclass(frozen=True, eq=False)
-class AutoTarget:
+class AutoTarget(AbstractTarget):
     """`conjugate` where coordinate ascent applies to the whole model, `density` where latents are continuous.
 
     Discrete latents may be summed out of the density; beside coordinate ascent only where the data are not large.
@@ -80,7 +82,7 @@ def prepared(
         return AutoTarget(None, None, stream=stream)
     if any(isinstance(value, np.memmap) for value in (data or {}).values()):
         data = convert(data or {}, precision)  # read once, not by every analysis
-    conjugate = None if isinstance(model, LogDensity) else _conjugate(model, data, precision)
+    conjugate = _conjugate(model, data, precision)
     if conjugate is not None and any(b.discrete for b in conjugate.model.blocks.values()):
         return AutoTarget(conjugate, None if conjugate.heavy else _density(model, data, precision))
     if conjugate is not None:
@@ -181,7 +183,7 @@ def black_box(
 
     It helps with discrete latents that cannot be summed out, and with densities outside JAX.
     """
-    if isinstance(model, LogDensity) and not model.differentiable:
+    if not as_program(model).traced:
         return native_target(model, data, precision, evaluable=evaluable), "The log density runs outside JAX."
     try:
         native = native_target(model, data, precision, evaluable=evaluable)

@@ -23,7 +23,9 @@ class JensenError(Exception):
     remedy: str
 
     def __init__(self, what: str, where: str = "", remedy: str = ""):
-        self.what, self.where, self.remedy = what, where, remedy
+        self.what: str = what
+        self.where: str = where
+        self.remedy: str = remedy
         super().__init__(" ".join(part.strip() for part in (what, where, remedy) if part))
 
 

@@ -19,7 +19,7 @@ from jensen._families.native import AbstractFactor, Product
 from jensen._math.keys import pair, purpose_key
 from jensen._math.precision import Precision, working
 from jensen._model.native import NativeTarget, native_target
-from jensen._program.log_density import LogDensity
+from jensen._program.contract import AbstractProgram
 
 VISITS = 20
 """Passes over all rows at each step size, at least."""
@@ -82,7 +82,7 @@ class BBVI(AbstractAlgorithm):
             )
 
     def prepare(
-        self, model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+        self, model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | None, precision: Precision
     ) -> NativeTarget:
         """The model on its own supports, discrete latents allowed."""
         target = native_target(model, data, precision, batch_size=self.batch_size, plate=self.plate)

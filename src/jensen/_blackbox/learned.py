@@ -13,12 +13,11 @@ import numpy as np
 from jensen._ascent.moves import PLAIN, AbstractMove
 from jensen._base.errors import ModelError
 from jensen._base.typing import Array, PRNGKey, Scalar
-from jensen._core import AbstractBound, Estimates, Outcome, Progress
+from jensen._core import AbstractBound, AbstractTarget, Estimates, Outcome, Progress
 from jensen._core.algorithm import Run
 from jensen._data.data_check import as_mapping
 from jensen._math.precision import Precision, float_type, working
 from jensen._model.native import NativeTarget, native_target
-from jensen._model.numpyro import NumPyroModel
 from jensen._model.parameters import LEARNED, Charts, Closed, Parameter
 from jensen._model.subsample import RowsModel
 
@@ -93,7 +92,7 @@ class JointMove(AbstractMove):
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedTarget:
+class LearnedTarget(AbstractTarget):
     """The model at its parameters' starting values, and what it takes to have it at others."""
 
     native: NativeTarget
@@ -160,7 +159,7 @@ def learned_target(
     closed, kind = Closed(fn, parameters), float_type(precision)
     initial = {p.name: np.asarray(p.initial, kind) for p in parameters}
     native = native_target(closed, {**rest, LEARNED: initial}, precision, batch_size=batch_size, plate=plate)
-    if not isinstance(native.model, NumPyroModel) or LEARNED not in native.model.data:
+    if native.model.handled is None or LEARNED not in native.model.handled.data:
         raise ModelError(
             "The model needs its parameters as concrete numbers while it is being built, so they cannot be learned.",
             f"Parameters: {', '.join(initial)}.",

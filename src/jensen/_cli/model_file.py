@@ -12,10 +12,11 @@ from typing import Any
 import numpyro
 
 from jensen._base.errors import ModelError, nearest
-from jensen._model import LogDensity
+from jensen._program.contract import AbstractProgram
+from jensen._program.programs import as_program
 from jensen._program.user_code import blame, user_frame
 
-Model = Callable[..., Any] | LogDensity
+Model = Callable[..., Any] | AbstractProgram
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,8 @@ class ModelFile:
 
     def arguments(self) -> set[str] | None:
         """Names of the data the model takes; None where it takes any."""
-        plain = isinstance(self.model, LogDensity)
-        function = self.model.fn if isinstance(self.model, LogDensity) else self.model
-        try:
-            parameters = list(inspect.signature(function).parameters.values())
-        except (TypeError, ValueError):
-            return None
-        parameters = parameters[1:] if plain else parameters
-        return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in parameters}
+        names = as_program(self.model).arguments
+        return None if names is None else set(names)
 
     def prepared(self, data: dict[str, Any]) -> dict[str, Any]:
         """The data after the file's own `prepare`, which may return None to leave them as they are."""
@@ -63,7 +58,7 @@ def load_model(path: Path, name: str | None = None) -> ModelFile:
     listing = ", ".join(found) or "none"
     if name is not None:
         chosen = vars(module).get(name)
-        if not callable(chosen) and not isinstance(chosen, LogDensity):
+        if not callable(chosen) and not isinstance(chosen, AbstractProgram):
             what = "is not a function or a LogDensity" if name in vars(module) else "is not in the file"
             raise ModelError(f"'{name}' {what}.", f"File: {path}.", nearest(name, found))
         return ModelFile(name, chosen, prepare)
@@ -129,7 +124,7 @@ def candidates(module: types.ModuleType) -> dict[str, Model]:
             break
         uses = wider
     parts = {part for name in uses for part in calls[name] & uses if part != name}
-    densities = {name: value for name, value in space.items() if isinstance(value, LogDensity)}
+    densities = {name: value for name, value in space.items() if isinstance(value, AbstractProgram)}
     inside = {value.fn for value in densities.values()}
     models = {n: space[n] for n in own if n in uses - parts and not n.startswith("_") and space[n] not in inside}
     return {name: value for name, value in (models | densities).items()}

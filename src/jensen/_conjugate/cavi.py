@@ -1,6 +1,6 @@
 """Coordinate ascent: every block set to its optimal factor in turn, the bound exact and checked as it rises."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -31,6 +31,11 @@ WARM_UP = 15
 """Sweeps of every restart before the best one is kept."""
 ROUGH = 1e-5
 """Nats per observed scalar still to come at which moves are tried where rows are streamed."""
+
+
+def as_blocks(blocks: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    """Names of sites by block, as something that can be compared and hashed."""
+    return tuple(tuple(block) for block in blocks)
 
 
 class CAVI(AbstractAlgorithm):
@@ -70,7 +75,7 @@ class CAVI(AbstractAlgorithm):
     max_sweeps: int = 2000
     tolerance: float = 1e-8
     restarts: int | None = None
-    blocks: tuple[tuple[str, ...], ...] = eqx.field(default=(), converter=lambda b: tuple(map(tuple, b)))
+    blocks: tuple[tuple[str, ...], ...] = eqx.field(default=(), converter=as_blocks)
     escape: bool = True
     moves: bool = True
     init: Mapping[str, Any] | None = None

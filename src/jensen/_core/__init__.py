@@ -1,4 +1,4 @@
-"""The seven contracts: model, family, bound, estimator, rule, algorithm, check.
+"""The contracts: model, family, bound, estimator, rule, target, algorithm, check.
 
 A fit repeats draw → weigh → bound → estimate → step.
 """
@@ -12,6 +12,7 @@ from jensen._core.estimator import AbstractEstimator
 from jensen._core.family import AbstractDensity, AbstractFamily, AbstractReparameterised, Draw
 from jensen._core.model import AbstractBijection, AbstractModel, total
 from jensen._core.rule import AbstractRule
+from jensen._core.target import AbstractTarget
 
 __all__ = [
     "AbstractAlgorithm",
@@ -24,6 +25,7 @@ __all__ = [
     "AbstractModel",
     "AbstractReparameterised",
     "AbstractRule",
+    "AbstractTarget",
     "Certificate",
     "Draw",
     "Estimates",

@@ -19,6 +19,7 @@ from jensen._base.arguments import LARGEST_COUNT, number, whole_number
 from jensen._base.errors import OptionError
 from jensen._core.certificate import Certificate
 from jensen._core.estimates import Estimates
+from jensen._core.target import AbstractTarget
 from jensen._math.precision import Precision
 
 SEARCHING = ("climbing", "mode")
@@ -67,7 +68,7 @@ class Outcome:
     restarts: tuple[float, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
     estimates: Estimates | None = None
-    target: Any = None
+    target: AbstractTarget | None = None
     elsewhere: tuple[Any, ...] = ()
     further: Callable[["Outcome"], Generator[Progress, None, "Outcome"]] | None = None
 
@@ -111,7 +112,7 @@ class AbstractAlgorithm(eqx.Module):
                 number(value, option.name, where)
 
     @abc.abstractmethod
-    def prepare(self, model: Any, data: Any, precision: Precision) -> Any:
+    def prepare(self, model: Any, data: Any, precision: Precision) -> AbstractTarget:
         """Check the data and analyse the model: the target that `run` works on. Bad input is refused here.
 
         `data` map names to arrays, or are a source of batches for methods that take one (`streams`).

@@ -1,6 +1,7 @@
 """Contract 1, the model: log p(x, z) site by site, and the map from R^D onto the latents' support."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -55,6 +56,26 @@ class AbstractModel(eqx.Module):
         """The terms of the log joint at T(u), in nats, and log |det ∂T/∂u|."""
         latent, log_det = self.bijection.forward(point)
         return self.log_joint(latent, batch), log_det
+
+    @property
+    def handled(self) -> Any:
+        """This model, where it is a NumPyro program with its data that effect handlers can run in other ways."""
+        return None
+
+    @property
+    def source(self) -> Any:
+        """(program, arrays, constants) that can be run forward at values of the latents; `None` for a bare density."""
+        return None
+
+    @property
+    def constants(self) -> Mapping[str, Any]:
+        """Arguments of the program that compiled programs hold as constants."""
+        return {}
+
+    @property
+    def failure(self) -> Exception | None:
+        """The first error of a density outside JAX, which could not be raised inside a compiled program."""
+        return None
 
     @abc.abstractmethod
     def constrain(self, point: Flat) -> Latent:

@@ -21,6 +21,15 @@ def named_arrays(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", value
 
 
+def argument_names(fn: Callable[..., Any], skip: int = 0) -> tuple[str, ...] | None:
+    """Names of the data that `fn` takes (`skip` leading arguments are not data); `None` where it takes any."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())[skip:]
+    except (TypeError, ValueError):
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else tuple(p.name for p in parameters)
+
+
 def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) -> None:
     """Raise unless the data's names are exactly those that `fn` takes (`skip` leading arguments are not data)."""
     try:

@@ -108,7 +108,7 @@ class Mixture(AbstractLocationScale):
         """log q at points, (count,), in nats."""
         logits = np.asarray(self.logits, float)
         own = np.stack([part.host_log_prob(np.asarray(points, float)) for part in self.parts], axis=1) + logits
-        return logsumexp(own, axis=1) - logsumexp(logits)
+        return np.asarray(logsumexp(own, axis=1)) - np.asarray(logsumexp(logits))
 
     def host_scored(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Points and log q there, in nats."""

@@ -166,7 +166,7 @@ def _densities(answer: AbstractAnswer) -> dict[str, float]:
     names = {site.name for site in answer.structure.latents} if answer.partial else None
     with working(answer.target.precision):
         try:
-            if program is None:
+            if program is None or not program.program.handled:
                 model = answer.target.model
                 terms = Program(lambda m, point: m.log_joint(m.constrain(point)))
                 point = _generic((answer.structure.dim,), 0.0)

@@ -18,13 +18,14 @@ from jensen._fit.result import Fit
 from jensen._learning import Learning
 from jensen._math.clock import Stopwatch
 from jensen._math.precision import Precision, default_precision, working
-from jensen._model import LogDensity
 from jensen._model.door import opened
 from jensen._model.parameters import check_starts, find_parameters
+from jensen._program.contract import AbstractProgram
 from jensen._program.indices import checked
+from jensen._program.programs import as_program
 from jensen._program.purity import repeatable
 
-Model = Callable[..., Any] | LogDensity
+Model = Callable[..., Any] | AbstractProgram
 
 
 @alone()
@@ -139,8 +140,11 @@ def _prepared(
         _check_streams(algorithm, model, learn)
     elif not (algorithm.name == "svi" and mapped(data, None)):  # whose batches are checked as they come
         data = checked(model, data, precision)
-    if learn and isinstance(model, LogDensity):
-        raise OptionError("A LogDensity has no parameters to learn.", "Argument: learn.", "Write the model in NumPyro.")
+    handled = as_program(model).handled
+    if learn and not handled:
+        raise OptionError(
+            f"A {type(model).__name__} has no parameters to learn.", "Argument: learn.", "Write the model in NumPyro."
+        )
     if not learn:
         try:
             return algorithm, algorithm.prepare(model, data, precision)
@@ -148,10 +152,10 @@ def _prepared(
             if streams:
                 raise
         except ModelError:
-            if not isinstance(model, LogDensity):
+            if handled and callable(model):
                 check_starts(model, data, precision)
             raise
-    assert not isinstance(model, LogDensity)  # which has no param sites
+    assert callable(model)  # a program that has param sites is one of NumPyro's
     loop = Learning(algorithm, model, find_parameters(model, data, learn, precision))
     return loop, loop.prepare(data, precision)
 
@@ -165,8 +169,8 @@ def _check_streams(algorithm: AbstractAlgorithm, model: Model, learn: Any) -> No
             "Arguments: data, method.",
             remedy,
         )
-    if learn or isinstance(model, LogDensity):
-        what = "Parameters are not learned" if learn else "The rows of a LogDensity cannot be told apart"
+    if learn or not as_program(model).handled:
+        what = "Parameters are not learned" if learn else f"The rows of a {type(model).__name__} cannot be told apart"
         raise OptionError(f"{what} where the data come in batches.", "Argument: data.", "Pass all rows as arrays.")
 
 

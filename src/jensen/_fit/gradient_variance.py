@@ -23,8 +23,8 @@ from jensen._families.native import Product
 from jensen._math.precision import default_precision, working
 from jensen._model.door import opened
 from jensen._model.native import NativeTarget, native_target
+from jensen._program.contract import AbstractProgram
 from jensen._program.dependence import Links
-from jensen._program.log_density import LogDensity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ class GradientVariance:
 
 @alone()
 def gradient_variance(
-    model: Callable[..., Any] | LogDensity,
+    model: Callable[..., Any] | AbstractProgram,
     data: Mapping[str, Any] | None = None,
     q: Any = None,
     estimators: Mapping[str, AbstractEstimator] | None = None,

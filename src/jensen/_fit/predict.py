@@ -12,7 +12,7 @@ from numpyro import handlers
 from numpyro.util import soft_vmap
 
 from jensen._base.errors import DataError, JensenError, OptionError, UndefinedError
-from jensen._data.data_check import check_names, missing, refuse_missing
+from jensen._data.data_check import missing, refuse_missing
 from jensen._fit.entries import Forward, refuse_large, refuse_other_laws
 from jensen._fit.levels import Change, Levels, seen
 from jensen._math.precision import float_type, working
@@ -52,9 +52,34 @@ def predict(
     if draws is None:
         draws = fit.sample(num_draws, seed=seed)
     anew = _known_names(structure, new)
+    if not program.program.handled:
+        return _plainly(program, arguments, draws, names, seed, anew)
     draws = {name: values for name, values in draws.items() if name not in anew}
     with working(program.precision):
         return _predicted(fit, program, arguments, draws, names, num_draws, seed, new_data is not None)
+
+
+def _plainly(
+    program: NumPyroProgram,
+    arguments: dict[str, Any],
+    draws: dict[str, np.ndarray],
+    names: list[str],
+    seed: int,
+    new: tuple[str, ...],
+) -> dict[str, np.ndarray]:
+    """The same for a program in another language, which says itself how observed sites are drawn; no new entries."""
+    if new:
+        raise UndefinedError("Entries of latents are drawn anew in NumPyro programs only.", f"Sites {', '.join(new)}.")
+    arrays, fixed = _divided(program, arguments)
+
+    def one(arrays: dict[str, Any], key: Any, latent: dict[str, Any]) -> dict[str, Any]:
+        found = program.program.forward(latent, {**arrays, **fixed}, key)
+        return {name: found[name] for name in names}
+
+    with working(program.precision):
+        keys = jax.random.split(jax.random.key(seed), len(next(iter(draws.values()))))
+        run = jax.jit(lambda arrays, keys, all_of: jax.lax.map(lambda pair: one(arrays, *pair), (keys, all_of)))
+        return jax.device_get(run(arrays, keys, draws))
 
 
 def _predicted(
@@ -163,7 +188,7 @@ def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[s
             arguments[name] = None
         elif np.ndim(value) == 0:
             arguments[name] = value
-    check_names(program.fn, arguments)
+    program.program.check_names(arguments)
     check_indices(program.fn, arguments, program.precision)
     return arguments
 

@@ -12,7 +12,7 @@ from jensen._base.alone import Kept, alone
 from jensen._base.arguments import count_of, number, seed_of
 from jensen._base.caution import caution, quiet
 from jensen._base.errors import UndefinedError
-from jensen._core import AbstractAlgorithm, AbstractCheck, Estimates, Outcome, Progress
+from jensen._core import AbstractAlgorithm, AbstractCheck, AbstractTarget, Estimates, Outcome, Progress
 from jensen._core.estimates import Estimate
 from jensen._math.clock import Stopwatch
 from jensen._program.structure import Structure
@@ -76,8 +76,7 @@ class Fit:
         except KeyboardInterrupt:  # the fit itself is done
             elbo = Estimate(np.nan, np.inf)
             outcome = replace(outcome, status=f"{outcome.status} Interrupted before its bound was measured.")
-        gradients, values = (float(getattr(answer.target, name, 0)) for name in ("gradients", "values"))
-        timings = {**watch.read(), "gradients": gradients, "values": values}
+        timings = {**watch.read(), **_counted(answer.target)}
         return cls(
             algorithm.name,
             dict(vars(algorithm)),
@@ -94,8 +93,7 @@ class Fit:
 
     def after(self, outcome: Outcome, history: list[dict[str, Any]], timings: dict[str, float]) -> Fit:
         """The same q after a search that has found nothing better: its draws and their verdict stay."""
-        counted = {name: float(getattr(self.target, name, 0)) for name in ("gradients", "values")}
-        timings = {**timings, **counted}
+        timings = {**timings, **_counted(self.target)}
         found = replace(self, status=outcome.status, history=history, timings=timings, outcome=outcome)
         known = {name: value for name, value in vars(self).items() if name in ("pool", "_pool_draws", "_report")}
         vars(found).update(known)
@@ -394,3 +392,8 @@ class Fit:
             f"Fit(method={self.method!r}, verdict={verdict!r}, elbo={self.elbo}, converged={self.converged}, "
             f"status={self.status!r})"
         )
+
+
+def _counted(target: AbstractTarget) -> dict[str, float]:
+    """Evaluations of its log density so far."""
+    return {"gradients": float(target.gradients), "values": float(target.values)}

@@ -75,7 +75,7 @@ def _draw(
     constant = gammaln(0.5 * (TAIL + d)) - gammaln(0.5 * TAIL) - 0.5 * d * np.log(TAIL * np.pi)
     heavy = constant - 0.5 * (TAIL + d) * np.log1p(squares / TAIL) - dets
     both = np.asarray(logsumexp(np.logaddexp(normal, heavy) + logs, axis=1))
-    return points, both - float(logsumexp(logs)) - np.log(2.0)
+    return points, both - np.asarray(logsumexp(logs)) - np.log(2.0)
 
 
 def _distances(points: np.ndarray, means: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -69,7 +69,7 @@ class ADVI(AbstractContinuous):
     """
 
     name: ClassVar[str] = "advi"
-    family: Any = eqx.field(static=True, default="mean_field", converter=as_chosen)
+    family: Chosen = eqx.field(static=True, default="mean_field", converter=as_chosen)
     num_components: int = eqx.field(static=True, default=4)
     num_draws: int = eqx.field(static=True, default=64)
     max_draws: int = eqx.field(static=True, default=1024)
@@ -164,7 +164,7 @@ class ADVI(AbstractContinuous):
             outcome = yield from self._flexible(target, begin, found, restarts, seed)
         elif self.engine == "stochastic" or self.family in BY_STEPS:
             outcome = yield from self._stochastic(
-                target, gaussian_of(self.family, begin, target, self.rank, seed), restarts, seed
+                target, gaussian_of(str(self.family), begin, target, self.rank, seed), restarts, seed
             )
         elif self.family == "mean_field":
             start = begin if isinstance(begin, MeanField) else fixed_draws.standard_start(begin)
@@ -194,7 +194,7 @@ class ADVI(AbstractContinuous):
             self.bound,
             self.estimator or self._default_estimator(),
             seed,
-            phase=self.family.replace("_", " "),
+            phase=in_words(self.family).replace("_", " "),
         )
         return Outcome(
             fit.q,

@@ -35,9 +35,11 @@ BY_STEPS = ("low_rank", "structured")
 Kind = str | type[AbstractLocationScale]
 Chosen = Kind | tuple[tuple[tuple[str, ...], Any], ...]
 """A family by its name or its class, or families by the sites of their blocks."""
+Given = Kind | Mapping[str, Kind] | Mapping[tuple[str, ...], Kind] | Mapping[str | tuple[str, ...], Kind]
+"""The same as users write it: families by a site or by a tuple of sites."""
 
 
-def as_chosen(family: Any) -> Chosen:
+def as_chosen(family: Given) -> Chosen:
     """A mapping of a site, or a tuple of sites, to a family as something that can be compared and hashed."""
     if isinstance(family, Mapping):
         pairs = ((sites, as_chosen(kind)) for sites, kind in family.items())

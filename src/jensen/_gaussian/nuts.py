@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 
 from jensen._base.errors import UndefinedError
-from jensen._core import AbstractAlgorithm, Outcome, Progress
+from jensen._core import AbstractAlgorithm, AbstractTarget, Outcome, Progress
 from jensen._core.algorithm import Run
 from jensen._families import AbstractGaussian, Chains
 from jensen._families.chains import DENSE
@@ -24,7 +24,7 @@ ROUND = 250
 
 
 @dataclass(frozen=True)
-class Beginning:
+class Beginning(AbstractTarget):
     """A density over R^D, a Gaussian of its approximation's shape, and points to start from, (n, D)."""
 
     target: Target
@@ -56,7 +56,7 @@ class Refinement(AbstractAlgorithm):
     num_draws: int = eqx.field(static=True, default=4000)
     seconds: float | None = eqx.field(static=True, default=None)
 
-    def prepare(self, model: Any, data: Any, precision: Precision) -> Any:
+    def prepare(self, model: Any, data: Any, precision: Precision) -> AbstractTarget:
         """It begins with a fit."""
         raise UndefinedError("NUTS goes on from a fit.", "Method: refine.", "Fit first: jn.fit(model, data).refine().")
 

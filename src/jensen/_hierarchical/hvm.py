@@ -15,9 +15,10 @@ from jensen._blackbox.bbvi import BBVI
 from jensen._blackbox.learned import Jointly, JointMove, LearnedTarget, learned_target
 from jensen._blackbox.start import starting_product
 from jensen._bounds import ELBO
-from jensen._core import AbstractAlgorithm, AbstractBound, AbstractEstimator, Certificate, Outcome
+from jensen._core import AbstractAlgorithm, AbstractBound, AbstractDensity, AbstractEstimator, Certificate, Outcome
 from jensen._core.algorithm import Run
 from jensen._families.native import AbstractFactor, native_factor
+from jensen._hierarchical.family import AbstractAuxiliary
 from jensen._hierarchical.fitting.estimator import estimator_for, recipes_for
 from jensen._hierarchical.fitting.moments import Plain, moments
 from jensen._hierarchical.fitting.race import LENGTH, Flattened, race, spread
@@ -27,7 +28,7 @@ from jensen._hierarchical.fitting.start import at_optima, by_rows, check_names, 
 from jensen._math.keys import purpose_key
 from jensen._math.precision import Precision, working
 from jensen._model.native import NativeTarget, native_target
-from jensen._program.log_density import LogDensity
+from jensen._program.contract import AbstractProgram
 from jensen._program.structure import plate_axis
 
 
@@ -65,9 +66,9 @@ class HVM(AbstractAlgorithm):
     """
 
     name: ClassVar[str] = "hvm"
-    prior: Any = None
-    auxiliary: Any = None
-    importance: Any = eqx.field(static=True, default=0)
+    prior: str | AbstractDensity | None = None
+    auxiliary: str | AbstractAuxiliary | None = None
+    importance: int | np.integer = eqx.field(static=True, default=0)
     num_components: int = eqx.field(static=True, default=4)
     num_draws: int = eqx.field(static=True, default=16)
     families: Mapping[str, AbstractFactor] = eqx.field(default_factory=dict)
@@ -117,7 +118,7 @@ class HVM(AbstractAlgorithm):
                 )
 
     def prepare(
-        self, model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+        self, model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | None, precision: Precision
     ) -> NativeTarget:
         """The model on its own supports, discrete latents allowed."""
         target = native_target(model, data, precision, batch_size=self.batch_size, plate=self.plate)

@@ -13,7 +13,7 @@ from jensen._conjugate.algebra import ConjugateTarget, conjugate_target
 from jensen._conjugate.algebra.model import conjugate_program
 from jensen._conjugate.cavi import CAVI
 from jensen._conjugate.svi import SVI
-from jensen._core import AbstractAlgorithm
+from jensen._core import AbstractAlgorithm, AbstractTarget
 from jensen._core.algorithm import Run
 from jensen._data.data_check import as_mapping
 from jensen._gaussian.advi import ADVI
@@ -26,7 +26,7 @@ LEARNERS = (Auto, ADVI, CAVI, SVI)
 
 
 @dataclass(frozen=True, eq=False)
-class LearningTarget:
+class LearningTarget(AbstractTarget):
     """What is worked on, and the data without learned arguments.
 
     `conjugate` is the open model where coordinate ascent applies to all of it; `exact` the model at its starting values

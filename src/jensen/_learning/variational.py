@@ -187,7 +187,7 @@ def _initial(parameter: Parameter) -> Any:
 
 def _target(closed: Closed, data: dict[str, Any], values: Values, precision: Precision) -> Target:
     target = build(closed, {**data, LEARNED: values}, precision)
-    if not isinstance(target.model, NumPyroModel) or LEARNED not in target.model.data:
+    if target.model.handled is None or LEARNED not in target.model.handled.data:
         raise ModelError(
             "The model needs its parameters as concrete numbers while it is being built, so they cannot be learned.",
             f"Parameters: {', '.join(values)}.",
@@ -226,9 +226,8 @@ def _maximise(
         root = np.sqrt(np.diagonal(q.covariance()))
     num_draws, moved, bound, first = max(64, 8 * dim if dense else 32), np.inf, -np.inf, theta
     for _ in range(ROUNDS):
-        assert isinstance(target.model, NumPyroModel)  # as `_target` made sure
         fixed = _Fixed(
-            target.model,
+            target.model.handled,
             jnp.asarray(loc, dtype),
             jnp.asarray(root, dtype),
             jnp.asarray(symmetric_draws(num_draws, dim, seed + num_draws), dtype),

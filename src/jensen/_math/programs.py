@@ -24,13 +24,13 @@ QUICK = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
-"""Compile in a sixth of the time; elementwise code then runs up to several times slower, library calls as fast.
+"""Compile in a seventh of the time or less; elementwise code then runs several times slower, library calls as fast.
 
 XLA cuts a program into up to 32 modules for as many threads, and each costs LLVM its own setting up: two fifths of the
 processor's time where little is optimised. Results change in their last bits at most.
 """
 MIDDLE = {**QUICK, "xla_backend_optimization_level": 1, "xla_cpu_parallel_codegen_split_count": 2}
-"""Two fifths of the time of a full compilation; networks and their gradients then run as fast."""
+"""Less than half of the time of a full compilation; networks and their gradients then run as fast."""
 _RULES = ("jvp_jaxpr_fun", "jvp_jaxpr_thunk", "fwd_jaxpr_thunk", "bwd")
 _SHARED: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
 

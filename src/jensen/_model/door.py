@@ -10,7 +10,7 @@ from jensen._data.data_check import as_mapping, convert
 from jensen._data.sources import AbstractSource
 from jensen._math.precision import Precision
 from jensen._model.labels import whole
-from jensen._program.log_density import LogDensity
+from jensen._program.contract import AbstractProgram
 
 
 def opened(model: Any, data: Any, precision: Precision) -> Any:
@@ -18,8 +18,8 @@ def opened(model: Any, data: Any, precision: Precision) -> Any:
 
     A source of batches is passed on as it is, its batches being read one by one; memory-mapped arrays likewise.
     """
-    if not callable(model) and not isinstance(model, LogDensity):
-        swapped = callable(data) or isinstance(data, LogDensity)
+    if not callable(model) and not isinstance(model, AbstractProgram):
+        swapped = callable(data) or isinstance(data, AbstractProgram)
         raise ModelError(
             f"A model is a function or a LogDensity, not a {type(model).__name__}"
             f"{': model and data are swapped.' if swapped else '.'}",

@@ -16,7 +16,8 @@ from jensen._data.columns import Place, first
 from jensen._data.data_check import fixings, named_arrays
 from jensen._math.precision import Precision, working
 from jensen._program.analysis import CONCRETE_NEEDED, feasible_trace
-from jensen._program.log_density import LogDensity
+from jensen._program.contract import AbstractProgram
+from jensen._program.programs import as_program
 from jensen._program.static_arguments import signature
 
 
@@ -142,7 +143,7 @@ def _run(model: Any, arguments: dict[str, Any]) -> tuple[BaseException | None, l
         arrays = {k: v for k, v in arguments.items() if k not in fixed}
         concrete = {k: v for k, v in arguments.items() if k in fixed}
         found: list[_Outcome] = []
-        look: Any = _plain if isinstance(model, LogDensity) else _program
+        look: Any = _program if as_program(model).handled else _plain
         try:
             jax.eval_shape(lambda a, look=look, c=concrete, f=found: f.extend(look(model, {**a, **c})), arrays)
             return None, found
@@ -153,10 +154,9 @@ def _run(model: Any, arguments: dict[str, Any]) -> tuple[BaseException | None, l
     return error, []
 
 
-def _plain(model: LogDensity, kwargs: dict[str, Any]) -> list[_Outcome]:
-    if model.differentiable:
-        shapes = {k: (v,) if isinstance(v, int) else v for k, v in model.shapes_or_init.items()}
-        model.fn({k: jnp.ones(v if isinstance(v, tuple) else np.shape(v)) for k, v in shapes.items()}, **kwargs)
+def _plain(program: AbstractProgram, kwargs: dict[str, Any]) -> list[_Outcome]:
+    if program.traced:
+        program.log_joint({site.name: jnp.ones(site.shape) for site in program.latents(kwargs)}, kwargs)
     return []
 
 

@@ -10,9 +10,10 @@ from jax.extend.core import Literal
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
+from jensen._core import total
 from jensen._data.data_check import Place, missing, refuse_missing
 from jensen._program.analysis import feasible, traced
-from jensen._program.log_density import LogDensity
+from jensen._program.contract import AbstractProgram
 from jensen._program.nan_comparisons import refuse_compared, refuse_taken
 from jensen._program.number_widths import seeded
 from jensen._program.static_arguments import Frozen
@@ -32,7 +33,7 @@ POINTS = 3
 """Points of the unconstrained space at which the density is evaluated."""
 
 
-def check_filled(model: Any, structure: Structure, arrays: dict[str, Any], fixed: Frozen) -> None:
+def check_filled(program: AbstractProgram, structure: Structure, arrays: dict[str, Any], fixed: Frozen) -> None:
     """Raise for NaN in any array except those observed at masked sites and those that the model replaces itself.
 
     What is observed as it is, or added up without a choice, is refused at once. For any other array the log density
@@ -47,7 +48,7 @@ def check_filled(model: Any, structure: Structure, arrays: dict[str, Any], fixed
             refuse_missing(arguments, key)
     if not keys:
         return
-    density = _plain(model, structure.latents) if isinstance(model, LogDensity) else _program(model)
+    density = _program(program.fn) if program.handled else _plain(program, structure.latents)
     for key in keys:
         if _surely_reached(density, arrays, fixed.value, key):
             refuse_missing(arguments, key)
@@ -184,13 +185,14 @@ def _program(fn: Callable[..., Any]) -> Any:
     return shapes, value
 
 
-def _plain(model: LogDensity, latents: list[Site]) -> Any:
-    """The same for a log density."""
+def _plain(program: AbstractProgram, latents: list[Site]) -> Any:
+    """The same for a program in another language."""
     smooth = {site.name: site for site in latents if not site.discrete}
     low = {s.name: jnp.zeros(s.shape, int) + getattr(s.support, "lower_bound", 0) for s in latents if s.discrete}
 
     def value(point: dict[str, Any], kwargs: dict[str, Any]) -> Any:
-        return model.fn({**low, **{n: biject_to(smooth[n].support)(u) for n, u in point.items()}}, **kwargs)
+        latent = {**low, **{n: biject_to(smooth[n].support)(u) for n, u in point.items()}}
+        return total(program.log_joint(latent, kwargs))
 
     return lambda kwargs: {name: site.unconstrained_shape for name, site in smooth.items()}, value
 

@@ -12,29 +12,30 @@ import numpy as np
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 
-from jensen._base.errors import ModelError
-from jensen._core import AbstractModel, total
+from jensen._base.errors import ModelError, UndefinedError
+from jensen._core import AbstractModel, AbstractTarget, total
 from jensen._math.keys import split
 from jensen._math.precision import Precision, working
 from jensen._math.programs import Program
 from jensen._model.build import build
 from jensen._model.count_floors import floors
-from jensen._model.numpyro import NumPyroModel
 from jensen._model.program import NumPyroProgram, program_of
 from jensen._model.subsample import Subsample, subsampled
 from jensen._model.target import Target
 from jensen._program.analysis import is_fixed, placeholders
+from jensen._program.bijection import AbstractChart
+from jensen._program.contract import AbstractProgram
 from jensen._program.dependence import Links, links
 from jensen._program.host_function import check_points, shown
-from jensen._program.log_density import LogDensity
 from jensen._program.number_widths import seeded
+from jensen._program.programs import as_program
 from jensen._program.structure import Structure
 
 WIDTHS = (64, 512)
 """Draws of one call of the log joint."""
 
 
-class NativeTarget:
+class NativeTarget(AbstractTarget):
     """The model, its structure, and which entry of its log joint depends on which row of which latent.
 
     Attributes:
@@ -68,8 +69,9 @@ class NativeTarget:
     @functools.cached_property
     def supports(self) -> dict[str, Any]:
         """Supports whose bounds are data, be it that the likelihood excludes what lies below."""
-        known = dict(getattr(self.model.bijection, "bounds", {}))
-        if self.subsample is not None or not isinstance(self.model, NumPyroModel):
+        chart = self.model.bijection
+        known = dict(chart.bounds) if isinstance(chart, AbstractChart) else {}
+        if self.subsample is not None or self.model.handled is None:
             return known
         with working(self.precision):
             terms = Program(_terms)
@@ -122,9 +124,8 @@ class NativeTarget:
 
     def raise_failure(self) -> None:
         """Raise what a model outside JAX could not raise inside a compiled program."""
-        failure = getattr(getattr(self.model, "fn", None), "failure", None)
-        if failure is not None:
-            raise failure
+        if self.model.failure is not None:
+            raise self.model.failure
 
     @functools.cached_property
     def elements(self) -> int:
@@ -155,9 +156,9 @@ class NativeTarget:
 
     def prior_draws(self, count: int, seed: int) -> dict[str, np.ndarray]:
         """Draws of the latents from the prior, normal ones where it is improper; nothing for a plain log density."""
-        if not isinstance(self.model, NumPyroModel):
-            return {}
-        model = self.model
+        model = self.model.handled
+        if model is None:
+            return self._forward(count, seed)[0]
 
         def one(data: Any, key: Any, improper: bool = False) -> dict[str, Any]:
             program = seeded(model.fn, key)
@@ -176,9 +177,12 @@ class NativeTarget:
 
     def prior_weights(self, count: int, seed: int) -> np.ndarray | None:
         """log p(x, z) / p(z) at draws of the prior, unbiased for p(x); `None` where there are no such draws."""
-        if not isinstance(self.model, NumPyroModel) or self.subsample is not None:
+        model, names = self.model.handled, {site.name for site in self.structure.latents}
+        if self.subsample is not None:
             return None
-        model, names = self.model, {site.name for site in self.structure.latents}
+        if model is None:
+            draws, log_prior = self._forward(count, seed)
+            return self._weights(draws, log_prior) if draws else None
 
         def one(data: Any, key: Any) -> tuple[dict[str, Any], Any]:
             trace = handlers.trace(seeded(model.fn, key)).get_trace(**data, **model.fixed.value)
@@ -191,9 +195,32 @@ class NativeTarget:
                 draws, log_prior = jax.device_get(Program(jax.vmap(one, (None, 0)))(model.data, keys))
             except NotImplementedError:  # of an improper distribution
                 return None
+        return self._weights(draws, log_prior)
+
+    def _weights(self, draws: dict[str, np.ndarray], log_prior: Any) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             weights = self.log_joint(draws) - np.asarray(log_prior, float)
         return np.where(np.isnan(weights), -np.inf, weights)
+
+    def _forward(self, count: int, seed: int) -> tuple[dict[str, np.ndarray], Any]:
+        """Draws of the prior by a program that says how, and their log densities; nothing by others."""
+        if self.model.source is None:
+            return {}, None
+        program, data, fixed = self.model.source
+        names = [site.name for site in self.structure.latents]
+
+        def one(data: Any, key: Any) -> tuple[dict[str, Any], Any]:
+            found = program.forward({}, {**data, **fixed}, key)
+            drawn = {name: found[name] for name in names}
+            terms = program.log_joint(drawn, {**data, **fixed})
+            return drawn, total({name: terms[name] for name in names})
+
+        with working(self.precision):
+            try:
+                keys = split(jax.random.key(seed), count)
+                return jax.device_get(Program(jax.vmap(one, (None, 0)))(data, keys))
+            except (UndefinedError, NotImplementedError):
+                return {}, None
 
     def constrain(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The draws with the model's deterministic sites."""
@@ -228,7 +255,7 @@ def _log_joint(model: AbstractModel, draws: dict[str, Any]) -> Any:
 
 
 def native_target(
-    model: Callable[..., Any] | LogDensity,
+    model: Callable[..., Any] | AbstractProgram,
     data: Mapping[str, Any] | None,
     precision: Precision,
     *,
@@ -238,7 +265,7 @@ def native_target(
 ) -> NativeTarget:
     """Check the data and analyse the model, discrete latents allowed; by batches of a plate's rows where asked for."""
     target: Target = build(model, data, precision, discrete=True, evaluable=evaluable)
-    differentiable = getattr(model, "differentiable", True)
+    differentiable = as_program(model).traced
     if evaluable and differentiable:
         _refuse_random_numbers(target)
     found = NativeTarget(target.model, target.structure, precision, differentiable)

@@ -35,6 +35,21 @@ class NumPyroModel(AbstractModel):
         """The keyword arguments the program is called with."""
         return {**self.data, **self.fixed.value}
 
+    @property
+    def handled(self) -> "NumPyroModel":
+        """Itself."""
+        return self
+
+    @property
+    def source(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """The function with its data."""
+        return self.fn, self.data, self.fixed.value
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The fixed arguments."""
+        return self.fixed.value
+
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Elementwise log densities of every sample and factor site, masks and scales applied, in nats."""
         del batch

@@ -1,4 +1,4 @@
-"""A NumPyro program with its arguments: run forward at draws of its latents, whatever method made them."""
+"""A program with its arguments: run forward at draws of its latents, whatever method made them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,24 +6,26 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpyro import handlers
-from numpyro.infer.util import compute_log_probs
 
 from jensen._math.precision import Precision, float_type, working
-from jensen._model.numpyro import NumPyroModel
-from jensen._program.analysis import feasible_trace
-from jensen._program.number_widths import seeded
+from jensen._program.contract import AbstractProgram
+from jensen._program.programs import as_program
 from jensen._program.structure import Structure
 
 
 @dataclass(frozen=True, eq=False)
 class NumPyroProgram:
-    """The user's function, its array arguments, and those it needs as concrete values."""
+    """The user's model, its array arguments, and those it needs as concrete values."""
 
-    fn: Callable[..., Any]
+    fn: Any
     arrays: dict[str, Any]
     fixed: dict[str, Any]
     precision: Precision
+
+    @property
+    def program(self) -> AbstractProgram:
+        """The model by itself."""
+        return as_program(self.fn)
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -34,8 +36,8 @@ class NumPyroProgram:
         """The values observed at these sites."""
 
         def values(arrays: dict[str, Any]) -> dict[str, Any]:
-            trace = feasible_trace(self.fn, {**arrays, **self.fixed})
-            return {name: trace[name]["value"] for name in names}
+            found = self.program.observed({**arrays, **self.fixed})
+            return {name: found[name] for name in names}
 
         with working(self.precision):
             return jax.device_get(jax.jit(values)(self.arrays)) if names else {}
@@ -44,9 +46,8 @@ class NumPyroProgram:
         """Deterministic sites at draws of all latents, each (draws, ...)."""
 
         def at(arrays: dict[str, Any], latent: dict[str, Any]) -> dict[str, Any]:
-            program = handlers.substitute(seeded(self.fn), data=latent)
-            trace = handlers.trace(program).get_trace(**arrays, **self.fixed)
-            return {name: trace[name]["value"] for name in names}
+            found = self.program.computed(latent, {**arrays, **self.fixed})
+            return {name: found[name] for name in names}
 
         return self._map(at, draws) if names else {}
 
@@ -54,7 +55,7 @@ class NumPyroProgram:
         """Elementwise log densities of these sites at draws of all latents, (draws, ...), in nats."""
 
         def at(arrays: dict[str, Any], latent: dict[str, Any]) -> dict[str, Any]:
-            terms, _ = compute_log_probs(seeded(self.fn), (), {**arrays, **self.fixed}, latent, sum_log_prob=False)
+            terms = self.program.log_joint(latent, {**arrays, **self.fixed})
             return {name: terms[name] for name in names}
 
         return self._map(at, draws)
@@ -73,8 +74,5 @@ def deterministic_names(structure: Structure) -> list[str]:
 
 
 def program_of(model: Any, precision: Precision) -> NumPyroProgram | None:
-    """The NumPyro program behind an analysed density; `None` for a plain log density."""
-    model = getattr(model, "base", model)
-    if not isinstance(model, NumPyroModel):
-        return None
-    return NumPyroProgram(model.fn, model.data, model.fixed.value, precision)
+    """The program behind an analysed density; `None` for a plain log density."""
+    return None if model.source is None else NumPyroProgram(*model.source, precision=precision)

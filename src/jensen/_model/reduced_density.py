@@ -29,9 +29,14 @@ class AbstractReduced(AbstractModel):
     computed: eqx.AbstractVar[tuple[str, ...]]
 
     @property
-    def fixed(self) -> Any:
+    def source(self) -> Any:
+        """That of the program."""
+        return self.base.source
+
+    @property
+    def constants(self) -> dict[str, Any]:
         """The program's constant arguments."""
-        return self.base.fixed
+        return self.base.constants
 
     def constrain(self, point: Flat) -> Latent:
         """θ at u, and the deterministic sites that it determines."""
@@ -63,8 +68,7 @@ def without(structure: Structure, names: tuple[str, ...]) -> Structure:
 
 def computed(target: Target, names: tuple[str, ...]) -> tuple[str, ...]:
     """Deterministic sites that depend on these latents."""
-    base, structure = target.model, target.structure
-    assert isinstance(base, NumPyroModel)
+    base, structure = target.model.handled, target.structure
     with working(target.precision):
         parents = analysis.dependencies(base.fn, structure, base.data, base.fixed.value)
     return tuple(s.name for s in structure.deterministic if set(parents.get(s.name, ())) & set(names))

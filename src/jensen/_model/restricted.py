@@ -35,9 +35,8 @@ class RestrictedModel(AbstractModel):
 
 def weighted(target: Target, weights: Mapping[str, np.ndarray]) -> Target:
     """log Σ_z p(x, z, θ) e^{w(z)} over R^D, with weights (K, *shape) of some discrete latents."""
-    model = target.model
-    assert isinstance(model, NumPyroModel)  # only then is anything summed out
-    assert model.discrete is not None
+    model = target.model.handled
+    assert model is not None  # only then is anything summed out
     kind, sites = float_type(target.precision), model.discrete.sites
     every = {n: np.asarray(weights.get(n, np.zeros((len(s.values), *s.shape))), kind) for n, s in sites.items()}
     return Target(RestrictedModel(model.bijection, model, every), target.structure, target.precision)

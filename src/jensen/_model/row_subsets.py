@@ -14,7 +14,6 @@ import numpy as np
 from jensen._base.errors import JensenError, ModelError, OptionError, nearest
 from jensen._math.precision import Precision
 from jensen._model.build import build
-from jensen._model.numpyro import NumPyroModel
 from jensen._model.target import Target
 from jensen._program.structure import Plate, Structure, plate_axis
 
@@ -88,7 +87,7 @@ def cut_along(
     row by row. With `leading` rows are looked for along the first axis of arguments that are arrays themselves, and
     nowhere else: then rows can be stacked, and others come in their place.
     """
-    if not isinstance(target.model, NumPyroModel):
+    if target.model.handled is None:
         raise OptionError(
             "A plain log density has no plates, so there are no rows to take some of.",
             "Option: batch_size.",
@@ -145,8 +144,7 @@ def along(value: Any, axes: tuple[int | None, ...], rows: Any, take: Any = np.ta
 
 def check_cut(cut: Cut, target: Target) -> None:
     """Raise where rows are needed before the program can be analysed, or where they bound a latent's support."""
-    model = target.model
-    assert isinstance(model, NumPyroModel)  # as `cut_along` has seen
+    model = target.model.handled
     needed = [name for name in cut.names if name in model.fixed.value]
     if needed:
         raise ModelError(
@@ -155,7 +153,7 @@ def check_cut(cut: Cut, target: Target) -> None:
             "Pass what is computed from it as a number of its own, the same for all rows.",
         )
     local = [site.name for site in target.structure.latents if plate_axis(site, cut.plate.name) is not None]
-    moving = [name for name in local if name in getattr(model.bijection, "bounds", {})]
+    moving = [name for name in local if name in model.bijection.bounds]
     if moving:
         raise ModelError(
             f"The support of '{moving[0]}' has bounds that are data, one for each row.",

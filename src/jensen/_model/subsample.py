@@ -144,15 +144,14 @@ def subsampled(
                 "Option: batch_size.",
                 "Use at most as many rows as there are.",
             )
-        model, part = target.model, cut.on(np.arange(batch_size))
-        assert isinstance(model, NumPyroModel)
-        assert isinstance(part.model, NumPyroModel)
-        whole = {name: model.data.get(name, arguments[name]) for name in part.model.data}
+        model, part = target.model.handled, cut.on(np.arange(batch_size))
+        own = part.model.handled
+        whole = {name: model.data.get(name, arguments[name]) for name in own.data}
         rows = RowsModel(
-            inner=dataclasses.replace(part.model, data=whole),
-            bijection=part.model.bijection,
+            inner=dataclasses.replace(own, data=whole),
+            bijection=own.bijection,
             cut=tuple(axis for name in sorted(whole) for axis in cut.axes[name]),
-            inside=frozenset(_inside(part.model, part.structure, chosen)),
+            inside=frozenset(_inside(own, part.structure, chosen)),
             axes=_local(target.structure, chosen),
             weight=chosen.size / batch_size,
         )

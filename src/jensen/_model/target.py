@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jensen._core import AbstractModel
+from jensen._core import AbstractModel, AbstractTarget
 from jensen._math import lbfgs, linalg
 from jensen._math.keys import host_keys
 from jensen._math.precision import Precision, float_type, working
@@ -69,7 +69,7 @@ LARGEST = 8192
 """Draws that an answer is weighed by, at most."""
 
 
-class Target:
+class Target(AbstractTarget):
     """log p(x, T(u)) + log|det| over u ∈ R^D, evaluated in batches of few distinct sizes.
 
     Every distinct batch size is one compilation, so batches are padded to few sizes: one where the data are small
@@ -115,8 +115,7 @@ class Target:
         self.precision: Precision = precision
         self.dim = structure.dim
         self.gradients = self.values = 0
-        constants = getattr(model, "fixed", None)
-        arrays = [*jax.tree.leaves(model), *(jax.tree.leaves(constants.value) if constants is not None else ())]
+        arrays = [*jax.tree.leaves(model), *jax.tree.leaves(dict(model.constants))]
         self.costs(sum(np.size(leaf) for leaf in arrays))
 
     def costs(self, rows: int, times: int = 1, leaves: int = 0) -> None:

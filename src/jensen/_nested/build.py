@@ -8,7 +8,6 @@ from jensen._base.errors import OptionError
 from jensen._base.typing import leaf
 from jensen._math.precision import float_type
 from jensen._model import Target
-from jensen._model.numpyro import NumPyroModel
 from jensen._model.one_rotation import with_turns
 from jensen._model.reduced_density import computed, without
 from jensen._nested import fields
@@ -34,8 +33,7 @@ def integrated(target: Target, per_axis: int | None = None) -> NestedTarget | No
 
 def over_theta(target: Target, layout: Layout, per_axis: int | None = None) -> NestedTarget:
     """The density of what `layout` leaves, with `per_axis` nodes for each latent of a group."""
-    base, structure = target.model, target.structure
-    assert isinstance(base, NumPyroModel)  # which `find_groups` has seen to
+    base, structure = target.model.handled, target.structure
     chart = base.bijection
     assert isinstance(chart, SiteBijection)
     reduced = without(structure, layout.sites)

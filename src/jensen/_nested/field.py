@@ -92,8 +92,7 @@ class FieldModel(AbstractReduced):
         """
         density = self.given(point)
         near = self.near(density)
-        at = laplace.Gaussian(near.z, near.factor)  # near enough: moves are exact for every Gaussian
-        fields, accepted = jax.vmap(lambda key: moves.draw(density, at, self.order, key))(keys)
+        fields, accepted = jax.vmap(lambda key: moves.draw(density, near, self.order, key))(keys)
         latent = jax.vmap(lambda field: self.base.constrain(self.joined(point, density.latents(field))))(fields)
-        one = Drawn(fields, at.mode[None], near.damping[None], accepted)
+        one = Drawn(fields, near.z[None], near.damping[None], accepted)
         return latent, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape[1:])), one)

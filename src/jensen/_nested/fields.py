@@ -11,7 +11,6 @@ from jensen._base.errors import ModelError, OptionError, nearest
 from jensen._base.typing import leaf
 from jensen._math.precision import Precision, float_type, working
 from jensen._model import Target
-from jensen._model.numpyro import NumPyroModel
 from jensen._model.reduced_density import computed, without
 from jensen._nested.curvature import products
 from jensen._nested.field import FieldModel
@@ -42,8 +41,9 @@ predicted rise in nats near the mode."""
 def applies(target: Target) -> bool:
     """Whether the model is a program whose latents have coordinates of their own and are not drawn in batches."""
     model = target.model
-    sound = isinstance(model, NumPyroModel) and isinstance(model.bijection, SiteBijection)
-    return sound and model.discrete is None and target.subsample is None  # type: ignore[attr-defined]
+    if model.handled is None or not isinstance(model.bijection, SiteBijection):
+        return False
+    return model.handled.discrete is None and target.subsample is None
 
 
 def candidates(target: Target, fewest: int = SMALLEST) -> tuple[str, ...]:
@@ -106,8 +106,7 @@ def over_field(target: Target, names: Iterable[str], draws: int | None = None) -
             "Write the model in NumPyro, without discrete latents, or use method='auto'.",
         )
     names = check(target, names)
-    base, structure = target.model, target.structure
-    assert isinstance(base, NumPyroModel)
+    base, structure = target.model.handled, target.structure
     assert isinstance(base.bijection, SiteBijection)
     parts = {site.name: np.arange(where.start, where.stop) for site, where in structure.slices()}
     own = np.concatenate([parts[name] for name in names])

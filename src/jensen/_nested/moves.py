@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jensen._base.typing import Array, PRNGKey, Scalar
-from jensen._nested.laplace import Gaussian, spread
+from jensen._nested.laplace import Mode
 from jensen._nested.order import Order
 from jensen._nested.unsummed import Unsummed
 
@@ -26,11 +26,11 @@ EXACT = 1e-6
 """Of a log density that counts as quadratic, what a draw may miss by rounding; one that misses more is not accepted."""
 
 
-def draw(density: Unsummed, at: Gaussian, order: Order, key: PRNGKey) -> tuple[Array, Scalar]:
+def draw(density: Unsummed, at: Mode, order: Order, key: PRNGKey) -> tuple[Array, Scalar]:
     """One draw (D,) and the share of trajectories that were accepted."""
     if order.quadratic:
-        noise = jax.random.normal(key, (1, order.size), at.mode.dtype)
-        drawn, top = spread(at, noise.T, order)[0], density(at.mode)
+        noise = jax.random.normal(key, (order.size, 1), at.z.dtype)
+        drawn, top = at.z + order.solve_upper(at.factor, noise)[:, 0], density(at.z)
         left = density(drawn) - top + 0.5 * jnp.sum(noise**2)
         return drawn, jnp.where(jnp.abs(left) < EXACT * (1.0 + jnp.abs(top)), 1.0, 0.0)
     shape = (order.size, 1)
@@ -38,7 +38,7 @@ def draw(density: Unsummed, at: Gaussian, order: Order, key: PRNGKey) -> tuple[A
     cos, sin = np.cos(turn), np.sin(turn)
 
     def place(noise: Array) -> Array:
-        return at.mode + order.solve_upper(at.factor, noise)[:, 0]
+        return at.z + order.solve_upper(at.factor, noise)[:, 0]
 
     def missed(noise: Array) -> tuple[Scalar, Array]:
         """R and its gradient."""
@@ -69,7 +69,7 @@ def draw(density: Unsummed, at: Gaussian, order: Order, key: PRNGKey) -> tuple[A
         new = (there[0], there[2], there[3], True)
         return jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, state), jnp.where(begun, chance, 0.0)
 
-    nothing = jnp.zeros(shape, at.mode.dtype)
+    nothing = jnp.zeros(shape, at.z.dtype)
     start = (nothing, *missed(nothing), jnp.array(False))
     (noise, *_), chances = lax.scan(trajectory, start, jax.random.split(key, 1 + TRAJECTORIES))
     return place(noise), jnp.mean(chances[1:])

@@ -116,8 +116,8 @@ def noncentred(target: Target, centred: dict[str, Any] | None = None) -> Target 
     of its own.
     """
     model = target.model
-    base = model.base if isinstance(model, NestedModel) else model
-    if not isinstance(base, NumPyroModel) or target.subsample is not None or target.origin is not target:
+    base = model.base if isinstance(model, NestedModel) else model.handled
+    if base is None or target.subsample is not None or target.origin is not target:
         return None
     chart = model.bijection.inner if isinstance(model.bijection, NonCentred) else model.bijection
     sites = target.structure.sites

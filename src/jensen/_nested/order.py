@@ -13,7 +13,7 @@ from jensen._nested import factor as factors
 from jensen._nested.curvature import Curvature
 from jensen._nested.elimination import Elimination, eliminated, factorising
 from jensen._nested.factor import Entries, Factor
-from jensen._nested.selected_inverse import held_log_det
+from jensen._nested.selected_inverse import held_log_det, held_root
 from jensen._nested.unsummed import Unsummed
 
 MANY, APART, LINE = 300, 4, 6
@@ -117,6 +117,10 @@ class Order(eqx.Module):
         sparse_part = self.product(Entries(own, columns[:, :0], weights[:0]), known)
         gram = columns.T @ known + known.T @ columns - known.T @ sparse_part
         return found + jnp.linalg.slogdet(jnp.eye(len(weights)) + weights[:, None] * gram)[1]
+
+    def root(self, factor: Factor, slope: Array, root: Array) -> Array:
+        """The field's mode with its derivative with regard to the gradient there."""
+        return held_root(self.elimination, factor, slope, root)
 
     def solve(self, factor: Factor, right: Array) -> Array:
         """H⁻¹ b."""

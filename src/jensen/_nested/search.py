@@ -53,9 +53,9 @@ def find_groups(target: Target) -> Layout | None:
     Of at most `LARGEST` latents, or `GAUSSIAN` where the log density is quadratic in them.
     """
     model = target.model
-    if not isinstance(model, NumPyroModel) or not isinstance(model.bijection, SiteBijection):
+    if model.handled is None or not isinstance(model.bijection, SiteBijection):
         return None
-    if model.discrete is not None or target.subsample is not None:
+    if model.handled.discrete is not None or target.subsample is not None:
         return None
     candidates = list(_numberings(target.structure))
     if not candidates:

@@ -13,7 +13,7 @@ from jax.scipy.linalg import solve_triangular
 from jensen._base.typing import Array, Scalar
 from jensen._nested import tridiagonal
 from jensen._nested.elimination import Elimination
-from jensen._nested.factor import Factor, log_det
+from jensen._nested.factor import Factor, log_det, solve
 
 HALVED = 200
 """Rows from which on half a block is taken apart once more."""
@@ -98,3 +98,23 @@ def held_log_det(order: Elimination, values: Array, factor: Factor) -> Scalar:
     of.defvjp(forward, backward)
     bare = factor._replace(basis=factor.basis[:, :0], inner=factor.inner[:0, :0])
     return of(values, lax.stop_gradient(bare))
+
+
+def held_root(order: Elimination, factor: Factor, slope: Array, root: Array) -> Array:
+    """Where a gradient is zero, `root`, as a function of the gradient there; `factor` is that of the curvature."""
+
+    @jax.custom_vjp
+    def of(slope: Array, factor: Factor, root: Array) -> Array:
+        del slope, factor
+        return root
+
+    def forward(slope: Array, factor: Factor, root: Array) -> tuple[Array, Factor]:
+        del slope
+        return root, factor
+
+    def backward(factor: Factor, along: Array) -> tuple[Array, Factor, Array]:
+        moved = solve(order, factor, along[:, None])[:, 0]
+        return moved, jax.tree.map(jnp.zeros_like, factor), jnp.zeros_like(along)
+
+    of.defvjp(forward, backward)
+    return of(slope, lax.stop_gradient(factor), lax.stop_gradient(root))

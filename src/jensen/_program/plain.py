@@ -11,15 +11,12 @@ from numpyro.distributions import biject_to, constraints
 from jensen._base.arguments import whole_number
 from jensen._base.errors import ModelError, OptionError, nearest
 from jensen._data.columns import as_array
-from jensen._program.log_density import LogDensity
 from jensen._program.structure import Site, Structure
 from jensen._program.supports import check_support
 from jensen._program.user_code import blame
 
 
-def analyse_plain(
-    model: LogDensity, data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False
-) -> Structure:
+def analyse_plain(model: Any, data: dict[str, Any], fixed: dict[str, Any], *, discrete: bool = False) -> Structure:
     """One abstract evaluation; nothing is compiled. A function that is not differentiable is only described."""
     for name in model.supports:
         if name not in model.shapes_or_init:

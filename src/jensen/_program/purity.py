@@ -4,20 +4,17 @@ JAX runs the Python code of a model once and keeps what it saw. The program is t
 fit and once after it, and the traces are compared equation by equation; nothing is compiled.
 """
 
-import copy
-import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpyro.distributions.constraints import real
 
 from jensen._base.errors import ModelError
 from jensen._math.precision import Precision, working
+from jensen._program.contract import AbstractProgram
 from jensen._program.discarded_results import refuse_discarded
-from jensen._program.log_density import LogDensity
-from jensen._program.plain import site_of
+from jensen._program.programs import as_program
 from jensen._program.same_program import difference
 from jensen._program.site_watch import moved
 from jensen._program.tracing import REMEDY, Traced, Tracer, arguments_of
@@ -36,7 +33,7 @@ def repeatable(model: Any, data: Any, precision: Precision, evaluable: bool = Tr
     A model that cannot be traced here is left to its analysis, which says why. With `evaluable=False` nothing at all is
     compiled: a random number of `numpyro.prng_key` may then pass, as only its values show whether it matters.
     """
-    if isinstance(model, LogDensity) and not model.differentiable:
+    if not as_program(model).traced:
         return _repeatable_outside(model, data, precision)
     trace = Tracer(model, data, precision)
     try:
@@ -50,7 +47,7 @@ def repeatable(model: Any, data: Any, precision: Precision, evaluable: bool = Tr
             trace.compare(first)
         trace.check_plates()
         refuse_discarded(first.closed.jaxpr)
-        stand_in = trace.rewritten(model if before is None else _stand_in(model))
+        stand_in = trace.rewritten(model if before is None else as_program(model).again())
         stand_in = None if stand_in is model else stand_in
         if evaluable:
             trace.check_key(first)
@@ -70,28 +67,14 @@ def _apart(before: Traced, now: Traced) -> bool:
     return before.sites != now.sites or difference(before.closed, now.closed) is not None
 
 
-def _stand_in(model: Any) -> Any:
-    """Another object with the same code, for a program that reads a global which the user has set anew, say.
-
-    Compiled programs are found again by their function, and would be found stale.
-    """
-    fn = model.fn if isinstance(model, LogDensity) else model
-    wrapped: Any = functools.wraps(fn)(lambda *args, **kwargs: fn(*args, **kwargs))
-    if isinstance(model, LogDensity):
-        other = copy.copy(model)
-        other.fn = wrapped
-        return other
-    return wrapped
-
-
-def _repeatable_outside(model: LogDensity, data: Any, precision: Precision) -> tuple[Any, Callable[[], None]]:
+def _repeatable_outside(model: AbstractProgram, data: Any, precision: Precision) -> tuple[Any, Callable[[], None]]:
     """The same for a log density outside JAX: one value, and after the fit as many as a state of period 4 takes."""
-    sites = [site_of(n, s, model.supports.get(n, real), True) for n, s in model.shapes_or_init.items()]
+    sites = model.latents({})
 
     def value() -> float:
         with working(precision):
             latent = {site.name: np.asarray(moved(site.support, site.shape, 0.7)) for site in sites}
-        return float(model.fn(latent, **arguments_of(data, precision)))
+        return sum(float(np.sum(term)) for term in model.log_joint(latent, arguments_of(data, precision)).values())
 
     try:
         first = value()
@@ -103,7 +86,7 @@ def _repeatable_outside(model: LogDensity, data: Any, precision: Precision) -> t
             if now != first and not (np.isnan(now) and np.isnan(first)):
                 raise ModelError(
                     f"The log density is not deterministic: it gave {first!r} and after the fit {now!r}.",
-                    f"In {getattr(model.fn, '__name__', 'the function')}.",
+                    f"In {model.name}.",
                     REMEDY,
                 )
 

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
-from numpyro.distributions.constraints import real
 
 from jensen._base.errors import ModelError
 from jensen._data.data_check import as_mapping, convert, fixings
@@ -17,9 +16,8 @@ from jensen._math.precision import Precision, float_type, working
 from jensen._math.programs import needed_equations
 from jensen._program.analysis import CONCRETE_NEEDED
 from jensen._program.imputation import imputing
-from jensen._program.log_density import LogDensity
 from jensen._program.moving_supports import on_the_line
-from jensen._program.plain import site_of
+from jensen._program.programs import as_program
 from jensen._program.same_program import difference, user_line
 from jensen._program.site_watch import Watched, moved
 from jensen._program.static_arguments import Frozen, signature
@@ -66,8 +64,7 @@ class Tracer:
     @property
     def name(self) -> str:
         """Of the function."""
-        fn = self.model.fn if isinstance(self.model, LogDensity) else self.model
-        return getattr(fn, "__name__", type(fn).__name__)
+        return as_program(self.model).name
 
     def __call__(self) -> Traced:
         """One more trace."""
@@ -100,11 +97,13 @@ class Tracer:
         return found if self.parameters == known else self._once(fixed)
 
     def _once(self, fixed: set[str]) -> Traced:
-        concrete = {k: v for k, v in self.arguments.items() if k in fixed}
+        concrete, program = {k: v for k, v in self.arguments.items() if k in fixed}, as_program(self.model)
 
         def run(key: Any, spread: Any, arrays: dict[str, Any]) -> Any:  # a new function, or JAX remembers the old trace
-            if isinstance(self.model, LogDensity):
-                return {"log_density": _log_density(self.model, spread, {**arrays, **concrete})}
+            if not program.handled:
+                values = {**arrays, **concrete}
+                latent = {s.name: moved(s.support, s.shape, spread) for s in program.latents(values)}
+                return program.log_joint(latent, values)
             watched = Watched(self.model, key, spread, self.parameters)
             out = watched.run({**arrays, **concrete})
             self.sizes, self.parameters = watched.sizes, watched.found
@@ -190,8 +189,3 @@ class Tracer:
 def arguments_of(data: Any, precision: Precision) -> dict[str, Any]:
     """The data as the model will see them, or an example of them where they come in batches."""
     return convert(data.example().arguments if isinstance(data, AbstractSource) else as_mapping(data), precision)
-
-
-def _log_density(model: LogDensity, spread: Any, arguments: dict[str, Any]) -> Any:
-    sites = [site_of(n, s, model.supports.get(n, real), True) for n, s in model.shapes_or_init.items()]
-    return model.fn({site.name: moved(site.support, site.shape, spread) for site in sites}, **arguments)

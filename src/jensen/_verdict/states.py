@@ -141,7 +141,7 @@ def search(program: NumPyroProgram | None, known: dict[str, Probabilities], seed
     see of another state only what is likely where q is; here the other latents go where that state wants them.
     """
     sizes = {name: found.own.size for name, found in known.items()}
-    if program is None or not sizes or sum(sizes.values()) > SEARCHED:
+    if program is None or not program.program.handled or not sizes or sum(sizes.values()) > SEARCHED:
         return {}
     try:
         target = build(program.fn, program.kwargs, program.precision)

@@ -9,6 +9,7 @@ import numpy as np
 from jensen._amortised.model.layout import RowLayout, layout_of
 from jensen._amortised.model.model import RowModel
 from jensen._base.errors import DataError, ModelError, nearest
+from jensen._core import AbstractTarget
 from jensen._data.columns import first
 from jensen._data.data_check import as_mapping, check_names, convert, missing
 from jensen._math.precision import Precision, float_type, working
@@ -26,7 +27,7 @@ FEW = 8
 """Rows on which the model is checked."""
 
 
-class RowTarget:
+class RowTarget(AbstractTarget):
     """A program, its parameters, and its rows.
 
     Attributes:
@@ -75,8 +76,7 @@ class RowTarget:
     def model(self, count: int) -> RowModel:
         """The program on `count` rows; their data are given later, by `RowModel.at`."""
         if count not in self._models:
-            model = self.along.on(np.arange(count) % self.size).model
-            assert isinstance(model, NumPyroModel)  # as the whole of it is
+            model = self.along.on(np.arange(count) % self.size).model.handled
             check_learned(self.parameters, model)
             layout = layout_of(model.bijection.structure, self.plate)
             self._models[count] = RowModel(model, layout, count, self.charts)
@@ -90,8 +90,7 @@ class RowTarget:
     def program_at(self, values: Mapping[str, Any]) -> NumPyroProgram:
         """The program with all rows at these parameters."""
         learned = {LEARNED: dict(values)} if self.parameters else {}
-        whole = build(self.fn, {**self.data, **learned}, self.precision, discrete=True).model
-        assert isinstance(whole, NumPyroModel)
+        whole = build(self.fn, {**self.data, **learned}, self.precision, discrete=True).model.handled
         return NumPyroProgram(self.fn, whole.data, whole.fixed.value, self.precision)
 
     def new_rows(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int]:

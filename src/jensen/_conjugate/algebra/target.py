@@ -7,6 +7,7 @@ import numpy as np
 from numpyro.distributions import biject_to
 
 from jensen._conjugate.algebra.trace import SiteInfo
+from jensen._core import AbstractTarget
 from jensen._math.precision import Precision
 from jensen._model.program import NumPyroProgram
 from jensen._program.analysis import feasible_trace
@@ -21,7 +22,7 @@ HEAVY = 200_000
 
 
 @dataclass(frozen=True, eq=False)
-class ConjugateTarget:
+class ConjugateTarget(AbstractTarget):
     """What the coordinate methods run on.
 
     Attributes:
@@ -52,7 +53,7 @@ class ConjugateTarget:
 
 
 @dataclass(frozen=True, eq=False)
-class HybridTarget:
+class HybridTarget(AbstractTarget):
     """A model that is conjugate but for some latents.
 
     Attributes:

@@ -45,8 +45,8 @@ class CollapsedModel(AbstractReduced):
 
 def collapsed_density(density: Target, plan: Collapse) -> Target | None:
     """`density`, over all latents, with the blocks of a plan integrated out; `None` where that is not exact."""
-    base, chart, model = density.model, density.model.bijection, plan.model
-    if not plan.exact or not isinstance(base, NumPyroModel) or type(chart) is not SiteBijection:
+    base, chart, model = density.model.handled, density.model.bijection, plan.model
+    if not plan.exact or base is None or type(chart) is not SiteBijection:
         return None
     out = tuple(site for name in plan.out for site in model.blocks[name].sites)
     reduced = without(density.structure, out)

@@ -16,6 +16,7 @@ from jensen._conjugate.algebra.plates import split
 from jensen._conjugate.algebra.trace import SiteInfo
 from jensen._conjugate.coordinate.minibatch import Minibatches
 from jensen._conjugate.coordinate.solution import Solution, flat
+from jensen._core import AbstractTarget
 from jensen._data.sources import AbstractSource
 from jensen._families.exponential import Product
 from jensen._math.precision import Precision, working
@@ -25,7 +26,7 @@ from jensen._program.structure import Site, Structure
 
 
 @dataclass(frozen=True, eq=False)
-class StreamTarget:
+class StreamTarget(AbstractTarget):
     """What stochastic steps run on where the rows are not held.
 
     Attributes:

@@ -49,7 +49,7 @@ class Batches(AbstractSource):
         [0.1, 0.9]
     """
 
-    batches: Any
+    batches: Callable[[], Iterable[Given]] | Iterable[Given]
     size: int | None
     repeatable: bool
     shared: dict[str, Any]

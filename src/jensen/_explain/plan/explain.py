@@ -26,15 +26,15 @@ from jensen._gaussian.escalation import CHEAP, COMPONENTS, FEW
 from jensen._gaussian.natural_gaussian import draws_per_step
 from jensen._gaussian.richer_families import LARGEST
 from jensen._math.precision import default_precision, working
-from jensen._model import LogDensity, Site, Structure, Target, build
+from jensen._model import Site, Structure, Target, build
 from jensen._model.build import with_dependencies
 from jensen._model.door import opened
 from jensen._model.native import NativeTarget
-from jensen._model.numpyro import NumPyroModel
 from jensen._model.parameters import Opened, find_parameters
 from jensen._nested.noncentred import movable
+from jensen._program.contract import AbstractProgram
 from jensen._program.indices import checked
-from jensen._program.log_density import LogDensityModel
+from jensen._program.programs import as_program
 from jensen._program.purity import repeatable
 
 
@@ -44,7 +44,9 @@ def _learned(row: Row) -> Row:
 
 
 @alone()
-def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | AbstractSource | None = None) -> Plan:
+def explain(
+    model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | AbstractSource | None = None
+) -> Plan:
     """What jensen sees in a model: sites, supports, plates, dependencies, what `method="auto"` will do, its equations.
 
     For every conjugate block these are its complete conditional and its coordinate update in the usual parameters, each
@@ -70,9 +72,8 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
         data = data.example().arguments
     if not isinstance(model, Opened):
         model, _ = repeatable(model, data, default_precision(), evaluable=False)
-    plain = isinstance(model, LogDensity)
-    function = model.fn if plain else model
-    name = getattr(function, "__name__", type(function).__name__)
+    program = as_program(model)
+    plain, function, name = not program.handled, program.fn, program.name
     data = checked(model, data, default_precision())
     try:
         target = build(model, data, default_precision(), evaluable=False)
@@ -87,14 +88,15 @@ def explain(model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | Ab
             return _black_box_plan(name, *black_box(model, data, default_precision(), error, evaluable=False), found)
         return _discrete_plan(name, found)
     structure = with_dependencies(target)
-    if plain:
+    if plain and not structure.observed:
         structure = _with_density(structure)
     moved = _movable(target)
     rows = tuple(_row(site, site.name in moved) for site in structure.sites.values())
-    observations = _data_rows(target) if plain else sum(_batch(site) for site in structure.observed)
-    given = plain and all(not isinstance(value, (int, tuple)) for value in model.shapes_or_init.values())
+    observations = (
+        _data_rows(target) if plain and not structure.observed else sum(_batch(site) for site in structure.observed)
+    )
     found = None if plain else _equations(model, data)
-    method = _method(target, given, moved)
+    method = _method(target, program.starts is not None, moved)
     if found is not None and found.conjugate:
         compared = len(found.updates) > 1 and target.dim <= Auto().dense_limit
         method = _conjugate_method(method, compared)
@@ -164,7 +166,7 @@ def _discrete_plan(name: str, found: Equations) -> Plan:
 def _black_box_plan(name: str, target: NativeTarget, why: str, found: Equations | None) -> Plan:
     """The plan of a model that only black-box VI takes."""
     structure = with_dependencies(target)
-    if isinstance(target.model, LogDensityModel):
+    if target.model.source is None:
         structure = _with_density(structure)
     factors = native_product(target.structure.latents).factors
     rows = tuple(
@@ -211,10 +213,10 @@ def _summing(site: Site) -> str:
 
 def _movable(target: Target) -> tuple[str, ...]:
     """Sites that `auto` may take non-centred."""
-    if not isinstance(target.model, NumPyroModel):
+    if target.model.handled is None:
         return ()
     with working(target.precision):
-        return movable(target.model, target.structure)
+        return movable(target.model.handled, target.structure)
 
 
 def _update(site: Site, movable: bool) -> str:
@@ -253,7 +255,7 @@ def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str,
         if target.heavy
         else f"{climbs}; the data are small, so all climb together at little more than the cost of one."
     ]
-    if dim >= MANY and target.program is not None:
+    if dim >= MANY and target.model.handled is not None:
         out.insert(
             0,
             f"With {MANY} latents or more, groups of them that are independent given the others are looked for. Where "

@@ -19,6 +19,7 @@ from jensen._data.data_check import Place, as_mapping, convert, fixings
 from jensen._math.precision import Precision, working
 from jensen._math.programs import primitives
 from jensen._program.analysis import CONCRETE_NEEDED
+from jensen._program.contract import AbstractProgram
 from jensen._program.identity import program_key
 from jensen._program.indices.counted import refuse_counted
 from jensen._program.indices.influence import matters
@@ -28,8 +29,8 @@ from jensen._program.indices.named import Named, known, named, numbers
 from jensen._program.indices.needed import Needed
 from jensen._program.indices.states import SITES, Choice, impossible, known_range, of_states, states_of
 from jensen._program.indices.walk import Lookup, Walk
-from jensen._program.log_density import LogDensity
 from jensen._program.number_widths import seeded
+from jensen._program.programs import as_program
 from jensen._program.static_arguments import signature
 
 MOST = 64
@@ -126,7 +127,7 @@ def _point(states: Any = None) -> tuple[Any, Any, Any]:
 
 
 def checked(
-    model: Callable[..., Any] | LogDensity, data: Mapping[str, Any] | None, precision: Precision
+    model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | None, precision: Precision
 ) -> dict[str, Any]:
     """The data, their indices checked; converted in double precision, which some methods also work in otherwise."""
     given = as_mapping(data)
@@ -136,7 +137,10 @@ def checked(
 
 
 def check_indices(
-    model: Callable[..., Any] | LogDensity, arguments: dict[str, Any], precision: Precision, place: Place | None = None
+    model: Callable[..., Any] | AbstractProgram,
+    arguments: dict[str, Any],
+    precision: Precision,
+    place: Place | None = None,
 ) -> None:
     """Raise a `DataError` for an index computed from the data that lies outside the axis it looks up.
 
@@ -144,18 +148,19 @@ def check_indices(
     Only what feeds an index is evaluated, in NumPy; a program that cannot be traced is left to its analysis.
     """
     with working(precision):
-        if isinstance(model, LogDensity) and not model.differentiable:
-            _check_on_host(model, arguments)
+        program = as_program(model)
+        if not program.traced:
+            _check_on_host(program, arguments)
         else:
             index_check(model, arguments).run(arguments, place)
 
 
 def index_check(model: Any, arguments: dict[str, Any]) -> IndexCheck:
     """The check of a program at the shapes of its arguments; to be called at the working precision."""
-    plain = isinstance(model, LogDensity)
-    if not callable(model.fn if plain else model) or (plain and not model.differentiable):
+    program = as_program(model)
+    if not program.traced or (program.handled and not callable(model)):
         return IndexCheck()
-    content = None if plain else program_key(model)
+    content = program_key(model) if program.handled else None
     if content is None:
         return _traced(model, arguments)
     key = (content, signature(arguments), jnp.result_type(float).name)
@@ -195,7 +200,7 @@ def _jaxpr(
     model: Any, arrays: dict[str, Any], plain: dict[str, Any], made: list[Named], choices: list[Choice]
 ) -> ClosedJaxpr:
     """The program traced, its concrete arrays named where it takes them like that; `choices` are discrete latents."""
-    run: Any = _density if isinstance(model, LogDensity) else partial(_sites, choices)
+    run: Any = partial(_sites, choices) if as_program(model).handled else _density
     fixed = named(plain, made)
     if made:
         try:
@@ -208,19 +213,15 @@ def _jaxpr(
 
 
 def _density(
-    model: LogDensity, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any, states: Any
+    program: AbstractProgram, fixed: dict[str, Any], arrays: dict[str, Any], number: Any, key: Any, states: Any
 ) -> Any:
     del key, states
-    return model.fn(_latents(model, number), **arrays, **fixed)
+    data = {**arrays, **fixed}
+    return program.log_joint(_latents(program, data, number), data)
 
 
-def _latents(model: LogDensity, number: Any) -> dict[str, Any]:
-    latent = {}
-    for name, given in model.shapes_or_init.items():
-        shape = given if isinstance(given, tuple) else (given,) if isinstance(given, int) else np.shape(given)
-        support = (model.supports or {}).get(name)
-        latent[name] = _value(support, shape, number)
-    return latent
+def _latents(program: AbstractProgram, data: dict[str, Any], number: Any) -> dict[str, Any]:
+    return {site.name: _value(site.support, site.shape, number) for site in program.latents(data)}
 
 
 def _sites(
@@ -264,11 +265,11 @@ def _kind(fn: Any) -> str:
     return type(fn).__name__
 
 
-def _check_on_host(model: LogDensity, arguments: dict[str, Any]) -> None:
+def _check_on_host(program: AbstractProgram, arguments: dict[str, Any]) -> None:
     """Call a density outside JAX once with arrays that refuse negative indices of the data."""
-    latent = {name: np.asarray(value).view(Named) for name, value in _latents(model, 0.7).items()}
+    latent = {name: np.asarray(value).view(Named) for name, value in _latents(program, arguments, 0.7).items()}
     try:
-        model.fn(latent, **named(arguments, []))
+        program.log_joint(latent, named(arguments, []))
     except DataError:
         raise
     except Exception:  # the analysis says what is wrong
@@ -277,9 +278,8 @@ def _check_on_host(model: LogDensity, arguments: dict[str, Any]) -> None:
 
 def _value(support: Any, shape: tuple[int, ...], number: Any) -> Any:
     """A value on a support that depends on `number`; no two entries are the same on the unconstrained scale."""
-    if support is not None and support.is_discrete:
+    if support.is_discrete:
         return jnp.zeros(shape, int) + (number > 1e30)
-    free = shape if support is None else tuple(biject_to(support).inverse_shape(shape))
+    free = tuple(biject_to(support).inverse_shape(shape))
     spread = jnp.cos(1.0 + jnp.arange(int(np.prod(free, dtype=int)), dtype=jnp.result_type(float)))
-    value = number * spread.reshape(free)
-    return value if support is None else biject_to(support)(value)
+    return biject_to(support)(number * spread.reshape(free))
