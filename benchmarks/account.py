@@ -134,7 +134,77 @@ def ode():
     return model, {"y": y}
 
 
-ROWS = {f.__name__: f for f in (regression, mixture, glmm, dais, admissions, ode)}
+def leverage():
+    """Stochastic volatility of 150 days whose next step leans on the last return: not concave everywhere."""
+    from numpyro.contrib.control_flow import scan
+
+    rng, T = np.random.default_rng(7), 150
+    h, y = np.full(T, -1.0), np.zeros(T)
+    for t in range(T):
+        e = rng.normal()
+        y[t] = np.exp(h[t] / 2) * e
+        if t < T - 1:
+            h[t + 1] = -1 + 0.95 * (h[t] + 1) + 0.25 * (-0.5 * e + np.sqrt(0.75) * rng.normal())
+
+    def model(y):
+        mu, phi = numpyro.sample("mu", dist.Normal(0, 2)), numpyro.sample("phi", dist.Beta(20, 1.5))
+        s, rho = numpyro.sample("s", dist.HalfNormal(0.5)), numpyro.sample("rho", dist.Uniform(-1, 1))
+        first = numpyro.sample("first", dist.Normal(mu, s / jnp.sqrt(1 - phi**2)))
+        numpyro.sample("y0", dist.Normal(0, jnp.exp(first / 2)), obs=y[0])
+
+        def step(carry, value):
+            h, last = carry
+            push = s * rho * last * jnp.exp(-h / 2)
+            h = numpyro.sample("h", dist.Normal(mu + phi * (h - mu) + push, s * jnp.sqrt(1 - rho**2)))
+            numpyro.sample("y", dist.Normal(0, jnp.exp(h / 2)), obs=value)
+            return (h, value), None
+
+        scan(step, (first, y[0]), y[1:])
+
+    return model, {"y": y}
+
+
+def lags():
+    """Counts of 200 weeks: an autoregression of the second order, written by its innovations."""
+    rng, T = np.random.default_rng(3), 200
+    z = np.zeros(T)
+    for t in range(2, T):
+        z[t] = 0.6 * z[t - 1] + 0.2 * z[t - 2] + 0.4 * rng.normal()
+    y = rng.poisson(np.exp(0.5 + z))
+
+    def model(y):
+        a, b = numpyro.sample("a", dist.Uniform(-1, 1)), numpyro.sample("b", dist.Uniform(-0.5, 0.5))
+        s, mu = numpyro.sample("s", dist.HalfNormal(1)), numpyro.sample("mu", dist.Normal(0, 2))
+        e = numpyro.sample("e", dist.Normal(0, 1).expand([T]).to_event(1))
+
+        def step(carry, e):
+            z = a * carry[0] + b * carry[1] + s * e
+            return (z, carry[0]), z
+
+        z = jax.lax.scan(step, (0.0, 0.0), e)[1]
+        with numpyro.plate("week", T):
+            numpyro.sample("y", dist.Poisson(jnp.exp(mu + z)), obs=y)
+
+    return model, {"y": y}
+
+
+def network():
+    """A network of six hidden units, 720 labellings of them and more modes than climbs can count."""
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(150, 5))
+    y = np.tanh(X @ rng.normal(size=5)) + 0.1 * rng.normal(size=150)
+
+    def model(X, y):
+        w = numpyro.sample("w", dist.Normal(0, 1).expand([5, 6]).to_event(2))
+        v = numpyro.sample("v", dist.Normal(0, 1).expand([6]).to_event(1))
+        s = numpyro.sample("s", dist.HalfNormal(1))
+        with numpyro.plate("row", len(y)):
+            numpyro.sample("y", dist.Normal(jnp.tanh(X @ w) @ v, s), obs=y)
+
+    return model, {"X": X, "y": y}
+
+
+ROWS = {f.__name__: f for f in (regression, mixture, glmm, dais, admissions, ode, leverage, lags, network)}
 
 
 def nuts(name: str) -> dict:

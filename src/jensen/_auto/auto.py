@@ -10,7 +10,7 @@ import numpy as np
 
 from jensen._ascent import stochastic
 from jensen._auto import dependent_factors, integrated_latents
-from jensen._auto.target import AutoTarget, prepared
+from jensen._auto.target import SMALL_FIELD, AutoTarget, field_of, prepared
 from jensen._base.errors import OptionError
 from jensen._blackbox.bbvi import BBVI
 from jensen._bounds import ELBO
@@ -124,7 +124,12 @@ class Auto(AbstractAlgorithm):
             return (yield from self._nested(target, seed))
         if target.conjugate is None:
             assert target.density is not None  # one of the three always exists
-            return (yield from self.gaussian(target.density, seed))
+            outcome = yield from self.gaussian(target.density, seed)
+            if not (outcome.further and self.integrate):
+                return outcome
+            return dataclasses.replace(
+                outcome, further=partial(self._small_field, target.density, seed, outcome.further)
+            )
         factors = yield from CAVI().run(target.conjugate, seed)
         if len(target.conjugate.model.blocks) == 1:
             return factors
@@ -217,6 +222,16 @@ class Auto(AbstractAlgorithm):
             said = why
         outcome = yield from self.gaussian(target.density, seed)
         return dataclasses.replace(outcome, status=f"{said.strip()} So nothing was integrated out. {outcome.status}")
+
+    def _small_field(self, density: Target, seed: int, beyond: Any, outcome: Outcome) -> Run:
+        """With a field of few latents integrated out, where that is sound; else what lies `beyond` the Gaussian."""
+        field, _ = field_of(density, SMALL_FIELD)
+        if field is not None and account.of_field(field) < account.for_last(density):
+            found, doubts = yield from integrated_latents.judged(field, seed, self.gaussian)
+            if found.converged and not doubts:
+                others = ({**row, "kept": False} for row in outcome.stages)
+                return dataclasses.replace(found, stages=(*others, *found.stages))
+        return (yield from beyond(outcome))
 
     def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
         """The full-rank Gaussian that is reached from one place in so many steps."""

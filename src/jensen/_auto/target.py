@@ -34,6 +34,8 @@ from jensen._program.programs import as_program
 MANY, FEW, SOME, SMALL, FIELD = 10, 20, 300, 2, 30
 """Latents from which on groups of them are looked for, at most so many that a field and groups may leave, latents of a
 group from which on a field is tried first, and latents of a field."""
+SMALL_FIELD = 8
+"""Latents of a field that is tried where the verdict on a Gaussian of all of them is untrusted."""
 LEVELS = 3
 """Latents of a site from which on it may be the levels of a factor."""
 DEAREST, DEARER, AS_DEAR, CHEAP = 1e9, 3.0, 1.5, 1e5
@@ -111,7 +113,7 @@ def worthwhile(density: Target) -> tuple[tuple[NestedTarget, ...], str]:
         return found, ""
     if groups is not None and groups.model.layout.quadratic and not quadratic(density, candidates(density)):
         return found, ""
-    field, why = _field(density)
+    field, why = field_of(density)
     if field is None:
         return found, why
     if groups is None:
@@ -131,11 +133,14 @@ def _levels(density: Target, groups: NestedTarget) -> bool:
     return bool({site.name for site in groups.structure.latents} & set(candidates(density, LEVELS)))
 
 
-def _field(density: Target) -> tuple[FieldTarget | None, str]:
-    """The density of few latents, with all on the real line integrated out, or what speaks against it, if anything."""
+def field_of(density: Target, fewest: int = FIELD) -> tuple[FieldTarget | None, str]:
+    """The density of few latents, with all on the real line integrated out, or what speaks against it, if anything.
+
+    These must be so many, `fewest`, that the programs are worth their compilation.
+    """
     names = candidates(density)
     size = sum(site.size for site in density.structure.latents if site.name in names)
-    if size < FIELD or not 0 < density.dim - size <= FEW:
+    if size < fewest or not 0 < density.dim - size <= FEW:
         return None, ""
     everything = candidates(density, 1)
     bends = bent(density, everything)  # where it does not, some of them do not either

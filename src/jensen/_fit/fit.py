@@ -122,7 +122,8 @@ def _further(found: Fit, algorithm: AbstractAlgorithm, progress: Any, watch: Sto
     except StopIteration as stop:
         if stop.value.q is outcome.q:
             return found.after(stop.value, history, watch.read())
-        return Fit.from_outcome(stop.value, found.target, algorithm, found.seed, history, watch)
+        target = found.target if stop.value.target is None else stop.value.target
+        return Fit.from_outcome(stop.value, target, algorithm, found.seed, history, watch)
     except KeyboardInterrupt:
         stopped = "The user interrupted"
     note = f"{stopped} the search for something better."

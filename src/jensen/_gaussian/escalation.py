@@ -41,7 +41,7 @@ def escalate(
     gaussian, tried = measure(target, "Gaussian", first.q, seed, first.converged), []
     kept, outcome = gaussian, first
     if gaussian.gap > GAP:
-        other, tried = yield from noncentring.attempt(target, seed, fit)
+        other, tried = yield from noncentring.attempt(target, first.q, seed, fit)
         if other is not None and other.measured.beats(gaussian):
             target, outcome, found, kept = other.target, other.outcome, other.found, other.measured
             outcome = replace(outcome, status=_gain(kept, gaussian, outcome.status))

@@ -18,7 +18,8 @@ PARTLY = 0.2
 DENSE = 1000
 """Coordinates up to which a covariance is inverted."""
 
-Fit = Callable[[Target, int], Generator[Progress, None, tuple[Outcome, Survey | None]]]
+Fit = Callable[..., Generator[Progress, None, tuple[Outcome, Survey | None]]]
+"""(target, seed, a point to begin at, whether few others do) -> a Gaussian, and the modes that were seen."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +33,26 @@ class Coordinates:
 
 
 def attempt(
-    target: Target, seed: int, fit: Fit
+    target: Target, first: Any, seed: int, fit: Fit
 ) -> Generator[Progress, None, tuple[Coordinates | None, list[Measured]]]:
     """(the best Gaussian in non-centred coordinates, all that was tried); (None, []) for models without such sites.
 
     First all effects are non-centred. Where u_i ~ N(m, s) and the data add the precision d_i, the best share of the
     model's own coordinates is c_i = s² d_i / (1 + s² d_i) (Papaspiliopoulos, Roberts and Sköld 2007, section 3), and
     the fitted precision of the non-centred v_i given all else is E[1 + s² d_i]: so a second Gaussian is fitted in
-    coordinates with these c, unless all are small.
+    coordinates with these c, unless all are small. Each begins where the one before, at the beginning the Gaussian
+    `first`, has its mean: that has been looked for from many places.
     """
     other = noncentred(target)
     if other is None:
         return None, []
-    best = yield from _fitted(other, seed, fit)
+    best = yield from _fitted(other, seed, fit, _moved(target, first, other))
     tried = [best.measured]
     shares = informed(other, best.outcome.q)
     if max(float(share.max()) for share in shares.values()) > PARTLY:
         partly = noncentred(target, shares)
         assert partly is not None  # it has the same sites
-        second = yield from _fitted(partly, seed, fit)
+        second = yield from _fitted(partly, seed, fit, _moved(other, best.outcome.q, partly))
         tried.append(second.measured)
         best = max(best, second, key=lambda one: one.measured.bound)
     return best, tried
@@ -83,8 +85,15 @@ def named(family: str, target: Target) -> str:
     return family if where == "centred" else f"{family}, {where}"
 
 
-def _fitted(target: Target, seed: int, fit: Fit) -> Generator[Progress, None, Coordinates]:
+def _moved(target: Target, q: Any, other: Target) -> np.ndarray | None:
+    """The mean of a Gaussian in the coordinates of another target of the same latents, if it is there."""
+    latents = target.latent(np.asarray(q.loc, float))
+    point = other.inverse({name: np.asarray(value)[None] for name, value in latents.items()})[0][0]
+    return point if np.isfinite(other.value(point[None])[0]) else None
+
+
+def _fitted(target: Target, seed: int, fit: Fit, near: np.ndarray | None) -> Generator[Progress, None, Coordinates]:
     name = f"Gaussian, {described(target)}"
-    outcome, found = yield from on_target(target, fit(target, seed))
+    outcome, found = yield from on_target(target, fit(target, seed, near, near is not None))
     outcome = replace(outcome, target=target)
     return Coordinates(target, outcome, found, measure(target, name, outcome.q, seed, outcome.converged))

@@ -30,6 +30,8 @@ LOOKS, EXACT = {False: (8, 3), True: (4, 2)}, (2, 0)
 it counts as Gaussian, which has one mode."""
 PLACES = {False: (48, 8), True: (64, 32)}
 """Values of θ, and draws of the field at each, that a table is made of where these are dear; without moves and with."""
+MOSTLY = 0.5
+"""Share of searches that may meet curvature of the wrong sign where they end at one mode all the same."""
 GENERIC = 0.5
 """Their spread over R^d."""
 ACCEPTED, APART = 0.7, 1e-3
@@ -109,13 +111,14 @@ class FieldTarget(NestedTarget):
 
     def doubts(self, points: np.ndarray) -> str:
         """What keeps the conditional from being nearly Gaussian, or draws of the field from settling, in a sentence."""
-        return self.shape(points, self.starts, ACCEPTED)
+        return self.shape(points, self.starts, ACCEPTED, way=False)
 
-    def shape(self, points: np.ndarray, starts: int = 1, accepted: float = 0.0) -> str:
+    def shape(self, points: np.ndarray, starts: int = 1, accepted: float = 0.0, way: bool = True) -> str:
         """Whether the conditional has a mode, and one only, and is concave around it: what is amiss, in a sentence.
 
         Other modes are sought from so many places far from the mode, at all θ, or at one each where searches are dear.
-        Of the moves of draws of the field a share is to be accepted.
+        Of the moves of draws of the field a share is to be accepted. On the `way` to every mode it is to be concave
+        before anything is fitted; afterwards, where searches from other places and moves say more, on that to most.
         """
         names = ", ".join(repr(name) for name in self.model.sites)
         points, starts = np.asarray(points[: self.looks], float), min(starts, self.starts)
@@ -128,7 +131,8 @@ class FieldTarget(NestedTarget):
         found = near.drawn(np.repeat(points, each, axis=0), 71)[1]
         share = float(found.accepted.mean())
         found = jax.tree.map(lambda leaf: leaf[::each], found)
-        if max(damping, found.damping.max()) > 0.0:
+        damped = found.damping > 0.0
+        if damped.mean() > MOSTLY or (way and (damping > 0.0 or damped.any())):
             return concave
         values = near.value(points)
         sound = np.isfinite(values)
@@ -139,7 +143,7 @@ class FieldTarget(NestedTarget):
             far = self._far(points[start], found.mode[start], found.field[start])
             some = slice(start, start + 1) if self.heavy else slice(None)
             others, _, damping = self.settled(far).evaluated(points[some])
-            if damping > 0.0:
+            if way and damping > 0.0:
                 return concave
             apart = float(np.abs(others - values[some]).max())
             if not apart < APART:

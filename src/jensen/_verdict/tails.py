@@ -26,8 +26,9 @@ HEIGHTS = np.array([0.0, 0.8, 1.5, 2.4, 3.5, 5.0, 7.5, 11.0])
 LEAST = 5
 ROWS, ROWS_HEAVY, SIDES, FEWEST = 128, 32, 12, 3
 """Sides of coordinates that are looked at, and those that are measured: the flattest."""
-EFFORT = 2e9
-"""Work of all climbs, a second or two, that is not exceeded: fewer sides are looked at, and measured."""
+EFFORT, SECONDS = 2e9, 3.0
+"""Work of all climbs, a second or two, and seconds as reckoned, that are not exceeded: fewer sides are looked at, and
+measured."""
 SHORT = 1.1
 """A tail that is longer than that of the draws by this factor, or adds as much to a variance, gets draws of its own."""
 SMALL = 4
@@ -102,7 +103,9 @@ def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) ->
     fallen = float(target.value(frame.mean[None])[0]) - first.values - widened(target, frame, first, seed)
     flat = [i for i in np.argsort(fallen) if np.isfinite(fallen[i]) and fallen[i] < ENOUGH and moved[i] > MOVED]
     each = STEPS + 2 * target.dim + DRAWS  # the climb, the curvature of the slice, and draws of it
-    sides = int(np.clip(EFFORT / (each * len(HEIGHTS) * target.work), FEWEST, SIDES))
+    side = each * len(HEIGHTS)
+    affordable = min(EFFORT / (side * target.work), SECONDS / target.price.seconds(side, 0))
+    sides = int(np.clip(affordable, FEWEST, SIDES))
     return _measured(target, frame, first, flat[:sides], columns, draws, seed) if flat else []
 
 
