@@ -55,9 +55,10 @@ class LogDensity(AbstractProgram):
         differentiable: bool = True,
     ):
         self.function, self.shapes_or_init, self.supports = fn, dict(shapes_or_init), dict(supports or {})
-        self.differentiable = self.traced = differentiable
+        self.differentiable: bool = differentiable
+        self.traced: bool = differentiable
         given = {k: v for k, v in self.shapes_or_init.items() if not isinstance(v, (int, tuple))}
-        self.starts = given if given and len(given) == len(self.shapes_or_init) else None
+        self.starts: Mapping[str, Any] | None = given if given and len(given) == len(self.shapes_or_init) else None
 
     @property
     def fn(self) -> Callable[..., Any]:

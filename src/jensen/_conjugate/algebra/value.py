@@ -38,8 +38,11 @@ class Value:
         exponent: "Value | None" = None,
         why: str | None = None,
     ):
-        self.shape = tuple(int(n) for n in shape)
-        self.known, self.terms, self.exponent, self.why = known, terms, exponent, why
+        self.shape: tuple[int, ...] = tuple(int(n) for n in shape)
+        self.known: Any = known
+        self.terms: list[Term] | None = terms
+        self.exponent: Value | None = exponent
+        self.why: str | None = why
 
     @property
     def is_known(self) -> bool:
