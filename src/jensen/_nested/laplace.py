@@ -20,9 +20,8 @@ from jensen._nested.factor import Entries, Factor
 from jensen._nested.order import Order
 from jensen._nested.unsummed import Unsummed
 
-MOST, FINAL, AT_ONCE, NUMBERS = 60, 1e-7, 128, 2**16
-"""Newton steps at most, the predicted rise in nats that is near the mode, draws computed together at most, and numbers
-computed for them that stay in a processor's cache."""
+MOST, FINAL, AT_ONCE = 60, 1e-7, 128
+"""Newton steps at most, the predicted rise in nats that is near the mode, draws computed together."""
 NODE, SHARE = 3.0 / 4.0, 16.0 / 27.0
 """Where along a draw the gradient is taken, and the gradient's share there of its mean."""
 
@@ -152,8 +151,7 @@ def remainders(density: Unsummed, mode: Array, factor: Factor, noise: Array, ord
     """R at (D, n) noise and its mirror, (2, n)."""
     moved = order.solve_upper(factor, noise).T
     both = mode + jnp.stack([moved, -moved])
-    together = int(np.clip(NUMBERS // max(order.work, 1), 1, AT_ONCE))
-    values = lax.map(jax.checkpoint(density), both.reshape(-1, len(mode)), batch_size=together)
+    values = lax.map(jax.checkpoint(density), both.reshape(-1, len(mode)), batch_size=AT_ONCE)
     return values.reshape(2, -1) - density(mode) + 0.5 * jnp.sum(noise**2, axis=0)
 
 
