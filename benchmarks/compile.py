@@ -2,9 +2,9 @@
 
     python benchmarks/compile.py [--only mixture schools ...]
 
-Ten typical first fits, each in a process of its own, twice: with an empty folder of compiled programs, then with what the
-first has left there. Wall seconds of `jn.fit` alone; JAX's own events say what went into which; compilation that threads
-do side by side counts for each of them. The import of jensen and the making of data stand before the clock.
+Ten typical first fits, each in a process of its own, twice: with an empty folder of compiled programs, then with what
+the first has left there. Wall seconds of `jn.fit` alone; JAX's own events say what went into which; compilation that
+threads do side by side counts for each of them. The import of jensen and the making of data stand before the clock.
 """
 
 import argparse
@@ -102,7 +102,8 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one(arguments.one)))
         return
-    print(f"{'first fit':<14} {'':<5} {'total':>6} {'trace':>6} {'lower':>6} {'compile':>8} {'rest':>6} {'programs':>9}")
+    heads = " ".join(f"{key:>{width}}" for key, width in COLUMNS)
+    print(f"{'first fit':<14} {'':<5} {heads} {'programs':>9}")
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as folder:
             known = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
