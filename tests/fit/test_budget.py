@@ -1,7 +1,6 @@
 """A fit that may take so many seconds: it ends with the best approximation so far, and says so."""
 
 import math
-import sys
 
 import numpy as np
 import numpyro
@@ -10,7 +9,7 @@ import pytest
 
 import jensen as jn
 from jensen._core import Progress
-from jensen._fit.loop import _best, drive
+from jensen._fit.loop import _best
 
 X = np.random.default_rng(0).normal(2.0, 3.0, 20)
 
@@ -35,7 +34,7 @@ class Clock:
 
 @pytest.fixture
 def ticking(monkeypatch):
-    monkeypatch.setattr(sys.modules[drive.__module__], "Stopwatch", Clock)
+    monkeypatch.setattr("jensen._fit.fit.Stopwatch", Clock)
 
 
 CAVI = jn.cavi(tolerance=1e-300, max_sweeps=50)

@@ -23,7 +23,7 @@ Options = ParamSpec("Options")
 
 
 def _make(cls: type[AbstractAlgorithm], options: dict[str, Any]) -> AbstractAlgorithm:
-    known = [field.name for field in dataclasses.fields(cast(Any, cls))]
+    known = {field.name: field for field in dataclasses.fields(cast(Any, cls))}
     for name in options:
         if name not in known:
             raise OptionError(f"{cls.name} has no option '{name}'.", f"Option: {name}.", nearest(name, known))
@@ -33,7 +33,8 @@ def _make(cls: type[AbstractAlgorithm], options: dict[str, Any]) -> AbstractAlgo
     wrong = [name for name in arrays if hints[name] is not Any]
     if not wrong:
         try:
-            return cls(**options)
+            # Equinox looks into arguments before it converts them, and dies of mappings whose keys have no order.
+            return cls(**{name: known[name].metadata.get("converter", _same)(one) for name, one in options.items()})
         except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, JensenError):
                 raise
@@ -43,6 +44,10 @@ def _make(cls: type[AbstractAlgorithm], options: dict[str, Any]) -> AbstractAlgo
         f"{cls.name} option '{name}' takes {words(hints[name])}, not {options[name]!r}.",
         f"Option: {name} of {cls.name}.",
     )
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _annotation(field: Any, hints: dict[str, Any]) -> Any:
