@@ -29,6 +29,9 @@ MIXED, ENOUGH, APART, FEW = 1.01, 1000.0, 1.05, 100.0
 """r̂ and effective draws at which chains end; those beyond which they are not kept."""
 DIVERGED = 1000.0
 """Nats that a trajectory that has run away has lost."""
+DOUBT = 3.0
+"""How far off the reckoned times of two programs may be beside each other. A verdict may hang on this stage, the last:
+it is left out where it is dearer beyond doubt, and ends by itself where chains do not mix."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ class _State:
 
 def affordable(target: Target) -> bool:
     """Whether the warm-up and two rounds of trajectories cost no more than the last stage of a fit may."""
-    return _seconds(target, STEPS * (WARM + 2 * ROUND)) < account.for_last(target)
+    return _seconds(target, STEPS * (WARM + 2 * ROUND)) < DOUBT * account.for_last(target)
 
 
 def _seconds(target: Target, steps: int) -> float:
@@ -55,7 +58,7 @@ def moved(target: Target, q: FullRank, seed: int, outcome: Outcome) -> Generator
 
     q is a Gaussian that `outcome` ended at, over the coordinates of `target`.
     """
-    rng, whole, left = np.random.default_rng([seed, 83]), target, account.for_last(target)
+    rng, whole, left = np.random.default_rng([seed, 83]), target, DOUBT * account.for_last(target)
     target = target.in_batches(CHAINS)
     mean, factor = np.asarray(q.loc, float), q.factor()
     state = _at(target, mean, factor, rng.normal(size=(CHAINS, len(mean))))
