@@ -25,7 +25,7 @@ ROOMS = {
     "_program": (
         "analysis bijection contract dependence folding host_function identity imputation indices log_density "
         "movement_rules nan_comparisons number_widths on_host programs purity scans static_arguments structure "
-        "supports user_code"
+        "supports user_code with_data"
     ),
     "_families": (
         "chains exponential exponential.contract flow gaussian heavier location_scale native native.contract structured"
@@ -63,7 +63,7 @@ ROOMS = {
     "_learning": "",
     "_explain": "plan plan.explain",
     "_report": "html plots",
-    "_fit": "comparison fit gradient_variance loading methods result saving",
+    "_fit": "fit methods result saving",
     "_cli": "app",
 }
 PUBLIC = [

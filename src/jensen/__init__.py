@@ -11,9 +11,7 @@ jn.explain(model, data)            # what jensen sees in the model
 jn.compare({"a": fit, "b": other}) # several fits side by side
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from jensen import cache
@@ -37,56 +35,31 @@ from jensen._model import LogDensity
 from jensen.data import Batches, Ragged
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from jensen._explain.plan import explain
+    from jensen._fit.comparison import compare
+    from jensen._fit.gradient_variance import gradient_variance
+    from jensen._fit.loading import load
 
-    import pandas as pd
-
-    from jensen._core import AbstractBound, AbstractEstimator
-    from jensen._explain.plan import Plan
-    from jensen._fit.gradient_variance import GradientVariance
-    from jensen._program.contract import AbstractProgram
-    from jensen.data import AbstractSource
+_LATER = {
+    "compare": "jensen._fit.comparison",
+    "explain": "jensen._explain.plan",
+    "gradient_variance": "jensen._fit.gradient_variance",
+    "load": "jensen._fit.loading",
+}
+"""Functions whose modules a process that only fits does not need."""
 
 cache.start()
 
 
-def load(path: str | PathLike[str]) -> Fit:
-    """Read a fit written by `Fit.save`; see `jensen._fit.loading.load`."""
-    from jensen._fit.loading import load as read
-
-    return read(path)
-
-
-def explain(
-    model: Callable[..., Any] | AbstractProgram, data: Mapping[str, Any] | AbstractSource | None = None
-) -> Plan:
-    """What jensen sees in a model: sites, supports, plates, dependencies; see `jensen._explain.plan.Plan`."""
-    from jensen._explain.plan import explain as plan
-
-    return plan(model, data)
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'jensen' has no attribute '{name}'")
+    found = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return found
 
 
-def gradient_variance(
-    model: Callable[..., Any] | AbstractProgram,
-    data: Mapping[str, Any] | None = None,
-    q: Any = None,
-    estimators: Mapping[str, AbstractEstimator] | None = None,
-    *,
-    bound: AbstractBound | None = None,
-    num_gradients: int = 2000,
-    seed: int = 0,
-) -> GradientVariance:
-    """Bias, variance and cost of gradient estimators at one q; see `jensen._fit.gradient_variance`."""
-    from jensen._fit.gradient_variance import gradient_variance as measure
-
-    return measure(model, data, q, estimators, bound=bound, num_gradients=num_gradients, seed=seed)
-
-
-def compare(fits: Mapping[str, Fit]) -> pd.DataFrame:
-    """Several fits side by side; see `jensen._fit.comparison.compare`."""
-    from jensen._fit.comparison import compare as table
-
-    return table(fits)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
 
 
 __all__ = [

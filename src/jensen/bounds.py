@@ -1,17 +1,7 @@
 """Bounds on the log evidence, as functions of log importance weights."""
 
-from jensen._bounds import (
-    ELBO,
-    ChiUpper,
-    ImportanceWeighted,
-    Renyi,
-    Weighted,
-)
+from jensen import _bounds
+from jensen._bounds import *  # noqa: F403
 
-__all__ = [
-    "ELBO",
-    "ChiUpper",
-    "ImportanceWeighted",
-    "Renyi",
-    "Weighted",
-]
+__all__ = []
+__all__ += _bounds.__all__

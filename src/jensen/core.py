@@ -1,45 +1,7 @@
 """The contracts: model, family, bound, estimator, rule, target, algorithm, check."""
 
-from jensen._core import (
-    AbstractAlgorithm,
-    AbstractBijection,
-    AbstractBound,
-    AbstractCheck,
-    AbstractDensity,
-    AbstractEstimator,
-    AbstractFamily,
-    AbstractModel,
-    AbstractReparameterised,
-    AbstractRule,
-    AbstractTarget,
-    Certificate,
-    Draw,
-    Estimates,
-    Finding,
-    Outcome,
-    Progress,
-    Verdict,
-    total,
-)
+from jensen import _core
+from jensen._core import *  # noqa: F403
 
-__all__ = [
-    "AbstractAlgorithm",
-    "AbstractBijection",
-    "AbstractBound",
-    "AbstractCheck",
-    "AbstractDensity",
-    "AbstractEstimator",
-    "AbstractFamily",
-    "AbstractModel",
-    "AbstractReparameterised",
-    "AbstractRule",
-    "AbstractTarget",
-    "Certificate",
-    "Draw",
-    "Estimates",
-    "Finding",
-    "Outcome",
-    "Progress",
-    "Verdict",
-    "total",
-]
+__all__ = []
+__all__ += _core.__all__

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jensen as jn
-from jensen._auto.auto import _choose, _Stage
+from jensen._auto.stages import Stage, choose
 from jensen._families import FullRank, LowRank, MeanField
 from tests.posteriors import EFFECT, banana, fitted, gaussian, quadratic_model, two_modes
 
@@ -29,7 +29,7 @@ def test_stages_are_recorded_and_the_best_kept():
 
 
 def _stage(name, weights, q):
-    stage = _Stage(name, q)
+    stage = Stage(name, q)
     stage.log_weights = np.asarray(weights, float)
     return stage
 
@@ -41,13 +41,13 @@ def test_a_richer_family_must_gain_more_than_the_noise():
     base = np.concatenate([noise, noise])
     wobble = np.concatenate([rng.normal(size=100)] * 2)
     tiny = [_stage("a", base, poor), _stage("b", base + 0.05 + wobble, rich)]
-    assert _choose(tiny) == 0
+    assert choose(tiny) == 0
     large = [_stage("a", base, poor), _stage("b", base + 0.5 + wobble, rich)]
-    assert _choose(large) == 1
+    assert choose(large) == 1
     same = [_stage("a", base, poor), _stage("b", base + 0.05 + wobble, poor)]
-    assert _choose(same) == (1 if (0.05 + wobble).mean() > 0 else 0)
+    assert choose(same) == (1 if (0.05 + wobble).mean() > 0 else 0)
     broken = [_stage("a", base, poor), _stage("b", base + np.nan, rich)]
-    assert _choose(broken) == 0
+    assert choose(broken) == 0
 
 
 @pytest.mark.parametrize(("weight", "distance"), [(0.5, 10.0), (0.8, 5.0), (0.95, 4.0)])

@@ -265,7 +265,18 @@ def test_remainders_in_parts_are_those_of_the_whole(level, monkeypatch):
         whole, parts, apart = jax.device_get(Program(both)(np.array([-1.2]), noise))
     assert parts.shape == (3, 2000)
     assert np.sqrt(np.mean((parts.sum(axis=0) - whole) ** 2)) < 0.003 * whole.std()
+    np.testing.assert_allclose(parts.sum(axis=0), whole, atol=0.03 * whole.std())
     assert apart == pytest.approx(np.log(np.exp(whole).mean()), abs=0.02)
+
+
+def test_the_gradient_of_an_integral_in_parts_is_that_of_its_values(level, monkeypatch):
+    monkeypatch.setattr("jensen._nested.order.MANY", 1)
+    monkeypatch.setattr("jensen._nested.order.APART", 1)
+    assert level.model.order.parts > 1
+    at = Program(lambda model, point: jax.value_and_grad(model.log_density)(point))
+    with working("double"):
+        here, ahead, behind = (jax.device_get(at(level.model, np.array([-1.2 + h]))) for h in (0.0, 1e-4, -1e-4))
+    assert here[1][0] == pytest.approx((ahead[0] - behind[0]) / 2e-4, rel=1e-6)
 
 
 def test_weights_that_vary_by_nats_are_averaged_by_cumulants():

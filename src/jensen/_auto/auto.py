@@ -10,6 +10,7 @@ import numpy as np
 
 from jensen._ascent import stochastic
 from jensen._auto import dependent_factors, integrated_latents
+from jensen._auto.stages import Stage, choose, compare, measured
 from jensen._auto.target import SMALL_FIELD, AutoTarget, field_of, prepared
 from jensen._base.errors import OptionError
 from jensen._blackbox.bbvi import BBVI
@@ -21,19 +22,17 @@ from jensen._conjugate.svi import SVI
 from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
 from jensen._core.algorithm import Run
 from jensen._estimators import StickingTheLanding
-from jensen._families import AbstractGaussian, FullRank, LowRank
+from jensen._families import FullRank, LowRank
 from jensen._gaussian import account, natural_gaussian, richer_families, start_from_factors
 from jensen._gaussian import escalation as escalate
 from jensen._gaussian.advi import starting_gaussian
 from jensen._gaussian.collapsing import collapsed
 from jensen._gaussian.family_comparison import WILD, Measured
 from jensen._gaussian.on_target import on_target
-from jensen._math.noise import symmetric_draws
 from jensen._math.precision import Precision
 from jensen._model import Target
 from jensen._model.one_rotation import turns_of
 from jensen._modes.climbs import Survey, climb, diagonal_gaussian, survey
-from jensen._modes.resolution import resolved
 from jensen._nested import FieldTarget, generic
 
 NEGLIGIBLE = 0.05
@@ -160,7 +159,7 @@ class Auto(AbstractAlgorithm):
         exact = factors.certificate["elbo"]
         one_of_all = bool(turns_of(density))  # else climbs from many places see the signs and orders of loadings
         first, found = yield from on_target(density, self._gaussian(density, seed, near, few=one_of_all))
-        bound, error, _ = _measured(density, first.q, seed)
+        bound, error, _ = measured(density, first.q, seed)
         if richer_families.has_other_modes(found) or not bound > exact + 2.0 * error:
             tried = {"family": "Gaussian, others integrated out", "elbo": bound, "se": error, "kept": False}
             return _kept(factors, tried)
@@ -195,7 +194,7 @@ class Auto(AbstractAlgorithm):
         else:
             near = start_from_factors.point_near(density, factors) if summed else None
             first, found = yield from self._gaussian(density, seed, near)
-        bound, error, spread = _measured(density, first.q, seed)
+        bound, error, spread = measured(density, first.q, seed)
         better = bound > exact + 2.0 * error
         if better and spread > WILD:  # a bound of such weights may be wrong
             missing, doubt = known or gap(factors.q, exact)
@@ -236,8 +235,8 @@ class Auto(AbstractAlgorithm):
     def _around(self, target: Target, begin: FullRank, factors: Outcome, seed: int, steps: int) -> Run:
         """The full-rank Gaussian that is reached from one place in so many steps."""
         fit = yield from natural_gaussian.ascend(target, begin, seed, max_steps=steps)
-        stage = _Stage("full rank", fit.q, fit.converged)
-        _compare(target, [stage], seed)
+        stage = Stage("full rank", fit.q, fit.converged)
+        compare(target, [stage], seed)
         stage.kept = True
         known = factors.certificate
         certificate = Certificate(
@@ -280,12 +279,12 @@ class Auto(AbstractAlgorithm):
                 )
                 certificate = Certificate(shift_in_sd=spread) | found.certificate()
                 return Outcome(polished, True, status, certificate, None, tuple(p.best[1] for p in paths)), found
-        stages = [_Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
-        yield Progress("curvature", 1, _compare(target, stages, seed), start)
+        stages = [Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
+        yield Progress("curvature", 1, compare(target, stages, seed), start)
         fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
-        stages.append(_Stage("full rank", fit.q, fit.converged))
-        best_bound = _compare(target, stages, seed)
-        best = stages[_choose(stages)]
+        stages.append(Stage("full rank", fit.q, fit.converged))
+        best_bound = compare(target, stages, seed)
+        best = stages[choose(stages)]
         yield Progress("comparing families", 0, best_bound, best.q)
         converged = fit.converged if best.q is fit.q else mode.regular and mode.decrement < 1e-4
         why = natural_gaussian.describe(target, fit) if best.q is fit.q or not fit.converged else ""
@@ -305,17 +304,17 @@ class Auto(AbstractAlgorithm):
         )
         wide = LowRank.around(first.q, min(self.rank, target.dim), seed)
         second = yield from stochastic.ascend(target, wide, ELBO(), StickingTheLanding(8), seed + 1, phase="low rank")
-        stages = [_Stage("mean field", first.q, first.converged), _Stage("low rank", second.q, second.converged)]
+        stages = [Stage("mean field", first.q, first.converged), Stage("low rank", second.q, second.converged)]
         fits: list[Any] = [first, second]
-        bound = _compare(target, stages, seed)
+        bound = compare(target, stages, seed)
         begin = max(stages, key=lambda stage: stage.bound)
         if self.escalate and target.dim <= DENSE and not begin.gap() < escalate.GAP:
             # Data that say much in many directions take variance away; mean field and low rank can only add it.
             dense = FullRank.from_factor(np.asarray(begin.q.loc, float), begin.q.factor())
             fits.append((yield from natural_gaussian.ascend(target, dense, seed, max_steps=DENSE_STEPS)))
-            stages.append(_Stage("full rank", fits[2].q, fits[2].converged))
-            bound = _compare(target, stages, seed)
-        chosen = _choose(stages)
+            stages.append(Stage("full rank", fits[2].q, fits[2].converged))
+            bound = compare(target, stages, seed)
+        chosen = choose(stages)
         best, fit = stages[chosen], fits[chosen]
         yield Progress("comparing families", 0, bound, best.q)
         how = natural_gaussian.describe(target, fit) if chosen == 2 else stochastic.describe(fit)
@@ -348,77 +347,3 @@ def _swept(seed: int, factors: Outcome, beyond: Any, outcome: Outcome) -> Run:
     if beyond is not None:
         return (yield from beyond(outcome))
     return dataclasses.replace(outcome, status=moved.status) if outcome.q is factors.q else outcome
-
-
-def _measured(target: Target, q: AbstractGaussian, seed: int) -> tuple[float, float, float]:
-    """The bound on fresh mirrored draws, its standard error and the sd of its log weights, in nats."""
-    stage = _Stage("", q)
-    _compare(target, [stage], seed + 1)
-    assert stage.log_weights is not None  # just filled in
-    pairs = stage.log_weights.reshape(2, -1).mean(axis=0)
-    return stage.bound, float(pairs.std() / np.sqrt(len(pairs))), float(stage.log_weights.std())
-
-
-class _Stage:
-    """A family that was tried, with its log weights on common noise."""
-
-    def __init__(self, name: str, q: AbstractGaussian, converged: bool = True):
-        self.name, self.q, self.converged = name, q, converged
-        self.log_weights: np.ndarray | None = None
-        self.kept = False
-
-    @property
-    def bound(self) -> float:
-        return float(np.mean(self.log_weights)) if self.log_weights is not None else -np.inf
-
-    def gap(self) -> float:
-        """How far the importance-weighted bound of these draws is above their bound, in nats."""
-        if self.log_weights is None:
-            return np.nan
-        return float(np.logaddexp.reduce(self.log_weights) - np.log(len(self.log_weights)) - self.bound)
-
-    def row(self) -> dict[str, Any]:
-        weights = self.log_weights if self.log_weights is not None else np.array([np.nan])
-        return {
-            "family": self.name,
-            "elbo": self.bound,
-            "se": float(weights.std() / np.sqrt(len(weights))) if np.isfinite(weights).all() else np.inf,
-            "kept": self.kept,
-        }
-
-
-def _compare(target: Target, stages: list[_Stage], seed: int) -> float:
-    """Fill in the log weights of every stage on one set of noise; the best bound."""
-    count = max(64 if target.heavy else 256, 4 * target.dim)
-    for stage in stages:
-        if stage.log_weights is None:
-            noise = symmetric_draws(count, stage.q.noise_dim, seed + 104729)
-            points = stage.q.host_transform(noise)
-            values = target.value(points)
-            stage.log_weights = values - stage.q.host_log_prob(points)
-            if not resolved(target, stage.q.host_log_prob, points, values):
-                stage.log_weights = np.full(count, -np.inf)
-    return max(stage.bound for stage in stages)
-
-
-def _choose(stages: list[_Stage]) -> int:
-    """The last stage that beats the best before it: by any amount within one family, significantly by a richer one.
-
-    The draws are mirrored pairs, so the error of a difference is that of its pair averages.
-    """
-    best = 0
-    for index, stage in enumerate(stages[1:], start=1):
-        own, leading = stage.log_weights, stages[best].log_weights
-        if leading is None or not np.isfinite(stages[best].bound):
-            best = index
-            continue
-        assert own is not None  # filled in by `_compare`
-        if not np.isfinite(stage.bound):
-            continue
-        gain = own - leading
-        pairs = gain.reshape(2, -1).mean(axis=0)
-        error = 0.0 if type(stage.q) is type(stages[best].q) else 2.0 * pairs.std() / np.sqrt(len(pairs))
-        if gain.mean() > error:
-            best = index
-    stages[best].kept = True
-    return best

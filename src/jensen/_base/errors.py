@@ -23,9 +23,7 @@ class JensenError(Exception):
     remedy: str
 
     def __init__(self, what: str, where: str = "", remedy: str = ""):
-        self.what: str = what
-        self.where: str = where
-        self.remedy: str = remedy
+        self.what, self.where, self.remedy = what, where, remedy
         super().__init__(" ".join(part.strip() for part in (what, where, remedy) if part))
 
 

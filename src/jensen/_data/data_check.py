@@ -1,7 +1,7 @@
 """The data, checked and converted before anything is traced or compiled."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ def argument_names(fn: Callable[..., Any], skip: int = 0) -> tuple[str, ...] | N
         parameters = list(inspect.signature(fn).parameters.values())[skip:]
     except (TypeError, ValueError):
         return None
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else tuple(p.name for p in parameters)
+    named = tuple(p.name for p in parameters if p.kind is not p.VAR_POSITIONAL)
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else named
 
 
 def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) -> None:
@@ -36,22 +37,20 @@ def check_names(fn: Callable[..., Any], data: Mapping[str, Any], skip: int = 0) 
         parameters = list(inspect.signature(fn).parameters.values())[skip:]
     except (TypeError, ValueError):
         return
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        known = None
-    else:
-        known = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
-        for name in data:
-            if name not in known:
-                raise DataError(f"The model takes no argument '{name}'.", f"Data key: '{name}'.", nearest(name, known))
-    required = [
-        p.name
-        for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)
-    ]
-    missing = [name for name in required if name not in data]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_ONLY)
+    wanted = [p.name for p in parameters if p.default is p.empty and p.kind in kinds]
+    check_keys(argument_names(fn, skip), wanted, data)
+
+
+def check_keys(known: Sequence[str] | None, wanted: Sequence[str], data: Mapping[str, Any]) -> None:
+    """Raise for data under names that are not `known` (any is, without them), and for those `wanted` that they lack."""
+    for name in data:
+        if known is not None and name not in known:
+            raise DataError(f"The model takes no argument '{name}'.", f"Data key: '{name}'.", nearest(name, known))
+    missing = [name for name in wanted if name not in data]
     if missing:
         raise DataError(
-            f"The model needs {', '.join(repr(m) for m in missing)}, which the data lack.",
+            f"The model needs {', '.join(map(repr, missing))}, which the data lack.",
             f"The data hold {sorted(data) or 'nothing'}.",
             "Pass the missing arrays in `data`, under the model's argument names.",
         )

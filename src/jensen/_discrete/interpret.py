@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from jensen._discrete.gather import plan_lookup
 from jensen._discrete.table import Alternating, Table, full, lift, union
+from jensen._program.folding import bind, walked
 
 # fmt: off
 ELEMENTWISE = frozenset([
@@ -61,25 +61,17 @@ class Limits:
 
 def evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Table], limits: Limits) -> list[Table]:
     """The outputs of a jaxpr as tables."""
-    values: dict[Any, Table] = {}
 
-    def read(var: Any) -> Table:
-        return Table(var.val) if isinstance(var, Literal) else values[var]
-
-    values.update({var: Table(value) for var, value in zip(jaxpr.constvars, consts, strict=True)})
-    values.update(dict(zip(jaxpr.invars, inputs, strict=True)))
-    for eqn in jaxpr.eqns:
-        tables = [read(var) for var in eqn.invars]
+    def step(eqn: Any, tables: list[Table]) -> list[Table]:
         name = eqn.primitive.name
         inner = eqn.params.get("jaxpr") if name in ("jit", "pjit", "closed_call") else None
         if inner is not None:
-            out = evaluate(inner.jaxpr, inner.consts, tables, limits)
-        else:
-            rule = _elementwise if name in ELEMENTWISE else _reduce if name in REDUCTIONS else RULES.get(name)
-            done = rule(eqn, tables, limits) if rule else None
-            out = _mapped(eqn, tables, limits) if done is None else [done]
-        values.update(dict(zip(eqn.outvars, out, strict=True)))
-    return [read(var) for var in jaxpr.outvars]
+            return evaluate(inner.jaxpr, inner.consts, tables, limits)
+        rule = _elementwise if name in ELEMENTWISE else _reduce if name in REDUCTIONS else RULES.get(name)
+        done = rule(eqn, tables, limits) if rule else None
+        return _mapped(eqn, tables, limits) if done is None else [done]
+
+    return walked(jaxpr, consts, inputs, step, lambda value, aval: Table(value))
 
 
 def over_axes(function: Callable[..., Any], tables: Sequence[Table]) -> tuple[Any, tuple[int, ...]]:
@@ -91,14 +83,7 @@ def over_axes(function: Callable[..., Any], tables: Sequence[Table]) -> tuple[An
 
 
 def _bind(eqn: Any) -> Callable[..., list[Any]]:
-    found = eqn.primitive.get_bind_params(eqn.params)
-    functions, params = found if isinstance(found, tuple) else ((), found)  # JAX has had both forms
-
-    def run(*arrays: Any) -> list[Any]:
-        out = eqn.primitive.bind(*functions, *arrays, **params)
-        return list(out) if eqn.primitive.multiple_results else [out]
-
-    return run
+    return lambda *arrays: bind(eqn.primitive, eqn.params, list(arrays))
 
 
 def _mapped(eqn: Any, tables: list[Table], limits: Limits) -> list[Table]:

@@ -18,7 +18,7 @@ from jensen._fit.levels import Change, Levels, seen
 from jensen._math.precision import float_type, working
 from jensen._model.door import read
 from jensen._model.missing import POINTS
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._program.indices import check_indices
 from jensen._program.nan_comparisons import refuse_compared, refuse_taken
 from jensen._program.number_widths import seeded, watched
@@ -60,7 +60,7 @@ def predict(
 
 
 def _plainly(
-    program: NumPyroProgram,
+    program: BoundProgram,
     arguments: dict[str, Any],
     draws: dict[str, np.ndarray],
     names: list[str],
@@ -84,7 +84,7 @@ def _plainly(
 
 def _predicted(
     fit: Fit,
-    program: NumPyroProgram,
+    program: BoundProgram,
     arguments: dict[str, Any],
     draws: dict[str, np.ndarray],
     names: list[str],
@@ -167,7 +167,7 @@ def _total(forward: Any, arguments: dict[str, Any], drawn: dict[str, Any]) -> An
     return sum(site["fn"].log_prob(site["value"]).sum() for site in trace.values() if site["type"] == "sample")
 
 
-def _divided(program: NumPyroProgram, arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _divided(program: BoundProgram, arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(traced arguments, fixed ones), as in the fit; arguments that the fit had not are told by what they hold."""
     names = {k for k, v in arguments.items() if k in program.fixed or not isinstance(v, (np.ndarray, jax.Array, dict))}
     return {k: v for k, v in arguments.items() if k not in names}, {k: arguments[k] for k in names}
@@ -177,7 +177,7 @@ def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
     return np.asarray(values, dtype if values.dtype.kind == "f" else None)
 
 
-def _complete(program: NumPyroProgram, structure: Structure, new_data: Mapping[str, Any]) -> dict[str, Any]:
+def _complete(program: BoundProgram, structure: Structure, new_data: Mapping[str, Any]) -> dict[str, Any]:
     """New inputs, with the fit's own scalars where they are not given; observed arrays default to None."""
     arguments = read(program.fn, new_data, program.precision)
     outcomes = {site.data_key for site in structure.observed if site.data_key}
@@ -206,7 +206,7 @@ def _known_names(structure: Structure, new: Any) -> tuple[str, ...]:
 
 
 def _matching(
-    fit: Fit, program: NumPyroProgram, arguments: dict[str, Any], draws: dict[str, np.ndarray]
+    fit: Fit, program: BoundProgram, arguments: dict[str, Any], draws: dict[str, np.ndarray]
 ) -> tuple[Levels, dict[str, Change | None]]:
     """What is new in each latent on these arguments."""
     arrays, fixed = _divided(program, arguments)
@@ -226,7 +226,7 @@ def _matching(
 
 
 def _refuse_other_fields(
-    program: NumPyroProgram, levels: Levels, names: list[str], draws: dict[str, Any], arguments: dict[str, Any]
+    program: BoundProgram, levels: Levels, names: list[str], draws: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
     """Raise where a field has as many places as in the fit, and they are others: it is not known there."""
     moved = {name: key for name in names if (key := levels.moved(name))}

@@ -29,23 +29,11 @@ def mixing(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _normal_scores(points: np.ndarray) -> np.ndarray:
     """Φ⁻¹ of the ranks among all chains."""
+    from scipy.stats import rankdata  # not for a process that has no chains
+
     chains, draws, dim = points.shape
-    ranks = _ranks(points.reshape(-1, dim)).reshape(points.shape)
+    ranks = rankdata(points.reshape(-1, dim), axis=0).reshape(points.shape)
     return ndtri((ranks - 0.375) / (chains * draws + 0.25))
-
-
-def _ranks(rows: np.ndarray) -> np.ndarray:
-    """Ranks from 1 down every column, equal entries sharing their mean: `scipy.stats.rankdata` without its import."""
-    order = np.argsort(rows, axis=0, kind="stable")
-    values = np.take_along_axis(rows, order, 0)
-    place, new = np.arange(1, len(rows) + 1)[:, None], np.ones(rows.shape, bool)
-    new[1:] = values[1:] != values[:-1]
-    last = np.roll(new, -1, axis=0)  # the first entry is new, and so the last one is a last one
-    lowest = np.maximum.accumulate(np.where(new, place, 0), axis=0)
-    highest = np.minimum.accumulate(np.where(last, place, len(rows) + 1)[::-1], axis=0)[::-1]
-    ranks = np.empty(rows.shape)
-    np.put_along_axis(ranks, order, 0.5 * (lowest + highest), 0)
-    return ranks
 
 
 def _split(points: np.ndarray) -> np.ndarray:

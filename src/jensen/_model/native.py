@@ -19,7 +19,7 @@ from jensen._math.precision import Precision, working
 from jensen._math.programs import Program
 from jensen._model.build import build
 from jensen._model.count_floors import floors
-from jensen._model.program import NumPyroProgram, program_of
+from jensen._model.program import BoundProgram, program_of
 from jensen._model.subsample import Subsample, subsampled
 from jensen._model.target import Target
 from jensen._program.analysis import is_fixed, placeholders
@@ -79,7 +79,7 @@ class NativeTarget(AbstractTarget):
         return known | {name: constraints.integer_greater_than(low) for name, low in found.items()}
 
     @property
-    def program(self) -> NumPyroProgram | None:
+    def program(self) -> BoundProgram | None:
         """The NumPyro program behind the density; `None` for a plain log density."""
         return program_of(self.model, self.precision)
 

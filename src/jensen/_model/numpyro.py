@@ -8,15 +8,13 @@ from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
 
 from jensen._base.typing import Flat, Latent, PRNGKey, Scalar, Terms
-from jensen._core import AbstractModel
 from jensen._discrete import DiscreteLayout, complete, log_terms, marginals
-from jensen._program.bijection import AbstractChart
 from jensen._program.number_widths import seeded
 from jensen._program.scans import AtOnce
-from jensen._program.static_arguments import Frozen
+from jensen._program.with_data import AbstractWithData
 
 
-class NumPyroModel(AbstractModel):
+class NumPyroModel(AbstractWithData):
     """An ordinary NumPyro model with its data.
 
     `data` are arrays that compiled programs take as arguments; `fixed` are the arguments that the model needs as
@@ -25,15 +23,7 @@ class NumPyroModel(AbstractModel):
     """
 
     fn: Callable[..., Any] = eqx.field(static=True)
-    data: dict[str, Any]
-    fixed: Frozen = eqx.field(static=True)
-    bijection: AbstractChart
     discrete: DiscreteLayout | None = eqx.field(static=True, default=None)
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments the program is called with."""
-        return {**self.data, **self.fixed.value}
 
     @property
     def handled(self) -> "NumPyroModel":
@@ -44,11 +34,6 @@ class NumPyroModel(AbstractModel):
     def source(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """The function with its data."""
         return self.fn, self.data, self.fixed.value
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The fixed arguments."""
-        return self.fixed.value
 
     def log_joint(self, latent: Latent, batch: Any = None) -> Terms:
         """Elementwise log densities of every sample and factor site, masks and scales applied, in nats."""

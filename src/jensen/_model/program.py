@@ -14,7 +14,7 @@ from jensen._program.structure import Structure
 
 
 @dataclass(frozen=True, eq=False)
-class NumPyroProgram:
+class BoundProgram:
     """The user's model, its array arguments, and those it needs as concrete values."""
 
     fn: Any
@@ -73,6 +73,6 @@ def deterministic_names(structure: Structure) -> list[str]:
     return [site.name for site in structure.deterministic]
 
 
-def program_of(model: Any, precision: Precision) -> NumPyroProgram | None:
+def program_of(model: Any, precision: Precision) -> BoundProgram | None:
     """The program behind an analysed density; `None` for a plain log density."""
-    return None if model.source is None else NumPyroProgram(*model.source, precision=precision)
+    return None if model.source is None else BoundProgram(*model.source, precision=precision)

@@ -14,7 +14,7 @@ from jensen._math.keys import host_keys
 from jensen._math.precision import Precision, float_type, working
 from jensen._math.programs import Graded, primitives
 from jensen._math.reckoning import Price, price
-from jensen._model.program import NumPyroProgram, program_of
+from jensen._model.program import BoundProgram, program_of
 from jensen._program.bijection import AbstractChart
 from jensen._program.on_host import HostProgram
 from jensen._program.structure import Structure
@@ -95,7 +95,7 @@ class Target(AbstractTarget):
     few: HostProgram | None = None
     model: AbstractModel
     structure: Structure
-    initial: Any
+    initial: np.ndarray | None
     dim: int
     gradients: int
     values: int
@@ -149,7 +149,7 @@ class Target(AbstractTarget):
         return found
 
     @property
-    def program(self) -> NumPyroProgram | None:
+    def program(self) -> BoundProgram | None:
         """The NumPyro program behind the density; `None` for a plain log density."""
         return program_of(self.model, self.precision)
 

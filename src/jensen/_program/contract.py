@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 
-from jensen._base.errors import DataError, UndefinedError, nearest
+from jensen._base.errors import UndefinedError
 from jensen._base.typing import Flat, Latent, PRNGKey, Terms
 from jensen._core import AbstractModel
-from jensen._program.bijection import AbstractChart, SiteBijection
+from jensen._data.data_check import check_keys
+from jensen._program.bijection import SiteBijection
 from jensen._program.static_arguments import Frozen
 from jensen._program.structure import Site, Structure
+from jensen._program.with_data import AbstractWithData
 
 
 class AbstractProgram(abc.ABC):
@@ -83,20 +85,7 @@ class AbstractProgram(abc.ABC):
 
     def check_names(self, data: Mapping[str, Any]) -> None:
         """Raise a `DataError` unless the data have exactly the names of `arguments`."""
-        if self.arguments is None:
-            return
-        for name in data:
-            if name not in self.arguments:
-                raise DataError(
-                    f"The model takes no argument '{name}'.", f"Data key: '{name}'.", nearest(name, self.arguments)
-                )
-        missing = [name for name in self.arguments if name not in data]
-        if missing:
-            raise DataError(
-                f"The model needs {', '.join(map(repr, missing))}, which the data lack.",
-                f"The data hold {sorted(data) or 'nothing'}.",
-                "Pass the missing arrays in `data`, under the model's argument names.",
-            )
+        check_keys(self.arguments, self.arguments or (), data)
 
     def latents(self, data: Mapping[str, Any]) -> list[Site]:
         """The latent sites, discrete ones included."""
@@ -112,23 +101,10 @@ class AbstractProgram(abc.ABC):
         return ProgramModel(program=self, data=arrays, fixed=fixed, bijection=SiteBijection(structure, {}))
 
 
-class ProgramModel(AbstractModel):
+class ProgramModel(AbstractWithData):
     """A program bound to its data: `data` are arguments of compiled programs, `fixed` are constants of them."""
 
     program: AbstractProgram = eqx.field(static=True)
-    data: dict[str, Any]
-    fixed: Frozen = eqx.field(static=True)
-    bijection: AbstractChart
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """The data as the program takes them."""
-        return {**self.data, **self.fixed.value}
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The fixed arguments."""
-        return self.fixed.value
 
     @property
     def source(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:

@@ -1,12 +1,12 @@
 """Primitives on concrete arrays, in NumPy: folding them eagerly in JAX would compile a program for each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from scipy.special import digamma, erf, erfc, expit, gammaln
 
 LOOPS = frozenset(["scan", "while", "cond"])
@@ -135,6 +135,33 @@ def bind(primitive: Any, params: dict[str, Any], arrays: list[Any]) -> list[Any]
     functions, bound = bound if isinstance(bound, tuple) else ((), bound)
     out = primitive.bind(*functions, *arrays, **bound)
     return list(out) if primitive.multiple_results else [out]
+
+
+def walked(
+    jaxpr: Jaxpr,
+    consts: Sequence[Any],
+    inputs: Sequence[Any],
+    step: Callable[[Any, list[Any]], Sequence[Any]],
+    constant: Callable[[Any, Any], Any] = lambda value, aval: value,
+) -> list[Any]:
+    """A program's outputs in another reading of it, equation by equation.
+
+    Args:
+        jaxpr: the program.
+        consts: values of its constants.
+        inputs: what stands for its arguments.
+        step: (equation, what stands for its operands) -> what stands for its results.
+        constant: (value, its abstract value) -> what stands for a constant.
+    """
+    known: dict[Any, Any] = {v: constant(c, v.aval) for v, c in zip(jaxpr.constvars, consts, strict=True)}
+    known.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom: Any) -> Any:
+        return constant(atom.val, atom.aval) if isinstance(atom, Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        known.update(zip(eqn.outvars, step(eqn, [read(v) for v in eqn.invars]), strict=True))
+    return [read(v) for v in jaxpr.outvars]
 
 
 def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from jensen._program.site_watch import moved
 from jensen._program.structure import Structure
 
 if TYPE_CHECKING:
-    from jensen._model.program import NumPyroProgram
+    from jensen._model.program import BoundProgram
 
 SEEN, UNSEEN = "_observed", "_unobserved"
 _DRAWING = contextvars.ContextVar("drawing", default=False)
@@ -128,7 +128,7 @@ def _drawing() -> Iterator[None]:
 
 
 def with_imputed(
-    program: "NumPyroProgram | None", structure: Structure, draws: Mapping[str, np.ndarray], seed: int
+    program: "BoundProgram | None", structure: Structure, draws: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, np.ndarray]:
     """The draws with those of the sites left out of the fit: p(y_unobserved | latents), one for each draw.
 

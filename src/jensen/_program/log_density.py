@@ -18,6 +18,7 @@ from jensen._program.host_function import HostFunction, check_points
 from jensen._program.plain import analyse_plain, site_of
 from jensen._program.static_arguments import Frozen
 from jensen._program.structure import Site, Structure
+from jensen._program.with_data import AbstractWithData
 
 
 class LogDensity(AbstractProgram):
@@ -115,23 +116,10 @@ class LogDensity(AbstractProgram):
         return f"LogDensity({getattr(self.fn, '__name__', 'fn')}, {', '.join(self.shapes_or_init)})"
 
 
-class LogDensityModel(AbstractModel):
+class LogDensityModel(AbstractWithData):
     """A `LogDensity` bound to its data."""
 
     fn: Callable[..., Any] = eqx.field(static=True)
-    data: dict[str, Any]
-    fixed: Frozen = eqx.field(static=True)
-    bijection: SiteBijection
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments the function is called with."""
-        return {**self.data, **self.fixed.value}
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The fixed arguments."""
-        return self.fixed.value
 
     @property
     def failure(self) -> Exception | None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Jaxpr
 
 from jensen._math.programs import Program
-from jensen._program.folding import called, fold, in_numpy
+from jensen._program.folding import called, fold, in_numpy, walked
 from jensen._program.positions import gathered
 
 Arrays = list[np.ndarray]
@@ -33,7 +33,7 @@ class HostProgram(Program):
             if _work(jaxpr) > DEAR:
                 raise BeyondNumPy
             with np.errstate(all="ignore"):
-                found = _run(jaxpr, list(map(np.asarray, consts)), list(map(np.asarray, leaves)))
+                found = _run(jaxpr, consts, list(map(np.asarray, leaves)))
         except (BeyondNumPy, np.linalg.LinAlgError):
             return jax.device_get(self(*arguments))
         return jax.tree.unflatten(out, found)
@@ -55,22 +55,17 @@ def _work(jaxpr: Jaxpr) -> float:
 
 
 def _run(jaxpr: Jaxpr, consts: Arrays, inputs: Arrays) -> Arrays:
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
-
-    def value(variable: Any) -> np.ndarray:
-        aval: Any = variable.aval
-        return np.asarray(variable.val, aval.dtype) if isinstance(variable, Literal) else values[variable]
-
-    for eqn in jaxpr.eqns:
-        arrays, inner = [value(v) for v in eqn.invars], called(eqn)
+    def step(eqn: Any, arrays: Arrays) -> Arrays:
+        inner = called(eqn)
         if inner is not None:
-            found = _run(inner[0], list(map(np.asarray, inner[1])), arrays)
+            found = _run(*inner, arrays)
         elif eqn.primitive.name in _FURTHER:
             found = [_FURTHER[eqn.primitive.name](*arrays, **eqn.params)]
         else:
             found = fold(eqn.primitive, eqn.params, arrays)
-        values.update((v, _typed(v.aval, a)) for v, a in zip(eqn.outvars, found, strict=True))
-    return [value(v) for v in jaxpr.outvars]
+        return [_typed(v.aval, a) for v, a in zip(eqn.outvars, found, strict=True)]
+
+    return walked(jaxpr, consts, inputs, step, lambda value, aval: np.asarray(value, aval.dtype))
 
 
 def _typed(aval: Any, array: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ from jensen._program.structure import Structure
 
 @dataclass(frozen=True)
 class NumPyroFunction(AbstractProgram):
-    """An ordinary NumPyro model. All handler code lives here, in `numpyro.py` and in `analysis.py`."""
+    """An ordinary NumPyro model."""
 
     handled: ClassVar[bool] = True
     function: Callable[..., Any]

@@ -10,10 +10,9 @@ from jensen._core.algorithm import SEARCHING
 from jensen._report.style import CORRECTED, GREY, RAW, headline, styled
 
 if TYPE_CHECKING:
-    from jensen._fit.result import Fit
-
-if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from jensen._fit.result import Fit
 
 _CYCLE = (CORRECTED, RAW, "#7b4ea3", "#2a9d8f", "#b3261e", "#6d6d6d")
 

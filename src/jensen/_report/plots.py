@@ -22,10 +22,9 @@ from jensen._report.style import CORRECTED, DPI, RAW, headline, styled
 from jensen._report.weights import pareto
 
 if TYPE_CHECKING:
-    from jensen._fit.result import Fit
-
-if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from jensen._fit.result import Fit
 
 MARGINALS, PAIRS, DRAWS, POINTS = 12, 5, 10_000, 1500
 """Scalars shown where none are asked for; draws behind curves and in clouds."""

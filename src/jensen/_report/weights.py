@@ -9,10 +9,9 @@ import numpy as np
 from jensen._report.style import CORRECTED, GOOD, GREY, RAW, WARN, headline, styled
 
 if TYPE_CHECKING:
-    from jensen._fit.result import Fit
-
-if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from jensen._fit.result import Fit
 
 LOW, HIGH = -0.5, 1.5
 """Ends of the k̂ axis; estimates beyond are drawn at the end."""

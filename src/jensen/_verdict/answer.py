@@ -11,7 +11,7 @@ import numpy as np
 from jensen._base.errors import UndefinedError
 from jensen._core import AbstractCheck, Outcome
 from jensen._math.precision import Precision
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._program.structure import Structure
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class AbstractAnswer(abc.ABC):
     target: Any
     outcome: Outcome
     structure: Structure
-    program: NumPyroProgram | None
+    program: BoundProgram | None
     space: str = ""
     partial: ClassVar[bool] = False
     grows: bool = False

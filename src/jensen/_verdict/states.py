@@ -13,7 +13,7 @@ from jensen._base.errors import JensenError
 from jensen._families.heavier import student_draws, student_log_prob
 from jensen._model import Target, build
 from jensen._model.by_site import by_site, joined
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._model.restricted import held_at, weighted
 from jensen._modes.climbs import climb, survey
 from jensen._modes.relabelling import Labelling, anywhere
@@ -134,7 +134,7 @@ class Searched:
     total: float = np.inf
 
 
-def search(program: NumPyroProgram | None, known: dict[str, Probabilities], seed: int) -> dict[str, Searched]:
+def search(program: BoundProgram | None, known: dict[str, Probabilities], seed: int) -> dict[str, Searched]:
     """log p(x, z_i = k) for every entry i and value k, all else summed or integrated out; `{}` where that is too much.
 
     The density with z_i held at k is climbed by itself, and integrated by importance draws around its modes. Draws of q

@@ -22,7 +22,7 @@ from jensen._amortised.rows import ROWS, RowStatistics, looked_at, shared_differ
 from jensen._conjugate.answer import check_affordable
 from jensen._core import AbstractCheck, Outcome
 from jensen._math.precision import Precision, float_type, working
-from jensen._model.program import NumPyroProgram, deterministic_names
+from jensen._model.program import BoundProgram, deterministic_names
 from jensen._verdict.answer import AbstractAnswer, Draws
 from jensen._verdict.checks import Optimiser, Said
 from jensen._verdict.evidence import Decomposition, Evidence
@@ -57,7 +57,7 @@ class AmortisedAnswer(AbstractAnswer):
         self.structure = target.structure
 
     @functools.cached_property
-    def program(self) -> NumPyroProgram:  # type: ignore[override]
+    def program(self) -> BoundProgram:  # type: ignore[override]
         """The program with all rows, at the learned parameters."""
         estimates = self.outcome.estimates
         return self.target.program_at(dict(estimates) if estimates else {})

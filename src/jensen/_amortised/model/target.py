@@ -18,7 +18,7 @@ from jensen._model import build
 from jensen._model.door import read
 from jensen._model.numpyro import NumPyroModel
 from jensen._model.parameters import LEARNED, Charts, Closed, Parameter
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._model.row_subsets import Cut, check_alone, cut_along
 from jensen._program.indices import check_indices
 from jensen._program.structure import Structure
@@ -48,7 +48,7 @@ class RowTarget(AbstractTarget):
     plate: str
     size: int
     charts: Charts
-    start: Any
+    start: dict[str, np.ndarray]
 
     def __init__(self, fn: Callable[..., Any], parameters: tuple[Parameter, ...], cut: Cut, structure: Structure):
         self.fn, self.parameters, self.structure = fn, parameters, structure
@@ -83,15 +83,15 @@ class RowTarget(AbstractTarget):
         return self._models[count]
 
     @property
-    def program(self) -> NumPyroProgram:
+    def program(self) -> BoundProgram:
         """The program with all rows, at the starting values of its parameters."""
         return self.program_at(self.initial)
 
-    def program_at(self, values: Mapping[str, Any]) -> NumPyroProgram:
+    def program_at(self, values: Mapping[str, Any]) -> BoundProgram:
         """The program with all rows at these parameters."""
         learned = {LEARNED: dict(values)} if self.parameters else {}
         whole = build(self.fn, {**self.data, **learned}, self.precision, discrete=True).model.handled
-        return NumPyroProgram(self.fn, whole.data, whole.fixed.value, self.precision)
+        return BoundProgram(self.fn, whole.data, whole.fixed.value, self.precision)
 
     def new_rows(self, data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int]:
         """Other rows for the same program, checked: (arrays by argument, their number)."""

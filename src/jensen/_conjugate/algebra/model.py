@@ -25,7 +25,7 @@ from jensen._families.exponential import AbstractExponentialFactor, Natural, Pro
 from jensen._math.precision import Precision, working
 from jensen._math.programs import Program
 from jensen._model.missing import check_compared
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._program.structure import Structure
 
 Moments = dict[str, Natural]
@@ -195,7 +195,7 @@ def _target(
         found.checks.run(arguments, energy, data)
         arrays, fixed = found.analysis.divided(arguments)
         check_compared(fn, arrays, fixed, _masked(found.analysis))
-        program = NumPyroProgram(fn, arrays, fixed, precision)
+        program = BoundProgram(fn, arrays, fixed, precision)
     return ConjugateTarget(ConjugateModel(energy, found.layout), found.structure, program), found.analysis
 
 
@@ -225,7 +225,7 @@ def _derived(
     arrays, fixed = analysis.divided(arguments)
     structures: list[Structure] = []
     jax.eval_shape(
-        lambda arrays: structures.append(structure_of(NumPyroProgram(fn, arrays, fixed, precision), analysis.sites)),
+        lambda arrays: structures.append(structure_of(BoundProgram(fn, arrays, fixed, precision), analysis.sites)),
         arrays,
     )
     checks = Checks(analysis, precision, structure=check)

@@ -23,7 +23,7 @@ from jensen._conjugate.algebra.target import HybridTarget, structure_of
 from jensen._conjugate.algebra.trace import SiteInfo, find_sites
 from jensen._data.data_check import as_mapping, check_missing, check_names, convert
 from jensen._math.precision import Precision, working
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._program.analysis import CONCRETE_NEEDED, is_fixed
 
 MAX_TRIED = 40
@@ -170,9 +170,9 @@ def hybrid_target(
     with working(precision):
         model = build_partial(fn, data, refusal, blocks=blocks, precision=precision)
         fixed = {k: v for k, v in convert(data, precision).items() if k not in model.arrays}
-        program, found = NumPyroProgram(fn, model.arrays, fixed, precision), []
+        program, found = BoundProgram(fn, model.arrays, fixed, precision), []
         jax.eval_shape(
-            lambda a: found.append(structure_of(NumPyroProgram(fn, a, fixed, precision), model.sites)), model.arrays
+            lambda a: found.append(structure_of(BoundProgram(fn, a, fixed, precision), model.sites)), model.arrays
         )
     return HybridTarget(model, found[0], program)
 

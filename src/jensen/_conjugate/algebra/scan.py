@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.ops.pytree import PytreeTrace
@@ -21,6 +21,7 @@ from numpyro.primitives import Messenger
 
 from jensen._base.errors import ModelError
 from jensen._math.programs import needed_equations
+from jensen._program.folding import walked
 from jensen._program.number_widths import seeded
 
 
@@ -267,13 +268,14 @@ def _known_carry(
     return _Known(kept, arrays)
 
 
-def _sources(jaxpr: Any) -> list[set[int]]:
+def _sources(jaxpr: Any) -> list[frozenset[int]]:
     """For every output, the inputs that it depends on."""
-    found: dict[Any, set[int]] = {v: {i} for i, v in enumerate(jaxpr.invars)}
-    for eqn in jaxpr.eqns:
-        union: set[int] = set().union(*(found.get(v, set()) for v in eqn.invars if not isinstance(v, Literal)))
-        found.update((v, union) for v in eqn.outvars)
-    return [set() if isinstance(v, Literal) else found.get(v, set()) for v in jaxpr.outvars]
+    nothing: frozenset[int] = frozenset()
+    inputs = [frozenset([i]) for i in range(len(jaxpr.invars))]
+    known = [None] * len(jaxpr.constvars)
+    return walked(
+        jaxpr, known, inputs, lambda eqn, given: [nothing.union(*given)] * len(eqn.outvars), lambda *_: nothing
+    )
 
 
 def _shifted(array: Any, step: str, scan: Scan) -> Any:

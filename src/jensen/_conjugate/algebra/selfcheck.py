@@ -59,7 +59,7 @@ class SelfCheck:
                 continue
             try:
                 self._judge(jax.device_get(self.program(energy, arrays, _noise(self.sites, seed), seed)))
-            except TypeError as error:  # NumPy's densities want whole numbers for categories: say which value is none
+            except TypeError as error:  # NumPyro's densities want whole numbers for categories: say which value is none
                 SupportCheck(self.fn, self.sites, self.fixed).run(arrays)
                 raise blame(error, self.fn, {**arrays, **self.fixed}) from error
 

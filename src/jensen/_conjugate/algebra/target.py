@@ -9,7 +9,7 @@ from numpyro.distributions import biject_to
 from jensen._conjugate.algebra.trace import SiteInfo
 from jensen._core import AbstractTarget
 from jensen._math.precision import Precision
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._program.analysis import feasible_trace
 from jensen._program.structure import Plate, Site, Structure
 
@@ -34,7 +34,7 @@ class ConjugateTarget(AbstractTarget):
 
     model: "ConjugateModel"
     structure: Structure
-    program: NumPyroProgram
+    program: BoundProgram
     gradients: int = 0
     values: int = 0
 
@@ -62,7 +62,7 @@ class HybridTarget(AbstractTarget):
 
     model: "PartialModel"
     structure: Structure
-    program: NumPyroProgram
+    program: BoundProgram
     gradients: int = 0
     values: int = 0
 
@@ -80,7 +80,7 @@ class HybridTarget(AbstractTarget):
         return sum(np.size(array) for array in self.model.arrays.values()) >= HEAVY
 
 
-def structure_of(program: NumPyroProgram, infos: dict[str, SiteInfo]) -> Structure:
+def structure_of(program: BoundProgram, infos: dict[str, SiteInfo]) -> Structure:
     """Sites and plates in the form that results are shown in. To be called while tracing."""
     sites = {}
     for name, statement in feasible_trace(program.fn, program.kwargs).items():

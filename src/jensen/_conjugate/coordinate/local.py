@@ -10,7 +10,7 @@ import numpy as np
 from jensen._base.typing import Array
 from jensen._conjugate.algebra import Moments, Naturals
 from jensen._conjugate.algebra.plates import Interface, PlateSplit
-from jensen._conjugate.algebra.potentials import potentials
+from jensen._conjugate.algebra.potentials import Potentials, potentials
 from jensen._conjugate.algebra.rows import CACHE, Chunk, Rows
 from jensen._families.exponential import AbstractExponentialFactor
 from jensen._families.exponential.contract import product
@@ -30,7 +30,7 @@ class LocalStep:
     parts: PlateSplit
     rows: Rows
     most: int
-    potentials: Any
+    potentials: Potentials | None
     inner: int
     chunk: int
 

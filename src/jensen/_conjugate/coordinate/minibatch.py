@@ -9,7 +9,7 @@ import numpy as np
 from numpyro.distributions.distribution import validation_enabled
 
 from jensen._base.errors import DataError, ModelError
-from jensen._conjugate.algebra import ConjugateTarget, Moments, Naturals
+from jensen._conjugate.algebra import ConjugateModel, ConjugateTarget, Moments, Naturals
 from jensen._conjugate.algebra.additive import Additivity
 from jensen._conjugate.algebra.analysed import Analysis
 from jensen._conjugate.algebra.model import batch_target
@@ -46,7 +46,7 @@ class Minibatches:
     tolerance: float
     iterations: int
     order: tuple[str, ...]
-    model: Any
+    model: ConjugateModel
     rest: Shape
     moments_of: Program
 

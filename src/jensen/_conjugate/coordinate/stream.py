@@ -20,7 +20,7 @@ from jensen._core import AbstractTarget
 from jensen._data.sources import AbstractSource
 from jensen._families.exponential import Product
 from jensen._math.precision import Precision, working
-from jensen._model.program import NumPyroProgram
+from jensen._model.program import BoundProgram
 from jensen._program.number_widths import seeded
 from jensen._program.structure import Site, Structure
 
@@ -55,7 +55,7 @@ class StreamTarget(AbstractTarget):
         return self.batches.model
 
     @property
-    def program(self) -> NumPyroProgram:
+    def program(self) -> BoundProgram:
         """The program with the first batch."""
         return self.batches.target.program
 

@@ -38,8 +38,8 @@ class _Program:
 
     fn: Callable[..., Any]
     parameters: tuple[Parameter, ...]
-    __signature__: Any
-    __name__: Any | str
+    __signature__: inspect.Signature
+    __name__: str
 
     def __init__(self, fn: Callable[..., Any], parameters: Sequence[Parameter]):
         self.fn, self.parameters = fn, tuple(parameters)

@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
-from jensen._program.folding import bind, called
+from jensen._program.folding import bind, called, walked
 from jensen._program.indices.judge import Outside
 
 TRIED = 4
@@ -47,22 +47,17 @@ def matters(program: ClosedJaxpr, arguments: list[Any], found: Outside) -> bool:
 
 def _evaluated(jaxpr: Any, consts: Any, args: Any, path: Any, operand: int, index: Any) -> list[Any]:
     """The outputs of a program in which one operand of the equation at the end of `path` is another."""
-    values = dict(zip(jaxpr.constvars, consts, strict=True))
-    values.update(zip(jaxpr.invars, args, strict=True))
 
-    def read(atom: Any) -> Any:
-        return jnp.asarray(atom.val, getattr(atom.aval, "dtype", None)) if isinstance(atom, Literal) else values[atom]
-
-    for eqn in jaxpr.eqns:
-        inputs = [read(v) for v in eqn.invars]
-        if eqn is not path[0]:
-            out = bind(eqn.primitive, eqn.params, inputs)
-        elif len(path) > 1:
+    def step(eqn: Any, inputs: list[Any]) -> list[Any]:
+        if eqn is path[0] and len(path) > 1:
             inner = called(eqn)
             assert inner is not None
-            out = _evaluated(*inner, inputs, path[1:], operand, index)
-        else:
+            return _evaluated(*inner, inputs, path[1:], operand, index)
+        if eqn is path[0]:
             inputs[operand] = index
-            out = bind(eqn.primitive, eqn.params, inputs)
-        values.update(zip(eqn.outvars, out, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+        return bind(eqn.primitive, eqn.params, inputs)
+
+    def constant(value: Any, aval: Any) -> Any:
+        return jnp.asarray(value, getattr(aval, "dtype", None))
+
+    return walked(jaxpr, consts, args, step, constant)
