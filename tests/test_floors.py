@@ -79,6 +79,7 @@ PUBLIC = [
     "estimators",
     "extend",
     "families",
+    "plots",
 ]
 """What users import by name: faces of rooms, data sets, and the command line. Rooms do not import them."""
 EXEMPT = {("_fit", "algorithms"), ("_cli", ""), ("_cli", "datasets")}

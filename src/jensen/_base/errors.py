@@ -5,7 +5,8 @@ JensenError
 ├── DataError       the data do not fit the model (also a ValueError)
 ├── OptionError     an unknown method or option, or a value out of range (also a ValueError)
 ├── SavedFitError   a file is not a readable saved fit (also an OSError)
-└── UndefinedError  the quantity is not defined for this fit (also a ValueError)
+├── UndefinedError  the quantity is not defined for this fit (also a ValueError)
+└── MissingExtraError  a package that only some need is not installed (also an ImportError)
 """
 
 import difflib
@@ -57,6 +58,10 @@ class SavedFitError(JensenError, OSError):
 
 class UndefinedError(JensenError, ValueError):
     """The quantity asked for is not defined for this model or fit."""
+
+
+class MissingExtraError(JensenError, ImportError):
+    """A package that one of jensen's extras brings is not installed; the message is the command that installs it."""
 
 
 class LongFitWarning(UserWarning):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jensen._base.errors import DataError
+from jensen._base.extras import require
 
 SUFFIXES = (".json", ".csv", ".tsv", ".csv.gz", ".npz", ".parquet", ".pq")
 
@@ -154,6 +155,7 @@ def _check_fields(path: Path, separator: str) -> None:
 def _parquet(path: Path) -> DataFile:
     import pandas as pd
 
+    require("pyarrow")
     try:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:  # pyarrow's own errors are among them

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from jensen._base.errors import JensenError
+from jensen._base.extras import needed, require
 from jensen._fit.result import Fit
 
 PLOTS = ("bound_trace", "marginals", "pareto", "pairs")
@@ -29,6 +30,9 @@ class Outputs:
 
         `inputs` are the files that are read, by what the command line calls them.
         """
+        if self.plots is not None or self.report is not None:
+            require("matplotlib")
+            require("arviz_plots")
         named = {flag: path for flag, path in self._named().items() if path is not None}
         for flag, path in named.items():
             if path.is_dir():
@@ -89,9 +93,7 @@ class Outputs:
             netcdf = self.arviz
             yield "arviz", lambda: _netcdf(fit, self.draws, netcdf)
         if self.plots is not None or self.report is not None:
-            import matplotlib
-
-            matplotlib.use("Agg")  # files only: no window, and no display needed
+            needed("matplotlib").use("Agg")  # files only: no window, and no display needed
         if self.plots is not None:
             folder = self.plots
             yield "plots", lambda: _plots(fit, folder)

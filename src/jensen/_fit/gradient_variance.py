@@ -15,6 +15,7 @@ import pandas as pd
 
 from jensen._base.alone import alone
 from jensen._base.arguments import count_of, seed_of
+from jensen._base.extras import needed
 from jensen._blackbox.recipes import chosen_estimator
 from jensen._bounds import ELBO
 from jensen._core import AbstractBound, AbstractEstimator
@@ -63,8 +64,7 @@ class GradientVariance:
 
     def plot(self) -> Figure:
         """Variance for one draw, by factor and estimator, on a log scale."""
-        import matplotlib.pyplot as plt
-
+        plt = needed("matplotlib.pyplot")
         wide = self.table["variance"].unstack("estimator")
         figure, axes = plt.subplots(figsize=(7, 0.6 + 0.35 * len(wide) * (1 + len(wide.columns) / 4)))
         wide.plot.barh(ax=axes, logx=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jensen._base.errors import OptionError
+from jensen._base.extras import needed
 from jensen._base.replacing import replacing
 from jensen._math.docstrings import spare_docstrings
 from jensen._report.bound_trace import bound_trace
@@ -37,8 +38,7 @@ def marginals(fit: Fit, var_names: list[str] | None = None, *, limit: int = MARG
 
     The view spans the central 99.6 % of the draws.
     """
-    import arviz_plots
-
+    arviz_plots = needed("arviz_plots")
     spare_docstrings()
     corrected = fit.check().verdict == "usable"
     shown = choose(fit, fit.sample(DRAWS), var_names, limit)
@@ -83,8 +83,7 @@ def marginals(fit: Fit, var_names: list[str] | None = None, *, limit: int = MARG
 
 def pairs(fit: Fit, var_names: list[str] | None = None, *, limit: int = PAIRS) -> Figure:
     """Clouds of the first `limit` scalars against each other, with their marginals: the draws of `Fit.sample`."""
-    import arviz_plots
-
+    arviz_plots = needed("arviz_plots")
     spare_docstrings()
     corrected = fit.check().verdict == "usable"
     shown = choose(fit, fit.sample(POINTS), var_names, limit)
@@ -116,8 +115,7 @@ def pairs(fit: Fit, var_names: list[str] | None = None, *, limit: int = PAIRS) -
 def images(fit: Fit) -> dict[str, bytes]:
     """Name -> PNG of every plot that this fit allows; drawn once for each fit."""
     if fit not in _IMAGES:
-        import matplotlib.pyplot as plt
-
+        plt = needed("matplotlib.pyplot")
         found = {}
         several = len(choose(fit, fit.sample(50), None, 2).draws) > 1
         for draw in (bound_trace, marginals, pareto, *([pairs] if several else [])):
@@ -131,10 +129,10 @@ def images(fit: Fit) -> dict[str, bytes]:
 
 def save(fit: Fit, folder: Any) -> list[Path]:
     """Write every plot as a PNG file into a folder, which is made where it is not there; the paths."""
-    folder = Path(folder)
+    folder, drawn = Path(folder), images(fit)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, image in images(fit).items():
+    for name, image in drawn.items():
         path = folder / f"{name}.png"
         with replacing(path) as place:
             place.write_bytes(image)

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from jensen._base.extras import needed
+
 CORRECTED, RAW, GREY, WARN, GOOD = "#1b6ca8", "#e07b39", "#8a8f98", "#b3261e", "#2e7d32"
 DPI = 150
 
@@ -30,8 +32,7 @@ _RC = {
 @contextlib.contextmanager
 def styled() -> Iterator[Any]:
     """pyplot under the common style; the user's own settings come back afterwards."""
-    import matplotlib.pyplot as plt
-
+    plt = needed("matplotlib.pyplot")
     with plt.rc_context(_RC):
         yield plt
 
