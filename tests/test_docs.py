@@ -7,7 +7,7 @@ import pytest
 from tests.test_examples import blocks
 
 PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
-LONG = {"amortised", "bbvi", "extending", "hierarchical", "nested"}
+LONG = {"bbvi"}
 
 
 @pytest.mark.parametrize(
