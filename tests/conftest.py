@@ -29,6 +29,10 @@ os.environ["JENSEN_CACHE"] = "off"  # every run compiles what it tests
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import shapes  # noqa: E402
+
+shapes.install()
+
 from jensen._math import programs  # noqa: E402
 
 LARGE = 2_000_000_000

@@ -17,6 +17,7 @@ from jensen._families import FullRank, LowRank, MeanField, OnSupport
 from jensen._math.noise import symmetric_draws
 from jensen._math.precision import working
 from jensen._model import LogDensity, build
+from tests.estimators.joint_only import JointOnly
 from tests.estimators.laws import assert_unbiased, exact_elbo, per_key, sampled
 from tests.zoo import ESTIMATORS, FAMILIES, MODELS
 
@@ -54,7 +55,7 @@ def flat_model(density, dim=2):
     return _Flat(target_of(density, dim).model)
 
 
-class _Flat(eqx.Module):
+class _Flat(JointOnly):
     model: eqx.Module
     energy: float = 1.0
 

@@ -6,7 +6,6 @@ less than 1 % of keys; the key is fixed.
 
 import functools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -31,13 +30,14 @@ from jensen._hierarchical import family as h
 from jensen._hierarchical.nested_estimator import Nested
 from jensen._math.precision import working
 from jensen._program.dependence import links
+from tests.estimators.joint_only import JointOnly
 
 DRAWS = 2.4e5
 NODES, MASSES = np.polynomial.hermite_e.hermegauss(24)
 MASSES = MASSES / MASSES.sum()
 
 
-class Toy(eqx.Module):
+class Toy(JointOnly):
     """Terms of one latent each, and one that couples all."""
 
     def log_joint(self, latent, batch=None):
@@ -50,7 +50,7 @@ class Toy(eqx.Module):
         }
 
 
-class CountToy(eqx.Module):
+class CountToy(JointOnly):
     """One count."""
 
     def log_joint(self, latent, batch=None):

@@ -37,6 +37,7 @@ from jensen._math.precision import working
 from jensen._math.programs import quick_options
 from jensen._program.dependence import links
 from tests.estimators.enumeration import exact_elbo, exact_two_particles, grid
+from tests.estimators.joint_only import JointOnly
 from tests.estimators.native_factors import FACTORS
 from tests.zoo import ESTIMATORS, FAMILIES
 
@@ -49,7 +50,7 @@ def _double():
         yield
 
 
-class Toy(eqx.Module):
+class Toy(JointOnly):
     """Two rows seen through a smooth statistic, one observation for each, and one term that couples them."""
 
     discrete: bool = eqx.field(static=True)

@@ -68,7 +68,8 @@ def test_statistics_have_mean_zero_and_are_interpolated_exactly(looked, name):
 
 def test_a_node_outside_the_support_leaves_the_entry_alone():
     """θ is above every observation with certainty, though not at every node."""
-    q = native.Product({"theta": native.Gamma(jnp.array(0.0), jnp.array(0.5)), "x": native.Normal(0.0, 0.0)})
+    zero = jnp.array(0.0)
+    q = native.Product({"theta": native.Gamma(zero, jnp.array(0.5)), "x": native.Normal(zero, zero)})
 
     def terms(values):
         theta, x = values["theta"], values["x"]

@@ -5,14 +5,22 @@ Every log density and every bound is in nats; bounds are oriented so that higher
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
+import jax
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float, Key
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+else:
+    Array = Union[jax.Array, np.ndarray]  # noqa: UP007 - jaxtyping reads no other union; see `leaf`
 
 Scalar: TypeAlias = Float[Array, ""]
 PRNGKey: TypeAlias = Key[Array, ""]
 Flat: TypeAlias = Float[Array, " dim"]
+RowsOfFlat: TypeAlias = Float[Array, "*rows dim"]
+"""One for each row, where there are rows; else one."""
 Flats: TypeAlias = Float[Array, "draws dim"]
 LogWeights: TypeAlias = Float[Array, " draws"]
 Latent: TypeAlias = dict[str, Array]
@@ -28,4 +36,17 @@ def leaf(values: np.ndarray) -> Array:
     return cast(Array, values)
 
 
-__all__ = ["Array", "Data", "Flat", "Flats", "HostArray", "Latent", "LogWeights", "PRNGKey", "Scalar", "Terms", "leaf"]
+__all__ = [
+    "Array",
+    "Data",
+    "Flat",
+    "Flats",
+    "HostArray",
+    "Latent",
+    "LogWeights",
+    "PRNGKey",
+    "RowsOfFlat",
+    "Scalar",
+    "Terms",
+    "leaf",
+]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
 
-from jensen._base.typing import Array, Flat, Float, Scalar, leaf
+from jensen._base.typing import Array, Flat, Float, RowsOfFlat, Scalar, leaf
 from jensen._families.gaussian import AbstractNatural, normal_log_prob, paced, shortened
 from jensen._math import linalg
 
@@ -20,9 +20,9 @@ class FullRank(AbstractNatural):
         loc: m, shape (D,). log_diagonal: shape (D,). lower: shape (D, D), of which the strict lower triangle is used.
     """
 
-    loc: Flat
-    log_diagonal: Flat
-    lower: Float[Array, "dim dim"]
+    loc: RowsOfFlat
+    log_diagonal: RowsOfFlat
+    lower: Float[Array, "*rows dim dim"]
 
     @classmethod
     def from_factor(cls, loc: np.ndarray, factor: np.ndarray) -> Self:

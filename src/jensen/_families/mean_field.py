@@ -5,7 +5,7 @@ from typing import Self
 import jax.numpy as jnp
 import numpy as np
 
-from jensen._base.typing import Array, Flat, Scalar, leaf
+from jensen._base.typing import Array, Flat, RowsOfFlat, Scalar, leaf
 from jensen._families.gaussian import AbstractNatural, normal_log_prob, paced, shortened
 
 
@@ -21,8 +21,8 @@ class MeanField(AbstractNatural):
         2.8379
     """
 
-    loc: Flat
-    log_scale: Flat
+    loc: RowsOfFlat
+    log_scale: RowsOfFlat
 
     @property
     def noise_dim(self) -> int:

@@ -111,7 +111,7 @@ class AbstractFreeForm(AbstractFactor):
         """The member with these masses, rows + (K,), up to a constant for each row."""
 
     @abc.abstractmethod
-    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
+    def coordinate_step(self, slope: Self, fraction: Array | float) -> Self:
         """`fraction` of the way (in log masses) to the optimal factor given the others.
 
         `slope` is the bound's gradient in the leaves. With energies e, ∂L/∂(log mass) = p_k (e_k - log p_k - const),

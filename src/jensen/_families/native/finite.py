@@ -62,7 +62,7 @@ class Bernoulli(AbstractFreeForm):
         """The factor of these masses, up to a constant for each row."""
         return type(self)(log_masses[..., 1] - log_masses[..., 0])
 
-    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
+    def coordinate_step(self, slope: Self, fraction: Array | float) -> Self:
         """The logit moves by the gradient over p (1 - p)."""
         return type(self)(self.logit + fraction * slope.logit / jnp.maximum(self.variance(), TINY))
 
@@ -125,7 +125,7 @@ class Categorical(AbstractFreeForm):
         """The factor of these masses, up to a constant for each row."""
         return type(self)(log_masses - jnp.max(log_masses, axis=-1, keepdims=True), self.low)
 
-    def coordinate_step(self, slope: Self, fraction: Array) -> Self:
+    def coordinate_step(self, slope: Self, fraction: Array | float) -> Self:
         """The logits move by the gradient over p."""
         masses = self.log_masses()
         return self.with_log_masses(masses + fraction * slope.logits / jnp.maximum(jnp.exp(masses), TINY))
