@@ -24,8 +24,8 @@ ROOMS = {
     "_data": "arguments columns data_check sources",
     "_program": (
         "analysis bijection contract dependence folding host_function identity imputation indices log_density "
-        "movement_rules nan_comparisons number_widths on_host programs purity scans static_arguments structure "
-        "supports user_code with_data"
+        "movement_rules nan_comparisons number_widths on_host programs purity scans statements "
+        "static_arguments structure structures supports user_code with_data"
     ),
     "_families": (
         "chains exponential exponential.contract flow gaussian heavier location_scale native native.contract structured"
