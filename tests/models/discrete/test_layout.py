@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from jax.extend.core import jaxpr_as_fun
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from scipy import stats
@@ -214,7 +215,7 @@ def test_covariances_are_factorised_once_for_each_component():
     wanted = np.log(np.array([0.2, 0.3, 0.5]) @ np.array(each)).sum() + stats.norm.logpdf(point).sum()
     with working("double"):
         traced = jax.make_jaxpr(target.model.log_density)(point)
-        value = jax.jit(jax.extend.core.jaxpr_as_fun(traced), compiler_options=quick_options())(point)[0]
+        value = jax.jit(jaxpr_as_fun(traced), compiler_options=quick_options())(point)[0]
     assert float(value) == pytest.approx(wanted, rel=1e-12)
     shapes = [eqn.outvars[0].aval.shape for eqn in traced.jaxpr.eqns if eqn.primitive.name == "cholesky"]
     assert (3, 1, 2, 2) in shapes
