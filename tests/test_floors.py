@@ -24,7 +24,7 @@ ROOMS = {
     "_data": "arguments columns data_check sources",
     "_program": (
         "analysis bijection contract dependence folding host_function identity imputation indices log_density "
-        "movement_rules nan_comparisons number_widths on_host programs purity scans statements "
+        "movement_rules nan_comparisons number_widths on_host primitive_kinds programs purity scans statements "
         "static_arguments structure structures supports user_code with_data"
     ),
     "_families": (

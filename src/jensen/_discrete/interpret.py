@@ -17,23 +17,7 @@ import numpy as np
 from jensen._discrete.gather import plan_lookup
 from jensen._discrete.table import Alternating, Table, full, lift, union
 from jensen._program.folding import bind, walked
-
-# fmt: off
-ELEMENTWISE = frozenset([
-    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh",
-    "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "clamp",
-    "clz", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div",
-    "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor",
-    "ge", "gt", "igamma", "igammac", "integer_pow", "is_finite", "le", "lgamma",
-    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne",
-    "neg", "nextafter", "not", "or", "polygamma", "population_count", "pow", "regularized_incomplete_beta",
-    "rem", "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign",
-    "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "xor",
-])
-REDUCTIONS = frozenset([
-    "reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_prod", "argmax", "argmin",
-])
-# fmt: on
+from jensen._program.primitive_kinds import ELEMENTWISE, REDUCTIONS
 
 
 class TooManyStatesError(Exception):

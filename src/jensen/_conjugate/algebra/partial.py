@@ -25,6 +25,7 @@ from jensen._data.data_check import as_mapping, check_missing, check_names, conv
 from jensen._math.precision import Precision, working
 from jensen._model.program import BoundProgram
 from jensen._program.analysis import CONCRETE_NEEDED, is_fixed
+from jensen._program.folding import sources_of
 from jensen._program.structures import structure_of
 
 MAX_TRIED = 40
@@ -257,7 +258,7 @@ def _prepared(
         def prepare(arrays: dict[str, Any], values: dict[str, Any], run: Any = run) -> Any:
             return run(*jax.tree.leaves((arrays, {n: values[n] for n in free})))
 
-        batched = _dependent(closed.jaxpr, count)
+        batched = tuple(max(found, default=-1) >= count for found in sources_of(closed.jaxpr))
         return PartialModel(
             free,
             derivation,
@@ -272,12 +273,3 @@ def _prepared(
             precision,
         )
     raise refusal
-
-
-def _dependent(jaxpr: Any, count: int) -> tuple[bool, ...]:
-    """Which outputs depend on the inputs after the first `count`."""
-    reached = set(jaxpr.invars[count:])
-    for eqn in jaxpr.eqns:
-        if any(not hasattr(v, "val") and v in reached for v in eqn.invars):
-            reached.update(eqn.outvars)
-    return tuple(not hasattr(v, "val") and v in reached for v in jaxpr.outvars)
