@@ -40,7 +40,7 @@ ROOMS = {
     "_modes": "climbs continuous hard_edge improper_posterior relabelling resolution",
     "_verdict": (
         "answer bridge check checks checks.mixing checks.moments checks.sweeps evidence importance labellings "
-        "moments packing states summed_likelihood surgery table tails unconstrained verdict"
+        "moments packing states summed_likelihood surgery table unconstrained verdict"
     ),
     "_conjugate": (
         "algebra algebra.blocks algebra.candidates algebra.derived algebra.energy algebra.model algebra.statistics "
