@@ -1,6 +1,6 @@
 """Gradients of the bound of a model whose rows are independent given what they share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -130,7 +130,6 @@ class RowEstimator(eqx.Module):
         drawn, pull = jax.vjp(draw, learned.q, learned.parameters)
         keys = jr.split(third, (self.groups, self.per_row))
         codes = jax.vmap(jax.vmap(stopped(drawn.rows).draw_codes))(keys) if self.scored else {}
-        stick = bound.linear or not self.scored
 
         def weights(drawn: Drawn, parameters: dict[str, Array]) -> tuple[Array, Array]:
             return self._weights(bound, model, drawn, codes, parameters)
@@ -143,10 +142,8 @@ class RowEstimator(eqx.Module):
         to_drawn, to_parameters = back((share, common_share))
         if probes is not None:  # the score of q(β) has mean zero under every bound: they are linear in log q(β)
             to_drawn = to_drawn._replace(common=jax.tree.map(jnp.zeros_like, to_drawn.common))
-        if stick:
-            zero = jax.tree.map(jnp.zeros_like, (to_drawn.rows, to_drawn.common))
-            point = to_drawn.point if bound.linear else to_drawn.point * _kept(bound, log_w)[..., None]
-            to_drawn = Drawn(point, to_drawn.shared, *zero)
+        if bound.linear or not self.scored:
+            to_drawn = _stuck(bound, to_drawn, log_w)
         rows_slope = to_drawn.rows
         if self.states is not None:
             rows_slope = _added(rows_slope, masses_back(masses_share)[0])
@@ -162,8 +159,7 @@ class RowEstimator(eqx.Module):
             shared = jax.vmap(learned.q.shared.transform)(shared_noise + shift)
             return self._total(bound, *weights(drawn._replace(shared=shared), learned.parameters), masses, scale)
 
-        _, product = jax.linearize(jax.grad(moved), jnp.zeros(probes.shape[1], probes.dtype))
-        return value, slope, jax.vmap(product)(probes)
+        return value, slope, _products(moved, probes)
 
     def _weights(
         self, bound: AbstractBound, model: RowModel, drawn: Drawn, codes: Any, parameters: dict[str, Array]
@@ -205,6 +201,19 @@ class RowEstimator(eqx.Module):
             flat = log_w.reshape(self.num_draws, -1)
             return LeaveOneOut().signal(bound, flat).reshape(log_w.shape)
         return jax.vmap(lambda w: LeaveOneOut().signal(bound, w))(log_w) / self.groups
+
+
+def _stuck(bound: AbstractBound, slope: Drawn, log_w: Array) -> Drawn:
+    """Through the draws alone: what comes through the density has mean zero, or is in `_kept`."""
+    zero = jax.tree.map(jnp.zeros_like, (slope.rows, slope.common))
+    point = slope.point if bound.linear else slope.point * _kept(bound, log_w)[..., None]
+    return Drawn(point, slope.shared, *zero)
+
+
+def _products(function: Callable[[Array], Scalar], probes: Array) -> Array:
+    """The function's Hessian at zero, times each probe."""
+    _, product = jax.linearize(jax.grad(function), jnp.zeros(probes.shape[1], probes.dtype))
+    return jax.vmap(product)(probes)
 
 
 def _kept(bound: AbstractBound, log_w: Array) -> Array:

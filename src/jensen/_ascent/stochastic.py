@@ -115,6 +115,14 @@ class _Scaled:
         return _Scaled(self.target, self.ascent, self.q.affine(self.shift, self.scale))
 
 
+def _latter_half(values: np.ndarray, block: int) -> tuple[float, float, float]:
+    """(mean, middle, error of the middle) of a chunk's bounds, its first half left out and `block`s taken together."""
+    tail = values[len(values) // 2 :]
+    tail = tail[~np.isnan(tail)]
+    middle, error = _middle(tail[: len(tail) // block * block].reshape(-1, block).mean(axis=1))
+    return float(tail.mean()) if len(tail) else -np.inf, middle, error
+
+
 def ascend(
     target: Target,
     start: AbstractGaussian,
@@ -157,11 +165,8 @@ def ascend(
             chunks += 1
             target.gradients += chunk * num_draws
             rejected += int(np.isnan(values).sum())
-            tail = values[chunk // 2 :]
-            tail = tail[~np.isnan(tail)]
-            means = tail[: len(tail) // block * block].reshape(-1, block).mean(axis=1)
-            middle, error = _middle(means)
-            history.append(float(tail.mean()) if len(tail) else -np.inf)
+            reached, middle, error = _latter_half(values, block)
+            history.append(reached)
             yield Progress(phase, chunks * chunk, history[-1], average)
             far = steps.far()
             if far:

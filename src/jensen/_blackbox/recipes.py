@@ -181,6 +181,26 @@ Options = dict[str, dict[str, AbstractRecipe]]
 Variance = dict[str, dict[str, float]]
 
 
+class _Steps:
+    """Plan (site -> label of its gradient) -> operations and draws of a step; each plan is traced once."""
+
+    def __init__(self, options: Options, target: NativeTarget, q: Product, num_draws: int) -> None:
+        self.options, self.target, self.q, self.num_draws = options, target, q, num_draws
+        self.known: dict[tuple[str, ...], float] = {}
+
+    def picked(self, plan: dict[str, str]) -> dict[str, AbstractRecipe]:
+        return {name: self.options[name][label] for name, label in plan.items()}
+
+    def draws(self, plan: dict[str, str]) -> int:
+        return total_draws(self.q, self.picked(plan), self.num_draws)
+
+    def __call__(self, plan: dict[str, str]) -> tuple[float, int]:
+        labels, draws = tuple(plan.values()), self.draws(plan)
+        if labels not in self.known:
+            self.known[labels] = cost(Mixed(self.picked(plan), draws), self.target, self.q)
+        return self.known[labels], draws
+
+
 def settled(
     options: Options,
     variance: Variance,
@@ -195,16 +215,7 @@ def settled(
     tracing. `floor` is the variance that all gradients of a factor have beside that of the draws: from batch to batch.
     """
     beside = dict(floor or {})
-    known: dict[tuple[str, ...], tuple[float, int]] = {}
-
-    def step(plan: dict[str, str]) -> tuple[float, int]:
-        """Operations and draws of a step."""
-        labels = tuple(plan.values())
-        if labels not in known:
-            picked = {name: options[name][label] for name, label in plan.items()}
-            draws = total_draws(q, picked, num_draws)
-            known[labels] = cost(Mixed(picked, draws), target, q), draws
-        return known[labels]
+    step = _Steps(options, target, q, num_draws)
 
     def noise(name: str, label: str, draws: int) -> float:
         return QUIET + (beside.get(name, 0.0) + variance[name][label] / draws) / max(1, coordinates(q.factors[name]))
@@ -214,9 +225,7 @@ def settled(
 
     def quiet(name: str, label: str) -> float:
         """The noise at the draws of its step."""
-        return noise(
-            name, label, total_draws(q, {n: options[n][one] for n, one in {**plan, name: label}.items()}, num_draws)
-        )
+        return noise(name, label, step.draws({**plan, name: label}))
 
     # At equal draws: more of them cost as much more as they take from the variance.
     quietest = {name: min(noise(name, label, num_draws) for label in found) for name, found in options.items()}

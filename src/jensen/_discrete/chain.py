@@ -46,16 +46,9 @@ def forward(
 
     def step(carry: tuple[Any, Any], factors: list[Any], gone: list[int]) -> tuple[Any, Any]:
         alpha, key = carry
-        for factor in factors:
-            alpha = alpha + factor
-        return summed(alpha, gone, key)
+        return summed(sum(factors, alpha), gone, key)
 
-    alpha: Any = 0.0
-    for array in first:
-        for axis in odd_axes:  # nothing was before
-            array = jax.lax.slice_in_dim(array, 0, 1, axis=1 + axis)
-        alpha = alpha + array[0]
-    carry = shaped(alpha, odd_axes), key
+    carry = shaped(_begun(first, odd_axes), odd_axes), key
     pairs = (time[1] - 1) // 2
     moving = [[i for i, array in enumerate(part) if array.shape[0] > 1] for part in (odd, even)]
 
@@ -77,6 +70,13 @@ def forward(
     alpha = jnp.expand_dims(alpha, len(kept) + where)  # the time axis went with the recursion: one of size one
     shape = tuple(1 if i == where else n for i, n in enumerate(whole.shape))
     return Piece(whole.names, Table(alpha, kept), shape, whole.scale)
+
+
+def _begun(first: list[Any], odd_axes: list[int]) -> Any:
+    """Σ F_1: nothing was before, so that the axes of the step before have one entry."""
+    for axis in odd_axes:
+        first = [jax.lax.slice_in_dim(array, 0, 1, axis=1 + axis) for array in first]
+    return sum((array[0] for array in first), start=0.0)
 
 
 def _end(carry: tuple[Any, Any], last: list[int], reduce: Reduce) -> tuple[Any, Any]:

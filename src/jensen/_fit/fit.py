@@ -77,14 +77,31 @@ def fit(
     """
     watch = Stopwatch()
     algorithm = resolve(method)
-    seed = _checked(seed, precision)
+    seed, seconds = _checked(seed, precision, progress, budget)
     precision = precision or default_precision()
-    seconds = np.inf if budget is None else number(budget, "budget", low=0.0, open_low=True)
-    if progress is not None and not isinstance(progress, bool) and not callable(progress):
-        raise OptionError(f"progress must be True, False or a function, got {progress!r}.", "Argument: progress.")
     data = opened(model, data, precision)
     model, check_again = repeatable(model, data, precision)
-    loop, target = _prepared(algorithm, model, data, learn, precision)
+    prepared = _prepared(algorithm, model, data, learn, precision)
+    found, before = _first(algorithm, *prepared, check_again, seed, progress, watch, seconds), None
+    while found is not before:
+        before, found = found, _further(found, algorithm, progress, watch, seconds)
+    left = seconds - watch.read()["total"]
+    if algorithm.goes_on and left > 0 and found.check().verdict == "untrusted":
+        return found.refine(progress=progress, seconds=None if budget is None else left)
+    return found
+
+
+def _first(
+    algorithm: AbstractAlgorithm,
+    loop: AbstractAlgorithm | Learning,
+    target: Any,
+    check_again: Callable[[], None],
+    seed: int,
+    progress: Any,
+    watch: Stopwatch,
+    seconds: float,
+) -> Fit:
+    """The fit as the algorithm first gives it; `check_again` runs the model once more, to see that it is the same."""
     with reporter(progress, algorithm.name) as report, working(target.precision):
         outcome, history = drive(loop, target, seed, report, watch, seconds)
     try:
@@ -92,14 +109,7 @@ def fit(
     except KeyboardInterrupt:  # the fit itself is done
         outcome = replace(outcome, status=f"{outcome.status} Interrupted before the model was run once more.")
     target = target if outcome.target is None else outcome.target
-    found = Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
-    before = None
-    while found is not before:
-        before, found = found, _further(found, algorithm, progress, watch, seconds)
-    left = seconds - watch.read()["total"]
-    if algorithm.goes_on and left > 0 and found.check().verdict == "untrusted":
-        return found.refine(progress=progress, seconds=None if budget is None else left)
-    return found
+    return Fit.from_outcome(outcome, target, algorithm, seed, history, watch)
 
 
 def _further(found: Fit, algorithm: AbstractAlgorithm, progress: Any, watch: Stopwatch, budget: float) -> Fit:
@@ -174,8 +184,8 @@ def _check_streams(algorithm: AbstractAlgorithm, model: Model, learn: Any) -> No
         raise OptionError(f"{what} where the data come in batches.", "Argument: data.", "Pass all rows as arrays.")
 
 
-def _checked(seed: Any, precision: Any) -> int:
-    """The seed as Python's integer, whose powers do not overflow."""
+def _checked(seed: Any, precision: Any, progress: Any, budget: Any) -> tuple[int, float]:
+    """The seed as Python's integer, whose powers do not overflow; the seconds that there are."""
     found = seed_of(seed)
     if precision not in (None, "double", "single"):
         raise OptionError(
@@ -183,4 +193,7 @@ def _checked(seed: Any, precision: Any) -> int:
             "Argument: precision.",
             nearest(str(precision), ("double", "single")),
         )
-    return found
+    seconds = np.inf if budget is None else number(budget, "budget", low=0.0, open_low=True)
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise OptionError(f"progress must be True, False or a function, got {progress!r}.", "Argument: progress.")
+    return found, seconds

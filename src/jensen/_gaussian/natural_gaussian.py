@@ -54,24 +54,21 @@ def ascend(
     parameters; it ends when the averaged shift is below `tolerance` posterior standard deviations.
     """
     mean, factor = np.asarray(start.loc, float), start.factor()
-    dim = len(mean)
-    count = draws_per_step(dim)
+    count, dim = draws_per_step(len(mean)), len(mean)
     bounds: list[float] = []
     best: tuple[float, np.ndarray, np.ndarray] = (-np.inf, mean, factor)
     ceiling, settled, flat, shift, previous, rollbacks = 1.0, 0, 0, np.inf, np.inf, 0
     trouble: np.ndarray | None = None
     for step in range(max_steps):
         noise = symmetric_draws(count, dim, seed + 7919 * step)
-        values, gradients = target.value_and_grad(mean + noise @ factor.T)
+        points = mean + noise @ factor.T
+        values, gradients = target.value_and_grad(points)
         fine = np.isfinite(values) & np.isfinite(gradients).all(axis=1)
-        log_weights = values + 0.5 * (noise**2).sum(axis=1)
-        bound = float(log_weights.mean()) + linalg.log_det_factor(factor) + 0.5 * dim * np.log(2 * np.pi)
-        error = float(log_weights.std()) / np.sqrt(count) if fine.all() else np.inf
+        bound, error = _bound(values, noise, factor, fine)
         if not fine.all() or bound < best[0] - 3.0 - 5.0 * error:
             # Off the support or overshot: back to the best q, with a smaller and more careful step.
             rollbacks += 1
-            if not fine.all():
-                trouble = (mean + noise @ factor.T)[~fine][0]
+            trouble = trouble if fine.all() else points[~fine][0]
             if np.isfinite(best[0]):
                 mean, factor = best[1], best[2]
                 ceiling *= 0.5
@@ -93,10 +90,16 @@ def ascend(
         shift = raw / (1 + settled)  # the averaged iterate moves by about this much from here on
         if shift < tolerance or raw < 1e-9:
             return Ascent(FullRank.from_factor(mean, factor), True, shift, tuple(bounds), rollbacks)
-    if np.isfinite(best[0]) and rollbacks > 15:
-        mean, factor = best[1], best[2]
     trouble = trouble if rollbacks > 15 else None
     return Ascent(FullRank.from_factor(mean, factor), False, float(shift), tuple(bounds), rollbacks, trouble)
+
+
+def _bound(values: np.ndarray, noise: np.ndarray, factor: np.ndarray, fine: np.ndarray) -> tuple[float, float]:
+    """The ELBO of N(m, FFᵀ) from values of the log joint at m + Fε, in nats, and its error where all are fine."""
+    count, dim = noise.shape
+    log_weights = values + 0.5 * (noise**2).sum(axis=1)
+    bound = float(log_weights.mean()) + linalg.log_det_factor(factor) + 0.5 * dim * np.log(2 * np.pi)
+    return bound, float(log_weights.std()) / np.sqrt(count) if fine.all() else np.inf
 
 
 def describe(target: Target, fit: Ascent) -> str:

@@ -48,6 +48,14 @@ class Highest:
         return Highest(learned, bound) if better else Highest(self.learned, self.bound, self.since + 1)
 
 
+def _nowhere_finite(plate: str) -> ModelError:
+    return ModelError(
+        "The bound is not finite at the starting values.",
+        f"Plate '{plate}'.",
+        "Start parameters closer to plausible values, and scale the data to about one.",
+    )
+
+
 def ascend(
     steps: Steps,
     learned: Any,
@@ -92,11 +100,7 @@ def ascend(
                 break
         average, reached = (highest.learned, highest.bound) if early else (climb.average, measure(climb.average))
         if not np.isfinite(reached) and not np.isfinite(best_bound):
-            raise ModelError(
-                "The bound is not finite at the starting values.",
-                f"Plate '{steps.target.plate}'.",
-                "Start parameters closer to plausible values, and scale the data to about one.",
-            )
+            raise _nowhere_finite(steps.target.plate)
         gain = (reached - best_bound) / size
         if reached > best_bound or not np.isfinite(best_bound):
             best, best_bound = average, reached

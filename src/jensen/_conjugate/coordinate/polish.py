@@ -37,6 +37,40 @@ class Polished:
     reported: int
 
 
+@dataclass
+class _Pace:
+    """How fast plain sweeps still rise, from the gains and movements of two in succession.
+
+    Attributes:
+        enough: the gain still to come that is left alone, in nats.
+        last, moved: the bound and the movement of the sweep before; judged: the bound when it was last judged.
+        to_gain: nats still to come; falls: how often the bound fell by more than its noise.
+    """
+
+    enough: float
+    last: float | None = None
+    moved: float = np.inf
+    judged: float | None = None
+    to_gain: float = np.inf
+    falls: int = 0
+
+    def settled(self, elbo: float, moved: float, noise: float, plain: bool) -> bool:
+        """Whether nothing worth a sweep is to come; after an extrapolation (not `plain`) that cannot be told."""
+        last, before, settled = self.last, self.moved, False
+        self.last, self.moved = elbo, moved
+        if plain and last is not None:
+            gain = elbo - last
+            ratio = min(max(moved / before, 0.0), 0.9999) if before > 0 else 0.0
+            self.to_gain = max(gain, 0.0) * ratio / (1.0 - ratio)
+            self.falls += gain < -noise
+            slow = ratio > SLOW if self.judged is None else elbo - self.judged > CYCLE * self.enough
+            settled = abs(gain) <= noise or (gain > 0 and self.to_gain < self.enough and not slow)
+            self.judged = elbo
+            if self.falls >= FALLS and -gain < self.enough:  # it wavers with local blocks that are iterated
+                settled, self.to_gain = True, abs(gain)
+        return settled
+
+
 def polished(
     batches: Minibatches,
     source: AbstractSource,
@@ -57,11 +91,8 @@ def polished(
     `write` writes q down for whoever interrupts; sweeps up to number `reported` have been reported before.
     """
     best: Any = None
-    to_gain, last, falls, sweeps = np.inf, None, 0, 0
-    path: list[Naturals] = []
-    moved_before = np.inf
-    plain = False
-    judged: float | None = None
+    pace = _Pace(tolerance * scalars)
+    sweeps, path, plain = 0, [], False
     fallback: Any = None
     while True:
         sums = batches.whole(moments, source.whole())
@@ -72,28 +103,16 @@ def polished(
         noise = batches.noise(elbo, scalars)
         if fallback is not None and elbo < best[0] + noise:
             (moments, naturals), fallback, path = fallback, None, []
-            last = None
+            pace.last = None
             continue
         fallback, reported = None, reported + 1
         yield Progress("ascent", reported, elbo, partial(write, naturals))
-        if plain and last is not None:
-            gain = elbo - last
-            ratio = min(max(moved / moved_before, 0.0), 0.9999) if moved_before > 0 else 0.0
-            to_gain = max(gain, 0.0) * ratio / (1.0 - ratio)
-            falls += gain < -noise
-            settled = abs(gain) <= noise or (gain > 0 and to_gain < tolerance * scalars)
-            slow = ratio > SLOW if judged is None else elbo - judged > CYCLE * tolerance * scalars
-            settled, judged = settled and (abs(gain) <= noise or not slow), elbo
-            if falls >= FALLS and -gain < tolerance * scalars:  # it wavers with local blocks that are iterated
-                settled, to_gain = True, abs(gain)
-        else:
-            settled = False
+        settled = pace.settled(elbo, moved, noise, plain)
         if best is None or elbo > best[0]:
             best = (elbo, moments, naturals)
-        if settled or falls >= FALLS or sweeps >= max(most, 2):
-            return Polished(best[1], best[2], best[0], sweeps, to_gain, settled, reported)
-        path = [*path, naturals][-2:]
-        last, moved_before, plain = elbo, moved, True
+        if settled or pace.falls >= FALLS or sweeps >= max(most, 2):
+            return Polished(best[1], best[2], best[0], sweeps, pace.to_gain, settled, reported)
+        path, plain = [*path, naturals][-2:], True
         if len(path) == 2:
             guess = jax.tree.map(np.asarray, _extrapolated(*path, after_naturals))
             guess_moments, ok = batches.moments_of(guess)
