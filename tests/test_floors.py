@@ -24,8 +24,8 @@ ROOMS = {
     "_data": "arguments columns data_check sources",
     "_program": (
         "analysis bijection contract dependence folding host_function identity imputation indices log_density "
-        "movement_rules nan_comparisons number_widths on_host programs purity scans static_arguments structure "
-        "supports user_code with_data"
+        "movement_rules nan_comparisons number_widths on_host primitive_kinds programs purity scans statements "
+        "static_arguments structure structures supports user_code with_data"
     ),
     "_families": (
         "chains exponential exponential.contract flow gaussian heavier location_scale native native.contract structured"
@@ -40,7 +40,7 @@ ROOMS = {
     "_modes": "climbs continuous hard_edge improper_posterior relabelling resolution",
     "_verdict": (
         "answer bridge check checks checks.mixing checks.moments checks.sweeps evidence importance labellings "
-        "moments packing states summed_likelihood surgery table tails unconstrained verdict"
+        "moments packing states summed_likelihood surgery table unconstrained verdict"
     ),
     "_conjugate": (
         "algebra algebra.blocks algebra.candidates algebra.derived algebra.energy algebra.model algebra.statistics "

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import numpyro
@@ -12,6 +13,9 @@ from numpyro.distributions import constraints
 from rich.console import Console
 
 import jensen as jn
+from jensen._auto import auto
+from jensen._auto.auto import Auto
+from jensen._auto.gaussian_steps import gaussian_steps
 from jensen._explain.latex import symbol
 from jensen._explain.plan import describe_chart, describe_support
 from jensen._explain.plan.plan import _COLUMNS
@@ -114,6 +118,37 @@ def test_conjugate_models_get_coordinate_ascent_first():
     assert first.startswith("Coordinate ascent: every block is conjugate")
     assert "within 0.05 nats of that bound, a Gaussian too" in second
     assert "8 climbs" in rest[0]
+
+
+def test_the_steps_that_a_plan_prints_are_those_that_a_fit_takes(monkeypatch):
+    taken, own = [], Auto.steps
+
+    def recorded(step):
+        def take(work):
+            taken.append(step.name)
+            return (yield from step.take(work))
+
+        return replace(step, take=take, says=lambda: (f"Step: {step.name}.", *step.says()))
+
+    def steps(self, *given):
+        return tuple(map(recorded, own(self, *given)))
+
+    def beside(self, *given, **options):
+        return tuple(map(recorded, gaussian_steps(self, *given, **options)))
+
+    monkeypatch.setattr(Auto, "steps", steps)
+    monkeypatch.setattr(auto, "gaussian_steps", beside)
+    data = {"y": np.array([0.3, -0.2, 1.0])}
+    plan = jn.explain(heavy_tailed, data)
+    shown = [said[6:-1] for said in plan.method if said.startswith("Step: ")]
+    assert taken == []
+    jn.fit(heavy_tailed, data)
+    assert shown == taken == ["latents integrated out", "Gaussian", "climbs", "curvature", "full rank"]
+
+
+def heavy_tailed(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    numpyro.sample("y", dist.StudentT(4.0, mu, 1).expand([3]).to_event(1), obs=y)
 
 
 def test_large_data_get_fewer_climbs():

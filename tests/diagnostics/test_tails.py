@@ -8,11 +8,13 @@ import pytest
 from scipy import stats
 
 import jensen as jn
+from jensen._math.reckoning import Price
 from jensen._verdict.checks import Tails
 from jensen._verdict.directed import Mixed
 from jensen._verdict.profile import Frame, across, climbed, log_marginals
+from jensen._verdict.tails import SECONDS, quantiles
 from jensen._verdict.tails import measured as measured_tails
-from jensen._verdict.tails import quantiles, tails
+from jensen._verdict.verdict import Material
 
 WANTED = np.array([-3.0, 1.0, 4.0])
 
@@ -42,7 +44,7 @@ def groups(y):
 
 def measured(fit):
     answer, pool = fit.answer, fit.pool
-    return {(t.scalar, t.level): t for t in tails(answer.target, pool.points, pool.weights, 0)}
+    return {(t.scalar, t.level): t for t in measured_tails(answer.target, pool.points, pool.weights, 0).tails}
 
 
 def fitted(model, data=None):
@@ -141,7 +143,7 @@ def test_a_heavy_tail_is_never_trusted_with_quantiles_that_are_too_short(method)
 
 def test_directed_draws_follow_their_density_and_reach_the_tail():
     fit = fitted(joint(3.0, 3))
-    proposal = Mixed(tuple(part for _, part in measured_tails(fit.answer.target, fit.pool.points, fit.pool.weights, 0)))
+    proposal = Mixed(tuple(measured_tails(fit.answer.target, fit.pool.points, fit.pool.weights, 0).proposals))
     assert len(proposal.parts) == 6
     points = proposal.draw(40_000, 1)
     logs = proposal.log_prob(points)
@@ -199,3 +201,33 @@ def test_an_exact_factor_without_a_variance_says_so():
     report = jn.fit(model, {"y": np.array([1.0, -0.5])}, "cavi", progress=False).check()
     assert report.verdict == "trusted"
     assert any("variance of s2 under q is not finite" in reason for reason in report.reasons)
+
+
+def test_dear_tails_take_no_longer_than_they_may_and_what_is_left_out_is_said(monkeypatch):
+    """Twelve coordinates, one of them a Student t, at prices at which no tail can be measured, or none looked at."""
+    fit = fitted(student(3.0, 11), {})
+    target, pool = fit.answer.target, fit.pool
+    for each, said in ((0.0006, "tails that fall slowly, not measured"), (1.0, "sides of coordinates not looked at")):
+        calls: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setitem(vars(target), "gradients", 0)
+            patch.setitem(vars(target), "values", 0)
+            patch.setitem(vars(target), "price", Price(0.0, each))
+            patch.setattr(type(target), "value_and_grad", counted(type(target).value_and_grad, calls))
+            patch.setattr(type(target), "value", counted(type(target).value, calls))
+            found = measured_tails(target, pool.points, pool.weights, 0)
+            patch.setattr(fit.answer, "_tails", (pool, found))
+            titles = [finding.title for finding in Tails().measure(Material(fit.answer, pool, {}, 0))]
+        assert any(said in title for title in titles)
+        assert not found.tails
+        assert sum(calls) * each < 2.0 * SECONDS
+
+
+def counted(method, calls):
+    """The method, with the rows of each call noted."""
+
+    def run(self, points):
+        calls.append(len(points))
+        return method(self, points)
+
+    return run

@@ -8,37 +8,44 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 import numpy as np
 
-from jensen._ascent import stochastic
 from jensen._auto import dependent_factors, integrated_latents
-from jensen._auto.stages import Stage, choose, compare, measured
-from jensen._auto.target import SMALL_FIELD, AutoTarget, field_of, prepared
+from jensen._auto.gaussian_steps import Work, gaussian_steps
+from jensen._auto.stages import Stage, compare, measured
+from jensen._auto.target import FEW, FIELD, MANY, SMALL_FIELD, SOME, AutoTarget, field_of, prepared
 from jensen._base.errors import OptionError
 from jensen._blackbox.bbvi import BBVI
-from jensen._bounds import ELBO
 from jensen._conjugate.cavi import CAVI
 from jensen._conjugate.coordinate import gibbs
 from jensen._conjugate.coordinate.weighing import gap
 from jensen._conjugate.svi import SVI
-from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
+from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress, Step, walk
 from jensen._core.algorithm import Run
-from jensen._estimators import StickingTheLanding
-from jensen._families import FullRank, LowRank
+from jensen._families import FullRank
 from jensen._gaussian import account, natural_gaussian, richer_families, start_from_factors
 from jensen._gaussian import escalation as escalate
-from jensen._gaussian.advi import starting_gaussian
 from jensen._gaussian.collapsing import collapsed
 from jensen._gaussian.family_comparison import WILD, Measured
 from jensen._gaussian.on_target import on_target
 from jensen._math.precision import Precision
 from jensen._model import Target
 from jensen._model.one_rotation import turns_of
-from jensen._modes.climbs import Survey, climb, diagonal_gaussian, survey
+from jensen._modes.climbs import Survey
 from jensen._nested import FieldTarget, generic
 
 NEGLIGIBLE = 0.05
 """Nats between bound and evidence that are not worth another family."""
-DENSE, DENSE_STEPS = 600, 100
-"""Coordinates up to which a full covariance is tried after what is cheaper, and its natural-gradient steps."""
+
+Walk = Generator[Progress, None, bool]
+
+
+@dataclasses.dataclass
+class Fitting:
+    """What the steps work on: the factors of coordinate ascent, if there are any, and the outcome so far."""
+
+    target: AutoTarget
+    seed: int
+    factors: Outcome | None = None
+    outcome: Outcome | None = None
 
 
 class Auto(AbstractAlgorithm):
@@ -110,32 +117,77 @@ class Auto(AbstractAlgorithm):
         return prepared(model, data, precision, self.integrate)
 
     def run(self, target: AutoTarget, seed: int) -> Run:
-        """Coordinate ascent, Gaussians, or both."""
+        """Coordinate ascent, Gaussians, or both: the steps, one after another."""
+        fit = Fitting(target, seed)
+        yield from walk(self.steps(target), fit)
+        assert fit.outcome is not None  # each of the ways gives one
+        return fit.outcome
+
+    def steps(self, target: AutoTarget, blocks: int | None = None, initial: bool | None = None) -> tuple[Step, ...]:
+        """What is done, in its order: what `jn.explain` prints and `run` takes.
+
+        `blocks` are those of coordinate ascent, if `target` does not hold them; `initial` says whether the user gave
+        values to start at, if the density does not.
+        """
+        density, found = target.density, target.conjugate
+        count = len(found.model.blocks) if found is not None and blocks is None else blocks or 0
         if target.stream is not None:
-            outcome = yield from SVI().run(target.stream, seed)
-            return dataclasses.replace(outcome, status=f"The data come in batches: svi. {outcome.status}")
+            return (Step("batches", nothing, _batches),)
         if target.native is not None:
-            outcome = yield from BBVI().run(target.native, seed)
-            if self.escalate:
-                outcome = yield from dependent_factors.escalate(target.native, outcome, seed, self.escalate is True)
-            return dataclasses.replace(outcome, status=f"{target.why} Black-box VI: {outcome.status}")
-        if target.nested or target.why:
-            return (yield from self._nested(target, seed))
-        if target.conjugate is None:
-            assert target.density is not None  # one of the three always exists
-            outcome = yield from self.gaussian(target.density, seed)
-            if not (outcome.further and self.integrate):
-                return outcome
-            return dataclasses.replace(
-                outcome, further=partial(self._small_field, target.density, seed, outcome.further)
+            return (Step("black-box VI", partial(_of_black_box, target.why), self._black_box),)
+        parts = () if density is None else (*gaussian_steps(self, density, initial=initial), *escalate.steps(density))
+        if not count:
+            assert density is not None  # one of the ways always exists
+            return (
+                Step("latents integrated out", partial(_of_nested, density), self._integrated),
+                Step("Gaussian", nothing, self._density, parts),
             )
-        factors = yield from CAVI().run(target.conjugate, seed)
-        if len(target.conjugate.model.blocks) == 1:
-            return factors
-        outcome = yield from self._or_more(target, factors, seed)
-        if not self.escalate or target.conjugate.heavy or not gibbs.affordable(factors.q):
-            return outcome
-        return dataclasses.replace(outcome, further=partial(_swept, seed, factors, outcome.further))
+        ascent = Step("coordinate ascent", partial(_of_ascent, density is None), _ascended)
+        if count == 1:
+            return (ascent,)
+        compared = density is not None and density.dim <= self.dense_limit
+        beside = Step("or a Gaussian", _of_comparison if compared else nothing, self._beside, parts if compared else ())
+        return (ascent, beside, Step("Gibbs sweeps", nothing, self._sweeps))
+
+    def _black_box(self, fit: "Fitting") -> Walk:
+        native = fit.target.native
+        assert native is not None  # or the step would not be there
+        outcome = yield from BBVI().run(native, fit.seed)
+        if self.escalate:
+            outcome = yield from dependent_factors.escalate(native, outcome, fit.seed, self.escalate is True)
+        fit.outcome = dataclasses.replace(outcome, status=f"{fit.target.why} Black-box VI: {outcome.status}")
+        return True
+
+    def _integrated(self, fit: "Fitting") -> Walk:
+        if not (fit.target.nested or fit.target.why):
+            return False
+        fit.outcome = yield from self._nested(fit.target, fit.seed)
+        return True
+
+    def _density(self, fit: "Fitting") -> Walk:
+        density = fit.target.density
+        assert density is not None  # or the step would not be there
+        fit.outcome = outcome = yield from self.gaussian(density, fit.seed)
+        if outcome.further and self.integrate:
+            further = partial(self._small_field, density, fit.seed, outcome.further)
+            fit.outcome = dataclasses.replace(outcome, further=further)
+        return True
+
+    def _beside(self, fit: "Fitting") -> Walk:
+        assert fit.factors is not None  # by the step before
+        fit.outcome = yield from self._or_more(fit.target, fit.factors, fit.seed)
+        return False
+
+    def _sweeps(self, fit: "Fitting") -> Walk:
+        yield from ()
+        found, factors, outcome = fit.target.conjugate, fit.factors, fit.outcome
+        assert found is not None  # by the steps before
+        assert factors is not None
+        assert outcome is not None
+        if self.escalate and not found.heavy and gibbs.affordable(factors.q):
+            further = partial(_swept, fit.seed, factors, outcome.further)
+            fit.outcome = dataclasses.replace(outcome, further=further)
+        return True
 
     def _or_more(self, target: AutoTarget, factors: Outcome, seed: int) -> Run:
         """The factors, or a Gaussian of all continuous latents, or of those that are left of them."""
@@ -262,73 +314,61 @@ class Auto(AbstractAlgorithm):
         self, target: Target, seed: int, near: np.ndarray | None = None, few: bool = False
     ) -> Generator[Progress, None, tuple[Outcome, Survey | None]]:
         """Explore, from `near` first and from a `few` other places or more, fit, compare."""
-        starts = max(2, self.num_starts // 4) if target.heavy or few else self.num_starts
-        if target.dim > self.dense_limit:
-            return (yield from self._large(target, seed, starts)), None
-        paths = yield from climb(target, seed, starts, first=near)
-        found = survey(target, paths, 8 if self.escalate is True else 4)
-        mode = found.mode
-        start = starting_gaussian(target, mode, paths, seed)
-        if target.heavy and mode.regular:
-            yield Progress("mode", 0, mode.value, start)
-            polished, spread = natural_gaussian.shift_mean(target, start, seed)
-            if spread < 0.1:
-                status = (
-                    f"The posterior is Gaussian to within {0.5 * spread**2:.1g} nats at the mode, so the curvature "
-                    "there was kept and the mean corrected by one natural-gradient step."
-                )
-                certificate = Certificate(shift_in_sd=spread) | found.certificate()
-                return Outcome(polished, True, status, certificate, None, tuple(p.best[1] for p in paths)), found
-        stages = [Stage("curvature at the mode" if mode.regular else "best Gaussian along the climbs", start)]
-        yield Progress("curvature", 1, compare(target, stages, seed), start)
-        fit = yield from natural_gaussian.ascend(target, start, seed, max_steps=40 + 2 * target.dim)
-        stages.append(Stage("full rank", fit.q, fit.converged))
-        best_bound = compare(target, stages, seed)
-        best = stages[choose(stages)]
-        yield Progress("comparing families", 0, best_bound, best.q)
-        converged = fit.converged if best.q is fit.q else mode.regular and mode.decrement < 1e-4
-        why = natural_gaussian.describe(target, fit) if best.q is fit.q or not fit.converged else ""
-        status = f"The {best.name} Gaussian was kept. {why}".strip()
-        certificate = Certificate(shift_in_sd=fit.shift, rollbacks=float(fit.rollbacks)) | found.certificate()
-        restarts = tuple(p.best[1] for p in paths)
-        rows = tuple(stage.row() for stage in stages)
-        return Outcome(best.q, converged, status, certificate, None, restarts, rows), found
+        work = Work(target, seed, near)
+        yield from walk(gaussian_steps(self, target, few), work)
+        assert work.outcome is not None  # the last step gives it
+        return work.outcome, work.found
 
-    def _large(self, target: Target, seed: int, starts: int) -> Run:
-        """Mean field and low rank on fresh draws; full rank too where they leave much and matrices can be afforded."""
-        account.announce(account.of_gradients(target), target, f"of {target.dim:,} coordinates")
-        paths = yield from climb(target, seed, starts)
-        mean_field = diagonal_gaussian(target, paths[0].best[0])
-        first = yield from stochastic.ascend(
-            target, mean_field, ELBO(), StickingTheLanding(8), seed, phase="mean field"
-        )
-        wide = LowRank.around(first.q, min(self.rank, target.dim), seed)
-        second = yield from stochastic.ascend(target, wide, ELBO(), StickingTheLanding(8), seed + 1, phase="low rank")
-        stages = [Stage("mean field", first.q, first.converged), Stage("low rank", second.q, second.converged)]
-        fits: list[Any] = [first, second]
-        bound = compare(target, stages, seed)
-        begin = max(stages, key=lambda stage: stage.bound)
-        if self.escalate and target.dim <= DENSE and not begin.gap() < escalate.GAP:
-            # Data that say much in many directions take variance away; mean field and low rank can only add it.
-            dense = FullRank.from_factor(np.asarray(begin.q.loc, float), begin.q.factor())
-            fits.append((yield from natural_gaussian.ascend(target, dense, seed, max_steps=DENSE_STEPS)))
-            stages.append(Stage("full rank", fits[2].q, fits[2].converged))
-            bound = compare(target, stages, seed)
-        chosen = choose(stages)
-        best, fit = stages[chosen], fits[chosen]
-        yield Progress("comparing families", 0, bound, best.q)
-        how = natural_gaussian.describe(target, fit) if chosen == 2 else stochastic.describe(fit)
-        status = f"The {best.name} Gaussian was kept. {how}"
-        rejected = float(sum(one.rejected for one in (first, second)))
-        return Outcome(
-            best.q,
-            fit.converged,
-            status,
-            Certificate(shift_in_sd=fit.shift, rejected_steps=rejected),
-            None,
-            tuple(p.best[1] for p in paths),
-            tuple(stage.row() for stage in stages),
-        )
+
+def nothing() -> tuple[str, ...]:
+    """No sentence: a plan does not show the step."""
+    return ()
+
+
+def _of_black_box(why: str) -> tuple[str, ...]:
+    return (
+        why,
+        "Black-box VI: a native factor for each latent, by stochastic gradients of the bound (jn.bbvi()). Which "
+        "gradient each factor gets is measured where the fit is long; fit.status says it.",
+        "Where all latents are discrete with at most 65536 joint states, coordinate ascent on their table instead.",
+    )
+
+
+def _of_nested(density: Target) -> tuple[str, ...]:
+    if density.dim < MANY or density.model.handled is None:
+        return ()
+    return (
+        f"With {MANY} latents or more, groups of them that are independent given the others are looked for. Where at "
+        f"most {SOME} others are left, the groups are integrated out for every value of these (jn.nested), and what "
+        f"follows is about the others alone. Before groups that leave more than {FEW} the same is tried with {FIELD} "
+        "latents or more on the real line as a field: a chain, or a map, that is nearly Gaussian given the others.",
+    )
+
+
+def _of_ascent(alone: bool) -> tuple[str, ...]:
+    if alone:
+        return ("The model has discrete latents: coordinate ascent updates their probabilities exactly.",)
+    return ("Coordinate ascent: every block is conjugate, and is set to its optimal factor in turn (equations below).",)
+
+
+def _of_comparison() -> tuple[str, ...]:
+    return (
+        f"Unless importance weights put the evidence within {NEGLIGIBLE:g} nats of that bound, a Gaussian too, kept if "
+        "its bound is higher:",
+    )
+
+
+def _batches(fit: Fitting) -> Walk:
+    assert fit.target.stream is not None  # or the step would not be there
+    outcome = yield from SVI().run(fit.target.stream, fit.seed)
+    fit.outcome = dataclasses.replace(outcome, status=f"The data come in batches: svi. {outcome.status}")
+    return True
+
+
+def _ascended(fit: Fitting) -> Walk:
+    assert fit.target.conjugate is not None  # or the step would not be there
+    fit.factors = fit.outcome = yield from CAVI().run(fit.target.conjugate, fit.seed)
+    return False
 
 
 def _kept(factors: Outcome, *others: dict[str, Any]) -> Outcome:

@@ -2,8 +2,8 @@
 
 Every discrete latent enters with an enumerated axis in front. An operation on tables gives a table over the union of
 their axes, so the axes of a result are the latents that it depends on (never too few). Natural axes along which a value
-is constant stay of size one through elementwise operations, broadcasts, gathers and movements: the log weights of a
-mixture are looked up once for each component, not once for each row.
+is constant stay of size one through elementwise operations, broadcasts, gathers, movements and factorisations: the log
+weights of a mixture are looked up, and its covariances factorised, once for each component, not once for each row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,23 +17,7 @@ import numpy as np
 from jensen._discrete.gather import plan_lookup
 from jensen._discrete.table import Alternating, Table, full, lift, union
 from jensen._program.folding import bind, walked
-
-# fmt: off
-ELEMENTWISE = frozenset([
-    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh",
-    "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "ceil", "clamp",
-    "clz", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div",
-    "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor",
-    "ge", "gt", "igamma", "igammac", "integer_pow", "is_finite", "le", "lgamma",
-    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne",
-    "neg", "nextafter", "not", "or", "polygamma", "population_count", "pow", "regularized_incomplete_beta",
-    "rem", "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign",
-    "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "xor",
-])
-REDUCTIONS = frozenset([
-    "reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_prod", "argmax", "argmin",
-])
-# fmt: on
+from jensen._program.primitive_kinds import ELEMENTWISE, REDUCTIONS
 
 
 class TooManyStatesError(Exception):
@@ -163,6 +147,22 @@ def table_slices(eqn: Any) -> list[slice]:
     ]
 
 
+def _reverse(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    table, count = tables[0], len(tables[0].axes)
+    return Table(jnp.flip(table.array, tuple(count + d for d in eqn.params["dimensions"])), table.axes)
+
+
+def _matrices(eqn: Any, tables: list[Table], limits: Limits) -> Table:
+    """Of the matrices in the last two axes, the axes before them as in elementwise operations."""
+    axes, shape = union(tables), eqn.outvars[0].aval.shape
+    last = (len(shape) - 2, len(shape) - 1)
+    tables = [full(table, var.aval.shape, last) for table, var in zip(tables, eqn.invars, strict=True)]
+    arrays = [lift(table, axes, len(shape)) for table in tables]
+    front = np.broadcast_shapes(*(np.shape(a)[:-2] for a in arrays))
+    limits.check(axes, (*front[len(axes) :], *shape[-2:]))
+    return Table(_bind(eqn)(*(jnp.broadcast_to(a, (*front, *np.shape(a)[-2:])) for a in arrays))[0], axes)
+
+
 def _concatenate(eqn: Any, tables: list[Table], limits: Limits) -> Table:
     where, axes = eqn.params["dimension"], union(tables)
     tables = [full(table, var.aval.shape, [where]) for table, var in zip(tables, eqn.invars, strict=True)]
@@ -186,6 +186,9 @@ RULES: dict[str, Callable[[Any, list[Table], Limits], Table | None]] = {
     "squeeze": _squeeze,
     "transpose": _transpose,
     "slice": _slice,
+    "rev": _reverse,
+    "cholesky": _matrices,
+    "triangular_solve": _matrices,
     "concatenate": _concatenate,
     "gather": _gather,
 }

@@ -1,13 +1,16 @@
 """A NumPyro program's factors as tables over its discrete latents."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro import handlers
 
@@ -16,9 +19,12 @@ from jensen._discrete.layout import DiscreteLayout
 from jensen._discrete.table import Table, lift, union
 from jensen._program.number_widths import seeded
 from jensen._program.scans import AtOnce
+from jensen._program.static_arguments import Frozen
 
 STATES, ELEMENTS = 1_000_000, 2**28
 """Largest number of joint states of the latents that one factor may depend on, and of elements of a table."""
+_TRACED: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, ...]]]" = weakref.WeakKeyDictionary()
+"""Factors as equations, by the function and by what it was traced at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,32 @@ def _mask(fn: Any) -> Any:
     return found
 
 
+def _traced(fn: Callable[..., Any], fixed: dict[str, Any], inputs: tuple[dict[str, Any], ...]) -> tuple[Any, ...]:
+    """(jaxpr, its constants, tree of shapes, names of scales) of the factors at (latents, discrete latents, data).
+
+    Nothing of a layout enters: what tries layouts, checks one, and evaluates the density share one trace.
+    """
+    leaves, tree = jax.tree.flatten(inputs)
+    key = (tree, tuple(jax.typeof(leaf) for leaf in leaves), Frozen(fixed), jnp.result_type(float).name)
+    known = _TRACED.setdefault(fn, {}) if isinstance(fn, FunctionType) else {}
+    if key in known:
+        return known[key]
+    names: dict[str, Any] = {}
+
+    def factors(latent: dict[str, Any], discrete: dict[str, Any], data: dict[str, Any]) -> Any:
+        done = run(fn, {**data, **fixed}, {**latent, **discrete})
+        names.update(done.scale_names)
+        masks = {name: mask for name, mask in done.masks.items() if name in discrete}
+        return {"log_prob": done.log_probs, "scale": done.scales, "mask": masks, "parts": done.parts}
+
+    closed, shapes = jax.make_jaxpr(factors, return_shape=True)(*inputs)
+    live, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    found = live, closed.consts, shapes, names
+    if not any(isinstance(const, Tracer) for const in closed.consts):
+        known[key] = found
+    return found
+
+
 def pieces_of(
     fn: Callable[..., Any], data: dict[str, Any], fixed: dict[str, Any], latent: dict[str, Any], layout: DiscreteLayout
 ) -> tuple[list[Piece], dict[str, Any]]:
@@ -95,18 +127,8 @@ def pieces_of(
     Entries of a discrete latent that are masked out get a uniform distribution, so that they integrate to one.
     """
     sites = layout.sites
-    names: dict[str, Any] = {}
-
-    def factors(latent: dict[str, Any], discrete: dict[str, Any], data: dict[str, Any]) -> Any:
-        done = run(fn, {**data, **fixed}, {**latent, **discrete})
-        names.update(done.scale_names)
-        masks = {name: mask for name, mask in done.masks.items() if name in sites}
-        return {"log_prob": done.log_probs, "scale": done.scales, "mask": masks, "parts": done.parts}
-
     discrete = {name: jax.ShapeDtypeStruct(site.shape, jnp.result_type(int)) for name, site in sites.items()}
-    closed, tree = jax.make_jaxpr(factors, return_shape=True)(latent, discrete, data)
-    live, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
-    consts = closed.consts
+    live, consts, tree, names = _traced(fn, fixed, (latent, discrete, data))
     tables = {name: site.table() for name, site in sites.items()}
     inputs = [
         *(Table(leaf) for leaf in jax.tree.leaves(latent)),

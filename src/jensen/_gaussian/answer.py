@@ -42,7 +42,6 @@ from jensen._verdict.moments import Agreement, compare, flatten
 from jensen._verdict.packing import known, named
 from jensen._verdict.states import LISTED, Probabilities, exchanged, from_marginals
 from jensen._verdict.summed_likelihood import summed_likelihood
-from jensen._verdict.tails import reaching
 from jensen._verdict.verdict import LEAST, ruled_out
 
 NOISE, NOISE_HEAVY = 0.05, 0.1
@@ -123,7 +122,7 @@ class GaussianAnswer(AbstractAnswer):
         # from 1 on weights have no mean, and tell no tail; where tails are dear, none that the verdict would not heed
         if ruled_out(pool) if self.costly else not (pool.khat < 1.0 or pool.even):
             return pool
-        proposals = reaching(self.tails(pool, {}, seed))
+        proposals = self.tails(pool, {}, seed).reaching()
         if proposals is None or self.labellings(pool).found:
             return pool
         target = self.unconstrained(pool, {})[0]

@@ -1,27 +1,31 @@
 """Beyond the Gaussian in the model's own coordinates: what a posterior seems to need, and whether it was worth it."""
 
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from jensen._core import Certificate, Outcome, Progress
+from jensen._core import Certificate, Outcome, Progress, Step, walk
 from jensen._families import AbstractGaussian, FullRank, Mixture
 from jensen._gaussian import noncentring, richer_families, trajectories
 from jensen._gaussian.adaptive import adapted
 from jensen._gaussian.family_comparison import Measured, measure
 from jensen._gaussian.noncentring import Fit
 from jensen._math import linalg
+from jensen._math.precision import working
 from jensen._model import Target
 from jensen._modes.climbs import Survey
+from jensen._nested.noncentred import movable
 
 GAP, RICHER = 0.2, 0.3
 """Nats between the bound and the evidence from which on other coordinates are tried; below which q has converged."""
 CHEAP, FEW, COMPONENTS, SMALL = 0.05, 20, 6, 8
 """Nats from which on a mixture by importance draws is tried, up to so many coordinates; its components, half of them
 beyond `SMALL` coordinates."""
+
+Walk = Generator[Progress, None, bool]
 
 FRAME = 256
 """Draws for each coordinate that tell the covariance of a mixture."""
@@ -38,41 +42,117 @@ def escalate(
     of more than `CHEAP` leaves mixtures to the verdict (`Outcome.further`). Something else than `first` is kept only
     where its bound on fresh draws is higher by more than twice the error of the difference.
     """
-    gaussian, tried = measure(target, "Gaussian", first.q, seed, first.converged), []
-    kept, outcome = gaussian, first
-    if gaussian.gap > GAP:
-        other, tried = yield from noncentring.attempt(target, first.q, seed, fit)
-        if other is not None and other.measured.beats(gaussian):
-            target, outcome, found, kept = other.target, other.outcome, other.found, other.measured
-            outcome = replace(outcome, status=_gain(kept, gaussian, outcome.status))
-    around = _full(outcome.q)
-    if kept.gap > CHEAP and target.dim <= FEW and not target.heavy:
+    gaussian = measure(target, "Gaussian", first.q, seed, first.converged)
+    work = Work(target, first, found, seed, eager, fit, gaussian, gaussian, first)
+    yield from walk(steps(target), work)
+    return work.outcome
+
+
+@dataclass
+class Work:
+    """What the steps work on: the Gaussian `first`, all that was `tried`, what is `kept`, a Gaussian `around` it."""
+
+    target: Target
+    first: Outcome
+    found: Survey | None
+    seed: int
+    eager: bool
+    fit: Fit
+    gaussian: Measured
+    kept: Measured
+    outcome: Outcome
+    tried: list[Measured] = field(default_factory=list)
+    around: FullRank | None = None
+
+
+def steps(target: Target) -> tuple[Step, ...]:
+    """Other coordinates, a mixture by importance draws, and what the verdict may ask for."""
+    return (
+        Step("non-centred", partial(_of_non_centred, target), _non_centred),
+        Step("importance draws", partial(_of_importance, target), _importance),
+        Step("mixtures", partial(_of_mixtures, target), _later),
+    )
+
+
+def _of_non_centred(target: Target) -> tuple[str, ...]:
+    moved = movable_sites(target)
+    if not moved:
+        return ()
+    return (
+        f"Where importance weights show a gap: a Gaussian with {', '.join(map(repr, moved))} non-centred, as far as "
+        "the data leave the effects to their prior, kept if its bound is higher.",
+    )
+
+
+def movable_sites(target: Target) -> tuple[str, ...]:
+    """Sites that may be taken non-centred."""
+    if target.model.handled is None:
+        return ()
+    with working(target.precision):
+        return movable(target.model.handled, target.structure)
+
+
+def _non_centred(work: Work) -> Walk:
+    if work.gaussian.gap > GAP:
+        other, work.tried = yield from noncentring.attempt(work.target, work.first.q, work.seed, work.fit)
+        if other is not None and other.measured.beats(work.gaussian):
+            work.target, work.found, work.kept = other.target, other.found, other.measured
+            work.outcome = replace(other.outcome, status=_gain(work.kept, work.gaussian, other.outcome.status))
+    work.around = _full(work.outcome.q)
+    return False
+
+
+def _few(target: Target) -> bool:
+    return target.dim <= FEW and not target.heavy
+
+
+def _of_importance(target: Target) -> tuple[str, ...]:
+    if not _few(target):
+        return ()
+    return (f"Where {CHEAP} nats are missing: a mixture of up to {COMPONENTS} Gaussians fitted to importance draws.",)
+
+
+def _importance(work: Work) -> Walk:
+    target, kept, outcome, around = work.target, work.kept, work.outcome, work.around
+    assert around is not None  # by the first step
+    if kept.gap > CHEAP and _few(target):
         yield Progress("importance draws", 0, kept.bound, outcome.q)
         count = COMPONENTS if target.dim <= SMALL else COMPONENTS // 2  # each scatter has d (d + 1) / 2 numbers
-        mixture = adapted(target, around, count, seed)
+        mixture = adapted(target, around, count, work.seed)
         name = noncentring.named(f"mixture of {count} by importance draws", target)
-        mixed = measure(target, name, mixture, seed)
-        tried.append(mixed)
+        mixed = measure(target, name, mixture, work.seed)
+        work.tried.append(mixed)
         if mixed.beats(kept) or mixed.covers(kept):
-            outcome = replace(outcome, q=mixture, converged=mixed.gap < RICHER, status=_gain(mixed, gaussian, ""))
-            kept = mixed
-    in_vain = [one.name for one in tried if one is not kept]
-    if kept is gaussian and in_vain:
+            status = _gain(mixed, work.gaussian, "")
+            work.outcome = replace(outcome, q=mixture, converged=mixed.gap < RICHER, status=status)
+            work.kept = mixed
+    return False
+
+
+def _of_mixtures(target: Target) -> tuple[str, ...]:
+    if not richer_families.affordable(target):
+        return ()
+    return ("Where the verdict would be untrusted: mixtures, kept if the bound is higher.",)
+
+
+def _later(work: Work) -> Walk:
+    """What was tried is written down; mixtures at once, or where the verdict asks for them."""
+    target, kept, around = work.target, work.kept, work.around
+    assert around is not None  # by the first step
+    in_vain = [one.name for one in work.tried if one is not kept]
+    outcome = work.outcome
+    if kept is work.gaussian and in_vain:
         outcome = replace(outcome, status=f"{outcome.status} Tried without gain: {', '.join(in_vain)}.")
-    outcome = replace(outcome, stages=_stages(first, tried, kept))
-    at_once = (eager and kept.gap > GAP) or richer_families.has_other_modes(found)
-    beyond = partial(_mixtures, target, around, found, seed, kept, gaussian, eager)
+    work.outcome = outcome = replace(outcome, stages=_stages(work.first, work.tried, kept))
+    at_once = (work.eager and kept.gap > GAP) or richer_families.has_other_modes(work.found)
+    beyond = partial(_mixtures, target, around, work.found, work.seed, kept, work.gaussian, work.eager)
     if at_once:
-        return (yield from beyond(outcome))
-    if not kept.gap > CHEAP:
-        return outcome
-    if richer_families.affordable(target):
-        return replace(outcome, further=beyond)
-    return (
-        replace(outcome, further=partial(trajectories.moved, target, around, seed))
-        if trajectories.affordable(target)
-        else outcome
-    )
+        work.outcome = yield from beyond(outcome)
+    elif kept.gap > CHEAP and richer_families.affordable(target):
+        work.outcome = replace(outcome, further=beyond)
+    elif kept.gap > CHEAP and trajectories.affordable(target):
+        work.outcome = replace(outcome, further=partial(trajectories.moved, target, around, work.seed))
+    return False
 
 
 def _mixtures(

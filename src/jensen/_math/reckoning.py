@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-BEGIN, NUMBER, SERIES, MULTIPLIED, CALL = 5e-8, 1.5e-10, 1.5e-9, 3e-11, 1e-4
+BEGIN, NUMBER, SERIES, MULTIPLIED, CALL, ROW = 5e-8, 1.5e-10, 1.5e-9, 3e-11, 1e-4, 4e-8
 """Seconds to begin an equation, for a number, for one that is a series, for a multiplication in a product of matrices,
-and for a call from the host."""
+for a call from the host, and for a row of a matrix that is factorised or solved for one column: of small ones, which
+are given to the library one by one, this is nearly all."""
 TURNS = 4
 """Turns of a loop whose end is not known, a search for a mode say."""
 DEAR = frozenset(
@@ -61,5 +62,7 @@ def _equation(eqn: Any) -> tuple[float, float]:
         (contracted, _), _ = params["dimension_numbers"]
         return BEGIN, MULTIPLIED * size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
     if name in CUBES:
-        return BEGIN, MULTIPLIED * CUBES[name] * size * eqn.invars[0].aval.shape[-1]
+        width = eqn.invars[0].aval.shape[-1]
+        rows = size if name == "triangular_solve" else size / max(width, 1)
+        return BEGIN, MULTIPLIED * CUBES[name] * size * width + ROW * rows
     return BEGIN, size * (SERIES if name in DEAR else NUMBER)

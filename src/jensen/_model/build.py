@@ -1,16 +1,14 @@
 """From a user's model and data to a checked, analysed `Target`."""
 
 import dataclasses
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jensen._base.errors import ModelError
-from jensen._data.data_check import as_mapping, convert, fixings
+from jensen._data.data_check import as_mapping, convert
 from jensen._math.precision import Precision, float_type, working
 from jensen._model.binding import bound
 from jensen._model.missing import check_filled
@@ -18,14 +16,9 @@ from jensen._model.target import Target
 from jensen._program import analysis
 from jensen._program.contract import AbstractProgram
 from jensen._program.programs import as_program
-from jensen._program.static_arguments import Frozen, signature
+from jensen._program.static_arguments import Frozen
 from jensen._program.structure import Structure
-
-_STRUCTURES: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
-"""Structures by program and shapes: the same object again, so that compiled programs are found again.
-
-Under each program: signature -> names of the fixed arguments, and (signature, their content) -> structure.
-"""
+from jensen._program.structures import structure_of
 
 
 def build(
@@ -51,7 +44,7 @@ def build(
     program.check_names(data)
     arguments = convert(data, precision)
     with working(precision):
-        structure, fixed_names = _analyse_cached(model, program, arguments, discrete)
+        structure, fixed_names = structure_of(model, arguments, discrete=discrete)
         for site in structure.latents:
             if site.discrete and not discrete:
                 raise ModelError(
@@ -71,41 +64,6 @@ def build(
         dtype = float_type(precision)
         target.initial = target.unconstrain({k: np.asarray(v, dtype) for k, v in program.starts.items()})
     return target
-
-
-def _analyse_cached(
-    model: Any, program: AbstractProgram, arguments: dict[str, Any], discrete: bool
-) -> tuple[Structure, frozenset[str]]:
-    key = (signature(arguments), jnp.result_type(float).name, discrete)
-    try:
-        known = _STRUCTURES.setdefault(model, {})
-    except TypeError:  # not weakly referable
-        known = {}
-    if key in known:
-        fixed_names = known[key]
-        # A size may have been computed from the fixed arrays: their content belongs to the key, not only their shape.
-        content = key, Frozen({k: arguments[k] for k in fixed_names})
-        if content in known:
-            return known[content], fixed_names
-    structure, fixed_names = _analyse(program, arguments, discrete)
-    known[key] = fixed_names
-    known[key, Frozen({k: arguments[k] for k in fixed_names})] = structure
-    return structure, fixed_names
-
-
-def _analyse(program: AbstractProgram, arguments: dict[str, Any], discrete: bool) -> tuple[Structure, frozenset[str]]:
-    error: BaseException | None = None
-    for fixed in fixings(arguments) if program.traced else (set(arguments),):
-        arrays = {k: v for k, v in arguments.items() if k not in fixed}
-        concrete = {k: v for k, v in arguments.items() if k in fixed}
-        try:
-            structure = program.analyse(arrays, concrete, discrete=discrete)
-        except analysis.CONCRETE_NEEDED as needed:
-            error = needed
-            continue
-        return structure, frozenset(fixed)
-    assert error is not None
-    raise analysis.blame(error, program.fn, arguments) from error
 
 
 def with_dependencies(target: Any) -> Structure:

@@ -1,5 +1,6 @@
 """One abstract run of a NumPyro program: sites, supports, plates and dependencies. Nothing is compiled."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -241,14 +242,13 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
         key = by_identity.get(id(site["value"]))
         return Site(name, "observed", described, None, shape, fn.event_dim, plates, masked=masked, data_key=key)
     support = fn.support
+    latent = Site(name, "latent", described, support, shape, fn.event_dim, plates, masked=masked, law=type(base))
     if support.is_discrete and discrete:
-        return Site(name, "latent", described, support, shape, fn.event_dim, plates, (0,), masked=masked)
+        return dataclasses.replace(latent, unconstrained_shape=(0,))
     if support.is_discrete:
         values, scanned = listed_values(site), "_scan_current_index" in site["infer"]
-        place = (shape, fn.event_dim, plates, ())
-        return Site(name, "latent", described, support, *place, masked=masked, values=values, scanned=scanned)
-    unconstrained = tuple(biject_to(support).inverse_shape(shape))
-    return Site(name, "latent", described, support, shape, fn.event_dim, plates, unconstrained, masked=masked)
+        return dataclasses.replace(latent, values=values, scanned=scanned)
+    return dataclasses.replace(latent, unconstrained_shape=tuple(biject_to(support).inverse_shape(shape)))
 
 
 def listed_values(site: dict[str, Any]) -> np.ndarray:
@@ -267,6 +267,11 @@ def listed_values(site: dict[str, Any]) -> np.ndarray:
     if type(support).__name__ == "_Boolean":
         return np.arange(2)
     if low is None or high is None:
+        try:
+            with jax.ensure_compile_time_eval():
+                return np.asarray(base.enumerate_support(expand=False)).reshape(-1)
+        except Exception:  # nor does it list them
+            pass
         raise ModelError(
             f"The latent site '{site['name']}' is discrete ({type(base).__name__}) without bounds, so it cannot be "
             "summed out exactly.",

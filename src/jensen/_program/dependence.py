@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jax.extend import core as jex
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from jensen._program.folding import bind, called, evaluated, fold, in_numpy
-from jensen._program.movement_rules import ELEMENTWISE, MOVEMENT, along, contracted, gathered, merge, reduced, spread
+from jensen._program.folding import bind, called, evaluated, fold, in_numpy, walked
+from jensen._program.movement_rules import along, contracted, gathered, merge, reduced, spread
+from jensen._program.primitive_kinds import ELEMENTWISE, MOVEMENT
 
 NONE, MANY = -1, -2
 """Not a row: the entry depends on no row of the site; on more than one, or nobody knows."""
@@ -200,32 +200,18 @@ def _own(rows: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -
 
 def _run(jaxpr: Any, consts: list[Any], values: list[Any], deps: list[Rows]) -> list[tuple[Any, Rows]]:
     """Values where they are known and dependences where they are not, for the outputs of a program."""
-    known: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    index: dict[Any, Rows] = {}
-    for var, value, dep in zip(jaxpr.invars, values, deps, strict=True):
-        if dep:
-            index[var] = dep
-        else:
-            known[var] = value
 
-    def value_of(atom: Any) -> Any:
-        return atom.val if isinstance(atom, jex.Literal) else known.get(atom)
-
-    def deps_of(atom: Any) -> Rows:
-        return {} if isinstance(atom, jex.Literal) else index.get(atom, {})
-
-    for eqn in jaxpr.eqns:
-        inputs, entering = [value_of(v) for v in eqn.invars], [deps_of(v) for v in eqn.invars]
+    def step(eqn: Any, given: list[tuple[Any, Rows]]) -> list[tuple[Any, Rows]]:
+        inputs, entering = [value for value, _ in given], [dep for _, dep in given]
         if any(entering):
-            index.update(zip(eqn.outvars, _step(eqn, inputs, entering), strict=True))
-            continue
+            return [(None, dep) for dep in _step(eqn, inputs, entering)]
         inner = called(eqn)
         if inner is not None and eqn.primitive.name in ("jit", "pjit", "custom_jvp_call"):
-            outputs = [value for value, _ in _run(*inner, inputs, entering)]
-        else:
-            outputs = evaluated(eqn.primitive, eqn.params, inputs)
-        known.update(zip(eqn.outvars, outputs, strict=True))
-    return [(value_of(v), deps_of(v)) for v in jaxpr.outvars]
+            return _run(*inner, inputs, entering)
+        return [(value, {}) for value in evaluated(eqn.primitive, eqn.params, inputs)]
+
+    given = [(None if dep else value, dep) for value, dep in zip(values, deps, strict=True)]
+    return walked(jaxpr, consts, given, step, lambda value, aval: (value, {}))
 
 
 def _step(eqn: Any, inputs: list[Any], deps: list[Rows]) -> list[Rows]:

@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from scipy.special import digamma, erf, erfc, expit, gammaln
 
-LOOPS = frozenset(["scan", "while", "cond"])
+from jensen._program.primitive_kinds import LOOPS
 
 
 def _dynamic_slice(operand: np.ndarray, *starts: np.ndarray, slice_sizes: tuple[int, ...], **_: Any) -> np.ndarray:
@@ -162,6 +162,16 @@ def walked(
     for eqn in jaxpr.eqns:
         known.update(zip(eqn.outvars, step(eqn, [read(v) for v in eqn.invars]), strict=True))
     return [read(v) for v in jaxpr.outvars]
+
+
+def sources_of(jaxpr: Jaxpr) -> list[frozenset[int]]:
+    """For every output, the inputs that it depends on; a program inside an equation counts as a whole."""
+    nothing: frozenset[int] = frozenset()
+    inputs = [frozenset([i]) for i in range(len(jaxpr.invars))]
+    constants = [None] * len(jaxpr.constvars)
+    return walked(
+        jaxpr, constants, inputs, lambda eqn, given: [nothing.union(*given)] * len(eqn.outvars), lambda *_: nothing
+    )
 
 
 def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:

@@ -6,31 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-ELEMENTWISE = frozenset(
-    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e ceil clamp convert_element_type
-    copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag integer_pow
-    is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma population_count pow real
-    reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta cbrt mul_no_nan
-    random_gamma_grad igamma_grad_a""".split()  # noqa: SIM905
-)
-
-MOVEMENT = {
-    "broadcast_in_dim": 1,
-    "reshape": 1,
-    "transpose": 1,
-    "squeeze": 1,
-    "expand_dims": 1,
-    "slice": 1,
-    "rev": 1,
-    "split": 1,
-    "concatenate": 0,
-    "stack": 0,
-    "dynamic_slice": 1,
-    "gather": 1,
-}
-"""Operations that only move entries -> how many of their arguments hold entries (0: all), the others being indices."""
-
 
 def merge(*ids: np.ndarray) -> np.ndarray:
     """The row that all agree on, entry by entry."""

@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jensen._data.data_check import Place, refuse_missing
-from jensen._program.folding import LOOPS, bind, called, scan_sizes
+from jensen._program.folding import bind, called, scan_sizes, walked
 from jensen._program.nan_filling import Filled
+from jensen._program.primitive_kinds import LOOPS
 
 FAR = 1e8
 """A number beyond any threshold, and its opposite; entries of the array itself are the third trial."""
@@ -95,17 +96,10 @@ def paired(
     jaxpr: Any, consts: Sequence[Any], ones: Sequence[Any], others: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
     """The outputs of a program at two sets of inputs, both with the answers that the first gives to tests for NaN."""
-    left = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *ones), strict=True))
-    right = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *others), strict=True))
 
-    def read(values: dict[Any, Any], atom: Any) -> Any:
-        if isinstance(atom, Literal):
-            return jnp.asarray(atom.val, getattr(atom.aval, "dtype", None))
-        return values[atom]
-
-    for eqn in jaxpr.eqns:
-        one, other = [read(left, v) for v in eqn.invars], [read(right, v) for v in eqn.invars]
-        same = all(a is b or isinstance(v, Literal) for a, b, v in zip(one, other, eqn.invars, strict=True))
+    def step(eqn: Any, given: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        one, other = [a for a, _ in given], [b for _, b in given]
+        same = all(a is b for a, b in given)
         inner = None if same or eqn.params.get("name") in ORDERED else called(eqn)
         if inner is not None:
             found, beside = paired(inner[0], inner[1], one, other)
@@ -114,9 +108,14 @@ def paired(
         else:
             found = bind(eqn.primitive, eqn.params, one)
             beside = found if same or _asks(eqn) else bind(eqn.primitive, eqn.params, other)
-        left.update(zip(eqn.outvars, found, strict=True))
-        right.update(zip(eqn.outvars, beside, strict=True))
-    return [read(left, v) for v in jaxpr.outvars], [read(right, v) for v in jaxpr.outvars]
+        return list(zip(found, beside, strict=True))
+
+    def constant(value: Any, aval: Any) -> tuple[Any, Any]:
+        array = value if hasattr(value, "dtype") else jnp.asarray(value, aval.dtype)
+        return array, array
+
+    results = walked(jaxpr, consts, list(zip(ones, others, strict=True)), step, constant)
+    return [a for a, _ in results], [b for _, b in results]
 
 
 def _asks(eqn: Any) -> bool:

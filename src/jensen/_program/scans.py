@@ -1,6 +1,6 @@
 """numpyro's scans whose carry is a function of the step before alone, evaluated for all steps at once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
 from numpyro import handlers
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.primitives import Messenger
 
 from jensen._math.programs import needed_equations
-from jensen._program.folding import bind, fold, scan_sizes
+from jensen._program.folding import bind, called, fold, scan_sizes, sources_of, walked
 
 SEQUENTIAL = frozenset(["cond", "while"])
 """What is left as it is where it depends on the step: all branches would be taken, with their gradients."""
@@ -45,21 +45,19 @@ class AtOnce(Messenger):
         body, *rest = msg["args"]
         run = partial(scan_wrapper, _judged(body) if self.alternating else body, *rest, **msg["kwargs"])
         closed, shape = jax.make_jaxpr(run, return_shape=True)()
-        values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
         parts: dict[Any, tuple[Any, ...]] = {}
 
-        def read(atom: Any) -> Any:
-            return atom.val if isinstance(atom, Literal) else values[atom]
-
-        for eqn in closed.jaxpr.eqns:
-            inputs = [read(v) for v in eqn.invars]
+        def step(eqn: Any, inputs: list[Any]) -> list[Any]:
             found = scanned(eqn.params, inputs, self.alternating) if eqn.primitive.name == "scan" else None
-            out = bind(eqn.primitive, eqn.params, inputs) if found is None else found[0]
-            values.update(zip(eqn.outvars, out, strict=True))
-            if found is not None:
-                parts.update(zip(eqn.outvars[len(out) - len(found[1]) :], found[1], strict=True))
+            if found is None:
+                return bind(eqn.primitive, eqn.params, inputs)
+            out, stacked = found
+            parts.update(zip(eqn.outvars[len(out) - len(stacked) :], stacked, strict=True))
+            return out
+
+        outputs = walked(closed.jaxpr, closed.consts, [], step)
         tree = jax.tree.structure(shape)
-        last, (trace, ys) = jax.tree.unflatten(tree, [read(v) for v in closed.jaxpr.outvars])
+        last, (trace, ys) = jax.tree.unflatten(tree, outputs)
         if self.alternating:
             ys, own = ys
             self.log_probs.update(own)
@@ -152,12 +150,9 @@ class _Scan:
     def _loops(self) -> None:
         """Carries that depend on themselves: kept ones, the counter of steps, and the rest by a loop for each group."""
         count = len(self.carries)
-        sources = _sources(self.body)
-        index = {v: i for i, v in enumerate(self.carries)}
-        direct = [
-            {index[v] for v in sources.get(out, {out}) if v in index} if not isinstance(out, Literal) else set()
-            for out in self.body.outvars[:count]
-        ]
+        first = len(self.consts)
+        sources = sources_of(self.body)[:count]
+        direct = [{i - first for i in found if first <= i < first + count} for found in sources]
         for i, out in enumerate(self.body.outvars[:count]):
             if out is self.carries[i]:
                 self.last[i] = self.init[i]
@@ -189,22 +184,16 @@ class _Scan:
 
     def _loop(self, group: list[int]) -> None:
         """The carries of a group on entry to every step, by a loop over what they need."""
-        count = len(self.carries)
         keep = [self.body.outvars[i] for i in group]
         live = needed_equations(self.body, keep)
-        offset = len(self.consts)
+        body = self.body.replace(eqns=live, outvars=keep)
 
         def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-            values = dict(zip(self.body.constvars, self.params["jaxpr"].consts, strict=True))
-            values.update(zip(self.body.invars[:offset], self.consts, strict=True))
-            values.update(zip(self.carries, self.init, strict=True))
-            values.update(zip([self.carries[i] for i in group], carry, strict=True))
-            values.update(zip(self.body.invars[offset + count :], x, strict=True))
-            read = lambda v: v.val if isinstance(v, Literal) else values[v]  # noqa: E731
-            for eqn in live:
-                out = bind(eqn.primitive, eqn.params, [read(v) for v in eqn.invars])
-                values.update(zip(eqn.outvars, out, strict=True))
-            return [read(v) for v in keep], carry
+            state = list(self.init)
+            for i, now in zip(group, carry, strict=True):
+                state[i] = now
+            run = lambda eqn, inputs: bind(eqn.primitive, eqn.params, inputs)  # noqa: E731
+            return walked(body, self.params["jaxpr"].consts, [*self.consts, *state, *x], run), carry
 
         start = [jnp.asarray(self.init[i], self.carries[i].aval.dtype) for i in group]
         last, entering = jax.lax.scan(step, start, self.xs, length=self.length)
@@ -236,52 +225,43 @@ class _Scan:
         used = {v for eqn in live for v in eqn.invars if not isinstance(v, Literal)} | {
             v for v in wanted if not isinstance(v, Literal)
         }
-        values: dict[Any, Any] = dict(zip(self.body.constvars, self.params["jaxpr"].consts, strict=True))
-        values.update(zip(self.body.invars, self.consts, strict=False))
-        for i, var in enumerate(self.carries):
-            if var in used:
-                values[var] = self._entering(i, steps)
-        for var, x in zip(self.body.invars[len(self.consts) + len(self.carries) :], self.xs, strict=True):
-            if var in used:
-                values[var] = Stepped(_along(x, steps))
-        found = _over_steps(live, wanted, values, len(steps))
+        count = len(self.carries)
+        inputs = [*self.consts, *(self._entering(i, steps) if v in used else None for i, v in enumerate(self.carries))]
+        following = zip(self.body.invars[len(self.consts) + count :], self.xs, strict=True)
+        inputs += [Stepped(_along(x, steps)) if v in used else None for v, x in following]
+        body = self.body.replace(eqns=live, outvars=wanted)
+        found = _over_steps(body, self.params["jaxpr"].consts, inputs, len(steps))
         return [
             one.array if isinstance(one, Stepped) else jnp.broadcast_to(one, (len(steps), *jnp.shape(one)))
             for one in found
         ]
 
 
-def _over_steps(eqns: Iterable[Any], wanted: list[Any], values: dict[Any, Any], count: int) -> list[Any]:
-    """The wanted variables, `Stepped` where they differ from step to step."""
+def _over_steps(jaxpr: Jaxpr, consts: Sequence[Any], given: list[Any], count: int) -> list[Any]:
+    """The outputs of a step, `Stepped` where they differ from step to step."""
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for eqn in eqns:
-        name, inputs = eqn.primitive.name, [read(v) for v in eqn.invars]
-        stepped = [isinstance(x, Stepped) for x in inputs]
-        inner = eqn.params.get("jaxpr") if name in ("jit", "pjit", "closed_call") else None
+    def step(eqn: Any, inputs: list[Any]) -> list[Any]:
+        name, stepped = eqn.primitive.name, [isinstance(x, Stepped) for x in inputs]
+        inner = called(eqn) if name in ("jit", "pjit", "closed_call") else None
         if name in INTEGERS and all(_number(x) for x in inputs):
             arrays = [np.asarray(x.array if isinstance(x, Stepped) else x) for x in inputs]
             folded = fold(eqn.primitive, eqn.params, arrays)
-            out = [Stepped(np.broadcast_to(one, (count,))) for one in folded] if any(stepped) else folded
-        elif not any(stepped):
-            out = bind(eqn.primitive, eqn.params, inputs)
-        elif isinstance(inner, ClosedJaxpr):
-            own = dict(zip(inner.jaxpr.constvars, inner.consts, strict=True))
-            own.update(zip(inner.jaxpr.invars, inputs, strict=True))
-            out = _over_steps(inner.jaxpr.eqns, list(inner.jaxpr.outvars), own, count)
-        elif name in SEQUENTIAL:
+            return [Stepped(np.broadcast_to(one, (count,))) for one in folded] if any(stepped) else folded
+        if not any(stepped):
+            return bind(eqn.primitive, eqn.params, inputs)
+        if inner is not None:
+            return _over_steps(*inner, inputs, count)
+        if name in SEQUENTIAL:
             raise WaitError
-        else:
-            out = _picked(eqn, inputs, count) if name == "dynamic_slice" else None
-            if out is None:
-                axes = tuple(0 if one else None for one in stepped)
-                arrays = [x.array if isinstance(x, Stepped) else x for x in inputs]
-                run = jax.vmap(partial(_bound, eqn), in_axes=axes, axis_size=count)
-                out = [Stepped(one) for one in run(*arrays)]
-        values.update(zip(eqn.outvars, out, strict=True))
-    return [read(v) for v in wanted]
+        out = _picked(eqn, inputs, count) if name == "dynamic_slice" else None
+        if out is not None:
+            return out
+        arrays = [x.array if isinstance(x, Stepped) else x for x in inputs]
+        axes = tuple(0 if one else None for one in stepped)
+        run = jax.vmap(partial(_bound, eqn), in_axes=axes, axis_size=count)
+        return [Stepped(one) for one in run(*arrays)]
+
+    return walked(jaxpr, consts, given, step)
 
 
 def _bound(eqn: Any, *arrays: Any) -> list[Any]:
@@ -332,15 +312,6 @@ def _joined(parts: tuple[Any, ...]) -> Any:
     pairs, shape = even.shape[0], even.shape[1:]
     woven = jnp.concatenate([odd[:pairs, None], even[:, None]], axis=1).reshape(2 * pairs, *shape)
     return jnp.concatenate([first, woven, odd[pairs:]])
-
-
-def _sources(jaxpr: Jaxpr) -> dict[Any, set[Any]]:
-    """For every variable, the inputs that it depends on."""
-    found: dict[Any, set[Any]] = {v: {v} for v in jaxpr.invars}
-    for eqn in jaxpr.eqns:
-        union: set[Any] = set().union(*(found.get(v, set()) for v in eqn.invars if not isinstance(v, Literal)))
-        found.update((v, union) for v in eqn.outvars)
-    return found
 
 
 __all__ = ["AtOnce", "scanned"]

@@ -12,6 +12,7 @@ from numpyro.primitives import Messenger
 
 from jensen._program.analysis import is_fixed
 from jensen._program.number_widths import seeded
+from jensen._program.statements import log_prob
 
 
 class Watched(Messenger):
@@ -80,8 +81,7 @@ class Watched(Messenger):
             support = msg["fn"].support
             if not msg["is_observed"] and not support.is_discrete and not is_fixed(support):
                 self.bounded.add(msg["name"])
-            term = msg["fn"].log_prob(msg["value"])
-            self.terms[msg["name"]] = term if msg["scale"] is None else msg["scale"] * term
+            self.terms[msg["name"]] = log_prob(msg)
         elif msg["type"] == "deterministic":
             self.terms[msg["name"]] = msg["value"]
 

@@ -24,7 +24,8 @@ class Site:
     last `event_dim` axes are one event; `unconstrained_shape` is the shape in R^D (latents only). `parents` are the
     latents that this site's log density depends on, itself excluded. A discrete latent has no unconstrained
     coordinates; one to be summed out lists its `values`, (K,), and `scanned` says that its first axis is the time of a
-    `scan`. A continuous latent that is `integrated` out has none either.
+    `scan`. A continuous latent that is `integrated` out has none either. `law` is the class of a NumPyro distribution,
+    without what is wrapped around it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Site:
     values: np.ndarray | None = None
     scanned: bool = False
     integrated: bool = False
+    law: type | None = None
 
     @property
     def discrete(self) -> bool:

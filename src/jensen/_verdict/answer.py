@@ -16,14 +16,13 @@ from jensen._program.structure import Structure
 
 if TYPE_CHECKING:
     from jensen._verdict.check import Report
-    from jensen._verdict.directed import Directed
     from jensen._verdict.evidence import Decomposition, Evidence
     from jensen._verdict.importance import Pool
     from jensen._verdict.labellings import Counted, View
     from jensen._verdict.moments import Agreement
     from jensen._verdict.states import Probabilities
     from jensen._verdict.surgery import Surgery
-    from jensen._verdict.tails import Tail
+    from jensen._verdict.tails import Looked
 
 CORRECTED = "Use `sample`, `summary` and `to_arviz` as they are (they are corrected by default), not q itself."
 """What to do with a usable fit."""
@@ -64,7 +63,7 @@ class AbstractAnswer(abc.ABC):
     advice: Mapping[str, str]
     _counted: tuple[Pool, Counted] | None = None
     _drawn: tuple[Pool, Draws] | None = None
-    _tails: tuple[Pool, list[tuple[Tail, Directed]]] | None = None
+    _tails: tuple[Pool, Looked] | None = None
 
     @abc.abstractmethod
     def __init__(self, target: Any, outcome: Outcome, seed: int): ...
@@ -112,13 +111,13 @@ class AbstractAnswer(abc.ABC):
             self._drawn = pool, self.draws_of(pool)
         return self._drawn[1]
 
-    def tails(self, pool: Pool, draws: Draws, seed: int) -> list[tuple[Tail, Directed]]:
+    def tails(self, pool: Pool, draws: Draws, seed: int) -> Looked:
         """Tails that fall too slowly to be known from the draws, with proposals that follow them; found once a pool."""
-        from jensen._verdict.tails import measured
+        from jensen._verdict.tails import Looked, measured
 
         if self._tails is None or self._tails[0] is not pool:
             where = self.unconstrained(pool, draws)
-            self._tails = pool, [] if where is None else measured(*where, seed)
+            self._tails = pool, Looked() if where is None else measured(*where, seed)
         return self._tails[1]
 
     @abc.abstractmethod

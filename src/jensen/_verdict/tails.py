@@ -1,7 +1,6 @@
 """Tails of single scalars, measured where no draw of q need reach."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,14 @@ MOVED = 4.0
 HEIGHTS = np.array([0.0, 0.8, 1.5, 2.4, 3.5, 5.0, 7.5, 11.0])
 """Where a tail is measured, in sd beyond the anchor; it is known if it is at `LEAST` of these."""
 LEAST = 5
-ROWS, ROWS_HEAVY, SIDES, FEWEST = 128, 32, 12, 3
-"""Sides of coordinates that are looked at, and those that are measured: the flattest."""
-EFFORT, SECONDS = 2e9, 3.0
-"""Work of all climbs, a second or two, and seconds as reckoned, that are not exceeded: fewer sides are looked at, and
-measured."""
+RAYS, FEWEST, ROWS, SIDES = 16, 8, 128, 12
+"""Sides of coordinates that a ray is followed to for each that is looked at, if there are more; sides that are looked
+at, none where these would be fewer than the least; and those that are measured: the flattest."""
+SECONDS = 1.0
+"""Seconds, as reckoned from the program, of all that is done here: half for looking, half for measuring; as many as the
+fit's own evaluations took where these are more. Fewer sides are looked at, and measured, where each is dear."""
+USUAL = STEPS // 3
+"""Steps that a climb on a slice takes."""
 SHORT = 1.1
 """A tail that is longer than that of the draws by this factor, or adds as much to a variance, gets draws of its own."""
 SMALL = 4
@@ -72,18 +74,27 @@ class _Draws:
     sd: np.ndarray
 
 
-def tails(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> list[Tail]:
-    """The tails that fall too slowly to be known from the draws (`measured`)."""
-    return [tail for tail, _ in measured(target, points, weights, seed)]
+@dataclass(frozen=True)
+class Looked:
+    """Tails that fall too slowly to be known from the draws, and what was left out since it would take too long.
+
+    Attributes:
+        tails: those that were measured. proposals: that follow them.
+        slow: the scalars of others that were not. unseen: sides of coordinates that were not looked at.
+    """
+
+    tails: list[Tail] = field(default_factory=list)
+    proposals: list[Directed] = field(default_factory=list)
+    slow: tuple[str, ...] = ()
+    unseen: int = 0
+
+    def reaching(self) -> Mixed | None:
+        """Proposals for all tails where the draws fall short of some; `None` where they do not."""
+        short = any(tail.quantile > SHORT * tail.corrected or tail.spread > SHORT - 1.0 for tail in self.tails)
+        return Mixed(tuple(self.proposals)) if short else None
 
 
-def reaching(found: Sequence[tuple[Tail, Directed]]) -> Mixed | None:
-    """Proposals for all tails where the draws fall short of some; `None` where they do not."""
-    short = any(tail.quantile > SHORT * tail.corrected or tail.spread > SHORT - 1.0 for tail, _ in found)
-    return Mixed(tuple(directed for _, directed in found)) if short else None
-
-
-def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> list[tuple[Tail, Directed]]:
+def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) -> Looked:
     """Tails that fall slowly, with proposals that follow them. The draws are half from q; `weights` sum to one.
 
     For every coordinate u_i of the unconstrained space the rest is maximised where u_i is `REACH` sd out. Where the log
@@ -94,19 +105,24 @@ def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) ->
     effective = 1.0 / max(float((weights**2).sum()), 1e-300)
     frame = Frame.of(points, weights) if effective > 2 * target.dim else None
     if frame is None:
-        return []
+        return Looked()
+    seconds = 0.5 * max(SECONDS, target.price.seconds(target.gradients + target.values, 0))
     draws = _drawn(target, points, weights)
-    coordinates, signs = _looked_at(target, frame, draws)
+    most = min(int(seconds / target.price.seconds(USUAL + RAYS, 0)), ROWS)
+    if most < min(FEWEST, 2 * target.dim):
+        return Looked(unseen=2 * target.dim)
+    coordinates, signs = _looked_at(target, frame, draws, most)
     normals = np.stack([frame.normal(i)[0] for i in coordinates])
     first = climbed(target, frame, coordinates, REACH * signs, REACH * signs[:, None] * normals)
     columns, moved = _moved(target, frame, first, draws)
     fallen = float(target.value(frame.mean[None])[0]) - first.values - widened(target, frame, first, seed)
     flat = [i for i in np.argsort(fallen) if np.isfinite(fallen[i]) and fallen[i] < ENOUGH and moved[i] > MOVED]
-    each = STEPS + 2 * target.dim + DRAWS  # the climb, the curvature of the slice, and draws of it
-    side = each * len(HEIGHTS)
-    affordable = min(EFFORT / (side * target.work), SECONDS / target.price.seconds(side, 0))
-    sides = int(np.clip(affordable, FEWEST, SIDES))
-    return _measured(target, frame, first, flat[:sides], columns, draws, seed) if flat else []
+    each = USUAL + 2 * target.dim + DRAWS  # the climb, the curvature of the slice, and draws of it
+    sides = min(int(seconds / target.price.seconds(each * len(HEIGHTS), 0)), SIDES)
+    found = _measured(target, frame, first, flat[:sides], columns, draws, seed) if flat[:sides] else []
+    left = [] if sides == SIDES else [draws.names[columns[i]] for i in flat[sides:]]
+    slow = tuple(name for name in dict.fromkeys(left) if all(name != tail.scalar for tail, _ in found))
+    return Looked([t for t, _ in found], [p for _, p in found], slow, 2 * target.dim - len(coordinates))
 
 
 def _drawn(target: Any, points: np.ndarray, weights: np.ndarray) -> _Draws:
@@ -144,15 +160,14 @@ def _columns(structure: Structure) -> list[np.ndarray]:
     return found
 
 
-def _looked_at(target: Any, frame: Frame, draws: _Draws) -> tuple[np.ndarray, np.ndarray]:
+def _looked_at(target: Any, frame: Frame, draws: _Draws, most: int) -> tuple[np.ndarray, np.ndarray]:
     """(coordinates, signs) of sides; of many those of small sites, and where the density falls least on a ray."""
-    most = ROWS_HEAVY if target.heavy else int(np.clip(EFFORT / (STEPS * target.work), ROWS_HEAVY, ROWS))
     coordinates, signs = np.repeat(np.arange(target.dim), 2), np.tile([1.0, -1.0], target.dim)
     if len(coordinates) <= most:
         return coordinates, signs
     small = np.concatenate([np.full(site.size, site.size <= SMALL) for site in target.structure.latents])[coordinates]
     order = np.flatnonzero(small)[:most]
-    rest = np.flatnonzero(~small)[: 16 * most]
+    rest = np.flatnonzero(~small)[: RAYS * most]
     rays = REACH * signs[rest, None] * np.stack([frame.normal(i)[0] for i in coordinates[rest]])
     slices = Slices(coordinates[rest], REACH * signs[rest], rays, target.value(frame.points(rays)))
     far = _moved(target, frame, slices, draws)[1] > MOVED

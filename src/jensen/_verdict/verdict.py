@@ -11,7 +11,7 @@ from jensen._core import AbstractCheck, Certificate, Finding, Outcome, Verdict
 from jensen._verdict.check import Check, Report
 from jensen._verdict.importance import Pool
 from jensen._verdict.moments import Agreement, flatten
-from jensen._verdict.tails import Tail
+from jensen._verdict.tails import Looked
 
 ESS, LEAST = 400.0, 0.5
 """Effective draws for *usable*, and the share of small pools that has to do."""
@@ -67,9 +67,9 @@ class Material:
         return self.answer.agreement(self.pool, self.draws)
 
     @functools.cached_property
-    def tails(self) -> list[Tail]:
-        """The tails that fall too slowly to be known from the draws."""
-        return [tail for tail, _ in self.answer.tails(self.pool, self.draws, self.seed)]
+    def looked(self) -> Looked:
+        """The tails that fall too slowly to be known from the draws, and what was not looked at."""
+        return self.answer.tails(self.pool, self.draws, self.seed)
 
     @property
     def clear(self) -> bool:

@@ -2,19 +2,23 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from jax.extend.core import jaxpr_as_fun
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
+from scipy import stats
 
 import jensen as jn
 from jensen._discrete import Mode
 from jensen._discrete.layout import DiscreteLayout, DiscreteSite
 from jensen._discrete.selfcheck import contradicted
 from jensen._math.precision import working
+from jensen._math.programs import quick_options
 from jensen._model import build
 from tests.models.discrete.zoo import MODELS
 
@@ -192,3 +196,27 @@ def test_the_states_of_a_scan_are_taken_as_a_chain_where_a_step_sees_the_one_bef
     assert len(tried) == 1
     assert modes(chain(False), {"y": Y}) == {"z": Mode.ROWS}
     assert len(tried) == 2
+
+
+def test_covariances_are_factorised_once_for_each_component():
+    """log Σ_k π_k N(x_n | 0, P_k⁻¹) by hand, with P_k = exp(s_k) A; no factor has an axis of rows."""
+    rows, a = np.random.default_rng(3).normal(size=(7, 2)), np.array([[2.0, 0.6], [0.6, 1.0]])
+
+    def model(x):
+        with numpyro.plate("component", 3):
+            scale = numpyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        with numpyro.plate("row", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.2, 0.3, 0.5])))
+            precision = (scale[:, None, None] * a)[z]
+            numpyro.sample("x", dist.MultivariateNormal(jnp.zeros(2), precision_matrix=precision), obs=x)
+
+    target, point = build(model, {"x": rows}, "double"), np.array([0.4, -0.7, 1.1])
+    each = [stats.multivariate_normal(np.zeros(2), np.linalg.inv(np.exp(s) * a)).pdf(rows) for s in point]
+    wanted = np.log(np.array([0.2, 0.3, 0.5]) @ np.array(each)).sum() + stats.norm.logpdf(point).sum()
+    with working("double"):
+        traced = jax.make_jaxpr(target.model.log_density)(point)
+        value = jax.jit(jaxpr_as_fun(traced), compiler_options=quick_options())(point)[0]
+    assert float(value) == pytest.approx(wanted, rel=1e-12)
+    shapes = [eqn.outvars[0].aval.shape for eqn in traced.jaxpr.eqns if eqn.primitive.name == "cholesky"]
+    assert (3, 1, 2, 2) in shapes
+    assert all(7 not in shape for shape in shapes)

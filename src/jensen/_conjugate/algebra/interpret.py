@@ -7,14 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import Literal
 
 from jensen._conjugate.algebra.arrays import is_concrete, namespace
 from jensen._conjugate.algebra.primitives import RULES, apply_rule
 from jensen._conjugate.algebra.terms import EXPLICIT
 from jensen._conjugate.algebra.value import Opaque, Value, lift
 from jensen._math.programs import needed_equations
-from jensen._program.folding import NUMPY, bind, fold, in_numpy
+from jensen._program.folding import NUMPY, bind, called, fold, in_numpy, walked
 from jensen._program.user_code import is_user_file
 
 LAZY = frozenset(NUMPY) | {"convert_element_type", "integer_pow", "select_n", "rsqrt", "stop_gradient", "copy"}
@@ -28,34 +27,20 @@ def interpret(jaxpr: Any, consts: Any, arguments: list[Value], memo: dict[Any, A
     are one object and are recognised as equal.
     """
     memo = {} if memo is None else memo
-    env: dict[Any, Value] = {}
-
-    def read(variable: Any) -> Value:
-        return lift(_literal(variable)) if isinstance(variable, Literal) else env[variable]
-
-    env.update(zip(jaxpr.constvars, (_constant(c) for c in consts), strict=True))
-    env.update(zip(jaxpr.invars, arguments, strict=True))
-    for eqn in needed_equations(jaxpr, jaxpr.outvars):
-        values = [read(v) for v in eqn.invars]
-        for variable, value in zip(eqn.outvars, _outputs(eqn, values, memo), strict=True):
-            env[variable] = value
-    return [read(v) for v in jaxpr.outvars]
+    live = jaxpr.replace(eqns=needed_equations(jaxpr, jaxpr.outvars))
+    return walked(live, consts, arguments, lambda eqn, values: _outputs(eqn, values, memo), _constant)
 
 
-def _literal(literal: Any) -> np.ndarray:
-    return np.asarray(literal.val, literal.aval.dtype)
-
-
-def _constant(const: Any) -> Value:
+def _constant(const: Any, aval: Any) -> Value:
     if isinstance(const, Value):
         return const
-    return lift(const if isinstance(const, Tracer) else np.asarray(const))
+    return lift(const if isinstance(const, Tracer) else np.asarray(const, aval.dtype))
 
 
 def _outputs(eqn: Any, values: list[Value], memo: dict[Any, Any]) -> list[Value]:
-    inner = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params), None)
-    if inner is not None and hasattr(inner, "consts") and eqn.primitive.name not in ("scan", "while", "cond"):
-        return interpret(inner.jaxpr, inner.consts, values, memo)
+    inner = called(eqn)
+    if inner is not None:
+        return interpret(*inner, values, memo)
     if all(v.is_known for v in values):
         return _known_outputs(eqn, values, memo)
     shapes = [v.aval.shape for v in eqn.outvars]

@@ -17,7 +17,7 @@ from jensen._conjugate.algebra.blocks import Block, pointed
 from jensen._conjugate.algebra.energy import Energy, Lookup, SiteTerm
 from jensen._conjugate.algebra.joint import recognise_joint
 from jensen._conjugate.algebra.recognise import recognise
-from jensen._conjugate.algebra.target import ConjugateTarget, structure_of
+from jensen._conjugate.algebra.target import ConjugateTarget, in_blocks
 from jensen._conjugate.algebra.terms import Atom, Map
 from jensen._conjugate.algebra.trace import SiteInfo
 from jensen._data.data_check import as_mapping, check_missing, check_names, convert
@@ -27,6 +27,7 @@ from jensen._math.programs import Program
 from jensen._model.missing import check_compared
 from jensen._model.program import BoundProgram
 from jensen._program.structure import Structure
+from jensen._program.structures import structure_of
 
 Moments = dict[str, Natural]
 """Block name -> mean parameters."""
@@ -222,14 +223,9 @@ def _derived(
     analysis, energy = analysed(fn, arguments, by_row)
     check_missing(arguments, _masked(analysis), known=energy.arrays)
     layout = replace(arranged(energy, analysis.sites, blocks), row_precision=row_precision)
-    arrays, fixed = analysis.divided(arguments)
-    structures: list[Structure] = []
-    jax.eval_shape(
-        lambda arrays: structures.append(structure_of(BoundProgram(fn, arrays, fixed, precision), analysis.sites)),
-        arrays,
-    )
+    structure = in_blocks(structure_of(fn, arguments)[0], analysis.sites)
     checks = Checks(analysis, precision, structure=check)
-    return _Derived(analysis, layout, structures[0], checks), energy, analysis.fixed
+    return _Derived(analysis, layout, structure, checks), energy, analysis.fixed
 
 
 def _masked(analysis: Analysis) -> set[str]:

@@ -19,12 +19,14 @@ from jensen._conjugate.algebra.energy import Energy, Lookup, SiteTerm, Skeleton,
 from jensen._conjugate.algebra.factors import site_terms
 from jensen._conjugate.algebra.model import ConjugateModel, arranged
 from jensen._conjugate.algebra.selfcheck import SupportCheck, self_check
-from jensen._conjugate.algebra.target import HybridTarget, structure_of
+from jensen._conjugate.algebra.target import HybridTarget, in_blocks
 from jensen._conjugate.algebra.trace import SiteInfo, find_sites
 from jensen._data.data_check import as_mapping, check_missing, check_names, convert
 from jensen._math.precision import Precision, working
 from jensen._model.program import BoundProgram
 from jensen._program.analysis import CONCRETE_NEEDED, is_fixed
+from jensen._program.folding import sources_of
+from jensen._program.structures import structure_of
 
 MAX_TRIED = 40
 """Latents that are tried, one by one, as the obstacle."""
@@ -169,12 +171,10 @@ def hybrid_target(
     data = as_mapping(data)
     with working(precision):
         model = build_partial(fn, data, refusal, blocks=blocks, precision=precision)
-        fixed = {k: v for k, v in convert(data, precision).items() if k not in model.arrays}
-        program, found = BoundProgram(fn, model.arrays, fixed, precision), []
-        jax.eval_shape(
-            lambda a: found.append(structure_of(BoundProgram(fn, a, fixed, precision), model.sites)), model.arrays
-        )
-    return HybridTarget(model, found[0], program)
+        arguments = convert(data, precision)
+        fixed = {k: v for k, v in arguments.items() if k not in model.arrays}
+        structure = in_blocks(structure_of(fn, arguments)[0], model.sites)
+    return HybridTarget(model, structure, BoundProgram(fn, model.arrays, fixed, precision))
 
 
 def free_fewest(
@@ -258,7 +258,7 @@ def _prepared(
         def prepare(arrays: dict[str, Any], values: dict[str, Any], run: Any = run) -> Any:
             return run(*jax.tree.leaves((arrays, {n: values[n] for n in free})))
 
-        batched = _dependent(closed.jaxpr, count)
+        batched = tuple(max(found, default=-1) >= count for found in sources_of(closed.jaxpr))
         return PartialModel(
             free,
             derivation,
@@ -273,12 +273,3 @@ def _prepared(
             precision,
         )
     raise refusal
-
-
-def _dependent(jaxpr: Any, count: int) -> tuple[bool, ...]:
-    """Which outputs depend on the inputs after the first `count`."""
-    reached = set(jaxpr.invars[count:])
-    for eqn in jaxpr.eqns:
-        if any(not hasattr(v, "val") and v in reached for v in eqn.invars):
-            reached.update(eqn.outvars)
-    return tuple(not hasattr(v, "val") and v in reached for v in jaxpr.outvars)

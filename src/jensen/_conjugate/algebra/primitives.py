@@ -10,12 +10,10 @@ from jensen._conjugate.algebra.arrays import is_concrete, namespace
 from jensen._conjugate.algebra.movement import indexed, moved, relabelled
 from jensen._conjugate.algebra.value import Opaque, Value, log_of_case, power, times, total
 from jensen._program.folding import fold
+from jensen._program.primitive_kinds import PLACING
 
 Rule: TypeAlias = Callable[[list[Value], dict[str, Any], tuple[int, ...]], Value]
 RULES: dict[str, Rule] = {}
-MOVEMENT = {"concatenate", "dynamic_slice", "dynamic_update_slice", "pad", "reshape", "rev", "scatter", "slice"}
-MOVEMENT |= {"split", "stack", "tile", "unstack"}
-"""Primitives that only move data, for the generic rule."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -182,7 +180,7 @@ def apply_rule(eqn: Any, values: list[Value]) -> list[Value]:
     name, shapes = eqn.primitive.name, [v.aval.shape for v in eqn.outvars]
     if name in RULES:
         return [RULES[name](values, eqn.params, shapes[0])]
-    if name not in MOVEMENT:
+    if name not in PLACING:
         raise Opaque(f"'{name}' applied to [{'; '.join(algebra.describe(v) for v in values if not v.is_known)}]")
 
     def run(output: int) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from numpyro.primitives import Messenger
 
 from jensen._base.errors import ModelError
 from jensen._math.programs import needed_equations
-from jensen._program.folding import walked
+from jensen._program.folding import sources_of
 from jensen._program.number_widths import seeded
 
 
@@ -233,7 +233,7 @@ def _known_carry(
     here = {k: v[0] for k, v in states.items()} | zeros
     closed = jax.make_jaxpr(lambda c, x, z: step(c, x, z)[0])(leaves, x, here)
     count, first_state = len(leaves), len(leaves) + len(jax.tree.leaves(x))
-    sources = _sources(closed.jaxpr)
+    sources = sources_of(closed.jaxpr)
     of_carry = [{i for i in found if i < count} for found in sources]
     of_state = {leaf for leaf, found in enumerate(sources) if any(i >= first_state for i in found)}
     while True:
@@ -266,16 +266,6 @@ def _known_carry(
 
     _, arrays = jax.lax.scan(advance, leaves, xs, length=scan.length)
     return _Known(kept, arrays)
-
-
-def _sources(jaxpr: Any) -> list[frozenset[int]]:
-    """For every output, the inputs that it depends on."""
-    nothing: frozenset[int] = frozenset()
-    inputs = [frozenset([i]) for i in range(len(jaxpr.invars))]
-    known = [None] * len(jaxpr.constvars)
-    return walked(
-        jaxpr, known, inputs, lambda eqn, given: [nothing.union(*given)] * len(eqn.outvars), lambda *_: nothing
-    )
 
 
 def _shifted(array: Any, step: str, scan: Scan) -> Any:

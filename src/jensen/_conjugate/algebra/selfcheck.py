@@ -13,7 +13,6 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to
-from numpyro.infer.util import compute_log_probs
 
 from jensen._base.errors import DataError, ModelError
 from jensen._conjugate.algebra.energy import Energy, Lookup, at_point
@@ -21,6 +20,7 @@ from jensen._conjugate.algebra.terms import Atom, Map
 from jensen._conjugate.algebra.trace import SiteInfo
 from jensen._program.number_widths import seeded
 from jensen._program.on_host import HostProgram
+from jensen._program.statements import log_prob
 from jensen._program.user_code import blame
 
 SEEDS = (11, 12)
@@ -42,8 +42,8 @@ class SelfCheck:
             def at(values: dict[str, Any]) -> Energy:
                 return energy(arrays, values) if energy is not None else given  # type: ignore[return-value]
 
-            program, trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
-            return outside_supports(trace, sites), _compare(program, trace, at, sites, {**arrays, **fixed})
+            trace = _traced(fn, sites, {**arrays, **fixed}, noise, seed)
+            return outside_supports(trace, sites), _compare(trace, at, sites)
 
         self.program = HostProgram(program)
 
@@ -103,7 +103,7 @@ class SupportCheck:
         self.sites = sites
 
         def program(arrays: dict[str, Any], noise: dict[str, Any], seed: Any) -> dict[str, Any]:
-            return outside_supports(_traced(fn, sites, {**arrays, **fixed}, noise, seed)[1], sites)
+            return outside_supports(_traced(fn, sites, {**arrays, **fixed}, noise, seed), sites)
 
         self.program = HostProgram(program)
 
@@ -127,24 +127,19 @@ def _states(sites: dict[str, SiteInfo], seed: int) -> dict[str, np.ndarray]:
 
 def _traced(
     fn: Callable[..., Any], sites: dict[str, SiteInfo], kwargs: dict[str, Any], noise: dict[str, Any], seed: Any
-) -> tuple[Any, Any]:
-    """(the seeded program, its trace at the point that the noise gives); discrete latents without a value are drawn."""
+) -> dict[str, Any]:
+    """The program's trace at the point that the noise gives; discrete latents without a value are drawn."""
     point = {name: jnp.asarray(u) for name, u in noise.items()}
     point |= {name: biject_to(sites[name].support)(u) for name, u in point.items() if sites[name].values is None}
-    program = seeded(fn, jax.random.key(seed))
-    return program, handlers.trace(handlers.substitute(program, data=point)).get_trace(**kwargs)
+    return handlers.trace(handlers.substitute(seeded(fn, jax.random.key(seed)), data=point)).get_trace(**kwargs)
 
 
 def _compare(
-    program: Any,
-    trace: Any,
-    energy_at: Callable[[dict[str, Any]], Energy],
-    sites: dict[str, SiteInfo],
-    kwargs: dict[str, Any],
+    trace: dict[str, Any], energy_at: Callable[[dict[str, Any]], Energy], sites: dict[str, SiteInfo]
 ) -> tuple[dict[str, Any], ...]:
     """(value of the algebra, NumPyro's log density, Σ |terms|) by site."""
     values = {name: trace[name]["value"] for name, site in sites.items() if not site.observed and not site.auxiliary}
-    expected, _ = compute_log_probs(program, (), kwargs, values, sum_log_prob=True)
+    expected = {name: jnp.sum(log_prob(site)) for name, site in trace.items() if site["type"] == "sample"}
     kinds = {name: site.values for name, site in sites.items() if site.values is not None}
     energy = energy_at(values)
     lookup = _with_shares(at_point(values, kinds), energy, [site for site in sites.values() if site.auxiliary])

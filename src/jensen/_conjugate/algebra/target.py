@@ -1,17 +1,15 @@
 """A conjugate model together with the program and data that it was derived from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpyro.distributions import biject_to
 
 from jensen._conjugate.algebra.trace import SiteInfo
 from jensen._core import AbstractTarget
 from jensen._math.precision import Precision
 from jensen._model.program import BoundProgram
-from jensen._program.analysis import feasible_trace
-from jensen._program.structure import Plate, Site, Structure
+from jensen._program.structure import Site, Structure
 
 if TYPE_CHECKING:
     from jensen._conjugate.algebra.model import ConjugateModel
@@ -80,34 +78,13 @@ class HybridTarget(AbstractTarget):
         return sum(np.size(array) for array in self.model.arrays.values()) >= HEAVY
 
 
-def structure_of(program: BoundProgram, infos: dict[str, SiteInfo]) -> Structure:
-    """Sites and plates in the form that results are shown in. To be called while tracing."""
-    sites = {}
-    for name, statement in feasible_trace(program.fn, program.kwargs).items():
-        if statement["type"] == "deterministic":
-            frames = tuple(Plate(f.name, f.dim, f.size) for f in statement.get("cond_indep_stack", ()))
-            shape = np.shape(statement["value"])
-            event_dim = max(0, len(shape) + min((p.dim for p in frames), default=-len(shape)))
-            sites[name] = Site(name, "deterministic", "Deterministic", None, shape, event_dim, frames)
-        elif name in infos:
-            sites[name] = _site(infos[name])
+def in_blocks(structure: Structure, infos: dict[str, SiteInfo]) -> Structure:
+    """The structure as coordinate ascent has it: discrete latents are not summed out, they have factors."""
+
+    def seen(site: Site) -> Site:
+        if site.name in infos:
+            site = replace(site, distribution=infos[site.name].distribution)
+        return replace(site, values=None, scanned=False, unconstrained_shape=site.shape) if site.discrete else site
+
+    sites = {name: seen(site) for name, site in structure.sites.items()}
     return Structure(sites, {p.name: p for site in sites.values() for p in site.plates})
-
-
-def _site(info: SiteInfo) -> Site:
-    kind = "latent" if not info.observed else "factor" if info.support is None else "observed"
-    free: tuple[int, ...] = ()
-    if kind == "latent":
-        free = info.shape if info.values is not None else tuple(biject_to(info.support).inverse_shape(info.shape))
-    return Site(
-        info.name,
-        kind,
-        info.distribution,
-        info.support,
-        info.shape,
-        info.event_dim,
-        info.plates,
-        free,
-        masked=info.masked,
-        data_key=info.data_key,
-    )

@@ -21,6 +21,7 @@ from jensen._data.sources import AbstractSource
 from jensen._families.exponential import Product
 from jensen._math.precision import Precision, working
 from jensen._model.program import BoundProgram
+from jensen._program.folding import sources_of
 from jensen._program.number_widths import seeded
 from jensen._program.structure import Site, Structure
 
@@ -182,15 +183,8 @@ def _shared_values(batches: Minibatches, local: set[str]) -> set[str]:
 
     closed = jax.make_jaxpr(run)((rows, inner), outer)
     count = len(jax.tree.leaves((rows, inner)))
-    found = set()
-    for i, name in enumerate(names):
-        needed = {closed.jaxpr.outvars[i]}
-        for eqn in reversed(closed.jaxpr.eqns):
-            if any(v in needed for v in eqn.outvars):
-                needed |= {v for v in eqn.invars if not hasattr(v, "val")}
-        if not needed & set(closed.jaxpr.invars[:count]):
-            found.add(name)
-    return found
+    sources = sources_of(closed.jaxpr)
+    return {name for name, found in zip(names, sources, strict=True) if min(found, default=count) >= count}
 
 
 def _kind(site: Site) -> Any:

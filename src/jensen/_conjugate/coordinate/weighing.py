@@ -26,8 +26,9 @@ EVEN = 0.5
 """Spread of the log weights, in nats, below which no other choice is tried."""
 CHOICES = 2
 KEPT = "_weigher"
-LONG = 10_000
-"""Numbers that a log density works on from which on a program for the factors alone is worth its compilation."""
+LONG, LONGER = 10_000, 4e7
+"""Numbers that a log density works on from which on a program for the factors alone is worth its compilation, and that
+all draws work on from which on a better optimised program is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,12 @@ class Weigher:
 
     @functools.cached_property
     def _program(self) -> Program:
-        return Program(functools.partial(_weighed, self.way, self.batch))
+        return Program(functools.partial(_weighed, self.way, self.batch), self._grade)
+
+    @property
+    def _grade(self) -> bool | str:
+        """How far programs are optimised."""
+        return "middle" if self.size * self._elements > LONGER else False
 
     def __call__(self, values: Any, count: int) -> tuple[np.ndarray, ...]:
         """log p(x, g), log q(g) and the log density of `wide` at `count` draws, `PILOT` of them at a time.
@@ -108,7 +114,7 @@ class Weigher:
     def conditional(self, names: tuple[str, ...], points: Any, count: int, seed: int) -> Any:
         """Draws of blocks that left, from their exact conditionals at `count` values of the others."""
         with working(self.solution.precision):
-            new = Program(functools.partial(_conditional, self.way, names, self.batch))
+            new = Program(functools.partial(_conditional, self.way, names, self.batch), self._grade)
             program = self._conditionals.setdefault(names, new)
             root = host_keys(seed, "conditionals", 1)[0]
             parts = []

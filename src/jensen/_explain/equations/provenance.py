@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from jensen._conjugate.algebra.terms import Axis
 from jensen._explain.equations.expression import (
@@ -20,7 +19,7 @@ from jensen._explain.equations.expression import (
     sum_of,
     total,
 )
-from jensen._program.folding import bind
+from jensen._program.folding import bind, called, walked
 
 Places = tuple[Expr, ...]
 """One index expression for each axis of an array."""
@@ -62,30 +61,22 @@ class Provenance:
         self.outputs = self._flatten(closed.jaxpr, closed.consts, list(closed.jaxpr.invars))
 
     def _flatten(self, jaxpr: Any, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
-        env: dict[Any, Any] = dict(zip(jaxpr.constvars, map(self._host, consts), strict=True))
-        env.update(zip(jaxpr.invars, operands, strict=True))
-
-        def read(v: Any) -> Any:
-            if isinstance(v, Literal):
-                return np.asarray(v.val, v.aval.dtype)  # type: ignore[attr-defined]
-            return env[v]
-
-        for eqn in jaxpr.eqns:
-            inner = next((eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params), None)
-            given = [read(v) for v in eqn.invars]
-            if inner is not None and hasattr(inner, "consts") and eqn.primitive.name not in ("scan", "while", "cond"):
-                env.update(zip(eqn.outvars, self._flatten(inner.jaxpr, inner.consts, given), strict=True))
-                continue
+        def step(eqn: Any, given: list[Any]) -> list[Any]:
+            inner = called(eqn)
+            if inner is not None:
+                return self._flatten(*inner, given)
+            made = []
             for i, out in enumerate(eqn.outvars):
-                name = (id(jaxpr), len(self.steps), out)
-                env[out] = key = _Variable(out.aval.shape, name)
-                self.steps[key] = Step(eqn.primitive, eqn.params, tuple(given), i)
-        return [read(v) for v in jaxpr.outvars]
+                made.append(_Variable(out.aval.shape, (id(jaxpr), len(self.steps), out)))
+                self.steps[made[i]] = Step(eqn.primitive, eqn.params, tuple(given), i)
+            return made
 
-    def _host(self, const: Any) -> Any:
+        return walked(jaxpr, consts, operands, step, self._host)
+
+    def _host(self, const: Any, aval: Any) -> Any:
         """A constant as a NumPy array; as a variable of known value where it is none (a random key)."""
         try:
-            return np.asarray(const)
+            return np.asarray(const, aval.dtype)
         except TypeError:
             variable = _Variable(np.shape(const), "constant")
             self.values[variable], self.steps[variable] = const, Step(None, {}, (), 0)

@@ -10,28 +10,24 @@ import jax
 import numpy as np
 from numpyro.distributions import biject_to
 
-from jensen._auto.auto import NEGLIGIBLE, Auto
-from jensen._auto.target import FEW as KEPT
-from jensen._auto.target import FIELD, MANY, black_box
-from jensen._auto.target import SOME as NESTED
+from jensen._auto.auto import Auto
+from jensen._auto.target import AutoTarget, black_box
 from jensen._base.alone import alone
 from jensen._base.errors import DataError, ModelError, ParameterSites
 from jensen._blackbox.recipes import planned
+from jensen._core import Step, sentences
 from jensen._data.sources import AbstractSource
 from jensen._explain.equations.render import Equations, equations
 from jensen._explain.plan.plan import Plan, Row
 from jensen._explain.plan.words import describe_chart, describe_support
 from jensen._families.native import native_product
-from jensen._gaussian.escalation import CHEAP, COMPONENTS, FEW
-from jensen._gaussian.natural_gaussian import draws_per_step
-from jensen._gaussian.richer_families import LARGEST
-from jensen._math.precision import default_precision, working
+from jensen._gaussian.escalation import movable_sites
+from jensen._math.precision import default_precision
 from jensen._model import Site, Structure, Target, build
 from jensen._model.build import with_dependencies
 from jensen._model.door import opened
 from jensen._model.native import NativeTarget
 from jensen._model.parameters import Opened, find_parameters
-from jensen._nested.noncentred import movable
 from jensen._program.contract import AbstractProgram
 from jensen._program.indices import checked
 from jensen._program.programs import as_program
@@ -90,30 +86,23 @@ def explain(
     structure = with_dependencies(target)
     if plain and not structure.observed:
         structure = _with_density(structure)
-    moved = _movable(target)
+    moved = movable_sites(target)
     rows = tuple(_row(site, site.name in moved) for site in structure.sites.values())
     observations = (
         _data_rows(target) if plain and not structure.observed else sum(_batch(site) for site in structure.observed)
     )
     found = None if plain else _equations(model, data)
-    method = _method(target, program.starts is not None, moved)
-    if found is not None and found.conjugate:
-        compared = len(found.updates) > 1 and target.dim <= Auto().dense_limit
-        method = _conjugate_method(method, compared)
-        rows = tuple(_with_factor(row, found, compared) for row in rows)
-    return Plan(name, rows, structure.dim, observations, method, structure, found)
+    blocks = len(found.updates) if found is not None and found.conjugate else 0
+    steps = Auto().steps(AutoTarget(None, target), blocks, program.starts is not None)
+    if found is not None and blocks:
+        rows = tuple(_with_factor(row, found, any(step.parts for step in steps)) for row in rows)
+    return Plan(name, rows, structure.dim, observations, (*sentences(steps), *_verdict(steps)), structure, found)
 
 
-def _conjugate_method(gaussian: tuple[str, ...], compared: bool) -> tuple[str, ...]:
-    """What `Auto` does first where every block is conjugate, and the Gaussians that it compares with, if any."""
-    first = "Coordinate ascent: every block is conjugate, and is set to its optimal factor in turn (equations below)."
-    if not compared:
-        return (first, "A verdict on the result from importance weights; see fit.check().")
-    second = (
-        f"Unless importance weights put the evidence within {NEGLIGIBLE:g} nats of that bound, a Gaussian too, kept if "
-        "its bound is higher:"
-    )
-    return (first, second, *gaussian)
+def _verdict(steps: tuple[Step, ...]) -> tuple[str, ...]:
+    """What every fit ends with."""
+    test = " and a Hamiltonian test" if any(step.parts for step in steps) else ""
+    return (f"A verdict on the result from importance weights{test}; see fit.check().",)
 
 
 def _with_factor(row: Row, found: Equations, compared: bool) -> Row:
@@ -159,7 +148,7 @@ def _discrete_plan(name: str, found: Equations) -> Plan:
         rows.append(row)
     dim = sum(s.size for s in sites.values() if s.kind == "latent" and s.name not in discrete)
     count = sum(_batch(site) for site in structure.observed)
-    method = ("The model has discrete latents: coordinate ascent updates their probabilities exactly.",)
+    method = sentences(Auto().steps(AutoTarget(None, None), max(len(found.blocks), 1)))
     return Plan(name, tuple(rows), dim, count, method, structure, found)
 
 
@@ -177,13 +166,8 @@ def _black_box_plan(name: str, target: NativeTarget, why: str, found: Equations 
     )
     dim = sum(site.size for site in structure.latents if not site.discrete)
     observations = sum(_batch(site) for site in structure.observed)
-    method = (
-        why,
-        "Black-box VI: a native factor for each latent, by stochastic gradients of the bound (jn.bbvi()). Which "
-        "gradient each factor gets is measured where the fit is long; fit.status says it.",
-        "Where all latents are discrete with at most 65536 joint states, coordinate ascent on their table instead.",
-        "A verdict on the result from importance weights; see fit.check().",
-    )
+    steps = Auto().steps(AutoTarget(None, None, target, why))
+    method = (*sentences(steps), *_verdict(steps))
     return Plan(name, rows, dim, observations, method, structure, found)
 
 
@@ -211,14 +195,6 @@ def _summing(site: Site) -> str:
     return f"summed out exactly: {states}{rows}"
 
 
-def _movable(target: Target) -> tuple[str, ...]:
-    """Sites that `auto` may take non-centred."""
-    if target.model.handled is None:
-        return ()
-    with working(target.precision):
-        return movable(target.model.handled, target.structure)
-
-
 def _update(site: Site, movable: bool) -> str:
     if site.kind == "latent" and getattr(site.support, "is_discrete", False):
         return _summing(site)
@@ -241,54 +217,3 @@ def _batch(site: Site) -> int:
 def _data_rows(target: Target) -> int:
     sizes = [leaf.shape[0] for leaf in jax.tree.leaves(target.model) if np.ndim(leaf)]
     return max(sizes, default=0)
-
-
-def _method(target: Target, initial: bool, moved: tuple[str, ...]) -> tuple[str, ...]:
-    """What `Auto` with its defaults will do, from the same numbers that it decides by."""
-    auto, dim = Auto(), target.dim
-    starts = max(2, auto.num_starts // 4) if target.heavy else auto.num_starts
-    climbs = f"{starts} climbs of the log density from different starts" + (
-        ", the first at the initial values given" if initial else ""
-    )
-    out = [
-        f"{climbs}: few, because the data are large and every evaluation costs."
-        if target.heavy
-        else f"{climbs}; the data are small, so all climb together at little more than the cost of one."
-    ]
-    if dim >= MANY and target.model.handled is not None:
-        out.insert(
-            0,
-            f"With {MANY} latents or more, groups of them that are independent given the others are looked for. Where "
-            f"at most {NESTED} others are left, the groups are integrated out for every value of these (jn.nested), "
-            f"and what follows is about the others alone. Before groups that leave more than {KEPT} the same is tried "
-            f"with {FIELD} latents or more on the real line as a field: a chain, or a map, that is nearly Gaussian "
-            "given the others.",
-        )
-    if dim > auto.dense_limit:
-        rank = min(auto.rank, dim)
-        out += [
-            f"A mean-field Gaussian on fresh draws: D = {dim} is above {auto.dense_limit}, where {dim} × {dim} "
-            "covariances become too dear.",
-            f"Then a low-rank Gaussian (rank {rank}), kept only if its bound on common draws is higher by more "
-            "than the noise.",
-        ]
-    else:
-        out += [
-            "The curvature at the highest mode, as a Gaussian start; other modes are reported by their share of the "
-            f"evidence (D = {dim} is within {auto.dense_limit}, so dense {dim} × {dim} matrices are cheap).",
-            f"A full-rank Gaussian by natural gradients, {draws_per_step(dim)} fresh symmetric draws a step, kept if "
-            "its bound on common draws is higher.",
-        ]
-    if moved:
-        out.append(
-            f"Where importance weights show a gap: a Gaussian with {', '.join(map(repr, moved))} non-centred, as far "
-            "as the data leave the effects to their prior, kept if its bound is higher."
-        )
-    if dim <= FEW and not target.heavy:
-        out.append(
-            f"Where {CHEAP} nats are missing: a mixture of up to {COMPONENTS} Gaussians fitted to importance draws."
-        )
-    if dim <= LARGEST and not target.heavy:
-        out.append("Where the verdict would be untrusted: mixtures, kept if the bound is higher.")
-    out.append("A verdict on the result from importance weights and a Hamiltonian test; see fit.check().")
-    return tuple(out)

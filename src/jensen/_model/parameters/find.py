@@ -17,11 +17,10 @@ from jensen._data.data_check import as_mapping, check_names, convert, fixings
 from jensen._math.precision import Precision, working
 from jensen._model.parameters.parameter import Parameter, Part
 from jensen._program.analysis import CONCRETE_NEEDED, feasible_trace
+from jensen._program.folding import walked
+from jensen._program.primitive_kinds import RESHAPING
 from jensen._program.supports import check_support
 from jensen._program.user_code import blame
-
-PASSED_ON = {"reshape", "broadcast_in_dim", "squeeze", "convert_element_type", "copy"}
-"""Primitives after which an array still holds the same numbers."""
 
 
 def find_parameters(
@@ -261,16 +260,15 @@ def _initial(run: Callable[..., Any], traced: dict[str, Any]) -> dict[str, Any]:
 
 def _read(jaxpr: Any, traced: dict[str, Any], skip: int, uses: list[Any]) -> dict[str, list[Any]]:
     """Argument -> the constraints of the distribution parameters that are this argument, up to its shape."""
-    owner: dict[Any, str] = {}
-    leaves = [(name, leaf) for name in sorted(traced) for leaf in jax.tree.leaves(traced[name])]
-    for (name, _), variable in zip(leaves, jaxpr.invars, strict=True):
-        owner[variable] = name
-    for eqn in jaxpr.eqns:
-        inputs = [v for v in eqn.invars if not isinstance(v, Literal)]
-        if eqn.primitive.name in PASSED_ON and len(inputs) == 1 and inputs[0] in owner:
-            owner[eqn.outvars[0]] = owner[inputs[0]]
+    names = [name for name in sorted(traced) for _ in jax.tree.leaves(traced[name])]
+
+    def step(eqn: Any, given: list[Any]) -> list[Any]:
+        entering = [name for name, v in zip(given, eqn.invars, strict=True) if not isinstance(v, Literal)]
+        return [entering[0] if eqn.primitive.name in RESHAPING and len(entering) == 1 else None] * len(eqn.outvars)
+
+    owners = walked(jaxpr, [None] * len(jaxpr.constvars), names, step, lambda *_: None)
     found: dict[str, list[Any]] = {}
-    for variable, constraint in zip(jaxpr.outvars[skip:], uses, strict=True):
-        if not isinstance(variable, Literal) and variable in owner:
-            found.setdefault(owner[variable], []).append(constraint)
+    for owner, constraint in zip(owners[skip:], uses, strict=True):
+        if owner is not None:
+            found.setdefault(owner, []).append(constraint)
     return found

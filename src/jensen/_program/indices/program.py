@@ -31,6 +31,7 @@ from jensen._program.indices.states import SITES, Choice, impossible, known_rang
 from jensen._program.indices.walk import Lookup, Walk
 from jensen._program.number_widths import seeded
 from jensen._program.programs import as_program
+from jensen._program.statements import log_prob
 from jensen._program.static_arguments import signature
 
 MOST = 64
@@ -248,8 +249,7 @@ def _sites(
         if site["type"] == "sample":
             try:
                 with jax.named_scope(f"{OBSERVED}{site['name']}|{_kind(site['fn'])}"):
-                    term = site["fn"].log_prob(site["value"])
-                    found.append(term if site["scale"] is None else site["scale"] * term)
+                    found.append(log_prob(site))
             except CONCRETE_NEEDED:
                 raise
             except Exception:  # labels that are no whole numbers, say: the analysis names them

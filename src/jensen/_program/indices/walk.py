@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Literal
 
-from jensen._program.folding import LOOPS, called
+from jensen._program.folding import called
 from jensen._program.indices.known import Known, LaterError, constant
 from jensen._program.indices.loops import Turns, entering
 from jensen._program.indices.needed import Needed, index_inputs
 from jensen._program.indices.primitives import computed
+from jensen._program.primitive_kinds import LOOPS
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jensen._core import AbstractCheck, Finding
-from jensen._verdict.tails import Tail
+from jensen._verdict.tails import Looked, Tail
 from jensen._verdict.verdict import Material
 
 FACTOR = 1.3
@@ -26,7 +26,9 @@ class Tails(AbstractCheck):
     def measure(self, material: Material) -> Iterator[Finding]:
         """Nothing where no tail is so heavy that draws might miss it."""
         yield from _endless(material)
-        found = material.tails
+        looked = material.looked
+        yield from _left(looked)
+        found = looked.tails
         if not found:
             return
         pool = material.pool
@@ -66,9 +68,21 @@ def _endless(material: Material) -> Iterator[Finding]:
         yield Finding(title, len(lost), "reported", True, "", note=note, remedy=REMEDY)
 
 
+def _left(looked: Looked) -> Iterator[Finding]:
+    """What would have taken longer than the fit."""
+    if looked.slow:
+        note = (
+            f"The density falls slowly in {_names(list(looked.slow))}; to measure these tails would take longer than "
+            "the fit did, so that nothing is said of their means, sds and quantiles far out."
+        )
+        yield Finding("tails that fall slowly, not measured", len(looked.slow), "reported", True, "", note=note)
+    if looked.unseen:
+        yield Finding("sides of coordinates not looked at for tails", looked.unseen, "reported", True, "")
+
+
 def without_variance(material: Material) -> set[str]:
     """The scalars whose variance is not finite, as `_moments` says of them."""
-    return {tail.scalar for tail in material.tails if tail.index <= 2.0 * MARGIN}
+    return {tail.scalar for tail in material.looked.tails if tail.index <= 2.0 * MARGIN}
 
 
 def _quantile(found: list[Tail], which: str, effective: float, blocks: str) -> Finding:
