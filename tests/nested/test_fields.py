@@ -121,7 +121,7 @@ def test_counts_along_a_walk_against_a_filter(level):
 def test_more_draws_bring_counts_along_a_walk_nearer_to_the_filter(level):
     points = np.array([[-2.5], [-1.2], [-0.5]])
     exact = [_filtered(v) for v in points[:, 0]]
-    np.testing.assert_allclose(level.finer().finer().value(points), exact, atol=0.03)
+    np.testing.assert_allclose(level.finer(8.0 / 3.0).value(points), exact, atol=0.03)
 
 
 def test_the_pattern_of_a_chain_and_of_a_map_is_found():

@@ -21,7 +21,7 @@ from jensen._amortised.model import RowTarget, row_target
 from jensen._amortised.row_estimator import Learned, RowEstimator
 from jensen._base.errors import OptionError, nearest
 from jensen._bounds import ELBO, Weighted
-from jensen._core import AbstractAlgorithm, AbstractBound, Certificate, Estimates, Outcome
+from jensen._core import AbstractAlgorithm, AbstractBound, Certificate, Estimates, Outcome, Progress, relayed
 from jensen._core.algorithm import Run
 from jensen._families import FullRank, MeanField
 from jensen._math.noise import symmetric_draws
@@ -191,14 +191,12 @@ class AmortisedVI(AbstractAlgorithm):
             watch = Watch(target, learned)
             options = (most, self.tolerance, bool(target.held))
             climb = ascend(steps, learned, lambda x: bound(x.q, x.parameters), watch, *options)
-            while True:
-                try:
-                    item = next(climb)
-                except StopIteration as stop:
-                    found = stop.value
-                    break
-                written: Any = item.q
-                yield replace(item, q=partial(self._outcome, target, written, False, "", Certificate()))
+
+            def written(item: Progress) -> Progress:
+                q: Any = item.q
+                return replace(item, q=partial(self._outcome, target, q, False, "", Certificate()))
+
+            found = yield from relayed(climb, written)
             certificate = Certificate(
                 epochs=found.epochs,
                 gain_per_row=found.gain,

@@ -51,13 +51,7 @@ def escalate(target: NativeTarget, first: Outcome, seed: int, eager: bool) -> Ge
             status=f"{first.status} Importance weights show {found.gap:.2g} nats between this bound and the evidence; "
             "jn.hvm() lets latents depend on each other, which takes long for so many.",
         )
-    run = method.run(target, seed)
-    while True:
-        try:
-            yield next(run)
-        except StopIteration as stop:
-            other = stop.value
-            break
+    other = yield from method.run(target, seed)
     how = f"a prior for each row of '{method.plate}'" if method.plate else f"{type(other.q.prior).__name__} prior"
     tried = measured(target, other.q, f"hierarchical, {how}", seed, other.converged)
     better = tried.beats(found)

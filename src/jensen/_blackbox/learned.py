@@ -13,7 +13,7 @@ import numpy as np
 from jensen._ascent.moves import PLAIN, AbstractMove
 from jensen._base.errors import ModelError
 from jensen._base.typing import Array, PRNGKey, Scalar
-from jensen._core import AbstractBound, AbstractTarget, Estimates, Outcome, Progress
+from jensen._core import AbstractBound, AbstractTarget, Estimates, Outcome, Progress, relayed
 from jensen._core.algorithm import Run
 from jensen._data.data_check import as_mapping
 from jensen._math.precision import Precision, float_type, working
@@ -128,14 +128,12 @@ class LearnedTarget(AbstractTarget):
 
     def reported(self, run: Run) -> Generator[Progress, None, Outcome]:
         """The run with q and parameters apart in what it reports and returns."""
-        while True:
-            try:
-                item = next(run)
-            except StopIteration as stop:
-                return self.outcome(stop.value)
+
+        def apart(item: Progress) -> Progress:
             known = isinstance(item.q, Together)
-            written = partial(self.outcome, Outcome(item.q, False, "")) if known else None
-            yield replace(item, q=written)
+            return replace(item, q=partial(self.outcome, Outcome(item.q, False, "")) if known else None)
+
+        return self.outcome((yield from relayed(run, apart)))
 
 
 def learned_target(

@@ -13,10 +13,10 @@ from numpyro.distributions import biject_to
 from jensen._base.errors import ModelError, OptionError, nearest
 from jensen._conjugate.algebra import ConjugateTarget, conjugate_target
 from jensen._conjugate.coordinate.ascent import Ascent
-from jensen._conjugate.coordinate.climb import Climb, climb
+from jensen._conjugate.coordinate.climb import climb
 from jensen._conjugate.coordinate.fit import ConjugateFit, finished
 from jensen._conjugate.coordinate.solution import Solution
-from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress
+from jensen._core import AbstractAlgorithm, Certificate, Outcome, Progress, driven, relayed
 from jensen._core.algorithm import Run
 from jensen._math.precision import Precision, working
 from jensen._program.indices import checked
@@ -106,13 +106,7 @@ class Naive(AbstractAlgorithm):
                 return {name: maps[name](u) if name in maps else u for name, u in unravel(point).items()}
 
             steps = climb(lambda u: bound(params(u), **(data or {})), flat, self.max_steps, self.tolerance)
-            history: list[float] = []
-            while True:
-                try:
-                    history.append(next(steps)[1])
-                except StopIteration as stop:
-                    found: Climb = stop.value
-                    break
+            history, found = driven(relayed(steps, lambda at: at[1]))
             _check_start(history[0], "Start elsewhere, or look for a logarithm of a negative number in it.")
             values = np.array(history)
             if found.unbounded:
@@ -155,15 +149,15 @@ class Naive(AbstractAlgorithm):
             return jnp.where(inside, model.expected_log_joint(moments) + q.entropy(), -jnp.inf)
 
         steps = climb(bound, flat, self.max_steps, self.tolerance)
-        for step in count():
-            try:
-                point, value = next(steps)
-            except StopIteration as stop:
-                found: Climb = stop.value
-                break
+        number = count()
+
+        def told(at: tuple[np.ndarray, float]) -> Progress:
+            (point, value), step = at, next(number)
             if step == 0:
                 _check_start(value, "Rescale the data, or give other starting values.")
-            yield Progress("ascent", step, value, Solution(unravel(jnp.asarray(point)), {}, target))
+            return Progress("ascent", step, value, Solution(unravel(jnp.asarray(point)), {}, target))
+
+        found = yield from relayed(steps, told)
         elbo = float("nan") if found.unbounded else found.value
         q = Solution(unravel(jnp.asarray(found.point)), {}, target)
         return Outcome(q, found.converged, found.status, Certificate(elbo=elbo))

@@ -12,6 +12,7 @@ from jensen._core.estimator import AbstractEstimator
 from jensen._core.family import AbstractDensity, AbstractFamily, AbstractReparameterised, Draw
 from jensen._core.model import AbstractBijection, AbstractModel, total
 from jensen._core.rule import AbstractRule
+from jensen._core.runs import driven, relayed
 from jensen._core.steps import Step, sentences, walk
 from jensen._core.target import AbstractTarget
 
@@ -35,6 +36,8 @@ __all__ = [
     "Progress",
     "Step",
     "Verdict",
+    "driven",
+    "relayed",
     "sentences",
     "total",
     "walk",

@@ -23,17 +23,18 @@ STEPS, PRIOR = 15, 20.0
 """EM steps in a round, and the weight of the first scatter in every component's, in draws."""
 
 
-def adapted(target: Target, start: FullRank, count: int, seed: int) -> Mixture:
+def adapted(target: Target, start: FullRank, count: int, seed: int, values: float = np.inf) -> Mixture:
     """A mixture of `count` components that covers the posterior around `start`.
 
     Rounds go on until most draws are effective. Cost: max(1024, 256 d) values of the log density in each round, and
-    8192 in the last, or as many as the account of work affords.
+    8192 in the last, or as many as the account of work affords; of rounds, as many as ask for no more `values`.
     """
     rng = np.random.default_rng([seed, 53])
     scatter = start.covariance()
     means, factors, logs = np.asarray(start.loc, float)[None], np.linalg.cholesky(scatter)[None], np.zeros(1)
     size = max(DRAWS, PER_COORDINATE * target.dim)
-    rounds = int(np.clip(EFFORT / (size * target.work), ROUNDS, MOST))
+    afforded = min(EFFORT / target.work, values - LAST)
+    rounds = int(np.clip(afforded / size, ROUNDS, MOST))
     most, settled = max(size, int(min(LAST, EFFORT / target.work))), False
     for index in range(rounds):
         last = settled or index == rounds - 1

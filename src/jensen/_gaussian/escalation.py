@@ -9,7 +9,7 @@ import numpy as np
 
 from jensen._core import Certificate, Outcome, Progress, Step, walk
 from jensen._families import AbstractGaussian, FullRank, Mixture
-from jensen._gaussian import noncentring, richer_families, trajectories
+from jensen._gaussian import account, noncentring, richer_families, trajectories
 from jensen._gaussian.adaptive import adapted
 from jensen._gaussian.family_comparison import Measured, measure
 from jensen._gaussian.noncentring import Fit
@@ -118,7 +118,8 @@ def _importance(work: Work) -> Walk:
     if kept.gap > CHEAP and _few(target):
         yield Progress("importance draws", 0, kept.bound, outcome.q)
         count = COMPONENTS if target.dim <= SMALL else COMPONENTS // 2  # each scatter has d (d + 1) / 2 numbers
-        mixture = adapted(target, around, count, work.seed)
+        values = account.left(target) / target.price.seconds(1, 0)
+        mixture = adapted(target, around, count, work.seed, values)
         name = noncentring.named(f"mixture of {count} by importance draws", target)
         mixed = measure(target, name, mixture, work.seed)
         work.tried.append(mixed)

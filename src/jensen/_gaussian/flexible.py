@@ -13,7 +13,7 @@ import numpy as np
 from jensen._ascent import moves
 from jensen._base.typing import leaf
 from jensen._bounds import ELBO
-from jensen._core import Progress
+from jensen._core import Progress, relayed
 from jensen._estimators import StickingTheLanding, Stratified
 from jensen._families import AbstractGaussian, FullRank, Mixture
 from jensen._families.location_scale import reparameterised
@@ -89,7 +89,11 @@ def ascend(
             phase=phase,
             patience=2,
         )
-        fit = yield from _unscaled(run, shift, factor)
+
+        def unscaled(item: Any) -> Progress:  # written down only when asked for
+            return dataclasses.replace(item, q=lambda q=item.q: q.linear(shift, factor))
+
+        fit = yield from relayed(run, unscaled)
     target.gradients += view.gradients * strata
     return dataclasses.replace(fit, q=fit.q.linear(shift, factor))
 
@@ -98,16 +102,6 @@ def seconds(target: Target, components: int) -> float:
     """What `CHUNK` steps of a mixture take: its own densities, a component's draws at all others, and the target's."""
     draws = 8 * components * CHUNK
     return target.price.seconds(draws, CHUNK) + 3.0 * MULTIPLIED * draws * components * target.dim**2
-
-
-def _unscaled(run: Any, shift: np.ndarray, factor: np.ndarray) -> Any:
-    """The reports with q in the model's own coordinates, written down only when asked for."""
-    while True:
-        try:
-            item = next(run)
-        except StopIteration as stop:
-            return stop.value
-        yield dataclasses.replace(item, q=lambda q=item.q: q.linear(shift, factor))
 
 
 def mixture_from(parts: list[FullRank], log_weights: np.ndarray, count: int, seed: int) -> Mixture:

@@ -4,17 +4,15 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from jensen._core import Outcome, Progress
+from jensen._core import Outcome, Progress, relayed
 
 T = TypeVar("T")
 
 
 def on_target(target: Any, run: Generator[Progress, None, T]) -> Generator[Progress, None, T]:
     """The same run; where it is interrupted, the outcome knows its target."""
-    while True:
-        try:
-            item = next(run)
-        except StopIteration as stop:
-            return stop.value
-        partial = None if item.q is None else lambda q=item.q: Outcome(q, False, "", target=target)
-        yield replace(item, q=partial)
+
+    def known(item: Progress) -> Progress:
+        return replace(item, q=None if item.q is None else lambda q=item.q: Outcome(q, False, "", target=target))
+
+    return (yield from relayed(run, known))

@@ -17,7 +17,7 @@ from jensen._conjugate.coordinate.refusals import no_maximum
 from jensen._conjugate.coordinate.solution import solution
 from jensen._conjugate.coordinate.starts import random_start
 from jensen._conjugate.svi import SVI
-from jensen._core import Certificate, Estimates, Outcome, Progress
+from jensen._core import Certificate, Estimates, Outcome, Progress, relayed
 from jensen._core.algorithm import Run
 from jensen._families.exponential import AtMode
 
@@ -98,13 +98,9 @@ def run_batches(
     """
     init = {} if _same_for_all(target.model, initial) else initial
     written, steps = partial(_so_far, target.model, close, kinds), svi.run(target, seed, init)
-    while True:
-        try:
-            item = next(steps)
-        except StopIteration as stop:
-            found: Outcome = stop.value
-            break
-        yield replace(item, q=None if item.q is None else partial(written, item.q))
+    found: Outcome = yield from relayed(
+        steps, lambda item: replace(item, q=None if item.q is None else partial(written, item.q))
+    )
     last = written(lambda: found.q)
     names = ", ".join(map(repr, kinds))
     kind = "EM" if last.estimates is not None and last.estimates.exact else "Variational EM"
@@ -124,17 +120,17 @@ def _watched(
     """The climb and the parameters' start, a failure being put down to one that has run away where there is one."""
     start: Values | None = None
     last: Any = None
+
+    def noted(item: Progress) -> Progress:
+        nonlocal last
+        last = item.q
+        return replace(item, q=partial(written, last))
+
     try:
         state = ascent.given(rng, initial) if initial else cavi._started(ascent, rng)[0]
         start = {**parameter_values(target.model, state), **initial}
         climb = cavi.climbed(ascent, state, target, rng)
-        while True:
-            item = next(climb)
-            last = item.q
-            yield replace(item, q=partial(written, last))
-    except StopIteration as stop:
-        assert start is not None  # it is known before the climb begins
-        return (*stop.value, start)
+        return (*(yield from relayed(climb, noted)), start)
     except JensenError as error:
         away = None if last is None or start is None else _runaway(target.model, start, last().naturals)
         if away is None:
@@ -219,12 +215,12 @@ def _expectation(
         yield Progress("ascent", state.sweeps + 1, begun.elbo)
         return (ascent, begun), True
     climb = cavi._to_convergence(ascent, begun, known)
-    while True:
-        try:
-            item = next(climb)
-        except StopIteration as stop:
-            return (ascent, stop.value[0]), stop.value[1]
-        yield replace(item, step=item.step + state.sweeps, q=partial(_at_estimates, item.q, known, estimates))
+
+    def after(item: Progress) -> Progress:
+        return replace(item, step=item.step + state.sweeps, q=partial(_at_estimates, item.q, known, estimates))
+
+    end, settled = yield from relayed(climb, after)
+    return (ascent, end), settled
 
 
 def _at_estimates(q: Any, known: ConjugateTarget, estimates: Estimates) -> Outcome:

@@ -16,7 +16,7 @@ from jensen._auto.target import AutoTarget
 from jensen._base.errors import ModelError
 from jensen._base.typing import leaf
 from jensen._conjugate.coordinate.refusals import no_maximum
-from jensen._core import AbstractAlgorithm, Certificate, Estimates, Outcome, Progress
+from jensen._core import AbstractAlgorithm, Certificate, Estimates, Outcome, Progress, relayed
 from jensen._core.algorithm import Run
 from jensen._families import FullRank, MeanField
 from jensen._gaussian.advi import ADVI
@@ -293,12 +293,11 @@ def _so_far(
 
 def _given(run: Run, estimates: Estimates, target: Any) -> Run:
     """A method's own run at given parameters, with them in everything that it reports."""
-    while True:
-        try:
-            item = next(run)
-        except StopIteration as stop:
-            return stop.value
-        yield replace(item, q=None if item.q is None else partial(_with, item.q, estimates, target))
+
+    def given(item: Progress) -> Progress:
+        return replace(item, q=None if item.q is None else partial(_with, item.q, estimates, target))
+
+    return (yield from relayed(run, given))
 
 
 def _with(q: Any, estimates: Estimates, target: Any) -> Outcome:

@@ -16,6 +16,9 @@ RUNAWAY = 1e12
 RAN_AWAY = "ran away: the function has no maximum in reach"
 TRIALS, ENOUGH = 40, 12
 """Trial points of a line search, and after how many one that rises is taken although the slope is still steep there."""
+TOLD, LITTLE = 1e-4, 0.05
+"""The predicted rise in nats below which a climb has converged if `ENOUGH` points do not rise: what is left is the
+error of the values; and the rise, in tolerances, that the way left of a line search is to promise for it to go on."""
 
 
 @dataclass
@@ -94,10 +97,11 @@ def maximise(
     """Maximise from every start (rows of `starts`), yielding the paths at the start and after each common step.
 
     A start has converged when the predicted further rise, gᵀH⁻¹g/2, falls below `tolerance` nats (relative to the
-    rounding error of the value, `eps` being that of the arithmetic), and stops when no representable step rises any
-    more. The prediction is only as good as the curvature learned on the way: a caller who needs a certificate takes
-    Newton steps from there. Step lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013); no
-    trial moves a coordinate by more than `reach`, for functions that may take forever far away.
+    rounding error of the value, `eps` being that of the arithmetic), or where values cannot tell it from none (those of
+    integrals have errors of their own), and stops when no representable step rises any more. The prediction is only as
+    good as the curvature learned on the way: a caller who needs a certificate takes Newton steps from there. Step
+    lengths satisfy the weak Wolfe conditions by bisection (Lewis and Overton 2013); no trial moves a coordinate by more
+    than `reach`, for functions that may take forever far away.
     """
     values, gradients = evaluate(starts)
     paths = [Path([x], [float(v)], [g]) for x, v, g in zip(starts, values, gradients, strict=True)]
@@ -141,9 +145,10 @@ def _line_search(
         longest = np.array([reach / np.abs(d).max() for d in directions])
     length = np.minimum(length, longest)
     risen: dict[int, tuple[np.ndarray, float, np.ndarray]] = {}
+    stuck: list[int] = []
     for attempt in range(1, TRIALS + 1):
         if not pending:
-            return
+            break
         trial = np.stack([paths[i].points[-1] + length[i] * directions[i] for i in pending])
         values, gradients = evaluate(trial)
         left = []
@@ -158,14 +163,20 @@ def _line_search(
             else:
                 paths[i].accept(point, float(value), gradient)
                 continue
-            if attempt >= ENOUGH and i in risen:
+            little = length[i] * slopes[i] < LITTLE * tolerance
+            if i in risen and (little or attempt >= ENOUGH):
                 paths[i].accept(*risen[i])
+                continue
+            if little or (attempt >= ENOUGH and slopes[i] < TOLD):
+                stuck.append(i)
                 continue
             length[i] = 0.5 * (low[i] + high[i]) if np.isfinite(high[i]) else min(2.0 * low[i], longest[i])
             left.append(i)
         pending = left
-    for i in pending:
-        if paths[i]._pairs:
+    for i in pending + stuck:
+        if slopes[i] < TOLD:
+            paths[i].converged, paths[i].stopped = True, "converged, as far as values tell"
+        elif paths[i]._pairs:
             paths[i].forget()  # once more along the plain gradient before giving up
         else:
             paths[i].stopped = "no step along the gradient rises"

@@ -9,8 +9,8 @@ from jensen._math.reckoning import CALL, NUMBER, Price
 from jensen._math.surface import Surface
 from jensen._nested.target import NestedTarget
 
-ARRAYS = ("centre", "factor", "points", "values", "slopes", "low")
-NUMBERS = ("constant", "length", "nugget", "scale", "reach")
+ARRAYS = ("centre", "factor", "points", "values", "slopes", "lengths", "low")
+NUMBERS = ("constant", "nugget", "scale", "reach")
 
 
 class EmulatedTarget(NestedTarget):

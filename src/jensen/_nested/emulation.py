@@ -24,8 +24,8 @@ FEWEST = 4
 """Points at which the surface is checked in a round, at least; as many are chosen where it is least known."""
 NEAR, EACH = 15.0, 2.0
 """Nats below the highest, and for each coordinate besides, within which values tell the surface."""
-AXES = 4.0
-"""Distance in sd at which every coordinate is looked at in the end."""
+AXES, AROUND = 4.0, 1.5
+"""Distance in sd at which every coordinate is looked at in the end, and at first where the posterior is known."""
 STEP, TRIES, WIDEST = 0.3, 4, 3.0
 """Distance in sd over which the curvature at the mode is taken, and how often; the sd of a coordinate at first."""
 SOUND, MOST, ALL = 0.8, 5.0, 0.5
@@ -37,11 +37,12 @@ DRAWS, PASSES, EFFECTIVE = 1024, 4, 64
 
 
 class Known:
-    """Values and gradients so far, and the centre and scale of the surface through them."""
+    """Values and gradients so far, the centre and scale of the surface through them, and those of the posterior."""
 
     def __init__(self, target: NestedTarget):
         self.target, self.points, self.values = target, np.zeros((0, target.dim)), np.zeros(0)
-        self.gradients, self.metric, self.off = self.points, (self.points, self.points), np.inf
+        self.gradients, self.off = self.points, np.inf
+        self.metric = self.spread = (self.points, self.points)
 
     def add(self, points: np.ndarray, values: np.ndarray, gradients: np.ndarray) -> None:
         """Values that others have asked for."""
@@ -55,6 +56,18 @@ class Known:
         self.add(points, values, gradients)
         return values, gradients
 
+    def again(self, target: NestedTarget) -> "Known":
+        """What another density of about the same posterior is there: its values at the centre and along the axes."""
+        other = Known(target)
+        other.metric = other.spread = centre, factor = self.spread
+        other.at(np.concatenate([centre[None], centre + AROUND * factor.T, centre - AROUND * factor.T]))
+        return other
+
+    def draws(self, count: int, seed: int) -> np.ndarray:
+        """Of the Gaussian of centre and scale."""
+        centre, factor = self.spread
+        return centre + np.random.default_rng([seed, 71]).normal(size=(count, len(centre))) @ factor.T
+
     def full(self) -> bool:
         """Whether more values would cost more than they save."""
         return self.values.size * (1 + self.target.dim) > LARGEST
@@ -66,54 +79,58 @@ class Known:
     def surface(self) -> Surface:
         """Through all values that matter, away from the places of those that do not."""
         sound = np.isfinite(self.values) & np.isfinite(self.gradients).all(axis=1)
-        near = sound & (self.values > self.values[sound].max() - NEAR - EACH * self.target.dim)
+        near = sound & (self.values >= self.values[sound].max() - NEAR - EACH * self.target.dim)
         known = self.points[near], self.values[near], self.gradients[near]
         return Surface.fitted(*known, *self.metric, self.points[~near])
 
 
-def followed(target: NestedTarget, seed: int, starts: int) -> Generator[Progress, None, Known | None]:
-    """What tells a surface that is within `OFF` nats over the posterior; `None` where few values do not do.
-
-    Climbs find the mode, and differences of gradients its curvature. Then rounds of evaluations, at draws of what the
-    surface says is the posterior and at those of them where it is least known (Acerbi 2018 has the idea; gradients are
-    known here besides), until values at draws that it has not seen are as it says.
-    """
+def located(target: NestedTarget, seed: int, starts: int) -> Generator[Progress, None, Known | None]:
+    """The mode by climbs, and the curvature there by differences of gradients; `None` where there are several modes."""
     paths = yield from climb(target, seed, starts)
-    top = paths[0]
     known = Known(target)
     for path in paths:
         known.add(np.stack(path.points), np.asarray(path.values), np.stack(path.gradients))
-    factor = _curvature(known, top)
+    factor = _curvature(known, paths[0])
     if factor is None or _apart(paths, factor):
         return None
-    centre, highest = top.best[0], top.best[1]
-    check_integral(target, centre, factor)
+    known.metric = known.spread = (paths[0].best[0], factor)
+    check_integral(target, *known.metric)
     if not target.heavy:
-        check_edge(target, centre, factor, True)
-    rng = np.random.default_rng([seed, 67])
-    count, known.metric = max(FEWEST, target.dim), (centre, factor)
+        check_edge(target, *known.metric, True)
+    return known
+
+
+def followed(known: Known, seed: int) -> Generator[Progress, None, bool]:
+    """Whether what is known comes to tell a surface that is within `OFF` nats over the posterior.
+
+    Rounds of evaluations at draws of what the surface says is the posterior, at those of them that weigh most and at
+    those where it is least known (Acerbi 2018 has the idea; gradients are known here besides), until values at draws
+    that it has not seen are as it says.
+    """
+    rng, (centre, factor) = np.random.default_rng([seed, 67]), known.metric
+    count = max(FEWEST, known.target.dim)
     for index in range(ROUNDS):
         if known.full():
-            return None
+            return False
         try:
             surface = known.surface()
         except LinAlgError:
-            return None
+            return False
         draws, weights, centre, factor, many = _posterior(surface, centre, factor, rng)
         further = weights**FURTHER / np.sum(weights**FURTHER)
         rows = rng.choice(len(draws), 2 * count + POOL, p=further)
         fresh, pool = draws[rows[: 2 * count]], draws[rows[2 * count :]]
         values, _ = known.at(np.concatenate([fresh, _least_known(surface, pool, count)]))
         if not np.isfinite(values).mean() > SOUND:
-            return None
+            return False
         told, shares = surface.value_and_grad(fresh)[0], (weights / further)[rows[: 2 * count]]
         off = varies(values[: 2 * count] - told, shares)
-        yield Progress("surface", index, highest, None, f"off by {off:.2g} nats")
+        yield Progress("surface", index, float(known.values.max()), None, f"off by {off:.2g} nats")
         if off < OFF and many:
             known.at(_far_along(centre, factor))
-            known.off = off
-            return known
-    return None
+            known.off, known.spread = off, (centre, factor)
+            return True
+    return False
 
 
 def _far_along(centre: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -164,11 +181,12 @@ def _curvature(known: Known, path: lbfgs.Path) -> np.ndarray | None:
 
 
 def _apart(paths: list[lbfgs.Path], factor: np.ndarray) -> bool:
-    """Whether climbs have ended at another place that matters."""
+    """Whether climbs have ended at another place that matters, where no Newton step leads back from."""
     point, value, _ = paths[0].best
     dim = len(point)
     for path in paths[1:]:
-        distance = float(np.linalg.norm(linalg.solve_lower(factor, path.best[0] - point)))
+        end, _, gradient = path.best
+        distance = float(np.linalg.norm(linalg.solve_lower(factor, end - point) + factor.T @ gradient))
         if distance > 5.0 + np.sqrt(dim) and path.best[1] > value - NEAR and path.converged:
             return True
     return False

@@ -1,5 +1,6 @@
 """The density of θ with a field integrated out, as the host sees it, and what speaks against its integrals."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,8 +21,10 @@ LONG = 8e6
 """Data values of one evaluation from which on programs are worth being compiled well."""
 AT_ONCE = 16
 """Points of one call at most: draws are padded to them."""
-MORE = 4
-"""Times as many draws where they are too few."""
+STREAMS, FEWEST = 4, 4
+"""Sets of draws by which their error is told, each at so much less of the θ; these at least."""
+MORE, SPARE = (1.5, 16.0), 1.5
+"""Times as many draws where they are too few, at least and at most; by how much smaller than asked their error is."""
 FAR, AWAY, STEEPER = 3.0, 6, 2.0
 """How many sd from the field's mode another is sought, at most; distances that are looked at; by how much more than a
 Gaussian's the log density may fall there."""
@@ -42,6 +45,7 @@ class FieldTarget(NestedTarget):
     """A target whose field's mode is followed from one θ to the next."""
 
     model: FieldModel  # type: ignore[assignment]
+    allowed: float = 0.1  # of a mean, no more than a tenth of its sd
     how: str = "by a Gaussian at its mode and draws of what that misses"
 
     def weigh(self, rows: int) -> "FieldTarget":
@@ -90,20 +94,32 @@ class FieldTarget(NestedTarget):
         return self._programs["draws"]
 
     @property
+    def model_of_draws(self) -> FieldModel:
+        """Without the draws that tell integrals, however many: one program serves all."""
+        return dataclasses.replace(self.model, noise=np.asarray(self.model.noise)[:, :0])
+
+    @property
     def shareable(self) -> bool:
         """A field has no groups."""
         return False
 
-    def finer(self) -> "FieldTarget":
-        """The same density with four times the draws."""
-        return self._with(noise=noise(self.model.noise, MORE, 0)).weigh(self.rows)
+    def finer(self, times: float = 2.0) -> "FieldTarget":
+        """The same density with as many more draws as make its error so many times smaller, and some to spare."""
+        more = float(np.clip((SPARE * times) ** 2, *MORE))
+        return self._with(noise=noise(self.model.noise, more, 0)).weigh(self.rows)
 
     def error(self, points: np.ndarray) -> float:
-        """Standard deviation over these θ of the log density that is owed to which draws there are, in nats."""
+        """Standard deviation over some of these θ of the log density that is owed to which draws there are, in nats.
+
+        What draws make of it changes with θ along one direction or two: other draws say more than other θ.
+        """
         if self.model.order.quadratic:
             return 0.0
-        here, other = self.settled(), self.settled()._with(noise=noise(self.model.noise, 1, 2))
-        return float(np.std(here.value(points) - other.value(points)) / np.sqrt(2.0))
+        points, here = points[: max(len(points) // STREAMS, FEWEST)], self.settled()
+        streams = [here, *(here._with(noise=noise(self.model.noise, 1, 1 + k)) for k in range(STREAMS - 1))]
+        values = np.stack([one.value(points) for one in streams])
+        values -= values.mean(axis=1, keepdims=True)
+        return float(np.sqrt(values.var(axis=0, ddof=1).mean()))
 
     def places(self, count: int) -> tuple[int, int]:
         """Fewer θ where a search for the mode is dear, with several draws of the field at each."""
@@ -188,7 +204,7 @@ def not_concave(sites: Iterable[str]) -> str:
     return f"Given the other latents, the log density of {names} is not concave."
 
 
-def noise(like: Any, times: int, stream: int) -> np.ndarray:
+def noise(like: Any, times: float, stream: int) -> np.ndarray:
     """Standard normal draws (D, times n) for an array (D, n)."""
     size, count = like.shape
-    return np.random.default_rng([stream, 83]).normal(size=(size, times * count)).astype(like.dtype)
+    return np.random.default_rng([stream, 83]).normal(size=(size, int(np.ceil(times * count)))).astype(like.dtype)

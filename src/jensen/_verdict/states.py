@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import special
 
 from jensen._base.errors import JensenError
+from jensen._core import driven
 from jensen._families.heavier import student_draws, student_log_prob
 from jensen._model import Target, build
 from jensen._model.by_site import by_site, joined
@@ -169,7 +169,7 @@ def _evidence(target: Target, seed: int) -> tuple[float, float]:
     if target.dim == 0:
         return float(target.value(np.zeros((1, 0)))[0]), 0.0
     try:
-        paths = _finished(climb(target, seed, 4))
+        _, paths = driven(climb(target, seed, 4))
         modes = survey(target, paths).modes
     except (JensenError, IndexError):
         return -np.inf, 0.0
@@ -179,11 +179,3 @@ def _evidence(target: Target, seed: int) -> tuple[float, float]:
     ratio = np.exp(logs - logs.max())
     value = float(logs.max() + np.log(ratio.mean()) + np.log(len(around)))
     return value, float(ratio.std() / np.sqrt(len(ratio)) / ratio.mean())
-
-
-def _finished(run: Any) -> Any:
-    while True:
-        try:
-            next(run)
-        except StopIteration as stop:
-            return stop.value

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._conjugate.coordinate.summit import Summit
+from jensen._core import relayed
 
 ARMIJO = 1e-4
 ESCAPES = 10
@@ -42,15 +43,15 @@ def climb(objective: Callable[[Any], Any], start: Any, max_steps: int, tolerance
     program = jax.jit(jax.value_and_grad(objective))
     origin = np.asarray(start, float)
     summit, point, steps = None, origin, 0
+
+    def counted(at: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return at
+
     for left in reversed(range(ESCAPES + 1)):
         run = ascent(program, point, max_steps - steps, tolerance)
-        while True:
-            try:
-                yield next(run)
-            except StopIteration as stop:
-                found: Climb = stop.value
-                break
-            steps += 1
+        found = yield from relayed(run, counted)
         if not found.converged:
             return found
         summit = summit or Summit(objective)

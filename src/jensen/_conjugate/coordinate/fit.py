@@ -10,7 +10,7 @@ from jensen._conjugate.algebra import ConjugateModel
 from jensen._conjugate.algebra.partial import PartialModel
 from jensen._conjugate.coordinate.hybrid import HybridSolution
 from jensen._conjugate.coordinate.solution import Solution
-from jensen._core import Outcome
+from jensen._core import Outcome, driven, relayed
 from jensen._core.algorithm import Run
 from jensen._families.exponential import Product
 from jensen._math.precision import Precision, working
@@ -72,15 +72,9 @@ class ConjugateFit:
 
 def finished(run: Run) -> ConjugateFit:
     """Drive a run of a coordinate method to its end."""
-    history: list[float] = []
-    while True:
-        try:
-            progress = next(run)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            break
-        if progress.phase == "ascent":
-            history.append(progress.bound)
+    outcome: Outcome
+    bounds, outcome = driven(relayed(run, lambda item: item.bound if item.phase == "ascent" else None))
+    history = [bound for bound in bounds if bound is not None]
     return ConjugateFit(
         outcome.q,
         outcome.certificate["elbo"],
