@@ -1,5 +1,7 @@
 """A NumPyro program's factors as tables over its discrete latents."""
 
+import functools
+import operator
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.core import Tracer
 from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro import handlers
@@ -19,6 +20,7 @@ from jensen._discrete.layout import DiscreteLayout
 from jensen._discrete.table import Table, lift, union
 from jensen._program.number_widths import seeded
 from jensen._program.scans import AtOnce
+from jensen._program.statements import masks
 from jensen._program.static_arguments import Frozen
 
 STATES, ELEMENTS = 1_000_000, 2**28
@@ -77,20 +79,10 @@ def run(fn: Callable[..., Any], kwargs: dict[str, Any], values: dict[str, Any]) 
             concrete = isinstance(scale, (int, float, np.number, np.ndarray)) and np.ndim(scale) == 0
             out.scales[name] = jnp.asarray(scale)
             out.scale_names[name] = float(scale) if concrete else id(scale)
-        mask = _mask(site["fn"])
-        if not site["is_observed"] and mask is not None:
-            out.masks[name] = mask
+        around = masks(site["fn"])
+        if not site["is_observed"] and around:
+            out.masks[name] = functools.reduce(operator.and_, around)
     return out
-
-
-def _mask(fn: Any) -> Any:
-    """Where a distribution counts; `None` for everywhere."""
-    found = None
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        if isinstance(fn, dist.MaskedDistribution):
-            found = jnp.asarray(fn._mask) if found is None else found & jnp.asarray(fn._mask)
-        fn = fn.base_dist
-    return found
 
 
 def _traced(fn: Callable[..., Any], fixed: dict[str, Any], inputs: tuple[dict[str, Any], ...]) -> tuple[Any, ...]:

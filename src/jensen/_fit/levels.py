@@ -14,11 +14,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpyro.distributions as dist
 
 from jensen._base.errors import DataError
 from jensen._data.data_check import named_arrays
 from jensen._program.analysis import dependencies, feasible, feasible_trace, traced
+from jensen._program.statements import bare
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ def seen(fn: Callable[..., Any], arrays: dict[str, Any], fixed: dict[str, Any]) 
 
 def _joint(fn: Any) -> int:
     """How many last axes are one event whose entries are not independent by construction."""
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        fn = fn.base_dist
-    return fn.event_dim
+    return bare(fn).event_dim
 
 
 class Levels:

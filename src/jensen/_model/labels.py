@@ -18,6 +18,7 @@ from jensen._math.precision import Precision, working
 from jensen._program.analysis import CONCRETE_NEEDED, feasible_trace
 from jensen._program.contract import AbstractProgram
 from jensen._program.programs import as_program
+from jensen._program.statements import bare, is_masked
 from jensen._program.static_arguments import signature
 
 
@@ -171,10 +172,7 @@ def _program(fn: Callable[..., Any], kwargs: dict[str, Any]) -> list[_Outcome]:
 
 
 def _outcome(site: dict[str, Any], keys: dict[int, str]) -> _Outcome | None:
-    base, masked = site["fn"], False
-    while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        masked |= isinstance(base, dist.MaskedDistribution)
-        base = base.base_dist
+    base, masked = bare(site["fn"]), is_masked(site["fn"])
     if isinstance(base, dist.Unit):
         return None
     support = site["fn"].support

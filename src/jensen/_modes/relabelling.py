@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from jensen._model import Target
 from jensen._model.by_site import by_site, joined
@@ -86,6 +85,8 @@ class Labelling:
 
         Of states that are alike in a draw, as discrete ones often are, every order comes up equally often.
         """
+        from scipy.optimize import linear_sum_assignment  # not for a process that renumbers nothing
+
         own = self.features(values)
         scale = np.maximum(np.concatenate([own, to[None]]).std(axis=(0, 1)), 1e-12)
         gaps = (((to[:, None] - own[:, None]) / scale) ** 2).sum(axis=-1)

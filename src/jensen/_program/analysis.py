@@ -17,6 +17,7 @@ from numpyro.primitives import Messenger
 from jensen._base.errors import DataError, ModelError, ParameterSites
 from jensen._data.data_check import named_arrays
 from jensen._program.number_widths import seeded
+from jensen._program.statements import bare, check_shape, is_masked
 from jensen._program.structure import Plate, Site, Structure
 from jensen._program.supports import check_support
 from jensen._program.user_code import blame
@@ -217,7 +218,7 @@ def _plates(site: dict[str, Any], seen: dict[str, Plate]) -> tuple[Plate, ...]:
 
 def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: dict[int, str], discrete: bool) -> Site:
     name, fn, shape = site["name"], site["fn"], jnp.shape(site["value"])
-    base, masked = _unwrap(fn)
+    base, masked = bare(fn), is_masked(fn)
     described = type(base).__name__
     if site["is_observed"]:
         if isinstance(site["value"], str):
@@ -226,20 +227,8 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
             )
         if isinstance(base, dist.Unit):
             return Site(name, "factor", "Factor", None, tuple(fn.batch_shape), 0, plates)
-        expected = tuple(fn.shape())
-        try:
-            together = np.broadcast_shapes(shape, expected)
-        except ValueError:
-            together = None
-        if together != shape:
-            raise DataError(
-                f"The values observed at '{name}' have shape {shape}, but its distribution {described} has shape "
-                f"{expected}.",
-                f"Site '{name}'"
-                + (f", data key '{by_identity[id(site['value'])]}'." if id(site["value"]) in by_identity else "."),
-                "Make the shapes agree: a silent broadcast would count every observation several times.",
-            )
         key = by_identity.get(id(site["value"]))
+        check_shape(site, key)
         return Site(name, "observed", described, None, shape, fn.event_dim, plates, masked=masked, data_key=key)
     support = fn.support
     latent = Site(name, "latent", described, support, shape, fn.event_dim, plates, masked=masked, law=type(base))
@@ -253,7 +242,7 @@ def _sample_site(site: dict[str, Any], plates: tuple[Plate, ...], by_identity: d
 
 def listed_values(site: dict[str, Any]) -> np.ndarray:
     """The values of a discrete latent, (K,): those of its support, whatever its parameters."""
-    base, _ = _unwrap(site["fn"])
+    base = bare(site["fn"])
     support, shape = base.support, jnp.shape(site["value"])
     where = f"Site '{site['name']}', shape {shape}, support {site['fn'].support}."
     low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
@@ -280,14 +269,6 @@ def listed_values(site: dict[str, Any]) -> np.ndarray:
             "dist.Categorical over the values that matter, or dist.Binomial.",
         )
     return np.arange(int(np.min(np.asarray(low))), int(np.max(np.asarray(high))) + 1)
-
-
-def _unwrap(fn: Any) -> tuple[Any, bool]:
-    masked = False
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        masked |= isinstance(fn, dist.MaskedDistribution)
-        fn = fn.base_dist
-    return fn, masked
 
 
 def is_fixed(support: Any) -> bool:

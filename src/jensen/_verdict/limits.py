@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 _STAKES = 2.0 ** -np.arange(9.0)
 _SHAPES = np.concatenate([np.linspace(-0.8, -0.1, 4), [1e-9], np.linspace(0.05, 1.0, 20)])
@@ -24,6 +24,8 @@ def lower_limit(series: Sequence[np.ndarray], level: float = 0.975) -> float:
     Its distance from the estimate is about 3.3 standard errors, and never more than that of Markov's inequality alone
     by more than log 18 nats. -∞ where no weight is positive.
     """
+    from scipy.optimize import root_scalar  # not for a process that asks for no limit
+
     kept = [logs for logs in series if np.isfinite(logs).any()]
     if not kept:
         return -np.inf
@@ -38,7 +40,7 @@ def lower_limit(series: Sequence[np.ndarray], level: float = 0.975) -> float:
     reach = 1.0
     while capital(highest - reach) < 0.0:
         reach *= 2.0
-    return optimize.root_scalar(capital, bracket=(highest - reach, highest), xtol=1e-8).root
+    return root_scalar(capital, bracket=(highest - reach, highest), xtol=1e-8).root
 
 
 def _log_sum(logs: np.ndarray | list[np.ndarray]) -> float:

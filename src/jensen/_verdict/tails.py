@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtri
 
 from jensen._program.structure import Structure
@@ -238,6 +237,8 @@ def _shape(at: np.ndarray, logs: np.ndarray, distances: np.ndarray) -> _Shape | 
     Between the heights the log density and the log distance are interpolated; beyond the last one the density of the
     log distance goes on falling as between the last three.
     """
+    from scipy.interpolate import PchipInterpolator  # not for a process that measures no tail
+
     with np.errstate(invalid="ignore", divide="ignore"):
         onward = np.diff(np.log(distances), prepend=-np.inf) > 1e-6
         falling = np.diff(logs, prepend=np.inf) < 0.0  # where the density rises again, another mode begins

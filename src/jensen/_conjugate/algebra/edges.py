@@ -16,6 +16,7 @@ from numpyro.ops.provenance import eval_provenance
 from jensen._base.errors import ModelError
 from jensen._program.analysis import is_fixed
 from jensen._program.number_widths import seeded
+from jensen._program.statements import bare
 
 
 def check_edges(
@@ -48,8 +49,7 @@ def check_edges(
 def _levels(fn: Any, value: Any) -> Iterator[tuple[Any, Any]]:
     """(support, value) of a distribution and of those that it transforms, where the support is not the whole line."""
     while True:
-        while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-            fn = fn.base_dist
+        fn = bare(fn)
         if not _whole(fn.support):
             yield fn.support, value
         if not isinstance(fn, dist.TransformedDistribution):
@@ -63,13 +63,10 @@ def _may_end(fn: Any) -> bool:
     """Whether a support is set by the program, or is that of a distribution underneath; one more trace then tells."""
     if fn.support.is_discrete:
         return False
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        fn = fn.base_dist
+    fn = bare(fn)
     if not isinstance(fn, dist.TransformedDistribution):
         return not is_fixed(fn.support)
-    base = fn.base_dist
-    while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        base = base.base_dist
+    base = bare(fn.base_dist)
     return not _whole(base.support) or not is_fixed(fn.support)
 
 

@@ -20,7 +20,7 @@ from jensen._conjugate.algebra.terms import Atom, Map
 from jensen._conjugate.algebra.trace import SiteInfo
 from jensen._program.number_widths import seeded
 from jensen._program.on_host import HostProgram
-from jensen._program.statements import log_prob
+from jensen._program.statements import log_prob, wrappers
 from jensen._program.user_code import blame
 
 SEEDS = (11, 12)
@@ -189,12 +189,11 @@ def outside_supports(trace: dict[str, Any], sites: dict[str, SiteInfo]) -> dict[
 
 def _outside(site: dict[str, Any], masked: bool) -> Any:
     """(number of values outside the support, flat position of the first one), masked entries left out."""
-    outer, inner, mask = site["fn"], site["fn"], jnp.asarray(True)
-    while isinstance(inner, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+    outer, mask = site["fn"], jnp.asarray(True)
+    for inner in wrappers(outer):
         if isinstance(inner, dist.MaskedDistribution):
             extra = outer.event_dim - inner.event_dim
             mask = mask & jnp.any(jnp.broadcast_to(inner._mask, inner.batch_shape), tuple(range(-extra, 0)))
-        inner = inner.base_dist
     value = site["value"]
     safe = jnp.where(jnp.isnan(value), outer.support.feasible_like(value), value) if masked else value
     bad = jnp.logical_not(outer.support(safe)) & mask

@@ -17,13 +17,14 @@ from numpyro import handlers
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
-from jensen._base.errors import DataError, ModelError, ParameterSites
+from jensen._base.errors import ModelError, ParameterSites
 from jensen._conjugate.algebra.densities.registry import parameters_of
 from jensen._conjugate.algebra.edges import check_edges
 from jensen._conjugate.algebra.scan import FindScans, Piece, RunScans, Scan, trailing_axes
 from jensen._model.parameters import Flat
 from jensen._program.analysis import feasible_trace
 from jensen._program.number_widths import seeded
+from jensen._program.statements import bare, check_shape, is_masked, wrappers
 from jensen._program.structure import Plate
 from jensen._program.user_code import is_user_file
 
@@ -195,9 +196,7 @@ def _check_statement(site: dict[str, Any], line: str) -> None:
 
 def _check_arguments(site: dict[str, Any], line: str) -> None:
     """Raise for parameters that are known now and lie outside their domain; nothing is compiled for it."""
-    fn = site["fn"]
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        fn = fn.base_dist
+    fn = bare(site["fn"])
     for name, value in fn.get_args().items():
         constraint = fn.arg_constraints[name]
         if isinstance(value, Tracer) or dist.constraints.is_dependent(constraint):
@@ -215,12 +214,9 @@ _DESCRIBED = {dist.Unit: "factor", Flat: "learned"}
 
 def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInfo:
     fn = site["fn"]
-    base, masked = fn, False
-    while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        masked |= isinstance(base, dist.MaskedDistribution)
-        base = base.base_dist
+    base = bare(fn)
     if site["is_observed"] and not isinstance(base, dist.Unit):
-        _check_shape(site, type(base).__name__, line, data_key)
+        check_shape(site, data_key, line)
     plates = tuple(sorted((Plate(f.name, f.dim, f.size) for f in site["cond_indep_stack"]), key=lambda p: p.dim))
     return SiteInfo(
         site["name"],
@@ -232,28 +228,9 @@ def _site_info(site: dict[str, Any], line: str, data_key: str | None) -> SiteInf
         fn.event_dim,
         plates,
         line,
-        masked,
+        is_masked(fn),
         data_key,
     )
-
-
-def _check_shape(site: dict[str, Any], described: str, line: str, data_key: str | None) -> None:
-    """Raise unless the observed array has the whole shape of its site, its plates included."""
-    shape, expected = jnp.shape(site["value"]), tuple(site["fn"].shape())
-    try:
-        fits = np.broadcast_shapes(shape, expected) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        plates = ", ".join(f"'{f.name}' of size {f.size}" for f in site["cond_indep_stack"])
-        raise DataError(
-            f"The values observed at '{site['name']}' have shape {shape}, but its distribution {described} has shape "
-            f"{expected}{', with the plate ' + plates if plates else ''}.",
-            f"Site '{site['name']}'"
-            + (f", data key '{data_key}'" if data_key else "")
-            + (f", at {line}." if line else "."),
-            "Make the shapes agree: a silent broadcast would count every observation several times.",
-        )
 
 
 def _values(info: SiteInfo, fn: Any) -> np.ndarray:
@@ -342,11 +319,8 @@ def _on_axis(values: Any, dim: int) -> Any:
 
 def _described(site: dict[str, Any]) -> tuple[dict[str, Any], type, tuple[Wrapper, ...], dict[str, Any]]:
     """(arrays by role, density class, wrappers, trailing axes of every array) of one site of a trace."""
-    factor, (cls, wrappers) = _factor(site)
-    base = site["fn"]
-    while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        base = base.base_dist
-    return vars(factor), cls, wrappers, trailing_axes(site, vars(factor), wrappers, base)
+    factor, (cls, around) = _factor(site)
+    return vars(factor), cls, around, trailing_axes(site, vars(factor), around, bare(site["fn"]))
 
 
 def _names(sites: list[SiteInfo]) -> list[str]:
@@ -359,18 +333,17 @@ def _is_array(value: Any) -> bool:
 
 
 def _factor(site: dict[str, Any]) -> tuple[FactorTrace, tuple[Any, tuple[Wrapper, ...]]]:
-    fn, wrappers, masks = site["fn"], [], []
+    fn, around, masks = bare(site["fn"]), [], []
     inner_event = []
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        if isinstance(fn, dist.Independent):
-            wrappers.append(Wrapper("event", count=fn.reinterpreted_batch_ndims))
-        elif isinstance(fn, dist.ExpandedDistribution):
-            wrappers.append(Wrapper("batch", shape=tuple(fn.batch_shape)))
+    for one in wrappers(site["fn"]):
+        if isinstance(one, dist.Independent):
+            around.append(Wrapper("event", count=one.reinterpreted_batch_ndims))
+        elif isinstance(one, dist.ExpandedDistribution):
+            around.append(Wrapper("batch", shape=tuple(one.batch_shape)))
         else:
-            wrappers.append(Wrapper("mask"))
-            masks.append(jnp.asarray(fn._mask))
-            inner_event.append(fn.event_dim)
-        fn = fn.base_dist
+            around.append(Wrapper("mask"))
+            masks.append(jnp.asarray(one._mask))
+            inner_event.append(one.event_dim)
     value = site["value"]
     if site["is_observed"]:
         for mask, event_dim in zip(masks, inner_event, strict=True):
@@ -382,7 +355,7 @@ def _factor(site: dict[str, Any]) -> tuple[FactorTrace, tuple[Any, tuple[Wrapper
         parameters = {"log_prob": fn.log_prob(value)}
     factor = FactorTrace(parameters, value, site["scale"], tuple(masks[::-1]))
     batch = Wrapper("batch", shape=tuple(site["fn"].batch_shape))
-    return factor, (type(fn), (*wrappers[::-1], batch))
+    return factor, (type(fn), (*around[::-1], batch))
 
 
 def _safe(value: Any, mask: Any, event_dim: int, support: Any) -> Any:

@@ -19,6 +19,7 @@ from jensen._model.parameters.parameter import Parameter, Part
 from jensen._program.analysis import CONCRETE_NEEDED, feasible_trace
 from jensen._program.folding import walked
 from jensen._program.primitive_kinds import RESHAPING
+from jensen._program.statements import bare
 from jensen._program.supports import check_support
 from jensen._program.user_code import blame
 
@@ -229,9 +230,7 @@ def _looked(
                 if site["type"] != "sample":
                     continue
                 sites[site["name"]] = site
-                base = site["fn"]
-                while isinstance(base, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-                    base = base.base_dist
+                base = bare(site["fn"])
                 for key, value in base.get_args().items():
                     if isinstance(value, Tracer):
                         uses.append(base.arg_constraints.get(key, constraints.real))

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.extend.core import ClosedJaxpr
 from numpyro import handlers
 from numpyro.distributions import biject_to
@@ -31,7 +30,7 @@ from jensen._program.indices.states import SITES, Choice, impossible, known_rang
 from jensen._program.indices.walk import Lookup, Walk
 from jensen._program.number_widths import seeded
 from jensen._program.programs import as_program
-from jensen._program.statements import log_prob
+from jensen._program.statements import bare, log_prob
 from jensen._program.static_arguments import signature
 
 MOST = 64
@@ -260,9 +259,7 @@ def _sites(
 
 
 def _kind(fn: Any) -> str:
-    while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-        fn = fn.base_dist
-    return type(fn).__name__
+    return type(bare(fn)).__name__
 
 
 def _check_on_host(program: AbstractProgram, arguments: dict[str, Any]) -> None:
