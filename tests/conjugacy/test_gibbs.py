@@ -133,3 +133,11 @@ def test_topics_are_usable_and_survive_a_file(tmp_path):
     assert again.check().verdict == "usable"
     assert again.approximation.factors.keys() == fit.approximation.factors.keys()
     assert np.allclose(again.answer.points, fit.answer.points)
+
+
+def test_sweeps_that_are_far_from_enough_are_given_up():
+    """Ten times as many draws bring r̂ from 2.5 to 1.15 at best and 4 effective draws to 40; 1.5 and 20 may do."""
+    assert gibbs._hopeless(2.5, 200.0, 10.0)
+    assert gibbs._hopeless(1.02, 4.0, 10.0)
+    assert not gibbs._hopeless(1.5, 20.0, 10.0)
+    assert gibbs._hopeless(1.5, 20.0, 2.0)

@@ -180,3 +180,21 @@ def test_no_trial_goes_beyond_reach():
         assert np.abs(accepted - trial).max(axis=1).min() <= 1.0 + 1e-12
     (free,) = maximise(evaluate, [[0.0, 0.0]])
     assert np.abs(np.diff(np.array(free.points), axis=0)).max() > 1.0
+
+
+def test_a_climb_ends_where_the_error_of_values_hides_what_is_left():
+    count, error = 0, 5e-7
+
+    def evaluate(points):
+        nonlocal count
+        count += len(points)
+        # gradients that turn about the optimum and vanish nowhere, as those of integrals with an error of their own do
+        turn = points[:, ::-1] * [1.0, -1.0] / np.linalg.norm(points, axis=1, keepdims=True)
+        return -0.5 * (points**2).sum(axis=1) - 700.0, np.sqrt(error) * turn - points
+
+    starts = np.random.default_rng(5).normal(size=(4, 2))
+    *_, paths = lbfgs.maximise(evaluate, starts)
+    assert count < 4 * 60  # of a thousand steps with forty trials each
+    for path in paths:
+        assert path.converged
+        assert path.best[1] > -700.0 - error

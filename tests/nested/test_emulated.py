@@ -36,6 +36,23 @@ def test_a_surface_goes_through_what_it_was_fitted_to_and_is_near_elsewhere(surf
     assert np.std(fitted.value_and_grad(between)[0] - smooth(between)[0]) < 0.01
 
 
+def test_few_values_tell_what_is_bent_along_one_direction_of_many():
+    rng, dim = np.random.default_rng(3), 6
+    way = np.linalg.qr(rng.normal(size=(dim, dim)))[0][0]  # along no axis
+
+    def bent(u):
+        along = u @ way
+        value = -0.5 * (u**2).sum(axis=1) + along - 0.6 * np.exp(along) + 0.2 * u[:, 0]
+        return value, -u + way * (1.0 - 0.6 * np.exp(along))[:, None] + 0.2 * np.eye(dim)[0]
+
+    points, others = rng.normal(size=(24, dim)), 0.7 * rng.normal(size=(500, dim))
+    fitted = Surface.fitted(points, *bent(points), np.zeros(dim), np.eye(dim), np.zeros((0, dim)))
+    assert np.std(fitted.value_and_grad(others)[0] - bent(others)[0]) < 0.03
+    turned = np.linalg.inv(fitted.factor) @ way
+    assert np.argmin(fitted.lengths) == np.argmax(np.abs(turned))
+    assert np.sort(fitted.lengths)[1] > 3.0 * fitted.lengths.min()
+
+
 def test_the_gradient_of_a_surface_is_that_of_its_values(surface):
     fitted, known = surface
     points = known[:5] + 0.1

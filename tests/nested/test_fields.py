@@ -285,6 +285,8 @@ def test_weights_that_vary_by_nats_are_averaged_by_cumulants():
     odd, even = 4.0 * odd / np.sqrt(np.mean(odd**2)), 2.0 + 0.5 * (even - even.mean()) / even.std()
     found = laplace.by_cumulants(np.stack([even + odd, even - odd]))
     assert found == pytest.approx(2.0 + 0.5 * 16.0 + 0.5 * 0.25, abs=1e-5)  # of normal r with this mean and variance
+    rounding = 1e16 * rng.normal(size=(2, 8))  # of differences of log densities about -1e32
+    assert laplace.by_cumulants(rounding) < 2e16
 
 
 def test_what_bends_far_from_where_it_was_looked_at_is_not_taken_for_gaussian():

@@ -164,10 +164,10 @@ def _line_search(
                 paths[i].accept(point, float(value), gradient)
                 continue
             little = length[i] * slopes[i] < LITTLE * tolerance
-            if i in risen and (little or attempt >= ENOUGH):
+            if i in risen and (little or attempt >= ENOUGH) and risen[i][1] > start + LITTLE * tolerance:
                 paths[i].accept(*risen[i])
                 continue
-            if little or (attempt >= ENOUGH and slopes[i] < TOLD):
+            if little or (attempt >= ENOUGH and (i in risen or slopes[i] < TOLD)):
                 stuck.append(i)
                 continue
             length[i] = 0.5 * (low[i] + high[i]) if np.isfinite(high[i]) else min(2.0 * low[i], longest[i])

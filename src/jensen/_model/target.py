@@ -65,6 +65,8 @@ def _states(structure: Structure) -> int:
     )
 
 
+WORTH = 0.3
+"""Seconds of values, reckoned as those of gradients, from which on a program of values alone is worth compiling."""
 LARGEST = 8192
 """Draws that an answer is weighed by, at most."""
 
@@ -230,9 +232,9 @@ class Target(AbstractTarget):
         if self.few is not None:
             with working(self.precision):
                 values = self.few.on_host(self.model, self._pad(points)[0])[: len(points)]
-        elif self.heavy or self.values_only:
+        elif self.heavy or self.values_only or self.values * self.price.each > WORTH:
             values = self._map(_value, points)
-        else:  # the gradient costs less than compiling a second program
+        else:  # the gradients cost less than compiling a second program
             values, _ = self._map(_value_and_grad, points)
         values = np.asarray(values, float)
         return np.where(np.isnan(values), -np.inf, values)

@@ -29,6 +29,8 @@ CHAINS, ROUND, THIN = 4, 500, 5
 """Chains, sweeps of each between two looks at r̂, and sweeps between two draws that are kept."""
 APART, FEW, ENOUGH = 1.05, 100.0, 200.0
 """r̂ above which draws are not believed; effective draws of which they are worth something, and that are enough."""
+SLACK = 2.0
+"""How far from enough draws are after which sweeps are given up."""
 STATE, EFFORT, ROUNDS = 40, 6e9, 12
 """Data values that take as long to read as one number takes to draw; how many all sweeps may take; the most rounds."""
 
@@ -73,7 +75,8 @@ def swept(seed: int, outcome: Outcome) -> Generator[Progress, None, Outcome]:
     others = outcome.elsewhere[:CHAINS]
     kept: list[np.ndarray] = []
     rhat, effective, apart = np.inf, 0.0, 1.0
-    for number, points in enumerate(_rounds(outcome.q, others, affordable(outcome.q), seed)):
+    most = affordable(outcome.q)
+    for number, points in enumerate(_rounds(outcome.q, others, most, seed)):
         if number:  # the first is the warm-up
             kept.append(points)
             together = np.concatenate(kept, axis=1)
@@ -83,6 +86,8 @@ def swept(seed: int, outcome: Outcome) -> Generator[Progress, None, Outcome]:
         yield Progress("Gibbs sweeps", number, outcome.certificate["elbo"], outcome.q, note)
         if rhat < APART and effective >= ENOUGH and apart < APART:
             break
+        if number and _hopeless(max(rhat, apart), effective, (most - 1) / number):
+            break
     how = f"{CHAINS} chains of {ROUND * len(kept)} Gibbs sweeps from draws of q (r̂ = {rhat:.3f}, {effective:.0f} "
     how += f"effective draws{f'; r̂ = {apart:.3f} with {len(others)} from other optima' if others else ''})."
     if not (rhat < APART and effective >= FEW and apart < APART):
@@ -90,6 +95,11 @@ def swept(seed: int, outcome: Outcome) -> Generator[Progress, None, Outcome]:
     facts = replace(outcome.certificate, share_elsewhere=0.0)
     status = f"{outcome.status} Its draws were moved by {how}"
     return replace(outcome, q=Swept(outcome.q, np.concatenate(kept, axis=1)[:CHAINS]), status=status, certificate=facts)
+
+
+def _hopeless(rhat: float, effective: float, times: float) -> bool:
+    """Whether so many times as many draws would be far from enough: r̂ - 1 falls like their inverse at the fastest."""
+    return rhat - 1.0 > SLACK * (APART - 1.0) * times or SLACK * effective * times < FEW
 
 
 def worst(points: np.ndarray) -> tuple[float, float]:
