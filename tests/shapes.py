@@ -8,8 +8,9 @@ from typing import Any, Self, get_args
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-ROOMS = ("_core", "_bounds", "_estimators", "_families")
-"""The rooms whose functions take and give the public arrays: draws, log weights, coordinates, bounds."""
+CONTRACTS = ("_core.model", "_core.family", "_core.bound", "_core.estimator")
+ROOMS = (*CONTRACTS, "_bounds", "_estimators", "_families")
+"""Whose functions take and give the public arrays: draws, log weights, coordinates, bounds."""
 _beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as type checkers have it
 
 

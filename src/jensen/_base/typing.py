@@ -14,7 +14,7 @@ from jaxtyping import Float, Key
 if TYPE_CHECKING:
     from jaxtyping import Array
 else:
-    Array = Union[jax.Array, np.ndarray]  # noqa: UP007 - jaxtyping reads no other union; see `leaf`
+    Array = Union[jax.Array, np.ndarray, np.generic]  # noqa: UP007 - jaxtyping reads no other union; see `leaf`
 
 Scalar: TypeAlias = Float[Array, ""]
 PRNGKey: TypeAlias = Key[Array, ""]

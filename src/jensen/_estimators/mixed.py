@@ -12,7 +12,7 @@ import jax.random as jr
 
 from jensen._base.errors import OptionError
 from jensen._base.typing import Array, PRNGKey, Scalar
-from jensen._core import AbstractBound, AbstractEstimator, AbstractModel, total
+from jensen._core import AbstractBound, AbstractEstimator, total
 from jensen._core.family import stopped
 from jensen._estimators.expectation import expected_terms, surrogate_terms
 from jensen._estimators.neighbours import averaged, neighbours, without
@@ -66,7 +66,7 @@ class Mixed(AbstractEstimator):
         path = frozenset(name for name in q.factors if isinstance(self.recipe(q, name), Reparameterised))
         return jax.vmap(lambda k: q.values(k, pathwise=path))(jr.split(key, self.num_draws))
 
-    def __call__(self, bound: AbstractBound, model: AbstractModel, q: Any, batch: Any, key: PRNGKey) -> Scalar:
+    def __call__(self, bound: AbstractBound, model: Any, q: Any, batch: Any, key: PRNGKey) -> Scalar:
         """The bound from fresh draws, in nats."""
         names = self.controlled(q)
         values = self.values(q, key) if len(names) < len(q.factors) else {}
@@ -94,7 +94,7 @@ class Mixed(AbstractEstimator):
         return own, lambda slopes: pull({n: slopes.get(n, jnp.zeros_like(v)) for n, v in own.items()})[0]
 
     def apart(
-        self, bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, values: Any, own: Any, pull: Any
+        self, bound: AbstractBound, model: Any, q: Product, batch: Any, values: Any, own: Any, pull: Any
     ) -> Scalar:
         """The bound from these draws, in nats; the gradient of controlled factors less what controls explain of it.
 
@@ -120,7 +120,7 @@ class Mixed(AbstractEstimator):
             surrogate = surrogate + sum(without_value(g, leaf) for g, leaf in pairs)
         return surrogate
 
-    def at(self, bound: AbstractBound, model: AbstractModel, q: Product, batch: Any, values: Any) -> Scalar:
+    def at(self, bound: AbstractBound, model: Any, q: Product, batch: Any, values: Any) -> Scalar:
         """The bound from these draws, in nats; its gradient is that in q and, through `values`, in the draws."""
         recipes: dict[str, Any] = dict(self._checked(bound, q))
 

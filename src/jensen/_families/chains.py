@@ -21,7 +21,7 @@ class Chains(eqx.Module):
     """
 
     points: np.ndarray
-    divergences: np.ndarray
+    divergences: np.ndarray | int
     mean: np.ndarray
     sd: np.ndarray
 

@@ -73,7 +73,7 @@ class FullRank(AbstractNatural):
         found = images.T @ probes
         return 0.5 * (found + found.T)
 
-    def stepped(self, pull: Array, excess: Array, rho: Scalar) -> Self:
+    def stepped(self, pull: Array, excess: Array, rho: Scalar | float) -> Self:
         """With I - ρ G = U Uᵀ, U upper triangular, L ← L U⁻ᵀ is lower triangular and m ← m + ρ L U⁻ᵀ U⁻¹ Lᵀ ∇_m L."""
         rho = paced(rho, jnp.linalg.eigvalsh(excess))
         upper = jnp.linalg.cholesky((jnp.eye(self.dim, dtype=excess.dtype) - rho * excess)[::-1, ::-1])[::-1, ::-1]

@@ -92,7 +92,7 @@ class AbstractNatural(AbstractGaussian):
         """G from its products with probes z, both (probes, dim); exact for Σ z zᵀ = I, unbiased for E[Σ z zᵀ] = I."""
 
     @abc.abstractmethod
-    def stepped(self, pull: Array, excess: Array, rho: Scalar) -> Self:
+    def stepped(self, pull: Array, excess: Array, rho: Scalar | float) -> Self:
         """The Gaussian after a step with Sᵀ ∇_m L and G; ρ is halved until `paced` lets it pass."""
 
 
@@ -100,7 +100,7 @@ SMALLEST, LARGEST = 0.1, 10.0
 """Factors between which a natural-gradient step may change the precision in any direction."""
 
 
-def paced(rho: Scalar, eigenvalues: Array) -> Scalar:
+def paced(rho: Scalar | float, eigenvalues: Array) -> Scalar:
     """ρ halved until the eigenvalues of I - ρ G lie between `SMALLEST` and `LARGEST`, given those of G."""
     most = jnp.max(eigenvalues, initial=0.0) / (1.0 - SMALLEST)
     least = jnp.max(-eigenvalues, initial=0.0) / (LARGEST - 1.0)

@@ -57,7 +57,7 @@ class MeanField(AbstractNatural):
         """The diagonal of G (Bekas, Kokiopoulou and Saad 2007, for random signs)."""
         return jnp.sum(probes * images, axis=0)
 
-    def stepped(self, pull: Array, excess: Array, rho: Scalar) -> Self:
+    def stepped(self, pull: Array, excess: Array, rho: Scalar | float) -> Self:
         """s² ← s² / (1 - ρ G), m ← m + ρ s² ∇_m L."""
         rho = paced(rho, excess)
         precision = 1.0 - rho * excess

@@ -1,13 +1,12 @@
 """A Gaussian on R^D pushed forward onto the latents' support."""
 
-from typing import Self
+from typing import Any, Self
 
 import jax.numpy as jnp
 
 from jensen._base.errors import UndefinedError
 from jensen._base.typing import Array, Latent, Scalar
 from jensen._core import AbstractBijection, AbstractReparameterised, Draw
-from jensen._families.gaussian import AbstractGaussian
 
 
 class OnSupport(AbstractReparameterised):
@@ -15,9 +14,12 @@ class OnSupport(AbstractReparameterised):
 
     The entropy over z has no closed form when T is nonlinear; `exact_entropy` is that of the base, whose log density is
     the `log_exact` part of every draw.
+
+    Attributes:
+        base: a Gaussian, or for draws and densities alone any location-scale family. bijection: T.
     """
 
-    base: AbstractGaussian
+    base: Any
     bijection: AbstractBijection
 
     @property

@@ -1,7 +1,7 @@
 """What a native factor offers: an independent draw for every row of a site, on the site's own support."""
 
 import abc
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -144,7 +144,7 @@ def two_counts(mean: Array, variance: Array, low: int, top: int | None = None) -
     return jnp.stack([first, jnp.minimum(first + step, last)])
 
 
-def middle_and_spread(draws: np.ndarray, widest: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+def middle_and_spread(draws: np.ndarray, widest: float = 3.0) -> tuple[Any, Any]:
     """Median and scaled interquartile range over the draws; a vague prior's range is cut at `widest`."""
     draws = np.asarray(draws, float)
     low, high = np.quantile(draws, [0.25, 0.75], axis=0)
