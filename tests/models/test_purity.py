@@ -238,6 +238,20 @@ def test_a_global_set_anew_between_two_fits_is_seen():
         assert float(fit.q.loc[0]) == pytest.approx((Y.sum() + STATE["m"]) / 13, abs=1e-6)
 
 
+def test_so_it_is_where_discrete_latents_are_summed_out():
+    """Two rows at 0 and 3, each from m or m + 3: what is learned of mu moves against the global."""
+
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 10))
+        with numpyro.plate("row", 2):
+            z = numpyro.sample("z", dist.Bernoulli(0.5))
+            numpyro.sample("y", dist.Normal(mu + STATE["m"] + 3 * z, 0.2), obs=y)
+
+    for STATE["m"] in (0.0, 5.0):
+        fit = jn.fit(model, {"y": np.array([0.0, 3.0])}, "laplace", progress=False)
+        assert float(fit.q.loc[0]) == pytest.approx(-STATE["m"], abs=0.01)
+
+
 def test_a_subsampled_plate_is_refused_as_that():
     def model(y):
         mu = numpyro.sample("mu", dist.Normal(0, 1))

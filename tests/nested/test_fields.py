@@ -14,6 +14,7 @@ from jensen._math.programs import Program
 from jensen._model import build
 from jensen._nested import bent, laplace, over_field
 from jensen._nested.elimination import eliminated
+from jensen._nested.field_target import noise
 from jensen._nested.order import Order
 from jensen._nested.pattern import pattern
 from jensen._verdict.table import summarise
@@ -115,6 +116,15 @@ def test_counts_along_a_walk_against_a_filter(level):
     ends = level.value(points + 1e-4), level.value(points - 1e-4)
     np.testing.assert_allclose(slopes[:, 0], (ends[0] - ends[1]) / 2e-4, atol=1e-4)
     assert level.error(points) == pytest.approx(np.std(level.value(points) - exact), abs=0.1)
+
+
+def test_the_error_of_draws_is_the_spread_of_many_sets(level):
+    points = np.array([[-2.5], [-1.2], [-0.5]])
+    sets = [level.settled()._with(noise=noise(level.model.noise, 1, 100 + k)) for k in range(24)]
+    values = np.stack([one.value(points) for one in sets])
+    values -= values.mean(axis=1, keepdims=True)
+    spread = np.sqrt(values.var(axis=0, ddof=1).mean())
+    assert spread / 2.0 < level.error(points) < 2.0 * spread
 
 
 @pytest.mark.slow

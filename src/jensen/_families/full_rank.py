@@ -18,6 +18,7 @@ class FullRank(AbstractNatural):
 
     Attributes:
         loc: m, shape (D,). log_diagonal: shape (D,). lower: shape (D, D), of which the strict lower triangle is used.
+        A leading axis of all three holds one Gaussian for each row, for `jax.vmap`.
     """
 
     loc: RowsOfFlat

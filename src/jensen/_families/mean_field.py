@@ -13,7 +13,7 @@ class MeanField(AbstractNatural):
     """q(u) = Π_d N(u_d; m_d, s_d²), s = exp(log_scale).
 
     Attributes:
-        loc: m, shape (D,). log_scale: log s, shape (D,).
+        loc: m, shape (D,). log_scale: log s, shape (D,). A leading axis of both holds one Gaussian for each row.
 
     Example:
         >>> import jax.numpy as jnp

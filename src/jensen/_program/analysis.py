@@ -17,7 +17,7 @@ from numpyro.primitives import Messenger
 from jensen._base.errors import DataError, ModelError, ParameterSites
 from jensen._data.data_check import named_arrays
 from jensen._program.number_widths import seeded
-from jensen._program.statements import bare, check_shape, is_masked
+from jensen._program.statements import bare, check_shape, is_masked, listed
 from jensen._program.structure import Plate, Site, Structure
 from jensen._program.supports import check_support
 from jensen._program.user_code import blame
@@ -256,11 +256,9 @@ def listed_values(site: dict[str, Any]) -> np.ndarray:
     if type(support).__name__ == "_Boolean":
         return np.arange(2)
     if low is None or high is None:
-        try:
-            with jax.ensure_compile_time_eval():
-                return np.asarray(base.enumerate_support(expand=False)).reshape(-1)
-        except Exception:  # nor does it list them
-            pass
+        values = listed(base)
+        if values is not None:
+            return values
         raise ModelError(
             f"The latent site '{site['name']}' is discrete ({type(base).__name__}) without bounds, so it cannot be "
             "summed out exactly.",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -32,6 +33,15 @@ def masks(fn: Any) -> list[Any]:
 def is_masked(fn: Any) -> bool:
     """Whether some mask is around it."""
     return any(isinstance(one, dist.MaskedDistribution) for one in wrappers(fn))
+
+
+def listed(fn: Any) -> np.ndarray | None:
+    """The values that a discrete distribution lists itself, (K,), on the host; `None` where it lists none."""
+    try:
+        with jax.ensure_compile_time_eval():
+            return np.asarray(fn.enumerate_support(expand=False)).reshape(-1)
+    except Exception:  # the user's or NumPyro's own, of any kind: there is no other way to ask
+        return None
 
 
 def log_prob(site: dict[str, Any]) -> Any:

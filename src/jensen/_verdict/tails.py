@@ -79,12 +79,13 @@ class Looked:
 
     Attributes:
         tails: those that were measured. proposals: that follow them.
-        slow: the scalars of others that were not. unseen: sides of coordinates that were not looked at.
+        slow: the scalars of others that were not. seen, unseen: sides of coordinates that were looked at, and were not.
     """
 
     tails: list[Tail] = field(default_factory=list)
     proposals: list[Directed] = field(default_factory=list)
     slow: tuple[str, ...] = ()
+    seen: int = 0
     unseen: int = 0
 
     def reaching(self) -> Mixed | None:
@@ -119,9 +120,11 @@ def measured(target: Any, points: np.ndarray, weights: np.ndarray, seed: int) ->
     each = USUAL + 2 * target.dim + DRAWS  # the climb, the curvature of the slice, and draws of it
     sides = min(int(seconds / target.price.seconds(each * len(HEIGHTS), 0)), SIDES)
     found = _measured(target, frame, first, flat[:sides], columns, draws, seed) if flat[:sides] else []
-    left = [] if sides == SIDES else [draws.names[columns[i]] for i in flat[sides:]]
+    left = [draws.names[columns[i]] for i in flat[sides:]]
     slow = tuple(name for name in dict.fromkeys(left) if all(name != tail.scalar for tail, _ in found))
-    return Looked([t for t, _ in found], [p for _, p in found], slow, 2 * target.dim - len(coordinates))
+    return Looked(
+        [t for t, _ in found], [p for _, p in found], slow, len(coordinates), 2 * target.dim - len(coordinates)
+    )
 
 
 def _drawn(target: Any, points: np.ndarray, weights: np.ndarray) -> _Draws:

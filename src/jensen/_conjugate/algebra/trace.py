@@ -24,7 +24,7 @@ from jensen._conjugate.algebra.scan import FindScans, Piece, RunScans, Scan, tra
 from jensen._model.parameters import Flat
 from jensen._program.analysis import feasible_trace
 from jensen._program.number_widths import seeded
-from jensen._program.statements import bare, check_shape, is_masked, wrappers
+from jensen._program.statements import bare, check_shape, is_masked, listed, wrappers
 from jensen._program.structure import Plate
 from jensen._program.user_code import is_user_file
 
@@ -245,15 +245,13 @@ def _values(info: SiteInfo, fn: Any) -> np.ndarray:
     low, high = getattr(support, "lower_bound", 0), getattr(support, "upper_bound", None)
     if isinstance(low, (int, np.integer)) and isinstance(high, (int, np.integer)):
         return np.arange(low, high + 1)
-    try:
-        with jax.ensure_compile_time_eval():
-            values = np.asarray(fn.enumerate_support(expand=False)).reshape(-1)
-    except Exception:
+    values = listed(fn)
+    if values is None:
         raise ModelError(
             f"The values of the discrete latent '{info.name}' cannot be listed: its support is {info.support}.",
             info.where,
             "Use a distribution of finite support with a fixed number of values, or marginalise it by hand.",
-        ) from None
+        )
     return values
 
 

@@ -69,15 +69,16 @@ def _endless(material: Material) -> Iterator[Finding]:
 
 
 def _left(looked: Looked) -> Iterator[Finding]:
-    """What would have taken longer than the fit."""
+    """What was left out: a check looks, and measures, no longer than the fit took."""
     if looked.slow:
         note = (
-            f"The density falls slowly in {_names(list(looked.slow))}; to measure these tails would take longer than "
-            "the fit did, so that nothing is said of their means, sds and quantiles far out."
+            f"The density falls slowly in {_names(list(looked.slow))}; to measure all tails would take longer than "
+            "the fit did, so that nothing is said of means, sds and quantiles far out there."
         )
         yield Finding("tails that fall slowly, not measured", len(looked.slow), "reported", True, "", note=note)
     if looked.unseen:
-        yield Finding("sides of coordinates not looked at for tails", looked.unseen, "reported", True, "")
+        none = "No tail was looked at: that would take longer than the fit did." if not looked.seen else ""
+        yield Finding("sides of coordinates not looked at for tails", looked.unseen, "reported", True, "", note=none)
 
 
 def without_variance(material: Material) -> set[str]:
