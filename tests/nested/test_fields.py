@@ -131,7 +131,9 @@ def test_the_error_of_draws_is_the_spread_of_many_sets(level):
 def test_more_draws_bring_counts_along_a_walk_nearer_to_the_filter(level):
     points = np.array([[-2.5], [-1.2], [-0.5]])
     exact = [_filtered(v) for v in points[:, 0]]
-    np.testing.assert_allclose(level.finer(8.0 / 3.0).value(points), exact, atol=0.03)
+    many = [level._with(noise=noise(level.model.noise, 64, 100 + k)).value(points) for k in range(4)]
+    np.testing.assert_allclose(np.mean(many, axis=0), exact, atol=0.03)  # one set of 16 times is off by 0.034 in sd
+    assert level.finer(8.0 / 3.0).error(points) < 0.5 * level.error(points)
 
 
 def test_the_pattern_of_a_chain_and_of_a_map_is_found():
