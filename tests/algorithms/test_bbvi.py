@@ -1,6 +1,7 @@
 """Black-box VI: optimal mean-field marginals on enumerable models, models outside JAX, and what it refuses."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -309,28 +310,31 @@ def test_explain_says_what_each_factor_gets():
 
 
 def best_counts(y):
-    """Means of the best negative binomials for z with a normal for the rate, by enumeration up to 60.
-
-    Their variance is above their mean, hence the means are below the posterior's: (z - y)² grows with both.
-    """
+    """(bound, means of z) of the best normals in 2√z, cut into cells, with a normal for the rate; enumerated up to 60."""
     z = np.arange(61)
 
     def loss(at):
-        mean, shape, (loc, log_sd) = np.exp(at[:4]), np.exp(at[4:8]), at[8:]
-        log_q = stats.nbinom.logpmf(z, shape[:, None], (shape / (shape + mean))[:, None])
+        (mean, sd), (loc, log_sd) = (at[:4, None], np.exp(at[4:8, None])), at[8:]
+        ends = np.concatenate([[-np.inf], 2 * np.sqrt(z[1:]), [np.inf]])
+        q = np.diff(stats.norm.cdf((ends - mean) / sd), axis=1)
         joint = z * loc - np.exp(loc + np.exp(2 * log_sd) / 2) - special.gammaln(z + 1) - 2 * (z - y[:, None]) ** 2
-        return np.sum(np.exp(log_q) * (log_q - joint)) + (loc**2 + np.exp(2 * log_sd)) / 2 - log_sd
+        return np.sum(special.xlogy(q, q) - q * joint) + (loc**2 + np.exp(2 * log_sd)) / 2 - log_sd, q @ z
 
-    return np.exp(optimize.minimize(loss, np.concatenate([np.log(y + 0.5), np.ones(4), [0.3, -1.0]])).x[:4])
+    start = np.concatenate([2 * np.sqrt(y + 0.5), np.zeros(4), [0.3, -1.0]])
+    value, means = loss(optimize.minimize(lambda at: loss(at)[0], start).x)
+    constants = 0.5 + 4 * (-0.5 * np.log(2 * np.pi) - np.log(0.5))  # entropy and density of a standard normal, noise
+    return constants - value, means
 
 
 @pytest.mark.slow
 def test_auto_takes_counts_without_an_upper_end():
     fit = jn.fit(counts, {"y": np.array([1.0, 2.0, 0.0, 3.0])}, jn.auto(escalate=False))
     assert "Black-box VI" in fit.status
-    assert "z: regression on controls" in fit.status
-    best = best_counts(np.array([1.0, 2.0, 0.0, 3.0]))
-    np.testing.assert_allclose(np.asarray(fit.q.means()["z"]), best, atol=0.05)
+    assert re.search("Gradients: .*; z: ", fit.status)
+    bound, means = best_counts(np.array([1.0, 2.0, 0.0, 3.0]))
+    # Inside one cell the scale's gradient hangs on rare draws: a factor can stay there, up to 0.06 nats short.
+    assert bound - 0.1 < fit.elbo.value < bound + 3 * fit.elbo.se
+    np.testing.assert_allclose(np.asarray(fit.q.means()["z"]), means, atol=0.1)
     assert fit.sample(7)["z"].shape == (7, 4)
 
 

@@ -147,11 +147,12 @@ def _later(work: Work) -> Walk:
     work.outcome = outcome = replace(outcome, stages=_stages(work.first, work.tried, kept))
     at_once = (work.eager and kept.gap > GAP) or richer_families.has_other_modes(work.found)
     beyond = partial(_mixtures, target, around, work.found, work.seed, kept, work.gaussian, work.eager)
+    doubtful = kept.gap > CHEAP or kept is not work.gaussian  # a mixture of small gap can still miss a tail
     if at_once:
         work.outcome = yield from beyond(outcome)
-    elif kept.gap > CHEAP and richer_families.affordable(target):
+    elif doubtful and richer_families.affordable(target):
         work.outcome = replace(outcome, further=beyond)
-    elif kept.gap > CHEAP and trajectories.affordable(target):
+    elif doubtful and trajectories.affordable(target):
         work.outcome = replace(outcome, further=partial(trajectories.moved, target, around, work.seed))
     return False
 

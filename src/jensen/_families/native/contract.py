@@ -136,7 +136,7 @@ def three(middle: Array, spread: Array) -> Array:
     return jnp.stack([middle - ROOT3 * spread, middle, middle + ROOT3 * spread])
 
 
-def two_counts(mean: Array, variance: Array, low: int, top: int | None = None) -> Array:
+def two_counts(mean: Array, variance: Array, low: Array | int, top: Array | int | None = None) -> Array:
     """Two counts about a mean, an sd apart, (2, ...)."""
     last = np.iinfo(np.int32).max if top is None else top
     first = jnp.clip(jnp.floor(mean), low, last - 1).astype(int)

@@ -59,7 +59,7 @@ def back_to_mean_field(
 ) -> tuple[h.Hierarchical, int]:
     """(q with the rows that gained nothing as they were at `start`, how many these are), on fresh draws.
 
-    A row keeps its dependence where its bound is higher by more than the error of the difference. If rows share terms
+    A row keeps its dependence where its bound is higher by more than twice the error of the difference. If rows share terms
     of the log joint it is all of them or none.
     """
     prior, width = start.prior, q.prior.layout.width
@@ -72,7 +72,7 @@ def back_to_mean_field(
     own, other = (np.asarray(jax.device_get(measure(target.model, one, keys)), float) for one in (q, plain))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is no gain
         gain = own - other  # most draws are the same in both
-        better = gain.mean(axis=0) > gain.std(axis=0) / np.sqrt(count)
+        better = gain.mean(axis=0) > 2.0 * gain.std(axis=0) / np.sqrt(count)
     lost = np.flatnonzero(~better)
     if index is None and len(lost):
         lost = np.arange(prior.num_rows)
