@@ -310,7 +310,7 @@ def test_explain_says_what_each_factor_gets():
 
 
 def best_counts(y):
-    """(bound, means of z) of the best normals in 2√z, cut into cells, with a normal for the rate; enumerated up to 60."""
+    """(bound, means of z) of the best normals in 2√z, cut into cells, and a normal for the rate; z up to 60."""
     z = np.arange(61)
 
     def loss(at):

@@ -1,6 +1,7 @@
 """Indices that come from the data: outside their axis they are refused by key and row, whatever way they take."""
 
 import re
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -348,6 +349,27 @@ def test_log_densities_plans_and_wide_data():
     checked(model_of(WAYS["m[g]"]), {"g": g, "y": 0.0 * g}, "single")
     with pytest.raises(jn.DataError, match="row 299999"):
         checked(model_of(WAYS["m[g]"]), {"g": np.append(g[:-1], J), "y": 0.0 * g}, "single")
+
+
+def test_states_of_many_rows_take_one_entry():
+    """Every row is tried at one state: what is computed of it needs no array of rows, marks of what is outside do."""
+
+    def mixture(y):
+        m = numpyro.sample("m", dist.Normal(0, 1).expand([J]).to_event(1))
+        with numpyro.plate("row", len(y)):
+            c = numpyro.sample("c", dist.Categorical(np.ones(J) / J))
+            numpyro.sample("y", dist.Normal(m[c], 1), obs=y)
+
+    y = np.zeros(400_000)
+    arguments = convert({"y": y}, "double", copy=False)
+    assert np.shares_memory(arguments["y"], y)
+    assert not arguments["y"].flags.writeable
+    assert y.flags.writeable
+    tracemalloc.start()
+    check_indices(mixture, arguments, "double")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.9 * y.nbytes
 
 
 def test_a_density_outside_jax_counts_no_data_from_the_end():

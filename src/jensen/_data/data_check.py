@@ -56,20 +56,24 @@ def check_keys(known: Sequence[str] | None, wanted: Sequence[str], data: Mapping
         )
 
 
-def convert(data: Mapping[str, Any], precision: Precision, place: Place | None = None) -> dict[str, Any]:
+def convert(
+    data: Mapping[str, Any], precision: Precision, place: Place | None = None, copy: bool = True
+) -> dict[str, Any]:
     """Data as the model will see them: read-only copies of the arrays, floats in the working precision, made once.
+
+    Without `copy`, read-only views where the type is the one asked for: for a look, while nobody changes them.
 
     Raises a `DataError` that names the key (and the first offending row) for empty, infinite, masked or non-numeric
     arrays. Missing values (NaN) pass: whether the model masks or fills them is for the analysis to say.
     """
-    return {str(name): _convert_one(str(name), value, precision, place) for name, value in data.items()}
+    return {str(name): _convert_one(str(name), value, precision, place, copy) for name, value in data.items()}
 
 
-def _convert_one(name: str, value: Any, precision: Precision, place: Place | None) -> Any:
+def _convert_one(name: str, value: Any, precision: Precision, place: Place | None, copied: bool) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, Mapping):
-        return {k: _convert_one(f"{name}.{k}", v, precision, place) for k, v in value.items()}
+        return {k: _convert_one(f"{name}.{k}", v, precision, place, copied) for k, v in value.items()}
     if isinstance(value, Given) and not value.flags.writeable and value.dtype == _kind(value, precision):
         return value
     array = as_array(name, value, place)
@@ -83,7 +87,7 @@ def _convert_one(name: str, value: Any, precision: Precision, place: Place | Non
         _check_width(name, array, precision, place)
     kind = _kind(array, precision)
     with np.errstate(over="ignore"):
-        copy = _aligned(array, kind)
+        copy = _aligned(array, kind) if copied else np.asarray(array, kind)
     if array.dtype.kind == "f":
         _check_finite(name, array, copy, place)
     return given(copy)

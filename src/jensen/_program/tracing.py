@@ -187,5 +187,6 @@ class Tracer:
 
 
 def arguments_of(data: Any, precision: Precision) -> dict[str, Any]:
-    """The data as the model will see them, or an example of them where they come in batches."""
-    return convert(data.example().arguments if isinstance(data, AbstractSource) else as_mapping(data), precision)
+    """The data as the model will see them, or an example of them where they come in batches; views, not copies."""
+    seen = data.example().arguments if isinstance(data, AbstractSource) else as_mapping(data)
+    return convert(seen, precision, copy=False)

@@ -59,8 +59,8 @@ def back_to_mean_field(
 ) -> tuple[h.Hierarchical, int]:
     """(q with the rows that gained nothing as they were at `start`, how many these are), on fresh draws.
 
-    A row keeps its dependence where its bound is higher by more than twice the error of the difference. If rows share terms
-    of the log joint it is all of them or none.
+    A row keeps its dependence where its bound is higher by more than twice the error of the difference. If rows share
+    terms of the log joint it is all of them or none.
     """
     prior, width = start.prior, q.prior.layout.width
     point = h.RowPrior.start(prior.num_rows, prior.layout, POINT)

@@ -71,15 +71,8 @@ def _elementwise(eqn: Any, inputs: list[Known]) -> Known:
     name, stepped = eqn.primitive.name, any(x.stepped for x in inputs)
     out = eqn.outvars[0].aval
     arrays = [_aligned(x, len(out.shape)) for x in inputs]
-    if name == "clamp":
-        array = np.minimum(np.maximum(arrays[1], arrays[0]), arrays[2])
-    elif name == "select_n":
-        array = _selected(*np.broadcast_arrays(*arrays))
-    elif name == "convert_element_type":
-        array = arrays[0].astype(out.dtype, copy=False)
-    else:
-        array = fold(eqn.primitive, eqn.params, arrays)[0]
-    array = np.asarray(array).astype(out.dtype, copy=False)
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    array = np.broadcast_to(_entries(eqn, [_once(a) for a in arrays]).astype(out.dtype, copy=False), shape)
     back = partial(_same_place, array.shape, inputs, arrays)
     found = Known(array, union(inputs), back=back, stepped=stepped)
     if name == "add":
@@ -95,6 +88,21 @@ def _elementwise(eqn: Any, inputs: list[Known]) -> Known:
         if array.dtype.kind in "iu":
             found.before, found.clamped = inputs[0].before, inputs[0].clamped
     return found
+
+
+def _entries(eqn: Any, arrays: list[np.ndarray]) -> np.ndarray:
+    name = eqn.primitive.name
+    if name == "clamp":
+        return np.minimum(np.maximum(arrays[1], arrays[0]), arrays[2])
+    if name == "select_n":
+        return _selected(*np.broadcast_arrays(*arrays))
+    return arrays[0] if name == "convert_element_type" else np.asarray(fold(eqn.primitive, eqn.params, arrays)[0])
+
+
+def _once(array: np.ndarray) -> np.ndarray:
+    """The array with one entry along every axis on which it only repeats itself, as the state of all rows does."""
+    repeats = (step == 0 and size > 0 for step, size in zip(array.strides, array.shape, strict=True))
+    return array[(*(slice(1) if again else slice(None) for again in repeats), ...)]
 
 
 def _selected(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
