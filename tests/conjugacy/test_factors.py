@@ -213,6 +213,8 @@ def test_product_adds_up():
         FACTORS["beta"],
         lambda: Dirichlet({"log": jnp.array([-0.95, -0.9, 2.0])}),
         lambda: Beta({"log": jnp.array([-0.9]), "log1m": jnp.array([-0.95])}),
+        FACTORS["wishart"],
+        FACTORS["inverse wishart"],
     ],
 )
 def test_draws_by_numpy_have_the_statistics_of_the_factor(factor):

@@ -1,16 +1,19 @@
 """An analysis is found again only for a program that does the same, and new data go through every check."""
 
 import types
+from dataclasses import replace
 
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 
+import jensen as jn
 from jensen._base.errors import DataError
 from jensen._conjugate.algebra import build_conjugate
 from jensen._conjugate.algebra import model as derivation
 from jensen._conjugate.cavi import CAVI
+from jensen._conjugate.coordinate.weighing import Weigher, _weighed, chosen_weigher
 from jensen._program import identity
 
 SCALE = 1.0
@@ -112,3 +115,28 @@ def test_programs_hold_no_data():
     programs = found.layout.programs
     assert programs, "the second fit has shared the layout of the first"
     assert all(held.bare.energy.arrays == () for held in programs.values())
+
+
+def test_weights_of_a_second_fit_take_the_programs_of_the_first_and_its_own_data():
+    rng = np.random.default_rng(0)
+
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 5).expand([2]))
+        with numpyro.plate("row", len(y)):
+            c = numpyro.sample("c", dist.Bernoulli(0.5))
+            numpyro.sample("y", dist.Normal(mu[c], 1.0), obs=y)
+
+    fits = [jn.fit(model, {"y": rng.normal(size=20) + shift}, "cavi", progress=False) for shift in (0.0, 3.0)]
+    first, second = (chosen_weigher(fit.outcome.q) for fit in fits)
+    draws = second.draw(second.way.q, 16, 0)
+    first(draws, 16)
+    (made,) = (
+        program for name, program in first.way.programs.items() if isinstance(name, tuple) and name[0] is _weighed
+    )
+    traces = dict(made._known)
+    found = second(draws, 16)
+    assert made._known == traces
+    alone = Weigher(second.solution, replace(second.way, programs={}))
+    for value, expected in zip(found, alone(draws, 16), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    assert not np.allclose(found[0], first(draws, 16)[0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -80,6 +81,13 @@ class ConjugateModel(eqx.Module):
     def with_arrays(self, arrays: Sequence[Array]) -> "ConjugateModel":
         """The same model on other arrays, as inside a compiled program."""
         return ConjugateModel(self.energy.with_arrays(arrays), self.layout)
+
+    def program(self, name: Any, fn: Callable[..., Any], heavy: bool | str = False) -> Program:
+        """The compiled `fn` of the model without its arrays and other arguments; made once for each analysis."""
+        known = self.layout.programs
+        if name not in known:
+            known[name] = Program(partial(fn, self.with_arrays(())), heavy)
+        return known[name]
 
     def expected_log_joint(self, moments: Moments) -> Scalar:
         """E_q[log p(x, z)] in nats; linear in the moments of each block."""

@@ -10,7 +10,7 @@ local blocks that depend on each other, its rows enter by their bound instead: e
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -84,12 +84,19 @@ class Weighable:
     Attributes:
         q: the factors of the latents that keep their draws. plan: how the others leave.
         arrays: what the energy is computed from. at: (those, values of the latents of q) -> the energy's known arrays.
+        programs: those of the analysis, which serve every fit of it; else this choice's own.
     """
 
     q: Product
     plan: Collapse
     arrays: Any
     at: Callable[[Any, Mapping[str, Array]], Any]
+    programs: dict[Any, Any] = field(default_factory=dict)
+
+    def bare(self) -> "Weighable":
+        """The same choice without data and factors, which programs of it are given."""
+        plan = replace(self.plan, model=self.plan.model.with_arrays(()))
+        return replace(self, q=Product({}, ()), plan=plan, arrays=())
 
     @property
     def weighed(self) -> list[str]:

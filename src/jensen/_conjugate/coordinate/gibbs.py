@@ -130,10 +130,10 @@ def _rounds(solution: Solution, others: Sequence[Solution], count: int, seed: in
     """
     model, arrays = solution.target.model, solution.target.model.energy.arrays
     with working(solution.precision):
-        moments = Program(_moments)
-        starts = [jax.device_get(moments(one.product())) for one in (*(CHAINS * (solution,)), *others)]
+        starts = [jax.device_get(_MOMENTS(one.product())) for one in (*(CHAINS * (solution,)), *others)]
         state = jax.tree.map(lambda *parts: np.stack(parts), *starts)
-        program = Program(partial(_sweeps, model, tuple(chosen_weigher(solution).way.weighed)), heavy="middle")
+        sites = tuple(chosen_weigher(solution).way.weighed)
+        program = model.program(("Gibbs sweeps", sites), partial(_sweeps, sites), "middle")
         for number in range(count):
             state, found = program(arrays, state, host_keys(seed + number, "Gibbs sweeps", len(starts)))
             yield np.asarray(found, float)
@@ -143,8 +143,11 @@ def _moments(q: Product) -> Moments:
     return {name: factor.mean_params() for name, factor in q.factors.items()}
 
 
+_MOMENTS = Program(_moments)
+
+
 def _sweeps(
-    model: ConjugateModel, sites: tuple[str, ...], arrays: Any, moments: Moments, keys: Any
+    sites: tuple[str, ...], model: ConjugateModel, arrays: Any, moments: Moments, keys: Any
 ) -> tuple[Moments, Array]:
     """(t(z) after a round of sweeps, the values of `sites` after every `THIN`, flat), for every chain."""
     model = model.with_arrays(arrays)

@@ -1,7 +1,6 @@
 """Where a coordinate method ended: q, written down as far as it is asked for."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +16,6 @@ from jensen._conjugate.coordinate.collapse import Weighable, chosen, collapses
 from jensen._conjugate.coordinate.plated import PlatedAscent
 from jensen._families.exponential import Product
 from jensen._math.precision import Precision, working
-from jensen._math.programs import Program
 
 
 class Solution(eqx.Module):
@@ -59,8 +57,9 @@ class Solution(eqx.Module):
         """Ways to integrate out as much as possible."""
         model = self.target.model
         plans = collapses(model, self.parts)
+        known = model.layout.programs if self.parts is None else {}  # a streamed plate holds its rows
         return [
-            Weighable(chosen(self.held(), plan.kept), plan, model.energy.arrays, lambda arrays, _: arrays)
+            Weighable(chosen(self.held(), plan.kept), plan, model.energy.arrays, lambda arrays, _: arrays, known)
             for plan in plans
         ]
 
@@ -68,7 +67,7 @@ class Solution(eqx.Module):
         """E_q of every site's log density and, under "", the entropy, in nats."""
         with working(self.precision):
             model = self.target.model
-            found = Program(partial(_by_site, model))(self.product(), model.energy.arrays)
+            found = model.program("energies", _by_site)(self.product(), model.energy.arrays)
             return {name: float(value) for name, value in found.items()}
 
     def held(self) -> Product:

@@ -63,7 +63,14 @@ class Weigher:
 
     @functools.cached_property
     def _program(self) -> Program:
-        return Program(functools.partial(_weighed, self.way, self.batch), self._grade)
+        return self._made(_weighed, grade=self._grade)
+
+    def _made(self, fn: Any, *key: Any, grade: bool | str = False) -> Program:
+        """The program of `fn` for this choice, whatever the data."""
+        name = (fn, self.way.plan.kept, self.batch, grade, *key)
+        if name not in self.way.programs:
+            self.way.programs[name] = Program(functools.partial(fn, self.way.bare(), self.batch, *key), grade)
+        return self.way.programs[name]
 
     @property
     def _grade(self) -> bool | str:
@@ -107,15 +114,10 @@ class Weigher:
         with working(self.solution.precision):
             return draw_many(q, count, seed)
 
-    @functools.cached_property
-    def _conditionals(self) -> dict[tuple[str, ...], Program]:
-        return {}
-
     def conditional(self, names: tuple[str, ...], points: Any, count: int, seed: int) -> Any:
         """Draws of blocks that left, from their exact conditionals at `count` values of the others."""
         with working(self.solution.precision):
-            new = Program(functools.partial(_conditional, self.way, names, self.batch), self._grade)
-            program = self._conditionals.setdefault(names, new)
+            program = self._made(_conditional, names, grade=self._grade)
             root = host_keys(seed, "conditionals", 1)[0]
             parts = []
             for start in range(0, count, PILOT):
@@ -209,7 +211,7 @@ _CONTAINED = HostProgram(_contained)
 
 
 def _conditional(
-    way: Weighable, names: tuple[str, ...], batch: int, arrays: Any, points: Any, root: Any, rows: Any
+    way: Weighable, batch: int, names: tuple[str, ...], arrays: Any, points: Any, root: Any, rows: Any
 ) -> Any:
     key = jax.random.wrap_key_data(root)
 

@@ -85,6 +85,20 @@ class Wishart(AbstractExponentialFactor):
         z = factor @ jnp.swapaxes(factor, -1, -2)
         return (jnp.linalg.inv(z) if self.inverted else z,)
 
+    def host_draws(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...] | None:
+        """As `draw`."""
+        half = np.asarray(self.natural["matrix"])
+        nu, rate = np.asarray(self.concentration, float), -(half + half.swapaxes(-1, -2)).astype(float)
+        orders = (nu[..., None] - np.arange(self.dim)) / 2.0
+        if not (np.all(orders > 0) and np.isfinite(rate).all() and np.all(np.linalg.eigvalsh(rate) > 0)):
+            return None
+        below = np.tril(rng.normal(size=(count, *half.shape)), -1)
+        places = np.arange(self.dim)
+        below[..., places, places] = np.sqrt(2.0 * rng.standard_gamma(orders, (count, *orders.shape)))
+        factor = np.linalg.inv(np.linalg.cholesky(rate)).swapaxes(-1, -2) @ below
+        z = factor @ factor.swapaxes(-1, -2)
+        return ((np.linalg.inv(z) if self.inverted else z).astype(half.dtype),)
+
     def contains(self) -> Array:
         """ν > D - 1 and R positive definite."""
         return (self.concentration > self.dim - 1) & jnp.all(jnp.isfinite(self._roots()[0]), (-1, -2))
