@@ -6,7 +6,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import jensen as jn
 from jensen._conjugate.coordinate import gibbs
@@ -141,3 +141,37 @@ def test_sweeps_that_are_far_from_enough_are_given_up():
     assert gibbs._hopeless(1.02, 4.0, 10.0)
     assert not gibbs._hopeless(1.5, 20.0, 10.0)
     assert gibbs._hopeless(1.5, 20.0, 2.0)
+
+
+@pytest.mark.slow
+def test_sweeps_that_stay_untrusted_are_followed_by_what_lies_beyond(tmp_path):
+    """Nine rows, three components: at this seed no Gaussian has a higher bound, and the chains' tails disagree.
+
+    log p(x) is the sum over all labels, given which means and weights are integrated out.
+    """
+
+    def three(x):
+        weights = numpyro.sample("weights", dist.Dirichlet(np.ones(3)))
+        with numpyro.plate("component", 3):
+            mean = numpyro.sample("mean", dist.Normal(0, 5))
+        with numpyro.plate("row", len(x)):
+            label = numpyro.sample("label", dist.Categorical(weights))
+            numpyro.sample("x", dist.Normal(mean[label], 1), obs=x)
+
+    x = np.array([-3.1, -2.4, -2.9, -3.6, 1.9, 2.2, 2.7, 1.4, 2.0])
+    labels = np.array(list(itertools.product(range(3), repeat=9)))
+    exact = special.gammaln(3) - special.gammaln(12) - 4.5 * np.log(2 * np.pi)
+    for k in range(3):
+        n, s, squares = (labels == k).sum(1), (labels == k) @ x, (labels == k) @ x**2
+        quadratic = squares - 25 * s**2 / (1 + 25 * n)
+        exact = exact + special.gammaln(n + 1) - 0.5 * np.log1p(25 * n) - 0.5 * quadratic
+    fit = jn.fit(three, {"x": x}, seed=1, progress=False)
+    families = [row["family"] for row in fit.outcome.stages]
+    assert families[:2] == ["conjugate factors", "Gaussian"]  # so that the factors were swept first
+    assert [row["phase"] for row in fit.history].count("Gibbs sweeps") > 0
+    assert fit.check().verdict == "trusted"
+    low, high = fit.evidence().interval
+    assert low - 0.01 < special.logsumexp(exact) < high + 0.01
+    fit.save(tmp_path / "fit.jensen")
+    again = jn.load(tmp_path / "fit.jensen").attach(three, {"x": x})
+    np.testing.assert_array_equal(again.sample(50)["mean"], fit.sample(50)["mean"])

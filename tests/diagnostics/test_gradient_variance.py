@@ -15,6 +15,7 @@ import jensen as jn
 from jensen._ascent import moves
 from jensen._blackbox import recipes
 from jensen._blackbox.recipes import choose, chosen_estimator
+from jensen._blackbox.start import starting_product
 from jensen._bounds import ELBO
 from jensen._core import AbstractEstimator
 from jensen._estimators import Blanket, Mixed, Regressed, Reparameterised, ScoreFunction
@@ -150,6 +151,7 @@ def test_a_short_fit_takes_the_quietest_in_theory():
         links = target.links({name: factor.rows for name, factor in q.factors.items()})
         first = recipes.presumed(target, q, links, 8)
         assert first.open
+        assert not first.unsure
         assert "without measuring" in str(first)
         assert {c.chosen for c in first.choices} == {f"path derivative, controls, {recipes.QUIETED}"}
         plain = Mixed({name: Reparameterised(stick=True) for name in q.factors}, 4)
@@ -170,6 +172,22 @@ def test_a_short_fit_takes_the_quietest_in_theory():
         assert len(seen) == 1
         assert fine.all()
         assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_scores_with_the_noise_of_others_are_measured_first(alone):
+    """A count whose neighbour's statistics are known has a gradient without its noise; alone it has only scores."""
+
+    def counts(y):
+        rate = 0.0 if alone else numpyro.sample("rate", dist.Normal(0.0, 1.0))
+        z = numpyro.sample("z", dist.Poisson(jnp.exp(rate)))
+        numpyro.sample("y", dist.Normal(z, 0.5), obs=y)
+
+    with working("double"):
+        target = native_target(counts, {"y": 2.0}, "double")
+        q = starting_product(target, 0, {})
+        links = target.links({name: factor.rows for name, factor in q.factors.items()})
+        assert recipes.presumed(target, q, links, 8).unsure == alone
 
 
 @pytest.mark.parametrize("quiet", ["path derivative", "score over the Markov blanket"])

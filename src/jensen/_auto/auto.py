@@ -252,11 +252,24 @@ class Auto(AbstractAlgorithm):
             missing, doubt = known or gap(factors.q, exact)
             there = Measured("Gaussian", first.q, bound, error, np.inf, spread=spread)
             better = not there.contradicted(exact + missing + 2.0 * doubt, 0.0)
+        beyond = partial(self._past, density, first, found, factors, seed)
         if not better:
-            return _kept(factors, {"family": "Gaussian", "elbo": bound, "se": error, "kept": False})
-        outcome = yield from self._beyond(density, first, found, seed)
-        own = {**_kept(factors).stages[0], "kept": False}
-        return dataclasses.replace(outcome, stages=(own, *outcome.stages))
+            kept = _kept(factors, {"family": "Gaussian", "elbo": bound, "se": error, "kept": False})
+            return dataclasses.replace(kept, further=beyond if self.escalate and first.stages else None)
+        return (yield from beyond(factors))
+
+    def _past(
+        self, density: Target, first: Outcome, found: Survey | None, factors: Outcome, seed: int, outcome: Outcome
+    ) -> Run:
+        """What goes beyond the Gaussian `first`; the `outcome` at hand where that is no better than the factors."""
+        past = yield from self._beyond(density, first, found, seed)
+        if outcome is not factors:  # whose target another fit has by now
+            best = next(row for row in past.stages if row["kept"])
+            if not best["elbo"] > factors.certificate["elbo"] + 2.0 * best["se"]:
+                return outcome
+            past = dataclasses.replace(past, target=density if past.target is None else past.target)
+        rows = (dict(row, kept=False) for row in (outcome.stages or _kept(factors).stages))
+        return dataclasses.replace(past, stages=(*rows, *past.stages))
 
     def _nested(self, target: AutoTarget, seed: int) -> Run:
         """With latents integrated out; with all of them, where they are a field that is far from Gaussian."""
@@ -383,7 +396,7 @@ def _swept(seed: int, factors: Outcome, beyond: Any, outcome: Outcome) -> Run:
     start = outcome if outcome.q is factors.q else dataclasses.replace(_kept(factors), further=None)
     moved = yield from gibbs.swept(seed, start)
     if isinstance(moved.q, gibbs.Swept):
-        return dataclasses.replace(moved, stages=(*moved.stages, *others))
+        return dataclasses.replace(moved, stages=(*moved.stages, *others), further=beyond)
     if beyond is not None:
         return (yield from beyond(outcome))
     return dataclasses.replace(outcome, status=moved.status) if outcome.q is factors.q else outcome

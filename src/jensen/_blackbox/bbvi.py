@@ -146,8 +146,7 @@ class BBVI(AbstractAlgorithm):
         if learn is not None:
             q, move = learn.together(q), JointMove(move)
         later, begun = None, estimator_of(self.estimator)
-        if chosen is not None and chosen.open and discrete:
-            # which score is quietest is not known beforehand, and which optimum is found hangs on it
+        if chosen is not None and chosen.unsure:
             begun = measured(q)
         elif chosen is not None:
             later, begun = (measured if chosen.open else None), estimator_of(chosen.estimator())

@@ -57,11 +57,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The gradients of all factors, and the draws for each step; `open` where measuring could choose others."""
+    """The gradients of all factors, and the draws for each step.
+
+    `open` where measuring could choose others; `unsure` where that is a score with the noise of all other latents in
+    it: which of these is the quietest is not known beforehand, and which optimum is found hangs on it.
+    """
 
     choices: tuple[Choice, ...]
     num_draws: int
     open: bool = False
+    unsure: bool = False
 
     def estimator(self) -> Mixed:
         """All of them from the same draws."""
@@ -117,8 +122,10 @@ def presumed(target: NativeTarget, q_all: Product, links: Links, num_draws: int)
     for name, found in options.items():
         label = max(found, key=lambda label: (QUIETED in label, CONTROLLED in label))
         choices.append(Choice(name, label, found[label], {}, {}))
-    several = any(len(found) > 1 for found in options.values())
-    return Chosen(tuple(choices), total_draws(q, {c.factor: c.recipe for c in choices}, num_draws), several)
+    several = [choice for choice in choices if len(options[choice.factor]) > 1]
+    loud = any(q.factors[c.factor].discrete and QUIETED not in c.chosen for c in several)
+    draws = total_draws(q, {c.factor: c.recipe for c in choices}, num_draws)
+    return Chosen(tuple(choices), draws, bool(several), loud)
 
 
 def planned(factor: AbstractFactor, differentiable: bool) -> str:
