@@ -8,10 +8,11 @@ from scipy import sparse
 
 from jensen._math.precision import working
 from jensen._math.programs import Program
-from jensen._nested import elimination, selected_inverse
+from jensen._nested import elimination, laplace, selected_inverse
 from jensen._nested.elimination import eliminated
 from jensen._nested.factor import Entries
 from jensen._nested.order import Order
+from jensen._nested.unsummed import Unsummed
 
 RNG = np.random.default_rng(11)
 
@@ -121,3 +122,17 @@ def test_a_chain_stays_a_line():
     lower = sparse.coo_matrix((values, np.divmod(line.keys, 3000)), (3000, 3000)).tocsr()
     matrix = lower + sparse.triu(lower.T, 1)
     np.testing.assert_allclose(matrix @ solved, right, atol=1e-9)
+
+
+def test_one_look_at_the_curvature_does_for_a_search_that_begins_next_to_the_mode(monkeypatch):
+    monkeypatch.setattr(laplace, "MOST", 1)
+    order, mode = Order.dense(2), np.log([2.0, 0.5])
+
+    def found(start):
+        density = Unsummed(lambda z: jnp.sum(jnp.array([2.0, 0.5]) * z - jnp.exp(z)), start, None)
+        return laplace.mode(density, start, order).z
+
+    with working("double"):
+        search = Program(found)
+        np.testing.assert_allclose(search(mode + 1e-4), mode, atol=1e-8)
+        assert np.abs(search(mode + 0.1) - mode).max() > 0.05  # no last step from there

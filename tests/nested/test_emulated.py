@@ -112,6 +112,23 @@ def test_how_far_a_density_is_from_another_over_a_posterior():
     assert varies(np.full(3, np.nan), np.ones(3)) == 0.5
 
 
+def test_a_value_that_is_known_is_not_computed_again_and_a_new_one_is_told_the_surface():
+    class Target:
+        dim, asked = 2, 0
+
+        def value_and_grad(self, points):
+            self.asked += len(points)
+            return smooth(points)
+
+    target, points = Target(), np.random.default_rng(0).normal(size=(5, 2))
+    known = Known(target)
+    known.at(points[1:3])
+    np.testing.assert_array_equal(known.value(points), smooth(points)[0])
+    assert target.asked == len(known.points) == 5
+    np.testing.assert_array_equal(known.value(points[::-1]), smooth(points[::-1])[0])
+    assert target.asked == 5
+
+
 def test_a_surface_through_wrong_values_is_found_out(exact, monkeypatch):
     monkeypatch.setattr("jensen._nested.target.DEAR", 0.0)
     right = Known.at
@@ -124,6 +141,7 @@ def test_a_surface_through_wrong_values_is_found_out(exact, monkeypatch):
         return self.values[-len(points) :], self.gradients[-len(points) :]
 
     monkeypatch.setattr(Known, "at", bent)
+    monkeypatch.setattr(Known, "value", lambda self, points: self.target.value(points))  # else the error shows it
     fit = jn.fit(models.counts, {"y": models.COUNTS}, progress=False)
     assert type(fit.answer.target) is NestedTarget
     models.assert_right(fit, *exact)

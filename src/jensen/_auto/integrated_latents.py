@@ -47,7 +47,7 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
     if target.dear and target.dim <= MOST and target.price.seconds(ASKED) > Surface.seconds(target.dim):
         known = yield from on_target(target, located(target, seed, FEW if target.heavy else SOME))
     if known is not None:  # a surface follows the integrals that it is told: they are to be good ones
-        error = target.error(known.draws(count, seed))
+        error = target.error(known.draws(count, seed), known.value)
         if not error < target.allowed:
             target, known = _finer(target, known, error)
     error, limit = np.inf, 0.0
@@ -56,7 +56,7 @@ def judged(target: NestedTarget, seed: int, fit: Fit) -> Generator[Progress, Non
             outcome, points, known = yield from _fitted(target, known, count, seed, fit)
             limit = LITTLE if known is None else target.allowed
             own: Any = outcome.target if known is None else target  # in the coordinates of q
-        error = own.error(points)
+        error = own.error(points, None if known is None else known.value)
         if error < target.allowed or more == TRIES:
             break
         own = own.finer(error / target.allowed)

@@ -11,7 +11,7 @@ from jensen._math.programs import Program
 from jensen._model import Target
 from jensen._model.one_rotation import saved_turns
 from jensen._nested.field import FieldModel
-from jensen._nested.target import NestedTarget, drawn, evaluated, value_alone
+from jensen._nested.target import NestedTarget, Values, drawn, evaluated, value_alone
 
 EACH, HEAVY = 8, 1e6
 """Newton steps of one evaluation; data values from which on few starts and draws have to do."""
@@ -108,7 +108,7 @@ class FieldTarget(NestedTarget):
         more = float(np.clip((SPARE * times) ** 2, *MORE))
         return self._with(noise=noise(self.model.noise, more, 0)).weigh(self.rows)
 
-    def error(self, points: np.ndarray) -> float:
+    def error(self, points: np.ndarray, known: Values | None = None) -> float:
         """Standard deviation over some of these θ of the log density that is owed to which draws there are, in nats.
 
         What draws make of it changes with θ along one direction or two: other draws say more than other θ.
@@ -116,8 +116,8 @@ class FieldTarget(NestedTarget):
         if self.model.order.quadratic:
             return 0.0
         points, here = points[: max(len(points) // STREAMS, FEWEST)], self.settled()
-        streams = [here, *(here._with(noise=noise(self.model.noise, 1, 1 + k)) for k in range(STREAMS - 1))]
-        values = np.stack([one.value(points) for one in streams])
+        streams = [here._with(noise=noise(self.model.noise, 1, 1 + k)) for k in range(STREAMS - 1)]
+        values = np.stack([(known or here.value)(points), *(one.value(points) for one in streams)])
         values -= values.mean(axis=1, keepdims=True)
         return float(np.sqrt(values.var(axis=0, ddof=1).mean()))
 

@@ -31,8 +31,7 @@ NODE, SHARE = 3.0 / 4.0, 16.0 / 27.0
 class _Climb(NamedTuple):
     """Where Newton's method is: latents, log density, the share to take of the next step, the precision's factor.
 
-    And the next step, what it is to gain, the largest damping that the curvature needed on the way, and what the last
-    step was to gain.
+    And the next step, what it is to gain, and the largest damping that the curvature needed on the way.
     """
 
     z: Array
@@ -43,11 +42,10 @@ class _Climb(NamedTuple):
     rise: Scalar
     damping: Scalar
     count: Scalar
-    last: Scalar
 
 
 class Mode(NamedTuple):
-    """A mode: (D,) latents, the factor of the precision there, and the damping on the way (zero where concave)."""
+    """A mode: (D,) latents, the factor of the precision next to it, and the damping on the way (zero where concave)."""
 
     z: Array
     factor: Factor
@@ -57,26 +55,25 @@ class Mode(NamedTuple):
 def mode(density: Unsummed, start: Array, order: Order) -> Mode:
     """The field's mode by Newton's method from `start`, held constant by differentiation.
 
-    A quadratic takes one step. Others take one more when they are near: the mode is then exact to rounding. Where the
-    curvature is not positive definite it is damped (Levenberg); a step that does not rise is shortened.
-    Everything is one loop, so that the program appears in it once.
+    A quadratic takes one step. Others take a last one when they are near: the mode is then exact to rounding. What
+    follows looks at the log density there, so that the factor is that of the place before: a relative difference of the
+    step in sd, in derivatives of the mode alone. Where the curvature is not positive definite it is damped (Levenberg);
+    a step that does not rise is shortened. Everything is one loop, so that the program appears in it once.
     """
 
     def step(state: _Climb) -> _Climb:
         z = state.z + state.length * state.move
         value, slope = jax.value_and_grad(density)(z)
         factor, move, rise, damping = _newton(slope, order.precision(density, z), order)
-        rises = (value >= state.value - 1e-9 * (1.0 + jnp.abs(state.value))) | (state.rise <= FINAL)
+        rises = value >= state.value - 1e-9 * (1.0 + jnp.abs(state.value))
         better = jnp.isfinite(value) & jnp.isfinite(rise) & rises
         length = jnp.where(better, jnp.minimum(1.0, 4.0 * state.length), 0.25 * state.length)
-        here = _Climb(
-            z, value, length, factor, move, rise, jnp.maximum(damping, state.damping), state.count + 1, state.rise
-        )
+        here = _Climb(z, value, length, factor, move, rise, jnp.maximum(damping, state.damping), state.count + 1)
         back = state._replace(length=length, count=here.count)
         return jax.tree.map(lambda new, old: jnp.where(better, new, old), here, back)
 
     def rising(state: _Climb) -> Array:
-        return (state.count < MOST) & (state.last > FINAL) & (state.length > 1e-8)
+        return (state.count < MOST) & (state.rise > FINAL) & (state.length > 1e-8)
 
     start = lax.stop_gradient(start)
     if order.quadratic:
@@ -86,9 +83,10 @@ def mode(density: Unsummed, start: Array, order: Order) -> Mode:
     one = jnp.ones((), start.dtype)
     zero = order.nothing(start.dtype)
     far = jnp.inf * one
-    first = _Climb(start, -far, one, zero, 0.0 * start, far, 0.0 * one, jnp.zeros((), int), far)
+    first = _Climb(start, -far, one, zero, 0.0 * start, far, 0.0 * one, jnp.zeros((), int))
     found = lax.while_loop(rising, step, first)
-    return lax.stop_gradient(Mode(found.z, found.factor, found.damping))
+    last = jnp.where(found.rise <= FINAL, found.move, 0.0)
+    return lax.stop_gradient(Mode(found.z + last, found.factor, found.damping))
 
 
 def _newton(slope: Array, entries: Entries, order: Order) -> tuple[Factor, Array, Scalar, Scalar]:

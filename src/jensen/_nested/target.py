@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -41,6 +42,10 @@ COMMON, SAME = 2e5, 0.02
 HEAVY, WHOLE, DEAR = 1e6, 2e7, 3e4
 """Data values from which on few starts and draws have to do, in one evaluation or in one for each coordinate, and those
 from which on no mixture or flow is climbed."""
+
+
+Values = Callable[[np.ndarray], np.ndarray]
+"""Points (rows, d) -> log densities (rows,) in nats."""
 
 
 class Evaluated(NamedTuple):
@@ -288,14 +293,16 @@ class NestedTarget(Target):
         points, log_weights = (x.astype(model.points.dtype) for x in nodes(per_axis, model.layout.size))
         return self._with(points=points, log_weights=log_weights, per_axis=per_axis, alike=None).weigh(self.rows)
 
-    def error(self, points: np.ndarray) -> float:
+    def error(self, points: np.ndarray, known: Values | None = None) -> float:
         """Standard deviation over these θ of what the log density owes to where the nodes are, in nats.
 
         The integrals do not depend on the nodes' distance from the modes, so what changes when the nodes are drawn
-        apart by `STRETCH` is error. What is the same for every θ leaves the posterior as it is.
+        apart by `STRETCH` is error. What is the same for every θ leaves the posterior as it is. `known` gives values of
+        the density itself, where some are known or worth being remembered.
         """
         wider = np.asarray(STRETCH, self.model.points.dtype)
-        return float(np.std(self.settled()._with(stretch=wider).value(points) - self.settled().value(points)))
+        here = self.settled()
+        return float(np.std(here._with(stretch=wider).value(points) - (known or here.value)(points)))
 
     def doubts(self, points: np.ndarray) -> str:
         """What else speaks against the integrals at these θ, in a sentence."""
