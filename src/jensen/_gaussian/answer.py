@@ -241,7 +241,7 @@ class GaussianAnswer(AbstractAnswer):
 
     def agreement(self, pool: Pool, draws: Draws) -> Agreement:
         """Of draws, deterministic sites included."""
-        return compare(draws, pool.weights, {site.name for site in self.structure.latents})
+        return compare(draws, pool.weights, {site.name for site in self.structure.latents}, pool.own_weights)
 
     def decompose(self, log_evidence: float, seed: int, num_draws: int | None) -> Decomposition:
         """On one set of symmetric draws."""

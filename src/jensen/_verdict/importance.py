@@ -52,6 +52,26 @@ class Pool:
         return log_ratio(self.log_joint[: self.half], self.log_q[: self.half])
 
     @property
+    def own_weights(self) -> np.ndarray | None:
+        """p / q of the draws from q, summing to one, where they are even."""
+        if not self.even_q:
+            return None
+        weights = np.exp(self.log_ratios - self.log_ratios.max())
+        return weights / weights.sum()
+
+    @property
+    def divergence(self) -> float:
+        """KL(p, q) + KL(q, p) = E_p[log p/q] - E_q[log p/q] in nats, evidence falling out; infinite where unknown.
+
+        At least the variance of log p - log q over the draws from q, near which it is where it is small.
+        """
+        logs, own = log_ratio(self.log_joint, self.log_q), self.log_ratios
+        some = self.weights > 0
+        if not (some.any() and np.isfinite(own).all() and np.isfinite(logs[some]).all()):
+            return np.inf
+        return float(max(self.weights[some] @ logs[some] - own.mean(), own.var()))
+
+    @property
     def log_weights(self) -> np.ndarray:
         """log p - log proposal of every draw; -∞ where the two have no difference."""
         return log_ratio(self.log_joint, self.log_proposal)

@@ -1,11 +1,12 @@
 """Raw moments of q against importance-corrected ones, quantity by quantity."""
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jensen._verdict.importance import tail_shape, weighted_moments
+from jensen._verdict.paired import CHANCE, paired
 
 DISCRETE = 0.5
 """The least sd that a discrete latent is measured by: that of a fair coin."""
@@ -26,7 +27,9 @@ class Agreement:
     corrected mean; `tail` the largest Pareto k̂ of the terms of a latent's corrected variance, of those where one
     draw makes up more than `SINGLE` of it (0 where there are none): from 0.7 on the variance cannot be estimated from
     so many draws (Vehtari et al. 2024, section 3). `site` names where `mean` is largest, `ratio_site` the scalar of
-    `ratio`, `tail_site` that of `tail`. `spread` is the largest relative error of a corrected sd (of `spread_site`).
+    `ratio`, `tail_site` that of `tail`. `spread` is the largest relative error of a corrected sd (of `spread_site`), or
+    of its ratio to q's where that is known better. `noise` and `log_noise` are what chance makes of `mean` and of the
+    logarithm of `ratio`.
     """
 
     mean: float
@@ -39,6 +42,8 @@ class Agreement:
     tail_site: str = ""
     spread: float = 0.0
     spread_site: str = ""
+    noise: float = 0.0
+    log_noise: float = 0.0
 
 
 def flatten(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
@@ -52,19 +57,23 @@ def flatten(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
     return np.concatenate(columns, axis=1), names
 
 
-def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Container[str]) -> Agreement:
+def compare(
+    draws: dict[str, np.ndarray], weights: np.ndarray, latents: Container[str], own: np.ndarray | None = None
+) -> Agreement:
     """`draws`: pool draws on their supports, the first half from q; `weights` sum to one over the pool.
 
     Sites that are not among `latents` may take few values (an indicator, say), and then one draw may well be a large
-    part of their variance.
+    part of their variance. `own` holds weights ∝ p / q of the first half that sum to one, where they are level: what
+    they say of q is then taken (`jensen._verdict.paired`), unless the others contradict.
     """
     table, names = flatten(draws)
     # The correction wants finite moments: heavy proposals reach where exp() overflows, at weight zero.
     table = np.where(np.isfinite(table), table, 0.0)
-    own = np.concatenate([np.full(values[0].size, site in latents) for site, values in draws.items()])
+    latent = np.concatenate([np.full(values[0].size, site in latents) for site, values in draws.items()])
     half = len(weights) // 2
     varying = np.ptp(table, axis=0) > ROUNDING * np.abs(table).max(axis=0)
-    table, own, names = table[:, varying], own[varying], [n for n, keep in zip(names, varying, strict=True) if keep]
+    table, latent = table[:, varying], latent[varying]
+    names = [name for name, keep in zip(names, varying, strict=True) if keep]
     if not names:
         return Agreement(0.0, 1.0, 0.0, 0.0, "", "")
     mean, sd, error = weighted_moments(table, weights)
@@ -80,13 +89,13 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Containe
     )
     top = int(difference.argmax())
     squares = weights[:, None] * (table - mean) ** 2
-    singles = np.where(own, squares.max(axis=0) / np.maximum(squares.sum(axis=0), 1e-300), 0.0)
+    singles = np.where(latent, squares.max(axis=0) / np.maximum(squares.sum(axis=0), 1e-300), 0.0)
     tail, rare = 0.0, 0
     for column in np.flatnonzero(singles > SINGLE):
         shape = tail_shape(squares[:, column])
         if shape > tail:
             tail, rare = shape, int(column)
-    return Agreement(
+    found = Agreement(
         float(difference[top]),
         float(ratios[worst]),
         float((np.abs(first - second) / sd).max()),
@@ -96,7 +105,9 @@ def compare(draws: dict[str, np.ndarray], weights: np.ndarray, latents: Containe
         tail,
         names[rare],
         *_spread(table, weights, names, np.full(len(names), 1e-300)),
+        *_chance(error / sd, weights),
     )
+    return found if own is None else _on_the_same_draws(found, table[:half], own, names, difference, np.log(ratios))
 
 
 def compare_exact(
@@ -129,8 +140,37 @@ def compare_exact(
     top, worst = int(distance.argmax()), int(np.abs(np.log(ratio)).argmax())
     errors = float((error[use] / scale).max())
     known_to = _spread(table[:, use], weights, names, least[use])
+    chance = _chance(error[use] / scale, weights)
     return Agreement(
-        float(distance[top]), float(ratio[worst]), 0.0, errors, names[top], names[worst], 0.0, "", *known_to
+        float(distance[top]), float(ratio[worst]), 0.0, errors, names[top], names[worst], 0.0, "", *known_to, *chance
+    )
+
+
+def _chance(errors: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Errors of a difference of means in sd and of a log ratio of sds: those of weighted draws, and of as many of q."""
+    half = len(weights) // 2
+    least = min(1.0 / np.sum(weights**2), half)
+    return float(np.hypot(errors.max(), half**-0.5)), float(1.0 / np.sqrt(2.0 * least))
+
+
+def _on_the_same_draws(
+    found: Agreement, table: np.ndarray, own: np.ndarray, names: list[str], distance: np.ndarray, log_ratio: np.ndarray
+) -> Agreement:
+    """`found`, with what draws of q say of themselves where that is known better and the two do not contradict."""
+    same = paired(table, own)
+    if (np.abs(distance - same.distance) > CHANCE * found.noise).any():
+        return found
+    if (np.abs(log_ratio - same.log_ratio) > CHANCE * found.log_noise).any():
+        return found
+    top, worst, vague = (int(np.abs(x).argmax()) for x in (same.distance, same.log_ratio, same.ratio_error))
+    noise, log_noise = float(same.error.max()), float(same.ratio_error[vague])
+    if noise < found.noise:
+        found = replace(found, mean=float(same.distance[top]), site=names[top], noise=noise)
+    if log_noise > found.spread:
+        return found
+    ratio = float(np.exp(same.log_ratio[worst]))
+    return replace(
+        found, ratio=ratio, ratio_site=names[worst], spread=log_noise, spread_site=names[vague], log_noise=log_noise
     )
 
 

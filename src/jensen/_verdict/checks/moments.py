@@ -8,6 +8,7 @@ import numpy as np
 from jensen._core import AbstractCheck, Finding
 from jensen._verdict.checks.tails import without_variance
 from jensen._verdict.moments import Agreement
+from jensen._verdict.paired import CHANCE
 from jensen._verdict.verdict import Material
 
 MEAN, RATIO = 0.1, 1.1
@@ -28,10 +29,10 @@ class Moments(AbstractCheck):
 
     def measure(self, material: Material) -> Iterator[Finding]:
         """Means, sds, their own error, and a variance that hangs on single draws."""
-        found, pool = self._found(material), material.pool
-        reach = float(np.clip(4.5 * np.hypot(found.error, pool.half**-0.5), MEAN, 2 * MEAN))
-        stretch = float(np.clip(1.0 + 4.5 / np.sqrt(2.0 * min(pool.ess, pool.half)), RATIO, 1.2))
-        known = bool(np.isfinite(pool.khat))
+        found = self._found(material)
+        reach = float(np.clip(CHANCE * found.noise, MEAN, 2 * MEAN))
+        stretch = float(np.clip(1.0 + CHANCE * found.log_noise, RATIO, 1.2))
+        known = bool(np.isfinite(material.pool.khat))
         agree = (
             f"The means of q agree with importance-corrected means within {found.mean:.2g} sd and its sds within "
             f"{100 * abs(found.ratio - 1):.0f} %."

@@ -28,6 +28,6 @@ def undecided(material: Material) -> bool:
     pool, found, limit = material.pool, material.agreement, material.limit
     shapes = [(pool.khat_q, pool.even_q or pool.even), (pool.khat, pool.even)]
     shape = any(abs(khat - limit) < pool.khat_q_se and not level for khat, level in shapes)
-    mean = abs(found.mean - MEAN) < ERRORS * found.error
+    mean = abs(found.mean - MEAN) < ERRORS * min(found.error, found.noise)
     sd = abs(abs(np.log(found.ratio)) - np.log(RATIO)) < ERRORS * min(found.spread, np.log(RATIO))
     return bool(shape or mean or sd or found.spread >= RATIO - 1.0)
