@@ -6,11 +6,12 @@ posterior (Cappé, Douc, Guillin, Marin and Robert 2008, section 3). No gradient
 """
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaincinv, gammaln, logsumexp, ndtri
 
 from jensen._families import FullRank, Mixture
 from jensen._families.heavier import TAIL
 from jensen._math import linalg
+from jensen._math.sobol import sobol
 from jensen._model import Target
 
 ROUNDS, MOST, DRAWS, PER_COORDINATE = 3, 12, 1024, 256
@@ -38,7 +39,7 @@ def adapted(target: Target, start: FullRank, count: int, seed: int, values: floa
     most, settled = max(size, int(min(LAST, EFFORT / target.work))), False
     for index in range(rounds):
         last = settled or index == rounds - 1
-        points, log_proposal = _draw(means, factors, logs, most if last else size, rng)
+        points, log_proposal = _draw(means, factors, logs, most if last else size, int(rng.integers(2**31)))
         weights = _truncated(target.value(points) - log_proposal)
         if weights is None:
             break
@@ -63,12 +64,18 @@ def _truncated(log_weights: np.ndarray) -> np.ndarray | None:
 
 
 def _draw(
-    means: np.ndarray, factors: np.ndarray, logs: np.ndarray, size: int, rng: np.random.Generator
+    means: np.ndarray, factors: np.ndarray, logs: np.ndarray, size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points, half of them Student-t about the components, and the log density of the whole proposal there."""
-    which = rng.choice(len(means), p=np.exp(logs - logsumexp(logs)), size=size)
-    noise = rng.normal(size=(size, means.shape[1]))
-    noise[size // 2 :] *= np.sqrt(TAIL / rng.chisquare(TAIL, size=size - size // 2))[:, None]
+    """Points, half of them Student-t about the components, and the log density of the whole proposal there.
+
+    From scrambled Sobol points: of independent draws, few fall into a tail, and sds of it change with the seed.
+    """
+    uniform = np.clip(sobol(size, 2 + means.shape[1], seed), 1e-12, 1.0 - 1e-12)
+    ends = np.cumsum(np.exp(logs - logsumexp(logs)))
+    which = np.minimum(np.searchsorted(ends, uniform[:, 0]), len(means) - 1)
+    heavier = uniform[:, 1] < 0.5
+    square = 2.0 * gammaincinv(0.5 * TAIL, np.where(heavier, 2.0 * uniform[:, 1], 0.5))  # of χ² with TAIL degrees
+    noise = ndtri(uniform[:, 2:]) * np.where(heavier, np.sqrt(TAIL / square), 1.0)[:, None]
     points = means[which] + np.einsum("nij,nj->ni", factors[which], noise)
     squares, dets = _distances(points, means, factors)
     d = means.shape[1]
