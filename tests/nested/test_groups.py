@@ -9,6 +9,7 @@ import jensen as jn
 from jensen._auto.target import worthwhile
 from jensen._model import build
 from jensen._nested import find_groups
+from jensen._program.on_host import HostProgram
 from tests.nested import models
 
 Y = np.linspace(-1, 1, models.GROUPS)
@@ -28,6 +29,16 @@ def test_groups_are_found(model, data, sites, size):
     layout = find_groups(build(model, data, "double"))
     assert layout.sites == sites
     assert layout.members.shape == (models.GROUPS, size)
+
+
+def test_groups_of_a_small_model_are_found_without_a_compiled_program(monkeypatch):
+    target = build(models.counts, {"y": models.COUNTS}, "double")
+
+    def compiled(*_):
+        raise AssertionError("a program was compiled")
+
+    monkeypatch.setattr(HostProgram, "__call__", compiled)
+    assert find_groups(target).sites == ("u",)
 
 
 @pytest.mark.parametrize("model", [models.chained, models.summed])

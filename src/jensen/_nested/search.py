@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jensen._math.precision import float_type, working
-from jensen._math.programs import Program
 from jensen._model import Target
 from jensen._model.numpyro import NumPyroModel
 from jensen._nested.layout import Layout, Owners
 from jensen._nested.probing import affine
 from jensen._nested.rows import log_rows, on_support
 from jensen._program.bijection import SiteBijection
+from jensen._program.on_host import HostProgram
 from jensen._program.structure import Structure
 
 FEWEST, LARGEST, GAUSSIAN = 8, 2, 8
@@ -103,7 +103,7 @@ class _Probe:
     def __init__(self, target: Target):
         self.target, self.structure = target, target.structure
         self.rng = np.random.default_rng(0)
-        self.program, self.weighed = Program(_followed), Program(_weighed)
+        self.program, self.weighed = HostProgram(_followed), HostProgram(_weighed)
         self.dtype = float_type(target.precision)
         self.points = self.rng.normal(0.0, 0.7, (POINTS, target.dim)).astype(self.dtype)
 
@@ -138,7 +138,7 @@ class _Probe:
             base = np.where(field, self.rng.uniform(0.5, 1.5, len(labels)), 0.0)
             random = self.rng.uniform(0.5, 1.5, groups)
             directions = np.stack([base, base * (own + 1), base * random[own]]).astype(self.dtype)
-            rows, slopes = jax.device_get(self.program(self.target.model, point, directions))
+            rows, slopes = self.program.on_host(self.target.model, point, directions)
             for name, (plain, labelled, mixed) in ((n, np.asarray(s, float)) for n, s in slopes.items()):
                 known = out.setdefault(name, np.full(len(plain), groups))
                 size = np.abs(np.stack([plain, labelled / groups, mixed])).max(axis=0)
@@ -165,7 +165,7 @@ class _Probe:
         shares = {name: weights[own].astype(self.dtype) for name, own in owners.items()}
         field = labels >= 0
         for point in 0.5 * self.points + 0.1:
-            both, rows, whole = jax.device_get(self.weighed(self.target.model, point, shares))
+            both, rows, whole = self.weighed.on_host(self.target.model, point, shares)
             if not np.isfinite(both).all() or not np.isfinite(whole):
                 continue
             if abs(rows - whole) > 1e-6 * (1.0 + abs(whole)):
@@ -178,17 +178,19 @@ class _Probe:
     def _quadratic(self, field: np.ndarray, owners: dict[str, np.ndarray]) -> bool:
         """Whether the gradient with regard to the groups' latents is affine along generic lines of them."""
         shares = {name: np.ones(len(own), self.dtype) for name, own in owners.items()}
-        slope = lambda point: jax.device_get(self.weighed(self.target.model, point, shares)[0][0])  # noqa: E731
+        slope = lambda point: self.weighed.on_host(self.target.model, point, shares)[0][0]  # noqa: E731
         return affine(slope, 0.5 * self.points[:2] + 0.1, np.flatnonzero(field), self.target.eps)
 
 
 def _weighed(model: NumPyroModel, point: jax.Array, shares: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
     """Gradients of all rows together and of the rows weighed by `shares`, (2, D); the rows' sum; the log density."""
 
-    def total(u: jax.Array, weigh: bool) -> jax.Array:
+    def rows(u: jax.Array) -> dict[str, jax.Array]:
         latent, extra = on_support(model.bijection, u)  # type: ignore[arg-type]
-        rows = {**log_rows(model, latent), **{name + JACOBIAN: value for name, value in extra.items()}}
-        return sum((jnp.sum(jnp.ravel(v) * (shares[n] if weigh else 1.0)) for n, v in rows.items()), jnp.zeros(()))
+        return {**log_rows(model, latent), **{name + JACOBIAN: value for name, value in extra.items()}}
 
-    sum_of_rows, slope = jax.value_and_grad(total)(point, False)
-    return jnp.stack([slope, jax.grad(total)(point, True)]), sum_of_rows, model.log_density(point)
+    found, back = jax.vjp(rows, point)
+    alike = {name: jnp.ones_like(value) for name, value in found.items()}
+    weighed = {name: shares[name].astype(value.dtype).reshape(value.shape) for name, value in found.items()}
+    slopes = [back(one)[0] for one in (alike, weighed)]
+    return jnp.stack(slopes), sum((jnp.sum(value) for value in found.values()), jnp.zeros(())), model.log_density(point)
