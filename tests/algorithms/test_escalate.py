@@ -12,7 +12,7 @@ from scipy import stats
 import jensen as jn
 from jensen._core import Outcome
 from jensen._families import Flow, FullRank, MeanField
-from jensen._gaussian import noncentring
+from jensen._gaussian import escalation, noncentring
 from jensen._gaussian.adaptive import _draw, adapted
 from jensen._gaussian.answer import untried
 from jensen._gaussian.family_comparison import Measured
@@ -169,3 +169,15 @@ def test_draws_of_a_mixture_and_its_relatives_tell_an_sd_with_a_quarter_of_the_n
     independent = np.mean(noise, axis=0) / np.sqrt(size)
     np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=independent.max() / 5)
     assert (np.std(found, axis=0) < independent / 4).all()
+
+
+@pytest.mark.parametrize(("dim", "next_one"), [(10, "mixtures"), (30, "trajectories")])
+def test_what_the_verdict_may_ask_for_is_what_reaches_more_in_so_many_coordinates(dim, next_one):
+    target = build(jn.LogDensity(lambda z: -jnp.sum(jnp.cosh(z["x"])), {"x": dim}), {}, "double")
+    work = escalation.Work(target, Outcome(None, True, ""), None, 0, False, None, SimpleNamespace(gap=1.0), None, None)
+    work.kept, work.outcome, work.around = work.gaussian, work.first, FullRank.from_factor(np.zeros(dim), np.eye(dim))
+    list(escalation._later(work))
+    asked = work.outcome.further.func.__name__
+    assert asked == {"mixtures": "_mixtures", "trajectories": "moved"}[next_one]
+    (said,) = escalation._of_mixtures(target)
+    assert next_one in said

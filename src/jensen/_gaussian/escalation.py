@@ -131,9 +131,16 @@ def _importance(work: Work) -> Walk:
 
 
 def _of_mixtures(target: Target) -> tuple[str, ...]:
-    if not richer_families.affordable(target):
-        return ()
-    return ("Where the verdict would be untrusted: mixtures, kept if the bound is higher.",)
+    if _mixtures_are_next(target):
+        return ("Where the verdict would be untrusted: mixtures, kept if the bound is higher.",)
+    if trajectories.affordable(target):
+        return ("Where the verdict would be untrusted: draws of the Gaussian moved by Hamiltonian trajectories.",)
+    return ()
+
+
+def _mixtures_are_next(target: Target) -> bool:
+    """Whether the verdict asks for mixtures first: in many coordinates they reach little that trajectories do not."""
+    return richer_families.affordable(target) and (_few(target) or not trajectories.affordable(target))
 
 
 def _later(work: Work) -> Walk:
@@ -150,7 +157,7 @@ def _later(work: Work) -> Walk:
     doubtful = kept.gap > CHEAP or kept is not work.gaussian  # a mixture of small gap can still miss a tail
     if at_once:
         work.outcome = yield from beyond(outcome)
-    elif doubtful and richer_families.affordable(target):
+    elif doubtful and _mixtures_are_next(target):
         work.outcome = replace(outcome, further=beyond)
     elif doubtful and trajectories.affordable(target):
         work.outcome = replace(outcome, further=partial(trajectories.moved, target, around, work.seed))
