@@ -32,7 +32,7 @@ ROOMS = {
     ),
     "_discrete": "",
     "_model": (
-        "build by_site door missing native numpyro one_rotation parameters parameters.charts program "
+        "build by_site door missing native numpyro one_rotation parameters parameters.charts prior_draws program "
         "reduced_density restricted row_subsets subsample target views"
     ),
     "_estimators": "neighbours recipes regression score_function",

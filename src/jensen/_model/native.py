@@ -1,16 +1,14 @@
 """A model seen on the supports of its own latents, discrete ones included: what black-box methods work on."""
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import biject_to, constraints
+from numpyro.distributions import constraints
 
 from jensen._base.errors import ModelError, UndefinedError
 from jensen._core import AbstractModel, AbstractTarget, total
@@ -19,6 +17,7 @@ from jensen._math.precision import Precision, working
 from jensen._math.programs import Program
 from jensen._model.build import build
 from jensen._model.count_floors import floors
+from jensen._model.prior_draws import prior_draws
 from jensen._model.program import BoundProgram, program_of
 from jensen._model.subsample import Subsample, subsampled
 from jensen._model.target import Target
@@ -159,21 +158,7 @@ class NativeTarget(AbstractTarget):
         model = self.model.handled
         if model is None:
             return self._forward(count, seed)[0]
-
-        def one(data: Any, key: Any, improper: bool = False) -> dict[str, Any]:
-            program = seeded(model.fn, key)
-            if improper:
-                program = handlers.substitute(program, substitute_fn=partial(_without_draws, key))
-            trace = handlers.trace(program).get_trace(**data, **model.fixed.value)
-            return {site.name: trace[site.name]["value"] for site in self.structure.latents}
-
-        with working(self.precision):
-            keys = split(jax.random.key(seed), count)
-            try:
-                draws = Program(jax.vmap(one, (None, 0)))(model.data, keys)
-            except NotImplementedError:  # what an improper distribution says when it is asked for draws
-                draws = Program(jax.vmap(partial(one, improper=True), (None, 0)))(model.data, keys)
-            return jax.device_get(draws)
+        return prior_draws(model, [site.name for site in self.structure.latents], self.precision, count, seed)
 
     def prior_weights(self, count: int, seed: int) -> np.ndarray | None:
         """log p(x, z) / p(z) at draws of the prior, unbiased for p(x); `None` where there are no such draws."""
@@ -229,20 +214,6 @@ class NativeTarget(AbstractTarget):
             return draws
         assert self.program is not None
         return {**draws, **self.program.deterministic(draws, names)}
-
-
-def _without_draws(key: Any, site: dict[str, Any]) -> Any:
-    """A value for a latent whose distribution has no draws: standard normal on the unconstrained scale."""
-    if site["type"] != "sample" or site["is_observed"] or site["value"] is not None:
-        return None
-    fn = site["fn"]
-    try:
-        jax.eval_shape(lambda: fn.sample(jax.random.key(0)))
-    except NotImplementedError:
-        chart = biject_to(fn.support)
-        own = jax.random.fold_in(key, int.from_bytes(hashlib.sha256(site["name"].encode()).digest()[:4], "big"))
-        return chart(jax.random.normal(own, chart.inverse_shape(fn.shape()), jnp.result_type(float)))
-    return None
 
 
 def _terms(latent: dict[str, Any], model: AbstractModel) -> Any:

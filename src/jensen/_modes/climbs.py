@@ -13,6 +13,7 @@ from jensen._math import lbfgs, linalg
 from jensen._math.quasi_newton import inverse_hessian
 from jensen._model import Target
 from jensen._model.by_site import by_site, joined
+from jensen._model.prior_draws import prior_points
 from jensen._modes.hard_edge import check_edge
 from jensen._modes.improper_posterior import check_integral
 from jensen._modes.relabelling import labellings_of
@@ -23,6 +24,8 @@ _PROBES = 16
 """Draws at which renumberings of states are tried."""
 NEARBY = 100_000
 """Work of an evaluation from which on no climbs start from afar, a hundred steps of a batch of 64 each."""
+FROM_PRIOR = 256
+"""Draws of the prior among which a start is looked for where none is near 0."""
 FLAT = 1e8
 """A standard deviation of an unconstrained coordinate beyond which its direction counts as flat."""
 
@@ -84,20 +87,30 @@ def _no_maximum(target: Target, path: lbfgs.Path) -> ModelError:
 
 
 def find_starts(target: Target, seed: int, count: int) -> np.ndarray:
-    """Points with finite density and gradient: the model's own, then uniform on (-2, 2), then ever closer to 0."""
+    """Points with finite density and gradient: the model's own, then uniform on (-2, 2), then ever closer to 0.
+
+    Where none is, the data rule out all that lies near 0, as those of a scale of one do where a threshold is far below
+    zero; draws of the prior know of other scales.
+    """
     rng = np.random.default_rng(seed)
     found: list[np.ndarray] = []
+
+    def keep(candidates: np.ndarray) -> None:
+        values, gradients = target.value_and_grad(candidates)
+        fine = np.isfinite(values) & np.isfinite(gradients).all(axis=1)
+        found.extend(candidates[fine][: count - len(found)])
+
     if target.initial is not None:
         candidates = np.concatenate([target.initial[None], rng.uniform(-2, 2, (max(count - 1, 1), target.dim))])
     else:
         candidates = rng.uniform(-2, 2, (count, target.dim))
     for width in (2.0, 2.0, 1.0, 0.5, 0.1, 0.01, 0.0):
-        values, gradients = target.value_and_grad(candidates)
-        fine = np.isfinite(values) & np.isfinite(gradients).all(axis=1)
-        found.extend(candidates[fine][: count - len(found)])
+        keep(candidates)
         if len(found) >= count or (found and width < 2.0):
             break
         candidates = rng.uniform(-width, width, (count, target.dim))
+    if not found and len(drawn := prior_points(target, FROM_PRIOR, seed)):
+        keep(drawn)
     if not found:
         raise _no_start(target, candidates[0])
     return np.stack(found)
