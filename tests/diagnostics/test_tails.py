@@ -1,5 +1,7 @@
 """Tails beyond the draws: their index, their 99 % points and what they add to moments, against exact values."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -10,6 +12,7 @@ from scipy import stats
 import jensen as jn
 from jensen._math.reckoning import Price
 from jensen._verdict.checks import Tails
+from jensen._verdict.checks.moments import far_out
 from jensen._verdict.directed import Mixed
 from jensen._verdict.profile import Frame, across, climbed, log_marginals
 from jensen._verdict.tails import SECONDS, quantiles
@@ -188,6 +191,18 @@ def test_an_sd_that_is_not_finite_is_named_and_not_compared():
     median, far = np.exp(np.interp([0.5, 0.99], mass / mass[-1], u))
     drawn = np.quantile(fit.sample(20_000)["tau"], [0.5, 0.99])
     assert (drawn[1] - drawn[0]) == pytest.approx(far - median, rel=0.3)
+
+
+@pytest.mark.parametrize(("stretch", "passed"), [(1.0, True), (1.6, False), (0.6, False)])
+def test_what_has_no_variance_is_compared_by_its_far_quantiles(stretch, passed):
+    """Half of the draws are q's: a Student t with 1.5 degrees of freedom, stretched; weights are on the others."""
+    x = np.random.default_rng(0).standard_t(1.5, size=20_000)
+    draws = {"x": np.concatenate([stretch * x[:10_000], x[10_000:]]), "y": np.zeros(20_000)}
+    pool = SimpleNamespace(half=10_000, weights=np.repeat([0.0, 1e-4], 10_000))
+    found = far_out(SimpleNamespace(draws=draws, pool=pool), {"x"})
+    assert (found.passed, found.blocks) == (passed, "trusted")
+    assert found.value == pytest.approx(stretch, rel=0.15)
+    assert passed or "point of x under q is" in found.reason
 
 
 def test_an_exact_factor_without_a_variance_says_so():

@@ -1,18 +1,22 @@
 """Means and sds of q against importance-corrected ones."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from jensen._core import AbstractCheck, Finding
 from jensen._verdict.checks.tails import without_variance
-from jensen._verdict.moments import Agreement
+from jensen._verdict.moments import Agreement, flatten
 from jensen._verdict.paired import CHANCE
+from jensen._verdict.tails import quantiles
 from jensen._verdict.verdict import Material
 
 MEAN, RATIO = 0.1, 1.1
 """Tolerances for *trusted*: q's means in sd, and its sd ratio."""
+OUTER, STRETCHED = (0.01, 0.99), 1.3
+"""Quantiles that are compared where there is no variance, and how far from their median, relative to the corrected
+ones, q may have them: twice the noise of 4096 draws of a Student-t with 1.5 degrees of freedom."""
 TAIL = 0.7
 """Pareto k̂ of the terms of a variance from which on it counts as unknown."""
 
@@ -28,8 +32,9 @@ class Moments(AbstractCheck):
     noise: float = 0.05
 
     def measure(self, material: Material) -> Iterator[Finding]:
-        """Means, sds, their own error, and a variance that hangs on single draws."""
-        found = self._found(material)
+        """Means, sds, their own error, a variance that hangs on single draws, and what has none by its quantiles."""
+        endless = self._endless(material)
+        found = material.agreement_without(endless) if endless else material.agreement
         reach = float(np.clip(CHANCE * found.noise, MEAN, 2 * MEAN))
         stretch = float(np.clip(1.0 + CHANCE * found.log_noise, RATIO, 1.2))
         known = bool(np.isfinite(material.pool.khat))
@@ -80,12 +85,14 @@ class Moments(AbstractCheck):
             reason="" if precise else "The corrected means are too noisy to confirm q.",
         )
         yield hanging(found, known)
+        if endless:
+            yield far_out(material, endless)
 
-    def _found(self, material: Material) -> Agreement:
+    def _endless(self, material: Material) -> set[str]:
+        """The scalars without a variance, where they would matter."""
         found = material.agreement
         fine = found.mean < MEAN and close(found.ratio, RATIO) and found.spread < RATIO - 1.0 and found.tail < TAIL
-        endless = set() if material.clear or (fine and found.error < self.noise) else without_variance(material)
-        return material.agreement_without(endless) if endless else found
+        return set() if material.clear or (fine and found.error < self.noise) else without_variance(material)
 
 
 class Hanging(AbstractCheck):
@@ -105,6 +112,28 @@ def hanging(found: Agreement, known: bool = True) -> Finding:
     )
     title = "Pareto k of a variance that hangs on a draw"
     return Finding(title, found.tail, f"< {TAIL}", passed, reason="" if passed or not known else reason)
+
+
+def far_out(material: Material, scalars: Collection[str]) -> Finding:
+    """Quantiles of these scalars under q against corrected ones, by their distances from the median."""
+    table, names = flatten(material.draws)
+    columns = [column for column, name in enumerate(names) if name in scalars]
+    own = table[: material.pool.half, columns]
+    middle, *both = (quantiles(table[:, columns], material.pool.weights, level) for level in (0.5, *OUTER))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.stack(
+            [(np.quantile(own, p, axis=0) - middle) / (q - middle) for p, q in zip(OUTER, both, strict=True)]
+        )
+        apart = np.nan_to_num(np.abs(np.log(np.abs(ratios))), nan=0.0, posinf=np.inf)
+    worst = np.unravel_index(int(apart.argmax()), apart.shape)
+    ratio = float(ratios[worst])
+    passed = close(ratio, STRETCHED)
+    reason = (
+        f"The {OUTER[worst[0]]:.0%} point of {names[columns[worst[1]]]} under q is {ratio:.2g} times as far from its "
+    )
+    reason += "median as the corrected one."
+    limit = f"in 1/{STRETCHED}..{STRETCHED}"
+    return Finding("far quantiles of q / corrected, worst", ratio, limit, passed, "trusted", "" if passed else reason)
 
 
 def close(ratio: float, bound: float) -> bool:
