@@ -69,7 +69,11 @@ def test_streamed_sweep_is_the_plain_sweep(name):
 
 @pytest.mark.parametrize("name", ["diagonal_mixture", "full_mixture"])
 def test_single_precision_far_from_the_origin(name):
-    """Rows in float32, shifted by 100 sd: posterior means right to 1e-4 of that sd, precisions to 1e-3."""
+    """Rows in float32, shifted by 100 sd: posterior means right to 1e-4 of that sd, precisions to 1e-3.
+
+    The bound is off by a few roundings of its terms: what rows share is rounded once, to the same side for all of them,
+    and which side that is differs from one processor to another.
+    """
 
     def swept(precision):
         model = build_conjugate(ZOO[name][0], {"x": ROWS + 100.0, "K": 3}, row_precision=precision)
@@ -84,7 +88,7 @@ def test_single_precision_far_from_the_origin(name):
     np.testing.assert_allclose(mean["single"], mean["double"], atol=1e-4, rtol=0)
     block, key = ("tau", "power") if name == "diagonal_mixture" else ("precision", "matrix")
     np.testing.assert_allclose(single.moments[block][key], double.moments[block][key], rtol=1e-3, atol=1e-3)
-    assert single.elbo == pytest.approx(double.elbo, abs=1e-6 * N)
+    assert single.elbo == pytest.approx(double.elbo, abs=float(4 * np.finfo(np.float32).eps * ascent.magnitude(single)))
 
 
 def test_fit_of_many_rows_finds_the_components():
